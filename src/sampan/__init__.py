@@ -1,0 +1,53 @@
+"""Sampan: from raw events to decisions in production and back, on one machine.
+
+The names below are the whole public surface. They are imported on first use, so that ``import sampan`` in a
+step's module costs next to nothing and a command line that needs none of them pays for none.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sampan.app import table as table
+    from sampan.flow.declare import File as File
+    from sampan.flow.declare import Fitted as Fitted
+    from sampan.flow.declare import check as check
+    from sampan.flow.declare import model as model
+    from sampan.flow.declare import step as step
+    from sampan.log.contracts import Event as Event
+    from sampan.log.contracts import Field as Field
+    from sampan.log.contracts import upcast as upcast
+    from sampan.serve.decisions import Action as Action
+    from sampan.serve.decisions import decision as decision
+
+_HOME = {
+    "Action": "sampan.serve.decisions",
+    "Event": "sampan.log.contracts",
+    "Field": "sampan.log.contracts",
+    "File": "sampan.flow.declare",
+    "Fitted": "sampan.flow.declare",
+    "check": "sampan.flow.declare",
+    "decision": "sampan.serve.decisions",
+    "model": "sampan.flow.declare",
+    "step": "sampan.flow.declare",
+    "table": "sampan.app",
+    "upcast": "sampan.log.contracts",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("sampan")
+        except PackageNotFoundError:  # a source tree that was never installed
+            return "0+source"
+    if home := _HOME.get(name):
+        return getattr(import_module(home), name)
+    raise AttributeError(f"module 'sampan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,66 @@
+"""Writing files so that they are there after a power cut: sync the file, rename it, sync its folder.
+
+On macOS ``fsync`` leaves the bytes in the drive's cache; ``F_FULLFSYNC`` does not.
+"""
+
+import errno
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+from sampan.base.errors import DiskFull
+
+_FULL = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
+
+
+def sync(fd: int) -> None:
+    """Make the bytes written to an open file durable."""
+    if _FULL is not None:
+        fcntl.fcntl(fd, _FULL)
+    else:
+        os.fdatasync(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names created, renamed or removed in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Sync a finished temporary file and give it its name; the name appears whole or not at all."""
+    fd = os.open(temporary, os.O_RDONLY)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(final)
+    sync_folder(final.parent)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace a file's content as a whole, durably.
+
+    Raises DiskFull if the disk has no room; the old content is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            sync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"Write {path}", "the disk is full", "Free some space and try again.") from error
+        raise

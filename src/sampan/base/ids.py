@@ -1,0 +1,28 @@
+"""Identifiers: short, sortable by the time they were made, safe in a path, a URL and a shell."""
+
+import os
+import re
+from typing import Final
+
+from sampan.base.clock import Clock
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,99}\Z")
+
+
+def _base32(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        digits.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(digits))
+
+
+def new_id(clock: Clock) -> str:
+    """20 characters: 10 of time (milliseconds), 10 random (50 bits)."""
+    return _base32(clock.micros() // 1000, 10) + _base32(int.from_bytes(os.urandom(7), "big"), 10)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name a type, table, step, model, endpoint or stream."""
+    return _NAME.match(text) is not None

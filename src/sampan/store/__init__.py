@@ -1,0 +1,1 @@
+"""Records in SQLite, migrations, the workspace lock, blobs by digest."""

@@ -1,0 +1,56 @@
+"""Bytes by their SHA-256, in local files. Written once, checked on reading, never changed."""
+
+import os
+from pathlib import Path
+
+from sampan.base.digests import digest_bytes, digest_file
+from sampan.base.errors import Damaged, NotFound
+from sampan.base.files import publish, write_durably
+
+
+class Blobs:
+    """A folder of files named by their content's SHA-256, two characters of fan-out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Where the bytes of a digest lie (or would lie). Raises NotFound for a text that is no digest."""
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise NotFound("Open a blob", f"{digest!r} is not a SHA-256 digest")
+        return self.folder / digest[:2] / digest[2:]
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def put(self, data: bytes) -> str:
+        """Keep bytes durably and return their digest."""
+        digest = digest_bytes(data)
+        path = self.path(digest)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, data, 0o444)
+        return digest
+
+    def adopt(self, temporary: Path) -> str:
+        """Take over a finished file on the same disk and return its digest."""
+        digest = digest_file(temporary)
+        path = self.path(digest)
+        if path.exists():
+            temporary.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.chmod(temporary, 0o444)  # noqa: PTH101 - a path from our own temporary folder
+            publish(temporary, path)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a digest. Raises NotFound if absent, Damaged if they are not those that were put."""
+        path = self.path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise NotFound("Read a blob", f"{digest} is not in {self.folder}") from None
+        if digest_bytes(data) != digest:
+            raise Damaged("Read a blob", f"{path} does not match its digest", "Restore it from a backup.")
+        return data

@@ -1,0 +1,90 @@
+"""The definition of all records, as an ordered list of migrations in the common subset of SQLite and Postgres.
+
+A migration is applied in one transaction with the number it leaves behind, so a kill leaves the old or the new
+format, never half of one. Never edit a released migration: append.
+"""
+
+import sqlite3
+from typing import Final
+
+from sampan.base.errors import NewerFormat
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        # -- log: which contracts this workspace has accepted
+        """CREATE TABLE contracts (
+            type TEXT NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL, spec TEXT NOT NULL,
+            registered BIGINT NOT NULL, PRIMARY KEY (type, version))""",
+        # -- lake
+        """CREATE TABLE snapshots (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, fields TEXT NOT NULL, files TEXT NOT NULL,
+            rows BIGINT NOT NULL, bytes BIGINT NOT NULL, flags TEXT NOT NULL,
+            run TEXT, key TEXT, created BIGINT NOT NULL)""",
+        "CREATE INDEX snapshots_by_name ON snapshots (name, created)",
+        """CREATE TABLE commits (
+            id TEXT PRIMARY KEY, branch TEXT NOT NULL, parent TEXT, tables TEXT NOT NULL,
+            run TEXT, actor TEXT NOT NULL, reason TEXT NOT NULL, request TEXT UNIQUE, created BIGINT NOT NULL)""",
+        "CREATE INDEX commits_by_branch ON commits (branch, created)",
+        "CREATE TABLE branches (name TEXT PRIMARY KEY, head TEXT REFERENCES commits (id), created BIGINT NOT NULL)",
+        # -- runs
+        """CREATE TABLE runs (
+            id TEXT PRIMARY KEY, state TEXT NOT NULL, target TEXT NOT NULL, branch TEXT NOT NULL,
+            position TEXT NOT NULL, root TEXT NOT NULL, commit_id TEXT, git TEXT, actor TEXT NOT NULL,
+            manifest TEXT NOT NULL, error TEXT NOT NULL DEFAULT '', cost REAL NOT NULL DEFAULT 0,
+            started BIGINT NOT NULL, finished BIGINT)""",
+        "CREATE INDEX runs_by_start ON runs (started)",
+        """CREATE TABLE run_steps (
+            run TEXT NOT NULL REFERENCES runs (id), name TEXT NOT NULL, part TEXT NOT NULL DEFAULT '',
+            kind TEXT NOT NULL, state TEXT NOT NULL, why TEXT NOT NULL, key TEXT NOT NULL DEFAULT '',
+            digest TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0, memory BIGINT NOT NULL DEFAULT 0,
+            cost REAL NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', needs TEXT NOT NULL DEFAULT '[]',
+            started BIGINT, PRIMARY KEY (run, name, part))""",
+        # -- results by key: what a step gave for exactly this code, input, parameter and environment
+        """CREATE TABLE results (
+            key TEXT PRIMARY KEY, step TEXT NOT NULL, part TEXT NOT NULL DEFAULT '', run TEXT NOT NULL,
+            kind TEXT NOT NULL, digest TEXT NOT NULL, value BLOB, parts TEXT NOT NULL, seen TEXT NOT NULL,
+            seconds REAL NOT NULL, memory BIGINT NOT NULL, created BIGINT NOT NULL)""",
+        "CREATE INDEX results_by_step ON results (step, part, created)",
+        # -- models
+        """CREATE TABLE versions (
+            model TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
+            format TEXT NOT NULL, files TEXT NOT NULL, signature TEXT NOT NULL, metrics TEXT NOT NULL,
+            run TEXT, key TEXT, created BIGINT NOT NULL, PRIMARY KEY (model, number), UNIQUE (model, digest))""",
+        # -- endpoints: an append-only history; the newest row of a name is in force
+        """CREATE TABLE endpoints (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, bundle TEXT NOT NULL, spec TEXT NOT NULL,
+            actor TEXT NOT NULL, reason TEXT NOT NULL, created BIGINT NOT NULL)""",
+        "CREATE INDEX endpoints_by_name ON endpoints (name, created)",
+        # -- team
+        """CREATE TABLE tokens (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, role TEXT NOT NULL,
+            created BIGINT NOT NULL, expires BIGINT NOT NULL, revoked BIGINT)""",
+        """CREATE TABLE sessions (
+            hash TEXT PRIMARY KEY, token TEXT NOT NULL, created BIGINT NOT NULL, used BIGINT NOT NULL,
+            expires BIGINT NOT NULL)""",
+    ),
+)
+FORMAT: Final = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring records to this version's format. Raises NewerFormat if they are ahead of it."""
+    connection.execute("CREATE TABLE IF NOT EXISTS format (version INTEGER NOT NULL)")
+    row = connection.execute("SELECT max(version) FROM format").fetchone()
+    version = row[0] or 0
+    if version > FORMAT:
+        raise NewerFormat(
+            "Open the records",
+            f"they have format {version}, this Sampan knows up to {FORMAT}",
+            "Upgrade Sampan (`uv add sampan --upgrade`); nothing was changed.",
+        )
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("INSERT INTO format (version) VALUES (?)", (number,))
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
