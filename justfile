@@ -1,0 +1,35 @@
+# `uv run just VERB`; continuous integration (.ci/run) calls the same commands.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# List the verbs
+default:
+    @just --list
+
+# Make or refresh the environment
+setup:
+    uv sync
+
+# Every quick test; `just test -m night` for the long ones, `just test tests/log` for a part
+test *args:
+    uv run pytest {{ args }}
+
+# Style, types, import floors
+lint:
+    uv run ruff check
+    uv run ruff format --check
+    uv run mypy
+    uv run lint-imports
+
+# Write docs/reference/ from the code, then run the code in the docs
+docs:
+    uv run python docs/generate.py
+    uv run pytest tests/test_project.py tests/docs
+
+# One table of figures beside floors and peers: `just bench`, `just bench help noop --quick`
+bench *args:
+    @env -u PYTHONDONTWRITEBYTECODE uv run python -m bench {{ args }}
+
+# The whole job on real order lines
+demo *args:
+    uv run sampan demo {{ args }}
