@@ -5,7 +5,6 @@ step's module costs next to nothing and a command line that needs none of them p
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ __all__ = [*_HOME, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version  # 20 ms, and seldom asked for
+
         try:
             return version("sampan")
         except PackageNotFoundError:  # a source tree that was never installed

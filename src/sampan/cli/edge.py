@@ -1,0 +1,64 @@
+"""The outer edge of a command: what came of it becomes a message and an exit code.
+
+0 good, 1 the answer is no, 2 wrong usage, 3 something failed, 130 stopped by Ctrl+C. An exception that nobody foresaw
+is written to a file with its traceback; the terminal gets one line that names the file.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sampan.base.errors import SampanError
+
+_INTERRUPTED = 130
+
+
+def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]) -> int:
+    """Run one command line and return the exit code."""
+    from sampan.cli.root import root
+
+    try:
+        code = root.main(args=list(arguments), prog_name="sampan", standalone_mode=False, obj=make_app)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        return _INTERRUPTED
+    except SampanError as error:
+        if os.environ.get("SAMPAN_DEBUG") == "1":
+            raise
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:  # noqa: BLE001 - the edge of the process
+        if os.environ.get("SAMPAN_DEBUG") == "1":
+            raise
+        click.echo(unforeseen(error), err=True)
+        return 3
+
+
+def unforeseen(error: Exception) -> str:
+    """Write the traceback of an unforeseen exception to a file; return the line that says so."""
+    import tempfile
+    import traceback
+
+    from sampan import __version__
+
+    text = f"sampan {__version__}, Python {sys.version}\n{sys.argv}\n\n" + "".join(traceback.format_exception(error))
+    fd, name = tempfile.mkstemp(prefix="sampan-report-", suffix=".txt")
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return f"Error: Sampan met a case it does not know: {what}\n  The details are in {name}; please report them."
