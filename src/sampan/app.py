@@ -6,7 +6,6 @@ what it touches. Nothing here knows how a part works; nothing below knows that t
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except Exception as error:  # noqa: BLE001 - the edge of the process
+    except Exception as error:
         if os.environ.get("SAMPAN_DEBUG") == "1":
             raise
         click.echo(unforeseen(error), err=True)

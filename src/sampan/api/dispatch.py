@@ -1,0 +1,47 @@
+"""Which application answers a path: the two hot paths first, past all routing, then everything else."""
+
+from collections.abc import Iterable
+
+from sampan.api.guard import Asgi, Receive, Scope, Send
+
+EVENTS = "/v1/events"
+PREDICT = "/predict/"
+
+
+class Dispatch:
+    """Intake and predictions are bare ASGI handlers: through a router, single events are four times slower."""
+
+    def __init__(self, intake: Asgi, predict: Asgi, rest: Asgi) -> None:
+        self._intake = intake
+        self._predict = predict
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path == EVENTS:
+                await self._intake(scope, receive, send)
+                return
+            if path.startswith(PREDICT):
+                await self._predict(scope, receive, send)
+                return
+            if scope["method"] == "HEAD":
+                await self._rest({**scope, "method": "GET"}, receive, _without_body(send))
+                return
+        await self._rest(scope, receive, send)
+
+    @staticmethod
+    def routes() -> Iterable[tuple[str, str]]:
+        """The routes that this layer answers itself."""
+        return [("POST", EVENTS), ("POST", PREDICT + "{name}")]
+
+
+def _without_body(send: Send) -> Send:
+    """HEAD is GET without the body."""
+
+    async def headless(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return headless

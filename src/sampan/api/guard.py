@@ -1,0 +1,205 @@
+"""One layer in front of every route: Host, policy, who asks, may they, does a foreign page make them ask.
+
+It sits outside all routers and sees every HTTP request and every WebSocket, so that a route cannot be forgotten:
+what has no policy is denied. It decides on ``Host``, ``Origin``, ``Sec-Fetch-*`` and a secret, never on a user agent.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from sampan.api.policies import ANYBODY, Policies
+from sampan.base.errors import SampanError
+from sampan.team.gate import Gate
+from sampan.team.roles import Principal
+
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Makes the content type and body of a refusal.
+Refusal = Callable[[Scope, int, SampanError], tuple[bytes, bytes]]
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Where the guard leaves who asks, for handlers.
+PRINCIPAL: Final = "sampan.principal"
+
+
+class Hosts:
+    """The names that the hub answers to. An exact list: DNS rebinding makes any other name point here."""
+
+    def __init__(self, bind: str, port: int, extra: str = "") -> None:
+        names = ["127.0.0.1", "localhost", "[::1]"]
+        if bind not in ("0.0.0.0", "::", ""):
+            names.append(f"[{bind}]" if ":" in bind else bind.lower())
+        self._exact = {f"{name}:{port}".encode() for name in names}
+        if port == 80:
+            self._exact |= {name.encode() for name in names}
+        for entry in filter(None, (part.strip().lower() for part in extra.split(","))):
+            self._exact.add(entry.encode())
+            if not entry.rpartition("]")[2].rpartition(":")[1]:
+                self._exact.add(f"{entry}:{port}".encode())
+
+    def allow(self, host: bytes) -> bool:
+        return host.lower() in self._exact
+
+
+def refusal_json(scope: Scope, status: int, error: SampanError) -> tuple[bytes, bytes]:
+    """A refusal for machines."""
+    return b"application/json", msgspec.json.encode(error_body(error))
+
+
+def error_body(error: SampanError) -> dict[str, dict[str, str]]:
+    """An error as JSON answers carry it."""
+    return {"error": {"attempted": error.attempted, "obstacle": error.obstacle, "advice": error.advice}}
+
+
+class Guard:
+    """Lets a request through to ``app``, or answers it."""
+
+    def __init__(
+        self, app: Asgi, *, policies: Policies, gate: Gate, hosts: Hosts, cookie: str, refusal: Refusal = refusal_json
+    ) -> None:
+        self._app = app
+        self._policies = policies
+        self._gate = gate
+        self._hosts = hosts
+        self._cookie = cookie
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        verdict = self._judge(scope, kind)
+        if verdict is None:
+            await self._app(scope, receive, send)
+        elif kind == "websocket":
+            await receive()  # websocket.connect
+            await send({"type": "websocket.close", "code": 4000 + verdict[0], "reason": verdict[1].obstacle[:100]})
+        else:
+            await self._refuse(scope, send, *verdict)
+
+    def _judge(self, scope: Scope, kind: str) -> tuple[int, SampanError, Mapping[bytes, bytes]] | None:
+        hosts = 0
+        host = authorization = cookie = origin = b""
+        site = mode = destination = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+                hosts += 1
+            elif name == b"authorization":
+                authorization = value
+            elif name == b"cookie":
+                cookie = cookie + b"; " + value if cookie else value
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+            elif name == b"sec-fetch-mode":
+                mode = value
+            elif name == b"sec-fetch-dest":
+                destination = value
+        if hosts != 1 or not self._hosts.allow(host):
+            named = host.decode("latin-1")[:200] if hosts == 1 else f"{hosts} of them"
+            advice = "Use the address that `sampan up` printed, or name further hosts in SAMPAN_ALLOWED_HOSTS."
+            return 421, SampanError("Answer a request", f"its Host is not one of this hub's: {named!r}", advice), {}
+
+        method: str = scope["method"] if kind == "http" else "WEBSOCKET"
+        acts = self._policies.acts(scope["path"])
+        public = acts is not None and acts.get("GET" if method == "HEAD" else method) == ANYBODY
+
+        if authorization:
+            principal = self._gate.bearer(authorization)
+        else:
+            principal = self._session(cookie) if cookie else None
+            if self._foreign(method, host, origin, site, mode, destination, signed_in=principal is not None):
+                return (
+                    403,
+                    SampanError(
+                        "Answer a request",
+                        "another site made your browser send it",
+                        "Open the hub itself and try there.",
+                    ),
+                    {},
+                )
+        if public:
+            scope[PRINCIPAL] = principal
+            return None
+        if principal is None:
+            return 401, _sign_in_first(bool(authorization)), {b"www-authenticate": b'Bearer realm="sampan"'}
+        if acts is None:
+            return 404, SampanError("Answer a request", f"there is nothing at {scope['path'][:200]!r}"), {}
+        if method == "OPTIONS":
+            allow = ", ".join(sorted({*acts, "OPTIONS"} | ({"HEAD"} if "GET" in acts else set())))
+            return 204, SampanError("", ""), {b"allow": allow.encode()}
+        act = acts.get("GET" if method == "HEAD" else method)
+        if act is None:
+            allow = ", ".join(sorted(acts))
+            return (
+                405,
+                SampanError("Answer a request", f"{method} is not possible here", f"Possible: {allow}."),
+                {b"allow": allow.encode()},
+            )
+        if not principal.may(act):
+            return (
+                403,
+                SampanError(
+                    "Answer a request",
+                    f"the token {principal.name!r} has the role {principal.role!r}, which may not {act}",
+                    "Ask an admin for a token with a wider role.",
+                ),
+                {},
+            )
+        scope[PRINCIPAL] = principal
+        return None
+
+    def _session(self, cookies: bytes) -> Principal | None:
+        for part in cookies.split(b";"):
+            name, _, value = part.strip().partition(b"=")
+            if name == self._cookie.encode():
+                return self._gate.cookie(value.decode("latin-1"))
+        return None
+
+    @staticmethod
+    def _foreign(
+        method: str, host: bytes, origin: bytes, site: bytes, mode: bytes, destination: bytes, *, signed_in: bool
+    ) -> bool:
+        """Whether a browser sent this for a page that is not ours."""
+        if method in SAFE:
+            # A foreign page may link to us. It may not embed us or read what only a signed-in person sees.
+            if not signed_in or not site or site in (b"same-origin", b"none"):
+                return False
+            return mode != b"navigate" or destination not in (b"", b"document")
+        own = origin in (b"http://" + host, b"https://" + host)
+        if origin and not own:
+            return True
+        if site:
+            return site not in (b"same-origin", b"none")
+        if origin:
+            return False
+        return signed_in  # a browser that says neither where it comes from nor what it is doing
+
+    async def _refuse(
+        self, scope: Scope, send: Send, status: int, error: SampanError, headers: Mapping[bytes, bytes]
+    ) -> None:
+        kind, body = self._refusal(scope, status, error) if status != 204 else (b"text/plain", b"")
+        own = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        if scope["method"] not in SAFE:
+            own.append((b"connection", b"close"))  # its body was not read
+        await send({"type": "http.response.start", "status": status, "headers": [*own, *headers.items()]})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _sign_in_first(tried: bool) -> SampanError:
+    if tried:
+        return SampanError(
+            "Answer a request", "the token is unknown, expired or revoked", "`sampan token list` shows the living ones."
+        )
+    return SampanError(
+        "Answer a request",
+        "nobody is signed in",
+        "Send `Authorization: Bearer TOKEN`, or open a sign-in link: `sampan token link` makes one.",
+    )

@@ -1,0 +1,103 @@
+"""Every route of the hub and what one must be allowed to do to use it. What is not here is denied.
+
+``PUBLIC`` is the whole list of routes that answer without a sign-in. Adding to it is a decision about security.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sampan.base.errors import SampanError
+from sampan.team.roles import ADMINISTER, DEPLOY, PREDICT, READ, RUN, SEND
+
+#: An act that anybody may do.
+ANYBODY: Final = "anybody"
+
+PUBLIC: Final = frozenset(
+    {
+        ("GET", "/health"),
+        ("GET", "/sign-in"),
+        ("POST", "/sign-in"),
+        ("GET", "/static/{name}"),
+    }
+)
+
+POLICIES: Final[Mapping[tuple[str, str], str]] = {
+    **dict.fromkeys(PUBLIC, ANYBODY),
+    # machines
+    ("POST", "/v1/events"): SEND,
+    ("POST", "/predict/{name}"): PREDICT,
+    # pages and their JSON twins
+    ("GET", "/"): READ,
+    ("GET", "/log"): READ,
+    ("GET", "/log/{event}"): READ,
+    ("GET", "/quarantine"): READ,
+    ("GET", "/quarantine/{item}"): READ,
+    ("GET", "/contracts"): READ,
+    ("GET", "/tables"): READ,
+    ("GET", "/tables/{name}"): READ,
+    ("GET", "/runs"): READ,
+    ("GET", "/runs/{run}"): READ,
+    ("GET", "/runs/{run}/logs/{log}"): READ,
+    ("GET", "/models"): READ,
+    ("GET", "/models/{model}/{number}"): READ,
+    ("GET", "/endpoints"): READ,
+    ("GET", "/predictions"): READ,
+    ("GET", "/predictions/{prediction}"): READ,
+    ("GET", "/patterns"): READ,
+    ("POST", "/sign-out"): READ,
+    # commands
+    ("GET", "/v1/log/stats"): READ,
+    ("POST", "/v1/plan"): READ,
+    ("POST", "/v1/why"): READ,
+    ("POST", "/v1/runs"): RUN,
+    ("POST", "/v1/runs/{run}/resume"): RUN,
+    ("POST", "/v1/sql"): RUN,
+    ("POST", "/v1/endpoints"): DEPLOY,
+    ("GET", "/v1/tokens"): ADMINISTER,
+    ("POST", "/v1/tokens"): ADMINISTER,
+    ("DELETE", "/v1/tokens/{name}"): ADMINISTER,
+    ("POST", "/v1/links"): ADMINISTER,
+    ("GET", "/v1/openapi.json"): READ,
+}
+
+
+class Policies:
+    """The table, ready to be asked. A path matches a template segment by segment, exactly, or not at all."""
+
+    def __init__(self, table: Mapping[tuple[str, str], str] = POLICIES) -> None:
+        self.table = table
+        self._exact: dict[str, dict[str, str]] = {}
+        self._templates: dict[tuple[int, str], list[tuple[list[str], dict[str, str]]]] = {}
+        for template in dict.fromkeys(template for _, template in table):
+            acts = {method: act for (method, other), act in table.items() if other == template}
+            parts = template.split("/")
+            if any(part.startswith("{") for part in parts):
+                self._templates.setdefault((len(parts), parts[1]), []).append((parts, acts))
+            else:
+                self._exact[template] = acts
+
+    def acts(self, path: str) -> Mapping[str, str] | None:
+        """The act that each method of a path needs, or None if no route has this path."""
+        if acts := self._exact.get(path):
+            return acts
+        parts = path.split("/")
+        for template, acts in self._templates.get((len(parts), parts[1] if len(parts) > 1 else ""), ()):
+            if all(own == part or (own[0:1] == "{" and part) for own, part in zip(template, parts, strict=True)):
+                return acts
+        return None
+
+    def check(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Compare with the live routes. Raises SampanError for a route without a policy or a policy without a route."""
+        live = set(routes)
+        for method, path in sorted(live - set(self.table)):
+            raise SampanError(
+                "Start the hub",
+                f"the route {method} {path} has no policy",
+                "Give it one in sampan/api/policies.py: what must somebody be allowed to do to use it?",
+            )
+        for method, path in sorted(set(self.table) - live):
+            raise SampanError(
+                "Start the hub",
+                f"the policy for {method} {path} has no route",
+                "Remove it from sampan/api/policies.py, or add the route.",
+            )

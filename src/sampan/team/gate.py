@@ -1,0 +1,100 @@
+"""Whom a secret stands for. The gate answers for every request, so what it has looked up it keeps in memory.
+
+Only the hub writes tokens and sessions while it is up, so ``forget`` after a change is enough for a revocation to
+bite at once.
+"""
+
+import hmac
+import threading
+import time
+from typing import Final
+
+from sampan.base.clock import Clock
+from sampan.store.database import Database
+from sampan.team.roles import Principal
+from sampan.team.sessions import OWNER, Links, Sessions
+from sampan.team.tokens import Tokens, hash_of
+
+_KEPT: Final = 10_000
+_TRIES, _WINDOW = 10, 60.0
+
+
+class SteadyClock:
+    """Real time that never goes back: no token or session becomes valid again because a clock was set."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latest = 0
+
+    def micros(self) -> int:
+        self._latest = max(self._latest, self._clock.micros())
+        return self._latest
+
+
+class Gate:
+    """Tokens, sessions and links of one running hub. ``secrets`` are the owner's: the token file's, SAMPAN_TOKEN."""
+
+    def __init__(self, db: Database, clock: Clock, secrets: list[str]) -> None:
+        self.owner = Principal("owner", "admin", OWNER)
+        self.clock = SteadyClock(clock)
+        self.tokens = Tokens(db, self.clock)
+        self.sessions = Sessions(db, self.clock, self.owner)
+        self.links = Links(self.clock)
+        self._owner_hashes = [hash_of(secret) for secret in secrets if secret]
+        self._bearers: dict[bytes, tuple[Principal, int]] = {}
+        self._cookies: dict[str, tuple[Principal, int]] = {}
+        self._lock = threading.Lock()
+        self._failures: list[float] = []
+
+    def bearer(self, header: bytes) -> Principal | None:
+        """Whom an ``Authorization`` header stands for."""
+        if known := self._bearers.get(header):
+            if known[1] > self.clock.micros():
+                return known[0]
+            self.forget()
+        scheme, _, secret = header.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        found = self.secret(secret.strip().decode("utf-8", "surrogateescape"))
+        if found is not None:
+            self._keep(self._bearers, header, found)
+            return found[0]
+        return None
+
+    def secret(self, secret: str) -> tuple[Principal, int] | None:
+        """Whom a token stands for and until when."""
+        digest = hash_of(secret)
+        if any(hmac.compare_digest(digest, own) for own in self._owner_hashes):
+            return self.owner, 2**62
+        return self.tokens.find(secret)
+
+    def cookie(self, value: str) -> Principal | None:
+        """Whom a session cookie stands for."""
+        now = self.clock.micros()
+        if (known := self._cookies.get(value)) and known[1] > now:
+            return known[0]
+        principal = self.sessions.find(value)
+        if principal is not None:
+            self._keep(self._cookies, value, (principal, now + 30_000_000))  # 30 s, then idle time is noted again
+        return principal
+
+    def _keep(self, cache: dict, key: object, found: tuple[Principal, int]) -> None:  # type: ignore[type-arg]
+        if len(cache) >= _KEPT:
+            cache.clear()
+        cache[key] = found
+
+    def forget(self) -> None:
+        """Drop what is remembered, after a token or session was taken back."""
+        self._bearers.clear()
+        self._cookies.clear()
+
+    def too_many_tries(self) -> bool:
+        """Whether sign-in has failed more than ten times within a minute."""
+        now = time.monotonic()
+        with self._lock:
+            self._failures = [when for when in self._failures if now - when < _WINDOW]
+            return len(self._failures) >= _TRIES
+
+    def note_failure(self) -> None:
+        with self._lock:
+            self._failures.append(time.monotonic())

@@ -1,0 +1,34 @@
+"""Roles and the acts they may do. A policy names an act; a token has a role."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+#: Acts, as policies name them.
+READ: Final = "read"  # look at anything in the workspace
+SEND: Final = "send"  # send events
+PREDICT: Final = "predict"  # ask an endpoint
+RUN: Final = "run"  # run the flow, ask questions in SQL
+DEPLOY: Final = "deploy"  # change what an endpoint serves
+ADMINISTER: Final = "administer"  # make and revoke tokens, make sign-in links
+
+ROLES: Final[Mapping[str, frozenset[str]]] = {
+    "producer": frozenset({SEND}),
+    "caller": frozenset({PREDICT}),
+    "viewer": frozenset({READ}),
+    "editor": frozenset({READ, SEND, PREDICT, RUN}),
+    "operator": frozenset({READ, SEND, PREDICT, RUN, DEPLOY}),
+    "admin": frozenset({READ, SEND, PREDICT, RUN, DEPLOY, ADMINISTER}),
+}
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks: the token behind a request. ``token`` is its id; ``owner`` is the one from the token file."""
+
+    name: str
+    role: str
+    token: str
+
+    def may(self, act: str) -> bool:
+        return act in ROLES[self.role]
