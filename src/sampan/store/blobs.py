@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, NotFound
-from sampan.base.files import publish, write_durably
+from sampan.base.files import publish, sync_folder, write_durably
 
 
 class Blobs:
@@ -43,6 +43,21 @@ class Blobs:
             os.chmod(temporary, 0o444)  # noqa: PTH101 - a path from our own temporary folder
             publish(temporary, path)
         return digest
+
+    def place(self, temporary: Path, digest: str) -> Path:
+        """Give a finished, synced file of a known digest its name, durably. A file that is there already stays."""
+        path = self.path(digest)
+        if path.exists():
+            temporary.unlink()
+            sync_folder(path.parent)  # whoever named it may not have come to that yet
+            return path
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.folder)
+        temporary.chmod(0o444)
+        temporary.replace(path)
+        sync_folder(path.parent)
+        return path
 
     def get(self, digest: str) -> bytes:
         """The bytes of a digest. Raises NotFound if absent, Damaged if they are not those that were put."""

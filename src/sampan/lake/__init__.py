@@ -1,0 +1,1 @@
+"""Derived tables: immutable files, snapshots named by content, branches and commits, queries over them."""

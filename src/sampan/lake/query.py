@@ -1,0 +1,141 @@
+"""DuckDB, locked down: a query reads the sources that it was given and nothing else.
+
+No file but those named, no network, no extension that was not built in, no configuration from inside a query,
+no Python variable as a table. The time zone is UTC everywhere.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from sampan.base.errors import BadQuery, Damaged
+from sampan.lake.arrow import open_ipc
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from sampan.log.log import LogSource
+
+PARQUET = "parquet"
+ARROW = "arrow"
+
+
+class TableSource(msgspec.Struct, frozen=True):
+    """The files of one snapshot, as a worker process needs them to read the table."""
+
+    name: str
+    files: tuple[str, ...]
+    format: str = PARQUET
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+Source: TypeAlias = "TableSource | LogSource"
+
+
+def connect(
+    *, threads: int = 0, memory: int | str = "", files: Iterable[Path | str] = (), spill: Path | None = None
+) -> "duckdb.DuckDBPyConnection":
+    """An in-memory database that can open only ``files``. ``memory`` in bytes or as DuckDB writes it (``2GB``).
+
+    ``spill`` is a folder for what does not fit in memory; without it such a query fails instead.
+    """
+    import duckdb
+
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "python_enable_replacements": False,
+        "preserve_insertion_order": False,
+        "temp_directory": str(spill) if spill else "",
+    }
+    if threads:
+        config["threads"] = threads
+    if memory:
+        config["memory_limit"] = f"{memory}B" if isinstance(memory, int) else memory
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET TimeZone = 'UTC'")
+    allowed = ", ".join(quote_text(os.fspath(file)) for file in files)
+    connection.execute(f"SET allowed_paths = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def open_sources(
+    sources: "dict[str, Source]",
+    *,
+    threads: int = 0,
+    memory: int | str = "",
+    files: Iterable[Path | str] = (),
+    spill: Path | None = None,
+) -> "duckdb.DuckDBPyConnection":
+    """A locked-down connection with one view per source; ``files`` may be written besides."""
+    opened = {name: _Opened(source) for name, source in sources.items()}
+    allowed = [path for one in opened.values() for path in one.parquet] + [os.fspath(file) for file in files]
+    connection = connect(threads=threads, memory=memory, files=allowed, spill=spill)
+    try:
+        for name, one in opened.items():
+            one.attach(connection, name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def attach(connection: "duckdb.DuckDBPyConnection", name: str, source: "Source") -> None:
+    """Let queries say ``FROM name``. The connection must have been allowed the source's Parquet files."""
+    _Opened(source).attach(connection, name)
+
+
+class _Opened:
+    """A source made ready: Parquet files to scan, and Arrow data in memory or mapped."""
+
+    def __init__(self, source: "Source") -> None:
+        self.parquet: list[str] = []
+        self.arrow: list[Any] = []
+        if isinstance(source, TableSource):
+            missing = [file for file in source.files if not os.path.exists(file)]  # noqa: PTH110
+            if missing:
+                raise Damaged(
+                    f"Open table {source.name}",
+                    f"{missing[0]} is missing",
+                    "Run the flow again: it builds what is not there.",
+                )
+            if source.format == PARQUET:
+                self.parquet = list(source.files)
+            else:
+                self.arrow = [open_ipc(Path(file)) for file in source.files]
+        else:
+            from sampan.log.project import open_source
+
+            paths, tail = open_source(source)
+            self.parquet = [os.fspath(path) for path in paths]
+            if tail is not None and (tail.num_rows or not self.parquet):
+                self.arrow = [tail]
+
+    def attach(self, connection: "duckdb.DuckDBPyConnection", name: str) -> None:
+        selects = []
+        if self.parquet:
+            listed = ", ".join(quote_text(path) for path in self.parquet)
+            selects.append(f"SELECT * FROM read_parquet([{listed}], union_by_name = {len(self.parquet) > 1})")
+        for number, table in enumerate(self.arrow):
+            part = f"__{name}_{number}"
+            connection.register(part, table)
+            selects.append(f"SELECT * FROM {quote_name(part)}")
+        if not selects:
+            raise BadQuery(f"Open {name}", "it has neither files nor fields")
+        connection.execute(f"CREATE VIEW {quote_name(name)} AS {' UNION ALL BY NAME '.join(selects)}")
+
+
+def quote_name(name: str) -> str:
+    """An identifier as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A text literal as SQL."""
+    return "'" + text.replace("'", "''") + "'"

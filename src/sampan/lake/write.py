@@ -1,0 +1,236 @@
+"""Making a table's files: a query's result as Parquet, a frame as Arrow. Runs in worker processes.
+
+What comes back is a draft: durable files and their digests. No record is written here; ``Lake.add`` does that in
+the one process that may.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sampan.base.digests import digest_file
+from sampan.base.errors import BadQuery, DiskFull, SampanError, StepFailed
+from sampan.base.files import sync
+from sampan.lake.query import ARROW, PARQUET, Source, open_sources, quote_name, quote_text
+from sampan.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    import duckdb
+
+# DuckDB's Parquet has no 128-bit integers and would write them as DOUBLE
+_NARROWER: Final = {"HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT"}
+
+
+class TableFile(msgspec.Struct, frozen=True):
+    """One immutable file; ``sha256`` is its name in the lake too."""
+
+    sha256: str
+    bytes: int
+    rows: int
+    format: str = PARQUET
+
+
+class TableDraft(msgspec.Struct, frozen=True):
+    """A table that exists as durable files but has no record yet. ``id`` is its digest."""
+
+    id: str
+    fields: tuple[tuple[str, str], ...]
+    files: tuple[TableFile, ...]
+    rows: int
+    bytes: int
+    flags: tuple[str, ...] = ()
+
+
+def write_query(
+    sql: str,
+    sources: dict[str, Source],
+    out_dir: Path,
+    *,
+    threads: int = 0,
+    memory: int | str = "",
+    order_by: Sequence[str] | None = None,
+    name: str = "query",
+) -> TableDraft:
+    """Run one SELECT over its sources and keep the result as a Parquet file.
+
+    ``order_by`` sorts the rows of the file (it does not change the digest). Raises BadQuery for what DuckDB
+    refuses, StepFailed if it runs out of memory, DiskFull.
+    """
+    import duckdb
+
+    threads = threads or os.cpu_count() or 1
+    temporary = _temporary(out_dir, "parquet")
+    attempted = f"Build {name}"
+    try:
+        connection = open_sources(sources, threads=threads, memory=memory, files=[temporary], spill=temporary.parent)
+        try:
+            body, flags = _prepare(connection, sql, order_by)
+            with _early_sync(temporary):
+                connection.execute(f"COPY ({body}) TO {quote_text(str(temporary))} (FORMAT parquet)")
+            fields = _fields(connection, f"SELECT * FROM read_parquet({quote_text(str(temporary))})")
+        finally:
+            connection.close()
+        return _finish(temporary, out_dir, fields, threads, flags)
+    except duckdb.Error as error:
+        raise explain(attempted, error) from error
+    except OSError as error:
+        raise _disk(attempted, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_arrow(data: Any, out_dir: Path, *, flags: Sequence[str] = (), name: str = "frame") -> TableDraft:
+    """Keep a frame as an uncompressed Arrow IPC file, which readers map instead of reading.
+
+    ``data`` is a pyarrow Table, RecordBatch or reader, or anything with ``__arrow_c_stream__`` (Polars, pandas).
+    """
+    import pyarrow as pa
+
+    from sampan.lake.arrow import as_table
+    from sampan.lake.digest import digest_arrow
+
+    table = as_table(data)
+    temporary = _temporary(out_dir, "arrow")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(digest_arrow, table)
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+            sha256 = _settle(temporary)
+            id = digest.result()
+        size = temporary.stat().st_size
+        _place(temporary, out_dir, sha256)
+        file = TableFile(sha256=sha256, bytes=size, rows=table.num_rows, format=ARROW)
+        return TableDraft(id, arrow_fields(table.schema), (file,), table.num_rows, size, tuple(flags))
+    except OSError as error:
+        raise _disk(f"Keep {name}", error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def arrow_fields(schema: Any) -> tuple[tuple[str, str], ...]:
+    """Names and types of an Arrow schema as DuckDB would call them."""
+    from sampan.lake.query import connect
+
+    connection = connect(threads=1)
+    try:
+        connection.register("frame", schema.empty_table())
+        return _fields(connection, "SELECT * FROM frame")
+    finally:
+        connection.close()
+
+
+def explain(attempted: str, error: "duckdb.Error") -> SampanError:
+    """A DuckDB error as one of ours."""
+    import duckdb
+
+    text = str(error).strip()
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return StepFailed(attempted, text.split("\n")[0], "Give the step more memory, or let it read less.")
+    if isinstance(error, duckdb.IOException) and "No space left" in text:
+        return DiskFull(attempted, "the disk is full", "Free some space and try again.")
+    if isinstance(error, duckdb.PermissionException):
+        return BadQuery(attempted, text, "A query reads the tables and events of its workspace, nothing else.")
+    return BadQuery(attempted, text, "Mend the query and run again.")
+
+
+def _disk(attempted: str, error: OSError) -> Exception:
+    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        return DiskFull(attempted, "the disk is full", "Free some space and try again.")
+    return error
+
+
+def _prepare(
+    connection: "duckdb.DuckDBPyConnection", sql: str, order_by: Sequence[str] | None
+) -> tuple[str, tuple[str, ...]]:
+    body = sql.strip().rstrip(";")
+    fields = _fields(connection, body)
+    narrowed = [
+        f"CAST({quote_name(name)} AS {_NARROWER[type_]}) AS {quote_name(name)}"
+        for name, type_ in fields
+        if type_ in _NARROWER
+    ]
+    ordered = f" ORDER BY {', '.join(quote_name(column) for column in order_by)}" if order_by else ""
+    if narrowed or ordered:
+        replaced = f" REPLACE ({', '.join(narrowed)})" if narrowed else ""
+        body = f"SELECT *{replaced} FROM (\n{body}\n){ordered}"
+    return body, ()
+
+
+def _fields(connection: "duckdb.DuckDBPyConnection", sql: str) -> tuple[tuple[str, str], ...]:
+    described = connection.execute(f"DESCRIBE {sql}").fetchall()
+    return tuple((str(row[0]), str(row[1])) for row in described)
+
+
+def _temporary(out_dir: Path, suffix: str) -> Path:
+    folder = out_dir / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{os.getpid()}-{os.urandom(6).hex()}.{suffix}"
+
+
+class _early_sync:  # noqa: N801 - used like a function
+    """Let the disk write while the processor still computes, so that the final sync has little left to wait for."""
+
+    def __init__(self, path: Path, every: float = 0.05) -> None:
+        self._path, self._every = path, every
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._done.wait(self._every):
+            try:
+                fd = os.open(self._path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fdatasync(fd)
+            except OSError:
+                return  # the sync that counts comes afterwards and reports its error
+            finally:
+                os.close(fd)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def _settle(path: Path) -> str:
+    """Sync a finished file and return its SHA-256, both at the same time."""
+    with ThreadPoolExecutor(1) as pool:
+        sha256 = pool.submit(digest_file, path)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            sync(fd)
+        finally:
+            os.close(fd)
+        return sha256.result()
+
+
+def _finish(
+    temporary: Path, out_dir: Path, fields: tuple[tuple[str, str], ...], threads: int, flags: tuple[str, ...]
+) -> TableDraft:
+    from sampan.lake.digest import digest_parquet
+
+    with ThreadPoolExecutor(1) as pool:
+        settled = pool.submit(_settle, temporary)
+        digest = digest_parquet([temporary], threads)
+        sha256 = settled.result()
+    size = temporary.stat().st_size
+    _place(temporary, out_dir, sha256)
+    file = TableFile(sha256=sha256, bytes=size, rows=digest.rows)
+    return TableDraft(digest.text(), fields, (file,), digest.rows, size, flags)
+
+
+def _place(temporary: Path, out_dir: Path, sha256: str) -> None:
+    Blobs(out_dir).place(temporary, sha256)
+
+
+__all__ = ["TableDraft", "TableFile", "arrow_fields", "explain", "write_arrow", "write_query"]
