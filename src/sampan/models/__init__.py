@@ -1,0 +1,1 @@
+"""Frozen models: formats without pickle, versions, metrics."""

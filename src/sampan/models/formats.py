@@ -1,0 +1,165 @@
+"""Freezing a fitted model into files that are data, and loading such files again. No pickle anywhere.
+
+``freeze`` runs in the worker that fitted the model, ``load`` in a serving process. The loader is chosen from the
+version's record, never by looking at the file, and gets bytes whose digest has just been checked: what was hashed
+is what is loaded, whatever happens to the file on disk meanwhile.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args
+
+import pyarrow as pa
+
+from sampan.base.errors import BadStep, Damaged
+from sampan.models.inputs import plain_records, to_arrow
+from sampan.models.version import Kind, Signature, Version, VersionDraft, version_digest
+from sampan.store.blobs import Blobs
+
+Output: TypeAlias = float | list[float]
+
+# The order is the order in which an estimator is offered to them.
+_FORMATS: Final = {
+    "lightgbm": "sampan.models.format_lightgbm",
+    "xgboost": "sampan.models.format_xgboost",
+    "onnx": "sampan.models.format_onnx",
+    "skops": "sampan.models.format_skops",
+}
+_CHECKED_ROWS: Final = 200
+
+
+class Predictor(Protocol):
+    """A loaded version. ``predict`` gives, per record, a probability (binary), probabilities in the order of the
+    signature's classes (multiclass), or a number. Raises Usage for a record that does not fit the signature."""
+
+    signature: Signature
+
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> list[Output]: ...
+
+
+class FittedModel(Protocol):
+    """What a model step returns (``sampan.Fitted``)."""
+
+    @property
+    def estimator(self) -> Any: ...
+    @property
+    def features(self) -> Sequence[str] | None: ...
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+    @property
+    def sample(self) -> Any: ...
+
+
+class Facts(NamedTuple):
+    """What a format needs to know besides the estimator."""
+
+    kind: Kind
+    features: tuple[str, ...] | None
+    sample: pa.Table | None
+
+
+class Frozen(NamedTuple):
+    """What a format makes of an estimator."""
+
+    files: dict[str, bytes]
+    signature: Signature
+    packages: tuple[str, ...]
+
+
+class Format(Protocol):
+    """One model format: a module with these four names."""
+
+    def recognises(self, estimator: Any) -> bool: ...
+    def freeze(self, estimator: Any, facts: Facts) -> Frozen: ...
+    def load(self, files: Mapping[str, bytes], kind: Kind, signature: Signature) -> Predictor: ...
+    def reference(self, estimator: Any, sample: pa.Table, kind: Kind, signature: Signature) -> list[Output] | None: ...
+
+
+def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
+    """Keep a fitted model's files and say what it takes and gives.
+
+    The files are loaded again and must predict what the estimator predicts on the sample. Raises BadStep for an
+    estimator without a safe format, or one that does not do what ``kind`` promises.
+    """
+    if kind not in get_args(Kind):
+        raise BadStep("Freeze a model", f"unknown kind {kind!r}", f"Known: {', '.join(get_args(Kind))}.")
+    name, format = _recognise(fitted.estimator)
+    sample = to_arrow(fitted.sample)
+    features = tuple(fitted.features) if fitted.features else None
+    if sample is not None and features and (absent := [f for f in features if f not in sample.column_names]):
+        raise BadStep(
+            "Freeze a model",
+            f"its sample lacks the feature {absent[0]!r}",
+            f"It has: {', '.join(sample.column_names)}.",
+        )
+    frozen = format.freeze(fitted.estimator, Facts(kind, features, sample))
+    predictor = format.load(frozen.files, kind, frozen.signature)
+    if sample is not None:
+        _compare(format, fitted.estimator, kind, frozen.signature, predictor, sample.slice(0, _CHECKED_ROWS))
+    files = {file: blobs.put(data) for file, data in sorted(frozen.files.items())}
+    return VersionDraft(
+        digest=version_digest(kind, name, files, frozen.signature),
+        kind=kind,
+        format=name,
+        files=files,
+        signature=frozen.signature,
+        metrics=dict(fitted.metrics or {}),
+        made_with={"python": platform.python_version(), **{p: _version(p) for p in frozen.packages}},
+    )
+
+
+def load(version: Version | VersionDraft, blobs: Blobs) -> Predictor:
+    """A predictor of a frozen version. Raises Damaged if a file is not the one that was frozen."""
+    files = {name: blobs.get(digest) for name, digest in version.files.items()}
+    if version_digest(version.kind, version.format, version.files, version.signature) != version.digest:
+        raise Damaged(
+            "Load a model",
+            f"the record of version {version.digest[:12]} does not match its digest",
+            "Restore a backup.",
+        )
+    if version.format not in _FORMATS:
+        raise Damaged("Load a model", f"unknown format {version.format!r}", f"This Sampan loads {', '.join(_FORMATS)}.")
+    return _module(version.format).load(files, version.kind, version.signature)
+
+
+def _module(name: str) -> Format:
+    return cast(Format, import_module(_FORMATS[name]))
+
+
+def _recognise(estimator: Any) -> tuple[str, Format]:
+    for name in _FORMATS:
+        module = _module(name)
+        if module.recognises(estimator):
+            return name, module
+    kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    raise BadStep(
+        "Freeze a model",
+        f"no safe format for a {kind}; Sampan does not pickle",
+        "Return LightGBM, XGBoost or scikit-learn models, or an ONNX model (its bytes or ModelProto).",
+    )
+
+
+def _compare(
+    format: Format, estimator: Any, kind: Kind, signature: Signature, predictor: Predictor, sample: pa.Table
+) -> None:
+    expected = format.reference(estimator, sample.select(list(signature.inputs)), kind, signature)
+    got = predictor.predict(plain_records(sample, signature))
+    for place, (want, have) in enumerate(zip(expected or got, got, strict=True)):
+        pairs = zip(want, have, strict=True) if isinstance(want, list) and isinstance(have, list) else [(want, have)]
+        for a, b in pairs:
+            if not abs(float(cast(float, a)) - float(cast(float, b))) <= 1e-6 * max(1.0, abs(float(cast(float, a)))):
+                raise BadStep(
+                    "Freeze a model",
+                    f"the frozen model predicts {have} for row {place} of the sample, the fitted one {want}",
+                    "Features may be listed in another order than the model was fitted with.",
+                )
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,72 @@
+"""What a frozen model is: its files by digest, its signature, and the number it gets when it is registered."""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from sampan.base.digests import digest_bytes
+
+Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking"]
+Label: TypeAlias = bool | int | float | str
+InputType: TypeAlias = Literal["number", "integer", "boolean", "text", "category"]
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version takes and gives.
+
+    ``inputs`` maps each feature, in the model's own order, to its type; ``categories`` holds the values known to a
+    ``category`` input. ``missing`` says whether an input may be null. ``classes`` are the labels of a classifier;
+    of a binary one the second is the positive class.
+    """
+
+    inputs: dict[str, InputType]
+    output: Literal["probability", "probabilities", "number", "score"]
+    classes: tuple[Label, ...] = ()
+    categories: dict[str, tuple[Label, ...]] = {}
+    missing: bool = False
+    frame: bool = False  # the estimator was fitted on a frame with column names, and wants one
+
+
+class VersionDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen model whose files are kept, but which has no number yet. Made in a worker, registered by the hub.
+
+    ``digest`` covers format, kind, files and signature, not the metrics: a model that is measured anew, or whose
+    metrics hold a duration, is still the same model.
+    """
+
+    digest: str
+    kind: Kind
+    format: str
+    files: dict[str, str]
+    signature: Signature
+    metrics: dict[str, Any]
+    made_with: dict[str, str] = {}
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version. Nothing changes it."""
+
+    model: str
+    number: int
+    digest: str
+    kind: Kind
+    format: str
+    files: dict[str, str]
+    signature: Signature
+    metrics: dict[str, Any]
+    made_with: dict[str, str] = {}
+    run: str | None = None
+    key: str | None = None
+    created: int = 0
+
+    @property
+    def ref(self) -> str:
+        """``reorder@3``"""
+        return f"{self.model}@{self.number}"
+
+
+def version_digest(kind: str, format: str, files: dict[str, str], signature: Signature) -> str:
+    """The content address of a model. The order of inputs counts: it is the order of the model's columns."""
+    return digest_bytes(_ENCODER.encode(("model-1", kind, format, sorted(files.items()), signature)))

@@ -1,0 +1,214 @@
+"""What the business does with a prediction: readable rules around a model, with what each action earns or costs.
+
+    @decision(model="reorder", currency="GBP", entity="customer_id", default="wait",
+              values={"reserve": {True: 2.0, False: -1.2}, "wait": {True: 0.0, False: 0.0}})
+    def reserve(prediction: float, context: dict, likely: float = 0.6) -> Action:
+        if prediction >= likely:
+            return Action("reserve", rule="likely to return")
+        return Action("wait", rule="not likely enough")
+
+A decorated function stays callable in a test or a notebook, without Sampan running. This module imports nothing
+but the error tree, so that importing ``decisions.py`` costs next to nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from sampan.base.errors import BadWorkspace
+
+Threshold: TypeAlias = bool | int | float | str
+Prediction: TypeAlias = float | str | dict[str, float]
+
+_PLAIN: Final = (bool, int, float, str)
+
+
+class Action(NamedTuple):
+    """What to do, and the rule that said so (shown on every prediction's page; empty: the action's own name)."""
+
+    name: str
+    rule: str = ""
+
+
+class Decision:
+    """A decision function with its declaration. Calling it runs the rules; thresholds may be given by name."""
+
+    def __init__(
+        self,
+        function: Callable[..., Action],
+        *,
+        model: str,
+        values: Mapping[str, Mapping[Any, float]] | None,
+        currency: str,
+        entity: str,
+        default: str | None,
+        context: Iterable[str] | None,
+    ) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.model = model
+        self.currency = currency
+        self.entity = entity
+        self.default = default
+        self.context = None if context is None else tuple(context)
+        self.values = _plain_values(values or {}, self._attempt)
+        self.thresholds = _thresholds(function, self._attempt)
+        if default is not None and self.values and default not in self.values:
+            raise BadWorkspace(self._attempt, f"the default action {default!r} is not in values", self._known())
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    @property
+    def _attempt(self) -> str:
+        return f"Declare the decision {self.name!r}"
+
+    def _known(self) -> str:
+        return f"Declared actions: {', '.join(self.values)}."
+
+    def __call__(self, prediction: Prediction, context: Mapping[str, Any], **thresholds: Threshold) -> Action:
+        """The action for one prediction. Raises BadWorkspace if the function gives something undeclared."""
+        action = self.function(prediction, context, **thresholds)
+        if not isinstance(action, Action):
+            raise BadWorkspace(
+                f"Decide with {self.name!r}",
+                f"it returned {action!r}, not an Action",
+                'Return Action("name", rule="why") on every path.',
+            )
+        if self.values and action.name not in self.values:
+            raise BadWorkspace(
+                f"Decide with {self.name!r}", f"action {action.name!r} is not in its values", self._known()
+            )
+        return action if action.rule else Action(action.name, action.name)
+
+    def replay(self, cases: Iterable[tuple[Prediction, Mapping[str, Any]]], **thresholds: Threshold) -> list[Action]:
+        """Actions for many (prediction, context) pairs: what these rules would have done."""
+        return [self(prediction, context, **thresholds) for prediction, context in cases]
+
+    def with_thresholds(self, changes: Mapping[str, Any]) -> dict[str, Threshold]:
+        """All thresholds in force under some changes. Raises BadWorkspace for an unknown name or another type."""
+        merged = dict(self.thresholds)
+        for name, value in changes.items():
+            if name not in merged:
+                known = ", ".join(merged) or "none"
+                raise BadWorkspace(
+                    f"Set {name}={value!r} on the decision {self.name!r}",
+                    f"it has no threshold {name!r}",
+                    f"Its thresholds: {known}.",
+                )
+            default = merged[name]
+            if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if type(value) is not type(default):
+                raise BadWorkspace(
+                    f"Set {name}={value!r} on the decision {self.name!r}",
+                    f"expected {_kind(default)}, got {_kind(value)}",
+                    f"Its default is {default!r}.",
+                )
+            merged[name] = value
+        return merged
+
+    def __repr__(self) -> str:
+        return f"<decision {self.name} for model {self.model}>"
+
+
+def decision(
+    *,
+    model: str,
+    values: Mapping[str, Mapping[Any, float]] | None = None,
+    currency: str = "",
+    entity: str = "",
+    default: str | None = None,
+    context: Iterable[str] | None = None,
+) -> Callable[[Callable[..., Action]], Decision]:
+    """Declare a function as the decision taken on a model's predictions.
+
+    ``values``: what each action earns (positive) or costs (negative), in ``currency``, per outcome.
+    ``entity``: the field of a record that names whom the prediction is about.
+    ``default``: the safe action taken when the function raises; without it such a request is answered with 500.
+    ``context``: the fields of a record, besides the model's inputs and the entity, that the rules read; if given,
+    any other field is refused. The function's parameters after the second are thresholds: data, not code.
+    """
+
+    def decorate(function: Callable[..., Action]) -> Decision:
+        return Decision(
+            function,
+            model=model,
+            values=values,
+            currency=currency,
+            entity=entity,
+            default=default,
+            context=context,
+        )
+
+    return decorate
+
+
+def outcome_key(outcome: Any) -> str:
+    """The text under which an outcome stands in a values table: ``true``, ``false``, ``3``, ``late``."""
+    if isinstance(outcome, bool):
+        return "true" if outcome else "false"
+    if isinstance(outcome, float) and outcome.is_integer():
+        return str(int(outcome))
+    return str(outcome)
+
+
+def expected_value(prediction: Prediction, outcomes: Mapping[str, float]) -> float | None:
+    """What an action earns on average if the predicted probabilities hold; None where that is not defined.
+
+    The expectation over outcomes o of value(action, o): Elkan, "The Foundations of Cost-Sensitive Learning",
+    IJCAI 2001, equation 1.
+    """
+    if not outcomes:
+        return None
+    if isinstance(prediction, float) and outcomes.keys() == {"true", "false"}:
+        return prediction * outcomes["true"] + (1.0 - prediction) * outcomes["false"]
+    if isinstance(prediction, dict) and prediction.keys() <= outcomes.keys():
+        return sum(share * outcomes[label] for label, share in prediction.items())
+    return None
+
+
+def _plain_values(values: Mapping[str, Mapping[Any, float]], attempt: str) -> dict[str, dict[str, float]]:
+    plain: dict[str, dict[str, float]] = {}
+    for action, outcomes in values.items():
+        plain[action] = {}
+        for outcome, value in outcomes.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise BadWorkspace(
+                    attempt, f"the value of {action!r} when {outcome!r} is {value!r}, not a number", "Give an amount."
+                )
+            plain[action][outcome_key(outcome)] = float(value)
+    if len({frozenset(outcomes) for outcomes in plain.values()}) > 1:
+        listed = "; ".join(f"{action}: {', '.join(outcomes)}" for action, outcomes in plain.items())
+        raise BadWorkspace(attempt, f"its actions name different outcomes ({listed})", "Give each outcome a value.")
+    return plain
+
+
+def _thresholds(function: Callable[..., Action], attempt: str) -> dict[str, Threshold]:
+    code, defaults = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    if len(names) < 2:
+        raise BadWorkspace(
+            attempt,
+            f"it takes {len(names)} parameters",
+            "Its first two are the prediction and the context (the whole record asked about).",
+        )
+    found = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+    for name in code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]:
+        found[name] = (function.__kwdefaults__ or {}).get(name)
+    for name in (*names[2:], *found):
+        if name in names[:2]:
+            continue
+        if name not in found or not isinstance(found[name], _PLAIN):
+            raise BadWorkspace(
+                attempt,
+                f"the threshold {name!r} has {'no default' if found.get(name) is None else repr(found[name])}",
+                "Give each parameter after the second a number, a text or a bool as its default.",
+            )
+    return {name: value for name, value in found.items() if name not in names[:2]}
+
+
+def _kind(value: Any) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(
+        type(value), type(value).__name__
+    )
