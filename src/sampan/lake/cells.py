@@ -141,7 +141,8 @@ def _from_dictionary(indices: pa.Array, known: Words) -> Words:
     if not len(known):
         return np.full(len(indices), _NULL)
     places = _fixed(indices, indices.type.to_pandas_dtype())
-    return known.take(places, mode="clip")  # a null's place may hold anything
+    found: Words = known.take(places, mode="clip")  # a null's place may hold anything
+    return found
 
 
 def _floats(values: npt.NDArray[Any]) -> Words:
@@ -207,7 +208,7 @@ def _mix_bytes(buffer: Any, starts: npt.NDArray[np.int64], lengths: npt.NDArray[
     at = np.ndarray((source.size - 7,), dtype="<u8", buffer=source, strides=(1,))
     if longest > _LONG:
         long = np.flatnonzero(lengths > _LONG)
-        view = memoryview(source)
+        view = memoryview(source.data)
         hashes = [
             xxhash.xxh3_64_intdigest(view[start : start + length])
             for start, length in zip(starts[long].tolist(), lengths[long].tolist(), strict=True)
@@ -269,6 +270,6 @@ def _sequences(inner: Words, offsets: npt.NDArray[np.int64]) -> Words:
     placed = inner ^ ((places.astype(np.uint64) + np.uint64(1)) * _K1)
     finish(placed)
     running = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(placed, dtype=np.uint64)])
-    state = (running[offsets[1:]] - running[offsets[:-1]]) ^ ((lengths.astype(np.uint64) + np.uint64(1)) * _K3)
+    state: Words = (running[offsets[1:]] - running[offsets[:-1]]) ^ ((lengths.astype(np.uint64) + np.uint64(1)) * _K3)
     finish(state)
     return state

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sampan.lake.cells import cells, fold, finish, kind
+from sampan.lake.cells import cells, finish, fold, kind
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -90,7 +90,9 @@ def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
     files = [pq.ParquetFile(path) for path in paths]
     try:
         schema = files[0].schema_arrow
-        groups = [(path, group) for path, file in zip(paths, files, strict=True) for group in range(file.num_row_groups)]
+        groups = [
+            (path, group) for path, file in zip(paths, files, strict=True) for group in range(file.num_row_groups)
+        ]
         dictionaries = [_dictionary_columns(file) for file in files]
     finally:
         for file in files:
@@ -136,6 +138,8 @@ def _dictionary_columns(file: pq.ParquetFile) -> list[str]:
         column = metadata.schema.column(index)
         if column.physical_type != "BYTE_ARRAY" or column.max_repetition_level or "." in column.path:
             continue
-        if all("RLE_DICTIONARY" in metadata.row_group(g).column(index).encodings for g in range(metadata.num_row_groups)):
+        if all(
+            "RLE_DICTIONARY" in metadata.row_group(g).column(index).encodings for g in range(metadata.num_row_groups)
+        ):
             found.append(column.path)
     return found
