@@ -4,8 +4,36 @@
 what it touches. Nothing here knows how a part works; nothing below knows that the others exist.
 """
 
+import json
+import os
 import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sampan.base.errors import BadSetting, Damaged, NewerFormat, NotFound, Unreachable
+
+if TYPE_CHECKING:
+    from sampan.base.clock import Clock
+    from sampan.base.settings import Folder, Settings
+    from sampan.api.work import Work
+    from sampan.cli.client import HubClient
+    from sampan.flow.engine import Engine
+    from sampan.lake.lake import Lake
+    from sampan.log.contracts import Contracts
+    from sampan.log.log import Log
+    from sampan.hub.render import Frame
+    from sampan.models.registry import Models
+    from sampan.runs.records import Runs
+    from sampan.store.blobs import Blobs
+    from sampan.store.database import Database
+
+FORMAT: Final = 1
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -16,5 +44,386 @@ def main() -> None:
 
 
 class App:
+    """One workspace: the folder above ``start`` (default: above the current folder) that holds sampan.toml."""
+
     def __init__(self, start: Path | None = None) -> None:
         self.start = start
+        self._parts: dict[str, Any] = {}
+        self._db: Database | None = None
+        self._one_run = threading.Lock()  # runs of one workspace wait for each other
+
+    # -- folder, settings, clock
+
+    @cached_property
+    def folder(self) -> "Folder":
+        """Where the workspace lies. Raises NotFound outside of one, NewerFormat for data of a newer Sampan."""
+        from sampan.base.settings import find_folder
+
+        folder = find_folder(self.start)
+        _check_format(folder.data / "format")
+        return folder
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """The settings in force; outside of a workspace, those of the environment."""
+        from sampan.base.settings import Settings, find_folder
+
+        try:
+            folder = find_folder(self.start)
+        except NotFound:
+            return Settings()
+        return folder.settings()
+
+    @cached_property
+    def clock(self) -> "Clock":
+        from sampan.base.clock import SharedClock, SystemClock
+
+        file = self.settings.get("clock")
+        return SharedClock(self.folder.root / file) if file else SystemClock()
+
+    # -- records and what lies on them
+
+    @property
+    def db(self) -> "Database":
+        """The records; to read only, except within ``writing``."""
+        if self._db is None:
+            from sampan.store.database import Database
+
+            self._db = Database(self.folder.data / "records.db", writable=False)
+        return self._db
+
+    @contextmanager
+    def writing(self, attempted: str) -> Iterator[None]:
+        """Be the one writer of this workspace's records. Raises Busy while a hub or a command is."""
+        from sampan.store.database import Database
+        from sampan.store.lock import FileLock
+
+        advice = "Go through the running hub (SAMPAN_URL), or wait until that process ends."
+        with FileLock(self.folder.data / "writer.lock", attempted, advice):
+            self._prepare()
+            self._forget()
+            self._db = Database(self.folder.data / "records.db", writable=True)
+            try:
+                yield
+            finally:
+                self._forget()
+
+    def _prepare(self) -> None:
+        data = self.folder.data
+        for name in ("tmp", "cache"):
+            (data / name).mkdir(parents=True, exist_ok=True)
+        if not (data / "format").exists():
+            from sampan.base.files import write_durably
+
+            write_durably(data / "format", f"{FORMAT}\n".encode())
+
+    def _forget(self) -> None:
+        """Close the records and drop the parts that hold them."""
+        for part in self._parts.values():
+            if callable(close := getattr(part, "close", None)):
+                close()
+        self._parts.clear()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._forget()
+
+    def _part(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._parts:
+            self._parts[name] = make()
+        made: T = self._parts[name]
+        return made
+
+    @cached_property
+    def contracts(self) -> "Contracts":
+        """The workspace's contracts, and the built-in ones."""
+        from sampan.log.contracts import Contracts
+
+        return Contracts.load(self.folder.root / "contracts.py")
+
+    @property
+    def log(self) -> "Log":
+        from sampan.log.log import Log
+
+        return self._part("log", lambda: Log(self.folder, self.contracts, self.clock, self.settings))
+
+    @property
+    def blobs(self) -> "Blobs":
+        from sampan.store.blobs import Blobs
+
+        return self._part("blobs", lambda: Blobs(self.folder.data / "blobs"))
+
+    @property
+    def lake(self) -> "Lake":
+        from sampan.lake.lake import Lake
+
+        return self._part("lake", lambda: Lake(self.db, self.folder.data / "lake", self.clock))
+
+    @property
+    def models(self) -> "Models":
+        from sampan.models.registry import Models
+
+        return self._part("models", lambda: Models(self.db, self.blobs, self.clock))
+
+    @property
+    def engine(self) -> "Engine":
+        from sampan.flow.engine import Engine
+
+        return self._part(
+            "engine",
+            lambda: Engine(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings),
+        )
+
+    @property
+    def runs(self) -> "Runs":
+        from sampan.runs.records import Runs
+
+        return self._part("runs", lambda: Runs(self.db))
+
+    # -- what commands and the hub's /v1 routes ask for (sampan.api.work.Work)
+
+    def _as_writer(self, attempted: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.db.writable else self.writing(attempted)
+
+    def stats(self) -> Any:
+        """Figures of the log."""
+        return self.log.stats()
+
+    def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any:
+        """What a run would do, and why."""
+        return self.engine.plan(target or None, sets or {})
+
+    def why(self, step: str) -> Any:
+        """What differs from the last result of a step."""
+        return self.engine.why(step)
+
+    def run(self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        """Run what has changed and publish it if its checks pass."""
+        with self._one_run, self._as_writer("Run the flow"):
+            return self.engine.run(target or None, sets, on_event=report)
+
+    def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
+        """Go on with an interrupted run."""
+        with self._one_run, self._as_writer("Resume a run"):
+            return self.engine.resume(run, rebase=rebase, on_event=report)
+
+    def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
+        """Answer a question; at most ``limit`` rows (0: all)."""
+        from sampan.lake.read import query as ask
+
+        extra = {name: self.lake.source_of(self.lake.snapshot(id), name) for name, id in self._candidate(run).items()}
+        relation = ask(query, self.lake, self.log, extra=extra)
+        columns = [{"name": n, "type": str(t)} for n, t in zip(relation.columns, relation.types, strict=True)]
+        rows = relation.fetchmany(limit + 1) if limit else relation.fetchall()
+        more = bool(limit) and len(rows) > limit
+        return {"columns": columns, "rows": [list(row) for row in (rows[:limit] if more else rows)], "more": more}
+
+    def _candidate(self, run: str) -> dict[str, str]:
+        """The tables that a run made, published or held back."""
+        if not run:
+            return {}
+        steps = self.runs.steps(self.runs.get(run).id)
+        return {step.name: step.digest for step in steps if step.digest and self.lake.present(step.digest)}
+
+    # -- the hub, seen from a command
+
+    def work(self) -> "Work":
+        """Who does what a command asks for: the hub if one is up, else this process."""
+        return self.hub() or self
+
+    def hub(self) -> "HubClient | None":
+        """The hub to go through: the one of SAMPAN_URL, else this workspace's if it is up, else None."""
+        from sampan.cli.client import HubClient
+
+        url = self.settings.get("url") or self._local_hub()
+        if not url:
+            return None
+        token = self.settings.get("token") or self._token_file()
+        return self._part("hub", lambda: HubClient(url, token))
+
+    @property
+    def remote(self) -> bool:
+        """Whether commands were sent to a hub by SAMPAN_URL, so that nothing is read from a folder here."""
+        return bool(self.settings.get("url"))
+
+    def view(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        """What the page at a path says, as plain data: from the hub of SAMPAN_URL, else read here."""
+        if self.remote and (hub := self.hub()):
+            return hub.get(path, {**(query or {}), "format": "json"})
+        import msgspec
+
+        from sampan.hub.sitemap import view
+
+        return msgspec.to_builtins(view(self, path, query))
+
+    def _token_file(self) -> str:
+        try:
+            return (self.folder.data / "token").read_text("utf-8").strip()
+        except (OSError, NotFound):
+            return ""
+
+    def _local_hub(self) -> str:
+        """Address of this workspace's hub. A file left behind by a hub that was killed is noticed and removed."""
+        path = self.folder.data / "hub.json"
+        try:
+            note = json.loads(path.read_bytes())
+            url, instance, pid = str(note["url"]), str(note["instance"]), int(note["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        from sampan.cli.client import HubClient
+
+        with suppress(Unreachable, ProcessLookupError, PermissionError):
+            os.kill(pid, 0)
+            if HubClient(url, "").instance() == instance:
+                return url
+        path.unlink(missing_ok=True)
+        return ""
+
+    # -- the hub itself
+
+    def up(self, host: str, port: int, started: Callable[[str, str], None]) -> None:
+        """Be the hub until told to stop. ``started`` gets the address and a one-time sign-in link."""
+        from sampan.hub.server import bind, serve
+
+        self._check_exposure(host)
+        with self.writing("Start the hub"):
+            self.contracts.register(self.db, self.clock)
+            listener = bind(host, port)
+            try:
+                hub = _Hub(self, host, listener.getsockname()[1])
+                serve(hub.stack, listener, lambda: hub.announce(started))
+            finally:
+                listener.close()
+                (self.folder.data / "hub.json").unlink(missing_ok=True)
+
+    def _check_exposure(self, host: str) -> None:
+        """Other machines may reach this hub only when somebody has decided who and under which name."""
+        import ipaddress
+
+        with suppress(ValueError):
+            if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+                return
+        missing = []
+        if not self.settings.get("allowed_hosts"):
+            missing.append("the names it will be called by: SAMPAN_ALLOWED_HOSTS=hub.example.com,hub.example.com:443")
+        if not self.settings.get("token") and not self.db.row("SELECT 1 FROM tokens WHERE revoked IS NULL"):
+            missing.append("who may sign in: SAMPAN_TOKEN, or `sampan token create NAME --role admin` before the start")
+        if missing:
+            needs = "".join(f"\n    - {line}" for line in missing)
+            raise BadSetting(
+                f"Listen on {host}",
+                f"other machines could reach the hub there, and it has not been told{needs}",
+                "Set them, and put TLS in front of it; or leave --host out to listen on this machine only.",
+            )
+
+
+class _Hub:
+    """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
+
+    def __init__(self, app: App, host: str, port: int) -> None:
+        from secrets import token_hex
+
+        from sampan.api.guard import WILDCARDS, Hosts
+        from sampan.base.clock import SystemClock
+        from sampan.team.gate import Gate
+        from sampan.team.tokens import owner_token
+
+        self.app = app
+        name = "127.0.0.1" if host in WILDCARDS else f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{port}"
+        self.instance = token_hex(8)
+        secrets = [owner_token(app.folder.data / "token"), app.settings.get("token")]
+        self.gate = Gate(app.db, SystemClock(), secrets)  # secrets live in real time, whatever a time-lapse plays
+        self.hosts = Hosts(host, port, app.settings.get("allowed_hosts"))
+        # cookies know no ports: two hubs on one machine must not share a name
+        self.cookie = f"sampan_{sha256(str(app.folder.root).encode()).hexdigest()[:8]}"
+
+    @asynccontextmanager
+    async def stack(self) -> AsyncIterator[Any]:
+        """Everything between a socket and the workspace; taken down in reverse order."""
+        from sampan.api.dispatch import Dispatch
+        from sampan.api.guard import Guard
+        from sampan.api.intake import Intake
+        from sampan.api.policies import Policies
+        from sampan.api.predict import Predict
+        from sampan.api.site import live_routes, site
+        from sampan.hub.render import refusal
+        from sampan.team.roles import PRINCIPAL
+
+        app = self.app
+        self.writer = app.log.writer("intake")
+        self.endpoints = app.endpoints
+        try:
+            intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
+            rest = site(self._routes())
+            policies = Policies()
+            policies.check({*live_routes(rest), *Dispatch.routes()})
+            yield Guard(
+                Dispatch(intake, Predict(self.endpoints), rest),
+                policies=policies,
+                gate=self.gate,
+                hosts=self.hosts,
+                cookie=self.cookie,
+                refusal=refusal(self._frame),
+            )
+        finally:
+            self.writer.close()
+
+    def _routes(self) -> list[Any]:
+        from sampan.api.routes import routes
+        from sampan.hub.doors import doors
+        from sampan.hub.pages import pages
+
+        return [
+            *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
+            *pages(self.app, self._frame),
+            *routes(self.app, self.gate, self.url),
+        ]
+
+    def _trouble(self) -> str:
+        return "the log's writer has stopped after a failed write; restart the hub" if self.writer.poisoned else ""
+
+    def _frame(self) -> "Frame":
+        from sampan.hub.render import Frame
+
+        return Frame(workspace=self.app.folder.root.name)
+
+    def announce(self, started: Callable[[str, str], None]) -> None:
+        """Tell commands (hub.json) and the console that requests are answered."""
+        from sampan.base.files import write_durably
+
+        note = {"pid": os.getpid(), "url": self.url, "instance": self.instance}
+        write_durably(self.app.folder.data / "hub.json", json.dumps(note).encode(), 0o600)
+        started(self.url, f"{self.url}/sign-in?code={self.gate.links.make(self.gate.owner)}")
+
+
+def table(name: str, ref: str = "main", workspace: Path | str | None = None) -> Any:
+    """A derived table, for notebooks and scripts: ``sampan.table("orders").df()``.
+
+    Gives ``.df()``, ``.polars()``, ``.arrow()`` and ``.relation()``. ``ref`` is a branch or ``@COMMIT``.
+    """
+    from sampan.lake.read import Table
+
+    app = App(Path(workspace) if workspace else None)
+    try:
+        return Table(app.lake.source(name, ref))
+    finally:
+        app.close()
+
+
+def _check_format(path: Path) -> None:
+    try:
+        text = path.read_text("utf-8").strip()
+    except FileNotFoundError:
+        return
+    if not text.isdecimal():
+        raise Damaged("Open the workspace's data", f"{path} says {text[:40]!r}", "It should hold a number. Restore it.")
+    if int(text) > FORMAT:
+        raise NewerFormat(
+            "Open the workspace's data",
+            f"it has format {text}, this Sampan knows up to {FORMAT}",
+            "Upgrade Sampan (`uv add sampan --upgrade`); nothing was changed.",
+        )

@@ -12,7 +12,7 @@ import msgspec
 from sampan.api.policies import ANYBODY, Policies
 from sampan.base.errors import SampanError
 from sampan.team.gate import Gate
-from sampan.team.roles import Principal
+from sampan.team.roles import PRINCIPAL, Principal
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -22,8 +22,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refusal = Callable[[Scope, int, SampanError], tuple[bytes, bytes]]
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Where the guard leaves who asks, for handlers.
-PRINCIPAL: Final = "sampan.principal"
+#: Addresses that mean "every interface", which is no name that a Host header could have.
+WILDCARDS: Final = frozenset({"0.0.0.0", "::", "", "*"})  # noqa: S104 - compared with, not bound to
 
 
 class Hosts:
@@ -31,7 +31,7 @@ class Hosts:
 
     def __init__(self, bind: str, port: int, extra: str = "") -> None:
         names = ["127.0.0.1", "localhost", "[::1]"]
-        if bind not in ("0.0.0.0", "::", ""):
+        if bind not in WILDCARDS:
             names.append(f"[{bind}]" if ":" in bind else bind.lower())
         self._exact = {f"{name}:{port}".encode() for name in names}
         if port == 80:
@@ -47,12 +47,7 @@ class Hosts:
 
 def refusal_json(scope: Scope, status: int, error: SampanError) -> tuple[bytes, bytes]:
     """A refusal for machines."""
-    return b"application/json", msgspec.json.encode(error_body(error))
-
-
-def error_body(error: SampanError) -> dict[str, dict[str, str]]:
-    """An error as JSON answers carry it."""
-    return {"error": {"attempted": error.attempted, "obstacle": error.obstacle, "advice": error.advice}}
+    return b"application/json", msgspec.json.encode(error.body())
 
 
 class Guard:
@@ -187,8 +182,6 @@ class Guard:
     ) -> None:
         kind, body = self._refusal(scope, status, error) if status != 204 else (b"text/plain", b"")
         own = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-        if scope["method"] not in SAFE:
-            own.append((b"connection", b"close"))  # its body was not read
         await send({"type": "http.response.start", "status": status, "headers": [*own, *headers.items()]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -41,6 +41,11 @@ class SampanError(Exception):
         text = f"{self.attempted}: {self.obstacle}"
         return f"{text}\n  {self.advice}" if self.advice else text
 
+    def body(self) -> dict[str, dict[str, str]]:
+        """As JSON answers carry it; ``kind`` lets a client raise the same error again."""
+        kind = type(self).__name__
+        return {"error": {"kind": kind, "attempted": self.attempted, "obstacle": self.obstacle, "advice": self.advice}}
+
 
 class No(SampanError):
     exit_code = 1

@@ -50,15 +50,8 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
 
 
 def unforeseen(error: Exception) -> str:
-    """Write the traceback of an unforeseen exception to a file; return the line that says so."""
-    import tempfile
-    import traceback
+    """Write the traceback of an unforeseen exception to a file; return the message that says so."""
+    from sampan.base.reports import report
 
-    from sampan import __version__
-
-    text = f"sampan {__version__}, Python {sys.version}\n{sys.argv}\n\n" + "".join(traceback.format_exception(error))
-    fd, name = tempfile.mkstemp(prefix="sampan-report-", suffix=".txt")
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
     what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-    return f"Error: Sampan met a case it does not know: {what}\n  The details are in {name}; please report them."
+    return f"Error: Sampan met a case it does not know: {what}\n  The details are in {report(error)}; please report them."

@@ -23,6 +23,10 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
+#: Key of an ASGI scope under which the guard leaves who asks.
+PRINCIPAL: Final = "sampan.principal"
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Who asks: the token behind a request. ``token`` is its id; ``owner`` is the one from the token file."""
 

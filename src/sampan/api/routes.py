@@ -1,0 +1,161 @@
+"""The ``/v1`` routes that commands go through when the hub is up: runs, SQL, endpoints, tokens, statistics."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, delete, get, post
+from litestar.handlers import BaseRouteHandler
+from litestar.response import Stream
+
+from sampan.api.work import Work
+from sampan.base.errors import SampanError, Usage
+from sampan.team.gate import Gate
+from sampan.team.roles import PRINCIPAL, Principal
+
+Ask = Request[Any, Any, Any]
+_END = object()
+
+
+class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What to run: a step or table (all, if empty), with parameters that overrule defaults."""
+
+    target: str = ""
+    sets: dict[str, Any] = {}
+
+
+class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``rebase`` takes up the code and events of now instead of those of the interrupted run."""
+
+    rebase: bool = False
+
+
+class WhyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    step: str
+
+
+class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A question; of a run's held candidate if ``run`` is given."""
+
+    query: str
+    run: str = ""
+    limit: int = 10_000
+
+
+class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What an endpoint shall serve from now on."""
+
+    name: str
+    model: str = ""
+    thresholds: dict[str, Any] = {}
+    reason: str = ""
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    role: str
+    days: int = 90
+
+
+def answer(value: Any, status: int = 200) -> Response[bytes]:
+    """Anything as JSON."""
+    headers = {"cache-control": "no-store"}
+    return Response(msgspec.json.encode(value), media_type="application/json", status_code=status, headers=headers)
+
+
+def who(request: Ask) -> Principal:
+    """Who asks; the guard has seen to it that there is somebody."""
+    principal: Principal = dict(request.scope)[PRINCIPAL]  # type: ignore[index,assignment]
+    return principal
+
+
+def follow(work: Callable[[Callable[[Any], None]], Any]) -> Stream:
+    """Do work in a thread of its own and send what it reports, line by line; the last line is its result.
+
+    The work goes on if the listener goes away: a run belongs to the workspace, not to a connection.
+    """
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[Any] = asyncio.Queue()
+
+    def report(value: Any) -> None:
+        loop.call_soon_threadsafe(lines.put_nowait, value)
+
+    def labour() -> None:
+        try:
+            report({"result": msgspec.to_builtins(work(lambda event: report({"event": msgspec.to_builtins(event)})))})
+        except SampanError as error:
+            report(error.body())
+        except BaseException as error:
+            what = f"{type(error).__name__}: {error}"
+            report(SampanError("Do what was asked", what, "The hub's own log says more.").body())
+            raise
+        finally:
+            report(_END)
+
+    threading.Thread(target=labour, daemon=True, name="work").start()
+
+    async def stream() -> AsyncIterator[bytes]:
+        while (value := await lines.get()) is not _END:
+            yield msgspec.json.encode(value) + b"\n"
+
+    return Stream(stream(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
+
+
+def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
+    """The routes, given what does the work."""
+
+    @get("/v1/log/stats")
+    async def log_stats() -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.stats))
+
+    @post("/v1/plan", status_code=200)
+    async def plan(data: RunRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.plan, data.target, data.sets))
+
+    @post("/v1/why", status_code=200)
+    async def why(data: WhyRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.why, data.step))
+
+    @post("/v1/runs", status_code=200)
+    async def run(request: Ask, data: RunRequest) -> Stream:
+        name = who(request).name
+        return follow(lambda report: work.run(data.target, data.sets, name, report))
+
+    @post("/v1/runs/{run:str}/resume", status_code=200)
+    async def resume(request: Ask, run: str, data: ResumeRequest) -> Stream:
+        name = who(request).name
+        return follow(lambda report: work.resume(run, data.rebase, name, report))
+
+    @post("/v1/sql", status_code=200)
+    async def sql(data: SqlRequest) -> Response[bytes]:
+        if not 1 <= data.limit <= 1_000_000:
+            raise Usage("Ask in SQL", f"limit {data.limit}", "It lies between 1 and 1,000,000.")
+        return answer(await asyncio.to_thread(work.sql, data.query, data.run, data.limit))
+
+    @post("/v1/endpoints", status_code=200)
+    async def deploy(request: Ask, data: EndpointRequest) -> Response[bytes]:
+        name = who(request).name
+        return answer(await asyncio.to_thread(work.deploy, data.name, data.model, data.thresholds, data.reason, name))
+
+    @get("/v1/tokens", sync_to_thread=True)
+    def tokens() -> Response[bytes]:
+        return answer({"tokens": gate.tokens.list()})
+
+    @post("/v1/tokens", sync_to_thread=True)
+    def create_token(data: TokenRequest) -> Response[bytes]:
+        token, secret = gate.tokens.create(data.name, data.role, data.days)
+        return answer({"token": token, "secret": secret}, 201)
+
+    @delete("/v1/tokens/{name:str}", status_code=200, sync_to_thread=True)
+    def revoke_token(name: str) -> Response[bytes]:
+        token = gate.tokens.revoke(name)
+        gate.forget()
+        return answer({"token": token})
+
+    @post("/v1/links", sync_to_thread=True)
+    def link(request: Ask) -> Response[bytes]:
+        return answer({"link": f"{base_url}/sign-in?code={gate.links.make(who(request))}"}, 201)
+
+    return [log_stats, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]

@@ -1,0 +1,70 @@
+"""Everything but the hot paths as one Litestar application, and the list of the routes that it really has."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.routes import ASGIRoute, HTTPRoute
+
+from sampan.base.errors import NotFound, SampanError, Usage
+
+Ask = Request[Any, Any, Any]
+
+
+def site(handlers: Sequence[BaseRouteHandler], body_limit: int = 16_777_216) -> Litestar:
+    """The application. No handler sees a path that the guard has not let through."""
+    from sampan import __version__
+
+    return Litestar(
+        route_handlers=list(handlers),
+        openapi_config=OpenAPIConfig(
+            title="Sampan", version=__version__, path="/v1", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
+        ),
+        exception_handlers={SampanError: _foreseen, HTTPException: _http, Exception: _unforeseen},
+        request_max_body_size=body_limit,
+        logging_config=None,
+        debug=False,
+    )
+
+
+def live_routes(site: Litestar) -> Iterable[tuple[str, str]]:
+    """Method and path template of every route that the application answers, however it came there."""
+    for route in site.routes:
+        path = route.path_format
+        if isinstance(route, HTTPRoute):
+            # OPTIONS is answered by the guard, for every path alike
+            yield from ((method, path) for method in route.methods if method != "OPTIONS")
+        else:
+            yield "ANY" if isinstance(route, ASGIRoute) else "WEBSOCKET", path
+
+
+def _json(status: int, error: SampanError) -> Response[bytes]:
+    headers = {"cache-control": "no-store"}
+    if status == 503:
+        headers["retry-after"] = "1"
+    return Response(
+        msgspec.json.encode(error.body()), status_code=status, media_type="application/json", headers=headers
+    )
+
+
+def _foreseen(request: Ask, error: SampanError) -> Response[bytes]:
+    return _json(error.status, error)
+
+
+def _http(request: Ask, error: HTTPException) -> Response[bytes]:
+    if error.status_code == 404:
+        return _json(404, NotFound("Answer a request", f"there is nothing at {request.url.path[:200]!r}"))
+    extra = getattr(error, "extra", None)
+    text = f"{error.detail}: {extra}" if extra else error.detail
+    return _json(error.status_code, Usage("Read a request", text[:500], "/v1/openapi.json describes every route."))
+
+
+def _unforeseen(request: Ask, error: Exception) -> Response[bytes]:
+    from sampan.base.reports import report
+
+    return _json(500, SampanError("Answer a request", f"{type(error).__name__}", f"Details: {report(error)}"))

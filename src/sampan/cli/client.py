@@ -1,0 +1,173 @@
+"""The hub as a command sees it: JSON over HTTP, runs line by line, errors as they were raised there."""
+
+import http.client
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from sampan.base import errors
+from sampan.base.errors import BadSetting, Refused, SampanError, Unreachable
+
+_PATIENCE: Final = 60.0  # seconds that a refused batch (503) is offered again
+
+
+class HubClient:
+    """A running hub, by address and token. Keeps one connection."""
+
+    def __init__(self, url: str, token: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadSetting("Reach the hub", f"SAMPAN_URL is {url!r}", "It looks like http://127.0.0.1:7267.")
+        self.url = url.rstrip("/")
+        self._parts = parts
+        self._headers = {"Accept": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._connection: http.client.HTTPConnection | None = None
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        host = self._parts.hostname or ""
+        if self._parts.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=timeout, context=context)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=timeout)
+
+    def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> http.client.HTTPResponse:
+        for attempt in (1, 2):
+            fresh = self._connection is None
+            connection = self._connection = self._connection or self._connect(timeout)
+            try:
+                connection.request(method, path, body, {**self._headers, **headers})
+                if connection.sock:
+                    connection.sock.settimeout(timeout)
+                return connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                self._connection = None
+                if not fresh and attempt == 1:
+                    continue  # the hub had closed the idle connection
+                raise Unreachable(
+                    f"Ask the hub at {self.url}", str(error) or type(error).__name__, "Is it up? `sampan up` starts it."
+                ) from error
+        raise AssertionError("two attempts end above")
+
+    def _call(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 600
+    ) -> Any:
+        response = self._send(method, path, body, headers, timeout)
+        data = response.read()
+        if response.status >= 400:
+            raise _raised(response.status, data, f"{method} {self.url}{path}")
+        return msgspec.json.decode(data) if data else None
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        """The JSON at a path."""
+        given = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+        return self._call("GET", f"{path}?{urlencode(given)}" if given else path)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """The answer to a JSON body."""
+        return self._call("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
+
+    def stream(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """The lines of an answer as they come (NDJSON). A line with ``error`` is raised."""
+        headers = {"Content-Type": "application/json", "Accept": "application/x-ndjson"}
+        response = self._send("POST", path, msgspec.json.encode(body), headers, timeout=7 * 86_400)
+        if response.status >= 400:
+            raise _raised(response.status, response.read(), f"POST {self.url}{path}")
+        try:
+            for line in response:
+                if line.strip():
+                    value = msgspec.json.decode(line)
+                    if "error" in value and isinstance(value["error"], dict):
+                        raise _error(value["error"], 500)
+                    yield value
+        except (OSError, http.client.HTTPException) as error:
+            advice = "The run may go on there; `sampan runs list` shows it."
+            raise Unreachable(f"Follow {path} at {self.url}", f"the connection broke: {error}", advice) from error
+
+    def instance(self) -> str:
+        """Which start of a hub answers at this address."""
+        response = self._send("GET", "/health", None, {}, 5)
+        try:
+            return str(msgspec.json.decode(response.read()).get("instance", ""))
+        except (msgspec.DecodeError, AttributeError):
+            return ""
+
+    # -- sampan.api.work.Work, by way of the hub
+
+    def stats(self) -> Any:
+        return self.get("/v1/log/stats")
+
+    def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any:
+        return self.post("/v1/plan", {"target": target, "sets": sets or {}})
+
+    def why(self, step: str) -> Any:
+        return self.post("/v1/why", {"step": step})
+
+    def run(self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow("/v1/runs", {"target": target, "sets": sets}, report)
+
+    def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow(f"/v1/runs/{quote(run, safe='')}/resume", {"rebase": rebase}, report)
+
+    def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
+        return self.post("/v1/sql", {"query": query, "run": run, "limit": limit or 1_000_000})
+
+    def deploy(self, name: str, model: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
+        body = {"name": name, "model": model, "thresholds": thresholds, "reason": reason}
+        return self.post("/v1/endpoints", body)
+
+    def _follow(self, path: str, body: Any, report: Callable[[Any], None]) -> Any:
+        for line in self.stream(path, body):
+            if "result" in line:
+                return line["result"]
+            report(line["event"])
+        raise Unreachable(f"Follow {path}", "the hub stopped before the end", "`sampan runs list` shows what became.")
+
+    # -- events
+
+    def send_events(self, body: bytes, content_type: str = "application/x-ndjson", encoding: str = "") -> Any:
+        """Send events to intake; offers them again while the hub is busy, for a minute."""
+        headers = {"Content-Type": content_type}
+        if encoding:
+            headers["Content-Encoding"] = encoding
+        until = time.monotonic() + _PATIENCE
+        while True:
+            response = self._send("POST", "/v1/events", body, headers, 120)
+            data = response.read()
+            if response.status == 503 and time.monotonic() < until:
+                time.sleep(min(float(response.getheader("Retry-After") or 1), 5))
+                continue
+            if response.status >= 400:
+                raise _raised(response.status, data, f"Send events to {self.url}")
+            return msgspec.json.decode(data)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _raised(status: int, data: bytes, attempted: str) -> SampanError:
+    try:
+        return _error(msgspec.json.decode(data)["error"], status)
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return Unreachable(attempted, f"it answered {status}", "Is this address a Sampan hub?")
+
+
+def _error(body: dict[str, str], status: int) -> SampanError:
+    kind = getattr(errors, body.get("kind", ""), None)
+    if kind is None or kind is SampanError or not issubclass(kind, SampanError):
+        kind = Refused if status in (401, 403) else SampanError
+    made: SampanError = kind(body.get("attempted", "Ask the hub"), body.get("obstacle", "?"), body.get("advice", ""))
+    return made

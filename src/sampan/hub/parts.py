@@ -1,0 +1,36 @@
+"""What the pages are made from: the parts of one workspace, as ``sampan.app.App`` holds them."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from sampan.base.clock import Clock
+    from sampan.base.settings import Folder, Settings
+    from sampan.lake.lake import Lake
+    from sampan.log.contracts import Contracts
+    from sampan.log.log import Log
+    from sampan.models.registry import Models
+    from sampan.store.database import Database
+
+
+class Parts(Protocol):
+    """Only reading is done with them here."""
+
+    @property
+    def folder(self) -> "Folder": ...
+    @property
+    def settings(self) -> "Settings": ...
+    @property
+    def clock(self) -> "Clock": ...
+    @property
+    def db(self) -> "Database": ...
+    @property
+    def contracts(self) -> "Contracts": ...
+    @property
+    def log(self) -> "Log": ...
+    @property
+    def lake(self) -> "Lake": ...
+    @property
+    def models(self) -> "Models": ...
+
+
+Query = dict[str, Any]

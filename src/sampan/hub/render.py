@@ -1,0 +1,188 @@
+"""From a page's context to an answer: HTML for people, the same context as JSON for everything else."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import msgspec
+from markupsafe import Markup, escape
+
+from sampan.base.clock import from_micros, iso
+from sampan.base.errors import SampanError
+from sampan.hub.urls import Urls
+
+_HERE: Final = Path(__file__).parent
+
+
+class Answer(msgspec.Struct):
+    """What a handler answers with."""
+
+    status: int
+    type: str
+    body: bytes
+
+
+class Frame(msgspec.Struct, kw_only=True):
+    """What surrounds every page: where one is, in which version of the world, and as whom."""
+
+    workspace: str
+    section: str = ""
+    quarantined: int = 0
+    branch: str = "main"
+    as_of: str = "now"
+    who: str = ""
+    query: str = ""  # of the page itself, so that a link can add to it
+
+
+def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200) -> Answer:
+    """A page. In templates the context's fields are names, the frame is ``frame``, addresses come from ``url``."""
+    fields = {name: getattr(context, name) for name in context.__struct_fields__}
+    html = _environment().get_template(template).render(**fields, frame=frame)
+    return Answer(status, "text/html; charset=utf-8", html.encode())
+
+
+def twin(context: msgspec.Struct, status: int = 200) -> Answer:
+    """The same page for machines."""
+    return Answer(status, "application/json", msgspec.json.encode(context))
+
+
+def wants_json(accept: str, query: Mapping[str, Any]) -> bool:
+    """Whether the asker wants the JSON twin: ``?format=json``, or an Accept that names JSON and not HTML."""
+    given = query.get("format")
+    if given is not None:
+        return bool(given == "json")
+    return "application/json" in accept and "text/html" not in accept
+
+
+def refusal(frame: Callable[[], Frame]) -> Callable[[Any, int, SampanError], tuple[bytes, bytes]]:
+    """Makes the answers of the guard: a page for a browser, JSON for everything else."""
+
+    def refuse(scope: Any, status: int, error: SampanError) -> tuple[bytes, bytes]:
+        accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        if "text/html" not in accept or b"format=json" in scope["query_string"]:
+            return b"application/json", msgspec.json.encode(error.body())
+        return b"text/html; charset=utf-8", problem(status, error, frame()).body
+
+    return refuse
+
+
+class Problem(msgspec.Struct):
+    """Context of ``problem.html``: what was attempted, what stood in the way, what to do next."""
+
+    status: int
+    attempted: str
+    obstacle: str
+    advice: str
+
+
+def problem(status: int, error: SampanError, frame: Frame) -> Answer:
+    """An error as a page; 401 shows how to sign in."""
+    context = Problem(status, error.attempted, error.obstacle, error.advice)
+    return page("sign_in.html" if status == 401 else "problem.html", context, frame, status)
+
+
+# -- filters
+
+
+def when(micros: int | None) -> Markup:
+    """An instant: the minute to read, the microsecond for machines."""
+    if micros is None:
+        return Markup("–")
+    moment = from_micros(micros)
+    text = f"{moment.day} {moment:%b %Y %H:%M}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(micros), iso(micros), text)
+
+
+def number(value: float | int | None, digits: int = 3) -> str:
+    """A figure for reading: thousands apart, few digits after the point, a real minus."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or value == int(value):
+        text = f"{int(value):,}"
+    else:
+        text = f"{value:,.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return text.replace("-", "−")
+
+
+def seconds(value: float | None) -> str:
+    """A duration."""
+    if value is None:
+        return "–"
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
+    if value < 99.5:
+        return f"{value:.2g} s" if value < 9.95 else f"{value:.0f} s"
+    return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def size(value: int | None) -> str:
+    """An amount of bytes."""
+    if value is None:
+        return "–"
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def short(text: str | None, keep: int = 10) -> str:
+    """The beginning of an id or digest, enough to tell them apart by eye."""
+    if not text:
+        return "–"
+    prefix, dash, rest = text.partition("-")
+    if dash and len(prefix) <= 3:
+        return f"{prefix}-{rest[:keep]}"
+    return text[:keep]
+
+
+def pretty(value: Any) -> str:
+    """JSON, indented, as text."""
+    if isinstance(value, bytes | str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+
+
+def show(value: Any) -> Markup:
+    """A cell of a user's table: numbers and times readable, nothing executed, nothing endless."""
+    if value is None:
+        return Markup('<span class="mute">null</span>')
+    if isinstance(value, bool):
+        return Markup("true" if value else "false")
+    if isinstance(value, datetime):
+        return escape(value.isoformat(sep=" ").removesuffix("+00:00"))
+    text = value if isinstance(value, str) else str(value) if isinstance(value, int | float) else pretty(value)
+    return escape(text if len(text) <= 200 else text[:199] + "…")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        "when": when,
+        "number": number,
+        "seconds": seconds,
+        "size": size,
+        "short": short,
+        "pretty": pretty,
+        "show": show,
+    }
+    environment.globals["url"] = Urls
+    return environment

@@ -1,0 +1,43 @@
+"""Every page of the hub: its address, its template, and the view that makes its context.
+
+The same table answers commands: ``sampan runs list --json`` prints what the JSON twin of ``/runs`` says.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from sampan.hub.parts import Parts, Query
+from sampan.hub.views import catalogue
+
+
+class Page(NamedTuple):
+    """One page. ``section`` is the entry of the rail that it belongs to."""
+
+    path: str
+    template: str
+    section: str
+    view: Callable[[Parts, Query], msgspec.Struct]
+
+
+PAGES: Final = (
+    Page("/contracts", "contracts.html", "contracts", catalogue.contracts),
+    Page("/tables", "tables.html", "tables", catalogue.tables),
+    Page("/tables/{name}", "table.html", "tables", catalogue.table),
+    Page("/models", "models.html", "models", catalogue.models),
+    Page("/models/{model}/{number}", "version.html", "models", catalogue.version),
+)
+
+
+def view(parts: Parts, path: str, query: Query | None = None) -> msgspec.Struct:
+    """The context of the page at a path. Raises KeyError where there is none."""
+    segments = path.split("/")
+    for page in PAGES:
+        own = page.path.split("/")
+        if len(own) != len(segments):
+            continue
+        pairs = list(zip(own, segments, strict=True))
+        if all(a == b or (a[:1] == "{" and b) for a, b in pairs):
+            return page.view(parts, {**(query or {}), **{a[1:-1]: b for a, b in pairs if a[:1] == "{"}})
+    raise KeyError(path)

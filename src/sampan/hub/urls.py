@@ -1,0 +1,75 @@
+"""Addresses of pages, made in one place. Every object has one, and it never changes."""
+
+from typing import Final
+from urllib.parse import quote, urlencode
+
+
+def _path(*parts: str | int) -> str:
+    return "/" + "/".join(quote(str(part), safe=":,@") for part in parts)
+
+
+class Urls:
+    """Builds addresses; templates know it as ``url``."""
+
+    @staticmethod
+    def static(name: str) -> str:
+        return f"/static/{name}?{STAMP}"
+
+    @staticmethod
+    def log(**query: str | int | None) -> str:
+        return _with_query("/log", query)
+
+    @staticmethod
+    def event(position: str) -> str:
+        return _path("log", position)
+
+    @staticmethod
+    def quarantine(**query: str | int | None) -> str:
+        return _with_query("/quarantine", query)
+
+    @staticmethod
+    def item(position: str) -> str:
+        return _path("quarantine", position)
+
+    @staticmethod
+    def table(name: str, **query: str | int | None) -> str:
+        return _with_query(_path("tables", name), query)
+
+    @staticmethod
+    def run(run: str) -> str:
+        return _path("runs", run)
+
+    @staticmethod
+    def run_log(run: str, log: str) -> str:
+        return _path("runs", run, "logs", log)
+
+    @staticmethod
+    def version(ref: str) -> str:
+        model, _, number = ref.partition("@")
+        return _path("models", model, number)
+
+    @staticmethod
+    def predictions(**query: str | int | None) -> str:
+        return _with_query("/predictions", query)
+
+    @staticmethod
+    def prediction(prediction: str) -> str:
+        return _path("predictions", prediction)
+
+
+def _with_query(path: str, query: dict[str, str | int | None]) -> str:
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _stamp() -> str:
+    from hashlib import sha256
+    from pathlib import Path
+
+    digest = sha256()
+    for file in sorted((Path(__file__).parent / "static").iterdir()):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+STAMP: Final = _stamp()
