@@ -1,0 +1,212 @@
+"""The collectors under load: Sampan's hub, the floor, and FastAPI with Postgres; each started and stopped here."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench import postgres
+from bench.engines import PEERS
+from bench.measure import WentWrong
+from bench.place import ROOT, clean_environ, environment, sampan_program, work_folder
+
+PLANTED = 50_000_000
+
+
+class Collector:
+    """A server of its own process group on a free loopback port. Stored counts include what it set aside as bad."""
+
+    name = ""
+    token = ""
+
+    def __init__(self) -> None:
+        self.folder = work_folder(f"intake-{type(self).__name__.lower()}")
+        self.environ = clean_environ(self.folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._stack = contextlib.ExitStack()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def stored(self) -> int:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+        self._stack.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        with (self.folder / "output.txt").open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.folder, env=self.environ, stdout=output, stderr=output, start_new_session=True
+            )
+        give_up = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            if self.process.poll() is not None or time.monotonic() > give_up:
+                said = (self.folder / "output.txt").read_text(errors="replace").strip()[-300:]
+                self.stop()
+                raise WentWrong(f"{self.name} did not start: {said}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        for each in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, each)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
+                break
+        self.process = None
+
+    def send(self, body: bytes) -> None:
+        """One request; raises WentWrong unless it is answered with 2xx."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+        try:
+            request = urllib.request.Request(f"{self.url}/v1/events", body, headers)
+            urllib.request.urlopen(request, timeout=30).read()
+        except OSError as error:
+            raise WentWrong(f"{self.name} answered {error}") from error
+
+    def settle(self) -> None:
+        """Wait until it has finished what the round before left it to do, so that nobody pays for another's work."""
+        assert self.process is not None
+        give_up = time.monotonic() + 40
+        used = _used(self.process.pid)
+        while time.monotonic() < give_up:
+            time.sleep(0.5)
+            now = _used(self.process.pid)
+            if now - used < 0.05:
+                return
+            used = now
+
+
+def _used(group: int) -> float:
+    """Processor seconds of a session's processes; 0 where the system does not say."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            if int(fields[3]) == group:
+                total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def _uvicorn(name: str, port: int) -> list[str]:
+    program = environment(name).program("uvicorn")
+    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    return [program, "app:app", "--host", "127.0.0.1", "--port", str(port), *options]
+
+
+class Sampan(Collector):
+    name = "Sampan"
+    token = "smp_bench"  # the value that `sampan up` accepts as SAMPAN_TOKEN
+
+    def start(self) -> None:
+        shutil.copytree(_planted(), self.folder, dirs_exist_ok=True, copy_function=os.link)
+        self.environ["SAMPAN_TOKEN"] = self.token
+        super().start()
+
+    def command(self) -> list[str]:
+        return [sampan_program(), "up", "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def stored(self) -> int:
+        command = [sampan_program(), "log", "stats", "--json"]
+        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise WentWrong(f"sampan log stats: {done.stderr.strip()[-200:]}")
+        stats = json.loads(done.stdout)
+        return int(stats["accepted"]) + int(stats["quarantined"])
+
+
+def _planted() -> Path:
+    """A workspace whose log already knows 50 million sealed ids; made once, linked for each use."""
+    folder = ROOT / f"planted-{PLANTED}"
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(PEERS / "intake", folder)
+        code = "import sys; from sampan.testing import plant_sealed_ids as plant; plant(sys.argv[1], int(sys.argv[2]))"
+        print(f"planting {PLANTED:,} sealed ids", file=sys.stderr, flush=True)
+        made = subprocess.run(
+            [sys.executable, "-c", code, str(folder), str(PLANTED)], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise WentWrong(f"planting ids: {made.stderr.strip().splitlines()[-1][:200]}")
+        (folder / "done").touch()
+    return folder
+
+
+class Floor(Collector):
+    name = "floor"
+
+    def start(self) -> None:
+        shutil.copytree(PEERS / "floor", self.folder, dirs_exist_ok=True)
+        super().start()
+
+    def command(self) -> list[str]:
+        return _uvicorn("floor", self.port)
+
+    def stored(self) -> int:
+        return sum(_lines(self.folder / name) for name in ("stored.ndjson", "spoiled.ndjson"))
+
+    def settle(self) -> None:
+        """Its set of ids would outgrow the machine: each round starts with an empty one."""
+        self.stop()
+        for name in ("stored.ndjson", "spoiled.ndjson"):
+            (self.folder / name).unlink(missing_ok=True)
+        super().start()
+
+
+def _lines(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+class FastApi(Collector):
+    name = "FastAPI + Postgres"
+
+    def start(self) -> None:
+        shutil.copytree(PEERS / "fastapi", self.folder, dirs_exist_ok=True)
+        self._stack.enter_context(postgres.running())
+        self.environ["DATABASE"] = postgres.ADDRESS
+        super().start()
+
+    def command(self) -> list[str]:
+        return _uvicorn("fastapi", self.port)
+
+    def stored(self) -> int:
+        return int(postgres.ask("SELECT (SELECT count(*) FROM stored) + (SELECT count(*) FROM spoiled)"))
+
+    def settle(self) -> None:
+        postgres.ask("CHECKPOINT")
+        super().settle()
+
+
+COLLECTORS = (Sampan, Floor, FastApi)

@@ -1,0 +1,112 @@
+"""Row: building a table from a query over 10 million rows, beside DuckDB writing the same query's Parquet."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.measure import Timed, WentWrong, alternate, run
+from bench.place import ROOT, clean_environ, work_folder
+from bench.table import Row, times
+
+ROWS = 10_000_000
+THREADS, MEMORY = 2, "4GB"
+QUERY = """
+SELECT event_id, kind, happened, customer, sku, quantity, price, CAST(quantity * price AS DECIMAL(18, 2)) AS worth
+FROM source WHERE quantity > 0
+"""
+SOURCE = """
+SELECT i AS event_id,
+       ['view', 'view', 'view', 'search', 'add', 'buy'][1 + CAST(hash(i) % 6 AS INTEGER)] AS kind,
+       TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_microseconds(CAST(i * 2592000 AS BIGINT)) AS happened,
+       'c' || lpad(CAST(hash(i // 3) % 400000 AS VARCHAR), 7, '0') AS customer,
+       'sku-' || lpad(CAST(hash(i, 1) % 20000 AS VARCHAR), 6, '0') AS sku,
+       CAST(1 + hash(i, 2) % 5 AS INTEGER) AS quantity,
+       CAST((hash(i, 3) % 20000) / 100 AS DECIMAL(9, 2)) AS price
+FROM range({rows}) AS numbers(i)
+"""
+
+
+def build(rounds: int, only: Sequence[str]) -> list[Row]:
+    """Both with two threads, zstd, files and folder synced; each measurement in a process of its own."""
+    del only
+    source = _source()
+
+    def prepare(kind: str) -> Timed:
+        folder = work_folder(f"build-{kind}")
+        environ = clean_environ(folder, PYTHONPATH=str(Path(__file__).parent.parent))
+
+        def timed(_: int) -> float:
+            command = [sys.executable, "-m", "bench.tables", kind, str(source), str(work_folder(f"build-{kind}"))]
+            answer = json.loads(run(command, folder.parent, environ).output.splitlines()[-1])
+            if answer["rows"] != ROWS:
+                raise WentWrong(f"wrote {answer['rows']} rows, not {ROWS}")
+            return float(answer["seconds"])
+
+        timed(0)
+        return timed
+
+    results = alternate({"Sampan": lambda: prepare("sampan"), "DuckDB": lambda: prepare("duckdb")}, rounds)
+    title = "SQL table over 10 M rows × 8, digest and fsync included"
+    return [Row("build", title, "s", results, [times("DuckDB", 1.2, least=False)])]
+
+
+def _source() -> Path:
+    import duckdb
+
+    path = ROOT / "data" / f"events-{ROWS}.parquet"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making = path.with_suffix(".making")
+        with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"COPY ({SOURCE.format(rows=ROWS)}) TO '{making}' (FORMAT parquet, COMPRESSION zstd)")
+        making.rename(path)
+    return path
+
+
+def _with_duckdb(source: Path, out: Path) -> tuple[float, int]:
+    import os
+    import time
+
+    import duckdb
+
+    start = time.perf_counter()
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": THREADS,
+        "memory_limit": MEMORY,
+        "preserve_insertion_order": False,
+    }  # its fastest
+    with duckdb.connect(config=config) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"CREATE VIEW source AS FROM read_parquet('{source}')")
+        target = out / "table.parquet"
+        connection.execute(f"COPY ({QUERY}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        for path in (target, out):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+        seconds = time.perf_counter() - start
+        counted = connection.execute(f"SELECT count(*) FROM read_parquet('{target}')").fetchone()
+    return seconds, counted[0] if counted else 0
+
+
+def _with_sampan(source: Path, out: Path) -> tuple[float, int]:
+    import time
+
+    from sampan.lake.query import TableSource
+    from sampan.lake.write import write_query
+
+    sources = {"source": TableSource("source", (str(source),))}
+    start = time.perf_counter()
+    draft = write_query(QUERY, sources, out, threads=THREADS, memory=MEMORY)
+    return time.perf_counter() - start, draft.rows
+
+
+def _once(kind: str, source: str, out: str) -> None:
+    seconds, rows = {"sampan": _with_sampan, "duckdb": _with_duckdb}[kind](Path(source), Path(out))
+    print(json.dumps({"seconds": seconds, "rows": rows}))
+
+
+if __name__ == "__main__":
+    _once(*sys.argv[1:])
