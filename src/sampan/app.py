@@ -299,6 +299,12 @@ class App:
                 listener.close()
                 (self.folder.data / "hub.json").unlink(missing_ok=True)
 
+    def demo(self, *, workspace: Path | None, host: str, port: int, once: bool, as_json: bool) -> None:
+        """Play the demo in a workspace of its own."""
+        from sampan.demo.tell import tell
+
+        tell(workspace=workspace, host=host, port=port, once=once, as_json=as_json)
+
     def _check_exposure(self, host: str) -> None:
         """Other machines may reach this hub only when somebody has decided who and under which name."""
         import ipaddress

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sampan.models.metrics import auc, brier
+
 
 class Decided(NamedTuple):
     """One decision whose outcome is known."""
@@ -43,18 +45,6 @@ def figures(cases: list[Decided], values: dict[str, dict[str, float]]) -> Month:
         len(cases),
         float(truth.mean()),
         auc(truth, score),
-        float(np.mean((score - truth) ** 2)),
+        brier(truth, score) or 0.0,
         earned / len(cases) * 1000,
     )
-
-
-def auc(truth: np.ndarray, score: np.ndarray) -> float | None:
-    """The chance that a random positive scores above a random negative, ties counting half (Hanley and McNeil,
-    Radiology 143, 1982, 29-36)."""
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
-        return None
-    _, group, size = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(size) - (size - 1) / 2)[group]
-    return float((rank[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))

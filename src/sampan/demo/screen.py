@@ -71,5 +71,3 @@ class Screen:
             self.say(title)
             yield Stage(self, title, total)
         self.seconds[name] = round(time.perf_counter() - started, 2)
-
-

@@ -6,18 +6,19 @@ itself knew a line (``known_at``), which for a till is the minute of the line.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import msgspec
 
-from sampan.base.clock import to_micros
+from sampan.base.clock import iso
 
 SOURCE: Final = Path("data/online_retail.parquet")
 TILL: Final = "till"
 RETURN_DAYS: Final = 30
+DAY: Final = 86_400_000_000  # microseconds
 
 _LINES: Final = """
 CREATE TABLE line AS
@@ -128,30 +129,13 @@ class Shop:
         return row[0]
 
 
-def outcome(prediction: str, order: Order) -> bytes:
-    """The event that tells how an order's prediction turned out, 30 days after the order."""
-    return msgspec.json.encode(
-        {
-            "id": f"{order.order_id}-outcome",
-            "type": "outcome",
-            "source": "shop",
-            "time": msgspec.json.decode(msgspec.json.encode(_stamp(due(order)))),
-            "data": {"prediction_id": prediction, "value": order.returned},
-        }
-    )
-
-
 def due(order: Order) -> int:
-    """When the outcome of an order is known."""
-    return order.at + int(timedelta(days=RETURN_DAYS).total_seconds() * 1_000_000)
+    """When the outcome of an order is known, in microseconds."""
+    return order.at + RETURN_DAYS * DAY
 
 
-def _stamp(micros: int) -> str:
-    from sampan.base.clock import iso
-
-    return iso(micros)
-
-
-def day(text: str) -> int:
-    """The first microsecond of a day given as ``2011-04-01``."""
-    return to_micros(datetime.fromisoformat(text))
+def outcome(prediction: str, order: Order) -> bytes:
+    """The event that tells how an order's prediction turned out."""
+    data = {"prediction_id": prediction, "value": order.returned}
+    event = {"id": f"outcome-{order.order_id}", "type": "outcome", "source": "shop", "time": iso(due(order))}
+    return msgspec.json.encode(event | {"data": data})

@@ -48,10 +48,12 @@ def truth(table: pa.Table) -> np.ndarray:
 @model(kind="binary", target="returned")
 def reorder(training_set: pa.Table, trees: int = 100, learning_rate: float = 0.05) -> Fitted:
     """Will the customer order again within 30 days? Fitted on every order whose answer is known by now."""
+    names = feature_names(training_set)
     return Fitted(
         fit(training_set, trees, learning_rate),
-        features=feature_names(training_set),
+        features=names,
         metrics={"orders": training_set.num_rows, "base_rate": float(truth(training_set).mean())},
+        sample=training_set.select(names),
     )
 
 

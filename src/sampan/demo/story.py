@@ -1,0 +1,247 @@
+"""The story of the demo, stage by stage.
+
+1  a workspace from the template, and its hub
+2  four months of history through intake
+3  the flow: tables, checks, model, evaluation
+4  a served decision per order, April to December, and what became of it
+5  the flow again over the year, and an attempt to cheat, which is refused
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sampan.base.clock import SharedClock, to_micros
+from sampan.base.errors import SampanError
+from sampan.cli.client import HubClient
+from sampan.demo.figures import Month, by_month
+from sampan.demo.hub import Hub
+from sampan.demo.screen import Screen, Stage
+from sampan.demo.shop import Shop
+from sampan.demo.summary import Leak, Summary, heading, month_line
+from sampan.demo.timelapse import Timelapse
+from sampan.demo.wire import Wire
+
+OPENING: Final = datetime(2010, 12, 1, tzinfo=UTC)
+GO_LIVE: Final = datetime(2011, 4, 1, tzinfo=UTC)
+END: Final = datetime(2012, 1, 1, tzinfo=UTC)
+MODEL: Final = "reorder"
+CHECK: Final = "features_know_no_future"
+FEATURES: Final = Path("tables/features.sql")
+HIDDEN: Final = "    -- count(*) OVER (PARTITION BY orders.customer_id) AS lifetime_orders,"
+LEAKING: Final = HIDDEN.replace("-- ", "")
+
+
+class Story:
+    """One telling, to one hub. ``play`` goes through the stages and gives the summary."""
+
+    def __init__(self, hub: Hub, clock: SharedClock, screen: Screen) -> None:
+        self.hub, self.screen = hub, screen
+        self._clock = clock
+        self._client: HubClient = hub.client()
+        self._shop = Shop(hub.workspace)
+        self._played = Timelapse(clock, MODEL)
+        self._values: dict[str, dict[str, float]] = {}
+        self._shown: set[str] = set()
+
+    def close(self) -> None:
+        self._client.close()
+        self._shop.close()
+
+    def play(self) -> Summary:
+        asyncio.run(self._send_history())
+        self._must_pass(self._flow("flow", "Run the flow: orders, labels, features, model, evaluation"))
+        self._say_evaluation()
+        self._deploy()
+        asyncio.run(self._play_year())
+        self._must_pass(self._flow("flow again", "Run the flow again, over the whole year"))
+        served = self._served_by_month()
+        leak = self._cheat()
+        return self._summary(served, leak)
+
+    # 2: history
+
+    async def _send_history(self) -> None:
+        count = self._shop.count(GO_LIVE)
+        async with self._wired():
+            with self.screen.stage("history", "Send the history, December to March", count) as stage:
+                await self._played.history(self._shop.lines(OPENING, GO_LIVE), stage.advance)
+                self._played.move(to_micros(GO_LIVE))
+        tally = self._played.tally
+        self.screen.say(
+            f"  {tally.sent:,} events sent: {tally.verdicts['accepted']:,} accepted, "
+            f"{tally.verdicts['duplicate']:,} duplicate, {tally.verdicts['quarantined']:,} quarantined"
+        )
+        for reason, number in tally.reasons.most_common():
+            self.screen.say(f"    {number:>7,}  {reason}")
+
+    @asynccontextmanager
+    async def _wired(self) -> AsyncIterator[None]:
+        self._played.wire = Wire(self.hub.url, self.hub.token)
+        try:
+            yield
+        finally:
+            await self._played.wire.close()
+
+    # 3: the flow
+
+    def _flow(self, name: str, title: str) -> dict[str, Any]:
+        """A run of everything, through the hub; its result."""
+        total = len(self._client.post("/v1/plan", {})["steps"])
+        with self.screen.stage(name, title, total) as stage:
+            return self._follow(stage)
+
+    def _follow(self, stage: Stage) -> dict[str, Any]:
+        done: set[str] = set()
+        for line in self._client.stream("/v1/runs", {}):
+            if "result" in line:
+                result: dict[str, Any] = line["result"]
+                return result
+            event = line.get("event", {})
+            if event.get("state") in ("ran", "cached", "failed", "blocked") and event.get("step") not in done:
+                done.add(event["step"])
+                stage.advance()
+        raise SampanError("Run the flow", "the hub ended its answer without a result", f"See {self.hub.log}.")
+
+    def _must_pass(self, result: dict[str, Any]) -> None:
+        if result["state"] == "succeeded":
+            return
+        failed = [f"{step['name']}: {step.get('error') or step['why']}" for step in result["steps"] if _failed(step)]
+        raise SampanError("Run the flow", "\n  ".join(failed) or result["state"], f"Run {result['run']} has the logs.")
+
+    def _ask(self, query: str, run: str = "") -> list[dict[str, Any]]:
+        answer = self._client.post("/v1/sql", {"query": query, "run": run})
+        names = [column["name"] for column in answer["columns"]]
+        return [dict(zip(names, row, strict=True)) for row in answer["rows"]]
+
+    def _say_evaluation(self) -> None:
+        found = self._ask("FROM evaluation WHERE month = 'all'")[0]
+        self.screen.say(
+            f"  evaluation on {found['orders']:,} later orders: AUC {found['auc']:.3f}, Brier {found['brier']:.3f}"
+        )
+
+    # 4: decisions
+
+    def _deploy(self) -> None:
+        with self.screen.stage("deploy", "Freeze the version and serve it behind the rule in decisions.py"):
+            made = self._client.post("/v1/endpoints", {"name": MODEL, "reason": "first model of the demo"})
+        self.screen.say(f"  POST /predict/{MODEL} answers with {made.get('version', MODEL)}")
+
+    async def _play_year(self) -> None:
+        orders = self._shop.orders(GO_LIVE)
+        self._values = self._decision_values()
+        async with self._wired():
+            with self.screen.stage("year", "Play April to December: a decision for every order", len(orders)) as stage:
+                self.screen.say(heading())
+                await self._played.year(self._shop.lines(GO_LIVE, END), orders, stage.advance, self._say_month)
+                await self._played.finish(self._shop.last)
+        self._say_month(None)
+
+    def _decision_values(self) -> dict[str, dict[str, float]]:
+        """What each action earns, as the endpoint that was deployed says."""
+        endpoints = self._client.get("/endpoints")["endpoints"]
+        values: dict[str, dict[str, float]] = next(e for e in endpoints if e["name"] == MODEL)["values"]
+        return values
+
+    def _say_month(self, now: datetime | None) -> None:
+        """The figures of months all of whose outcomes are known by now."""
+        for month, found in by_month(self._played.decided, self._values).items():
+            whole = now is None or _months_between(month, now) >= 2
+            if whole and month not in self._shown:
+                self._shown.add(month)
+                self.screen.say(month_line(month, found, "GBP"))
+
+    # 5: the year in the log
+
+    def _served_by_month(self) -> dict[str, Month]:
+        """The months as the workspace's SQL sees them in the log. They must be those that the demo counted itself."""
+        counted = by_month(self._played.decided, self._values)
+        served = {
+            row["month"]: Month(row["decisions"], row["base_rate"], row["auc"], row["brier"], row["value_per_1000"])
+            for row in self._ask("FROM served_by_month ORDER BY month")
+        }
+        for month in counted.keys() | served.keys():
+            if not _near(counted.get(month), served.get(month)):
+                raise SampanError(
+                    "Compare the log with what was answered",
+                    f"{month}: served_by_month says {served.get(month)}, the answers came to {counted.get(month)}",
+                )
+        return served
+
+    def _cheat(self) -> Leak:
+        """Let the features count orders that are still to come: the figures look better, the check refuses."""
+        file = self.hub.workspace / FEATURES
+        honest = file.read_text("utf-8")
+        if HIDDEN not in honest:
+            raise SampanError("Edit the features", f"{file} lacks the line that the demo makes leak")
+        before = self._ask("SELECT auc FROM evaluation WHERE month = 'all'")[0]["auc"]
+        try:
+            file.write_text(honest.replace(HIDDEN, LEAKING), "utf-8")
+            result = self._flow("leak", "Try a leak: count all orders of a customer, those to come included")
+        finally:
+            file.write_text(honest, "utf-8")
+        step = next((step for step in result["steps"] if step["name"] == CHECK), None)
+        leaky = self._ask("SELECT auc FROM evaluation WHERE month = 'all'", result["run"])[0]["auc"]
+        still = self._ask("SELECT auc FROM evaluation WHERE month = 'all'")[0]["auc"]
+        refused = result["state"] != "succeeded" and step is not None and _failed(step) and still == before
+        if not refused:
+            raise SampanError("Try a leak", f"the check {CHECK} let it pass", f"Run {result['run']} has the logs.")
+        reason = str(step.get("error") or step["why"]) if step else ""
+        self.screen.say(f"  refused: {reason}")
+        self.screen.say(f"  AUC with the leak {leaky:.3f}, without {before:.3f}; main still has the latter")
+        return Leak(refused=True, auc=leaky, honest_auc=before, reason=reason)
+
+    def _summary(self, served: dict[str, Month], leak: Leak) -> Summary:
+        tally, stats = self._played.tally, self._client.get("/v1/log/stats")
+        verdicts = tally.verdicts
+        known = {name: verdicts[name] for name in ("accepted", "duplicate", "quarantined", "refused")}
+        if tally.sent != sum(known.values()):
+            raise SampanError("Add up the events", f"{tally.sent:,} sent, but {known}")
+        latencies = sorted(self._played.latencies)
+        tables = self._client.get("/tables")["tables"]
+        models = self._client.get("/models")
+        return Summary(
+            sent=tally.sent,
+            **known,
+            auc_by_month={month: found.auc for month, found in served.items()},
+            brier_by_month={month: found.brier for month, found in served.items()},
+            value_by_month={month: found.value for month, found in served.items()},
+            versions=[version["ref"] for version in models["versions"]],
+            root=stats["root"],
+            seconds=0.0,
+            workspace=str(self.hub.workspace),
+            decisions=len(latencies),
+            rows={table["name"]: table["rows"] for table in tables},
+            quarantine=dict(tally.reasons.most_common()),
+            rules=dict(self._played.rules.most_common()),
+            leak=leak,
+            prediction=self._played.last_prediction,
+            stages=self.screen.seconds,
+            latency_ms={
+                "p50": latencies[len(latencies) // 2] * 1000,
+                "p99": latencies[len(latencies) * 99 // 100] * 1000,
+            },
+            url=self.hub.url,
+        )
+
+
+def _failed(step: dict[str, Any]) -> bool:
+    return str(step["state"]) == "failed"
+
+
+def _near(a: Month | None, b: Month | None) -> bool:
+    """Whether two sets of figures are the same but for the last digits of floating point."""
+    if a is None or b is None:
+        return False
+    for x, y in zip(a, b, strict=True):
+        if x != y and (x is None or y is None or abs(x - y) > 1e-6):
+            return False
+    return True
+
+
+def _months_between(month: str, now: datetime) -> int:
+    year, number = map(int, month.split("-"))
+    return (now.year - year) * 12 + now.month - number

@@ -1,0 +1,92 @@
+"""What the demo came to: for people as text, for machines as one line of JSON."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from sampan.demo.figures import Month
+
+
+class Leak(msgspec.Struct):
+    """The attempt to train on a feature that knows the future."""
+
+    refused: bool
+    auc: float
+    honest_auc: float
+    reason: str
+
+
+class Summary(msgspec.Struct):
+    """``--json`` prints this as its last line.
+
+    ``sent`` counts every event offered to intake: order lines, cancelled lines, repeated uploads and outcomes. It is
+    the sum of the four verdicts. ``value_by_month`` is money per 1,000 decisions. ``seconds`` is the whole demo.
+    """
+
+    sent: int
+    accepted: int
+    duplicate: int
+    quarantined: int
+    refused: int
+    auc_by_month: dict[str, float | None]
+    brier_by_month: dict[str, float]
+    value_by_month: dict[str, float]
+    versions: list[str]
+    root: str
+    seconds: float
+    workspace: str
+    decisions: int = 0
+    rows: dict[str, int] = {}
+    quarantine: dict[str, int] = {}
+    rules: dict[str, int] = {}
+    leak: Leak | None = None
+    prediction: str = ""
+    stages: dict[str, float] = {}
+    latency_ms: dict[str, float] = {}
+    url: str = ""
+
+
+HEADINGS = ("month", "decisions", "returned", "AUC", "Brier", "per 1,000 decisions")
+
+
+def month_line(month: str, found: Month, currency: str) -> str:
+    auc = "  –  " if found.auc is None else f"{found.auc:.3f}"
+    return (
+        f"  {month}  {found.decisions:>9,}  {found.returned:>8.0%}  {auc:>5}  {found.brier:>5.3f}  "
+        f"{currency} {found.value:>7,.0f}"
+    )
+
+
+def heading() -> str:
+    return "  month    decisions  returned    AUC  Brier  per 1,000 decisions"
+
+
+def lines(found: Summary) -> Iterable[str]:
+    """The summary as text."""
+    yield "Events"
+    for name in ("sent", "accepted", "duplicate", "quarantined", "refused"):
+        yield f"  {name:<12} {getattr(found, name):>9,}"
+    for reason, count in found.quarantine.items():
+        yield f"    {count:>7,}  {reason}"
+    yield "Tables"
+    for name, rows in found.rows.items():
+        yield f"  {name:<16} {rows:>9,} rows"
+    yield f"Decisions: {found.decisions:,}, the slowest of 100 answered within {found.latency_ms.get('p99', 0):.1f} ms"
+    for rule, count in found.rules.items():
+        yield f"    {count:>7,}  {rule}"
+    yield f"Versions: {', '.join(found.versions)}"
+    yield f"Log root: {found.root}"
+    yield "Seconds:  " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in found.stages.items())
+    yield f"          {found.seconds:.1f} in all"
+
+
+def to_json(found: Summary) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, float):
+            return round(value, 4)
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        return value
+
+    return msgspec.json.encode(plain(msgspec.to_builtins(found))).decode()

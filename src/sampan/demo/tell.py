@@ -1,0 +1,71 @@
+"""From an empty folder to the end of the demo: the workspace, its hub, the story, the summary."""
+
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from sampan.base.clock import SharedClock
+from sampan.base.errors import Usage
+from sampan.demo.hub import Hub, run_command
+from sampan.demo.screen import Screen
+from sampan.demo.story import OPENING, Story
+from sampan.demo.summary import lines, to_json
+
+NAME: Final = "sampan-demo"
+
+
+def choose_folder(wanted: Path | None, here: Path) -> Path:
+    """The folder of the new workspace: the one asked for, else ``sampan-demo`` or the next free number of it.
+
+    Raises Usage if the one asked for has something in it.
+    """
+    if wanted is None:
+        names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, 10_000))
+        return next(here / name for name in names if not (here / name).exists())
+    folder = here / wanted
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        advice = "Choose another with --workspace, or leave it out to get the next free sampan-demo-N."
+        raise Usage("Make the demo's workspace", f"{folder} exists and is not empty", advice)
+    return folder
+
+
+def tell(*, workspace: Path | None, host: str, port: int, once: bool, as_json: bool, color: str = "auto") -> None:
+    """Play the demo. Standard output gets the story, or with ``as_json`` one line of JSON at the end."""
+    if find_spec("lightgbm") is None:
+        raise Usage("Play the demo", "its model needs LightGBM, which is not installed", "pip install 'sampan[demo]'")
+    started = time.perf_counter()
+    screen = Screen(sys.stderr if as_json else sys.stdout, color)
+    folder = choose_folder(workspace, Path.cwd())
+    with screen.stage("workspace", f"Make the workspace {folder} and start its hub"):
+        run_command(None, "init", str(folder), "--template", "retail")
+        data = folder / ".sampan"
+        data.mkdir(exist_ok=True)
+        clock = SharedClock.create(data / "clock", OPENING)
+        hub = Hub(folder, data / "clock", host, port)
+        hub.start()
+    with hub:
+        screen.say(f"  {hub.link()}")
+        screen.say("  opens the hub in a browser, once")
+        story = Story(hub, clock, screen)
+        try:
+            summary = story.play()
+        finally:
+            story.close()
+        summary.seconds = time.perf_counter() - started
+        if not as_json:
+            screen.say()
+            for line in lines(summary):
+                screen.say(line)
+            screen.say(f"Lineage:  cd {folder.name} && sampan lineage {summary.prediction}")
+        if not once:
+            screen.say(f"The hub stays up at {hub.url}. Sign in with {hub.link()}")
+            screen.say("Ctrl+C ends it; `sampan up` in the workspace starts it again.")
+        if as_json:
+            print(to_json(summary), flush=True)  # noqa: T201 - the one line that standard output is for
+        if not once:
+            try:
+                hub.wait()
+            except KeyboardInterrupt:
+                screen.say("Stopped.")
