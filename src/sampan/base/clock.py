@@ -49,8 +49,8 @@ class SharedClock:
     """A clock kept in a file of eight bytes, moved by one process and read by all (a time-lapse)."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b")
-        self._map = mmap.mmap(self._file.fileno(), _INSTANT.size)
+        with path.open("r+b") as file:  # the mapping outlives it
+            self._map = mmap.mmap(file.fileno(), _INSTANT.size)
 
     @classmethod
     def create(cls, path: Path, start: datetime | int) -> "SharedClock":
