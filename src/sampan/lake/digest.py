@@ -29,6 +29,7 @@ PREFIX: Final = "t1-"
 CHUNK: Final = 1 << 15  # rows whose intermediate columns stay in the second-level cache
 _MASK: Final = (1 << 64) - 1
 _START: Final = np.uint64(0x243F6A8885A308D3)
+_DICTIONARY: Final = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 _SECOND: Final = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -138,8 +139,7 @@ def _dictionary_columns(file: pq.ParquetFile) -> list[str]:
         column = metadata.schema.column(index)
         if column.physical_type != "BYTE_ARRAY" or column.max_repetition_level or "." in column.path:
             continue
-        if all(
-            "RLE_DICTIONARY" in metadata.row_group(g).column(index).encodings for g in range(metadata.num_row_groups)
-        ):
+        chunks = [metadata.row_group(group).column(index) for group in range(metadata.num_row_groups)]
+        if all(_DICTIONARY & set(chunk.encodings) for chunk in chunks):
             found.append(column.path)
     return found

@@ -62,3 +62,13 @@ NAMES: Final = {
     "ExplodingGenerateSeries": "generate_series",
     "CurrentTimestamp": "now",
 }
+# Aggregates that add up: over floats the order of the rows shows in the last digits
+FLOATS: Final = frozenset({
+    "sum", "avg", "mean", "fsum", "favg", "kahan_sum", "sumkahan", "sum_no_overflow", "stddev", "stddev_pop",
+    "stddev_samp", "variance", "var_pop", "var_samp", "kurtosis", "kurtosis_pop", "skewness", "sem", "product",
+    "entropy",
+})  # fmt: skip
+FLOATS_OF_TWO: Final = frozenset({
+    "corr", "covar_pop", "covar_samp", "regr_avgx", "regr_avgy", "regr_intercept", "regr_r2", "regr_slope",
+    "regr_sxx", "regr_sxy", "regr_syy",
+})  # fmt: skip

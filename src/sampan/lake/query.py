@@ -61,6 +61,7 @@ def connect(
     allowed = ", ".join(quote_text(os.fspath(file)) for file in files)
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
+    connection.execute("SET allowed_configs = ['current_transaction_invalidation_policy']")  # PIVOT sets it itself
     connection.execute("SET lock_configuration = true")
     return connection
 

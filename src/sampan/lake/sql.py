@@ -129,7 +129,14 @@ class _Reader:
             self.refuse(None, f"{word} is not a query", "Write one SELECT.", line=self.line(statement))
             return
         for node in statement.walk():
-            if isinstance(node, exp.Table):
+            if isinstance(node, exp.Summarize):
+                self.refuse(
+                    None,
+                    "SUMMARIZE shows approximations, which depend on the order of the rows",
+                    "Compute the figures that you need, or ask `sampan sql`.",
+                    line=self.line(node),
+                )
+            elif isinstance(node, exp.Table):
                 self._table(node)
             elif isinstance(node, exp.Window):
                 self._window(node)

@@ -5,6 +5,7 @@ the one process that may.
 """
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,14 @@ from sampan.base.digests import digest_file
 from sampan.base.errors import BadQuery, DiskFull, SampanError, StepFailed
 from sampan.base.files import sync
 from sampan.lake.query import ARROW, PARQUET, Source, open_sources, quote_name, quote_text
+from sampan.lake.repeat import repeatable
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
     import duckdb
 
+# v2 is less to write and quicker to read: docs/decisions/lake-parquet.md
+_OPTIONS: Final = "FORMAT parquet, PARQUET_VERSION v2"
 # DuckDB's Parquet has no 128-bit integers and would write them as DOUBLE
 _NARROWER: Final = {"HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT"}
 
@@ -55,11 +59,12 @@ def write_query(
     memory: int | str = "",
     order_by: Sequence[str] | None = None,
     name: str = "query",
+    path: str = "",
 ) -> TableDraft:
     """Run one SELECT over its sources and keep the result as a Parquet file.
 
-    ``order_by`` sorts the rows of the file (it does not change the digest). Raises BadQuery for what DuckDB
-    refuses, StepFailed if it runs out of memory, DiskFull.
+    ``order_by`` sorts the rows of the file (it does not change the digest). ``name`` and ``path`` are for
+    messages. Raises BadQuery for what DuckDB refuses, StepFailed if it runs out of memory, DiskFull.
     """
     import duckdb
 
@@ -69,15 +74,15 @@ def write_query(
     try:
         connection = open_sources(sources, threads=threads, memory=memory, files=[temporary], spill=temporary.parent)
         try:
-            body, flags = _prepare(connection, sql, order_by)
+            body, flags = _prepare(connection, sql, order_by, name)
             with _early_sync(temporary):
-                connection.execute(f"COPY ({body}) TO {quote_text(str(temporary))} (FORMAT parquet)")
+                connection.execute(f"COPY ({body}\n) TO {quote_text(str(temporary))} ({_OPTIONS})")
             fields = _fields(connection, f"SELECT * FROM read_parquet({quote_text(str(temporary))})")
         finally:
             connection.close()
         return _finish(temporary, out_dir, fields, threads, flags)
     except duckdb.Error as error:
-        raise explain(attempted, error) from error
+        raise explain(attempted, error, path) from error
     except OSError as error:
         raise _disk(attempted, error) from error
     finally:
@@ -125,8 +130,8 @@ def arrow_fields(schema: Any) -> tuple[tuple[str, str], ...]:
         connection.close()
 
 
-def explain(attempted: str, error: "duckdb.Error") -> SampanError:
-    """A DuckDB error as one of ours."""
+def explain(attempted: str, error: "duckdb.Error", path: str = "") -> SampanError:
+    """A DuckDB error as one of ours. The text that DuckDB ran had one line before the user's first."""
     import duckdb
 
     text = str(error).strip()
@@ -134,9 +139,27 @@ def explain(attempted: str, error: "duckdb.Error") -> SampanError:
         return StepFailed(attempted, text.split("\n")[0], "Give the step more memory, or let it read less.")
     if isinstance(error, duckdb.IOException) and "No space left" in text:
         return DiskFull(attempted, "the disk is full", "Free some space and try again.")
+    text, line = _located(text)
+    where = f"{path}:{line}: " if path and line else f"{path}: " if path else f"line {line}: " if line else ""
+    advice = "Mend the query and run again."
     if isinstance(error, duckdb.PermissionException):
-        return BadQuery(attempted, text, "A query reads the tables and events of its workspace, nothing else.")
-    return BadQuery(attempted, text, "Mend the query and run again.")
+        advice = "A query reads the tables and events of its workspace, nothing else."
+    elif "INT128" in text:
+        advice = "Its sum is wider than BIGINT: cast it to DECIMAL(38, 0)."
+    return BadQuery(attempted, where + text, advice, line=line)
+
+
+def _located(text: str) -> tuple[str, int]:
+    """A DuckDB message with its first lines and, under them, the user's line with the caret; and that line."""
+    found = re.search(r"^LINE (\d+): ", text, re.MULTILINE)
+    message = text[: found.start()] if found else text
+    lines = [line for line in message.split("\n") if line.strip()]
+    kept = "\n  ".join(lines[:3])
+    if not found or int(found[1]) < 2:  # no place, or a place in what was put around the query
+        return kept, 0
+    shown, _, rest = text[found.end() :].partition("\n")
+    caret = rest.split("\n")[0][len(found[0]) :]
+    return f"{kept}\n    {shown}\n    {caret}", int(found[1]) - 1
 
 
 def _disk(attempted: str, error: OSError) -> Exception:
@@ -146,24 +169,37 @@ def _disk(attempted: str, error: OSError) -> Exception:
 
 
 def _prepare(
-    connection: "duckdb.DuckDBPyConnection", sql: str, order_by: Sequence[str] | None
+    connection: "duckdb.DuckDBPyConnection", sql: str, order_by: Sequence[str] | None, name: str
 ) -> tuple[str, tuple[str, ...]]:
-    body = sql.strip().rstrip(";")
-    fields = _fields(connection, body)
-    narrowed = [
-        f"CAST({quote_name(name)} AS {_NARROWER[type_]}) AS {quote_name(name)}"
-        for name, type_ in fields
+    """The query as it is to be run, and the table's flags."""
+    asked = sql.strip().rstrip(";")
+    fields = _fields(connection, asked)
+    _check_names(fields, name)
+    body, flags = repeatable(connection, asked, fields)
+    narrow = [
+        f"CAST({quote_name(column)} AS {_NARROWER[type_]}) AS {quote_name(column)}"
+        for column, type_ in fields
         if type_ in _NARROWER
     ]
-    ordered = f" ORDER BY {', '.join(quote_name(column) for column in order_by)}" if order_by else ""
-    if narrowed or ordered:
-        replaced = f" REPLACE ({', '.join(narrowed)})" if narrowed else ""
-        body = f"SELECT *{replaced} FROM (\n{body}\n){ordered}"
-    return body, ()
+    if narrow or order_by or body != asked:
+        replaced = f" REPLACE ({', '.join(narrow)})" if narrow else ""
+        # an unnamed column is named after its text, which may have been edited
+        names = ", ".join(quote_name(column) for column, _ in fields)
+        ordered = f" ORDER BY {', '.join(quote_name(column) for column in order_by)}" if order_by else ""
+        return f"SELECT *{replaced} FROM (\n{body}\n) AS it ({names}){ordered}", flags
+    return f"\n{body}", flags
+
+
+def _check_names(fields: Sequence[tuple[str, str]], name: str) -> None:
+    seen: set[str] = set()
+    for column, _ in fields:
+        if column.lower() in seen:
+            raise BadQuery(f"Build {name}", f"two of its columns are called {column!r}", "Rename one with AS.")
+        seen.add(column.lower())
 
 
 def _fields(connection: "duckdb.DuckDBPyConnection", sql: str) -> tuple[tuple[str, str], ...]:
-    described = connection.execute(f"DESCRIBE {sql}").fetchall()
+    described = connection.execute(f"DESCRIBE\n{sql}").fetchall()
     return tuple((str(row[0]), str(row[1])) for row in described)
 
 
@@ -176,7 +212,7 @@ def _temporary(out_dir: Path, suffix: str) -> Path:
 class _early_sync:  # noqa: N801 - used like a function
     """Let the disk write while the processor still computes, so that the final sync has little left to wait for."""
 
-    def __init__(self, path: Path, every: float = 0.05) -> None:
+    def __init__(self, path: Path, every: float = 0.2) -> None:
         self._path, self._every = path, every
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
