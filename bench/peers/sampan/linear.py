@@ -3,11 +3,13 @@ import rules
 
 from sampan import File, step
 
+INPUT = File("input.txt")
+
 
 @step
-def a(file: str = File("input.txt")) -> int:
+def a() -> int:
     marks.mark("a")
-    return int(file)
+    return int(INPUT.read_text())
 
 
 @step
@@ -31,5 +33,4 @@ def d(c: int) -> int:
 @step
 def e(d: int) -> int:
     marks.mark("e")
-    print("RESULT", d)
     return d
