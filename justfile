@@ -33,3 +33,7 @@ bench *args:
 # The whole job on real order lines
 demo *args:
     uv run sampan demo {{ args }}
+
+# Renew the pinned versions in pyproject.toml
+pin:
+    uv run --no-project python .ci/pin.py
