@@ -1,0 +1,227 @@
+"""The contracts of a workspace: loaded from its ``contracts.py``, compared with those it had, looked up by type."""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sampan.base.clock import Clock
+from sampan.base.errors import BadContract, NotFound
+from sampan.log.builtin import BUILTIN
+from sampan.log.declare import Event as Event
+from sampan.log.declare import Field as Field
+from sampan.log.declare import Upcast
+from sampan.log.declare import upcast as upcast
+from sampan.log.spec import ContractSpec, breaking, describe
+from sampan.store.database import Database
+
+
+class Contract:
+    """One type of event: its newest class, older classes if they are still declared, and upcasts between them."""
+
+    def __init__(self, newest: type[Event], older: dict[int, type[Event]]) -> None:
+        self.cls = newest
+        self.type: str = newest.__sampan_type__
+        self.version: int = newest.__sampan_version__
+        self.older = older
+        self.spec: ContractSpec = describe(newest)
+        self._upcasts = newest.__sampan_upcasts__
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the newest version says."""
+        return self.spec.digest
+
+    @property
+    def label(self) -> str:
+        return f"{self.type}@{self.version}"
+
+    @cached_property
+    def versions(self) -> tuple[int, ...]:
+        """Every version that can still be read: those from which upcasts lead to the newest."""
+        known = [self.version]
+        for since in range(self.version - 1, 0, -1):
+            if since not in self._upcasts:
+                break
+            known.append(since)
+        return tuple(sorted(known))
+
+    @cached_property
+    def personal(self) -> tuple[str, ...]:
+        """Names of the fields whose values are encrypted."""
+        specs = [self.spec, *(describe(cls) for cls in self.older.values())]
+        return tuple(sorted({field.name for spec in specs for field in spec.fields if field.personal}))
+
+    @cached_property
+    def subject_field(self) -> str | None:
+        """The field that names the subject where the event does not."""
+        return next((field.name for field in self.spec.fields if field.subject), None)
+
+    def upcast(self, data: dict[str, Any], version: int) -> dict[str, Any]:
+        """Data of an older version as the newest says it. Raises whatever a declared upcast raises."""
+        for since in range(version, self.version):
+            data = self._upcasts[since](dict(data))
+        return data
+
+    def upcasts(self) -> list[tuple[int, Upcast]]:
+        """The declared upcast functions, by the version that they start from."""
+        return sorted(self._upcasts.items())
+
+    def read(self, data: dict[str, Any], version: int) -> Event:
+        """Data of any known version as the newest class. Raises msgspec.ValidationError."""
+        return msgspec.convert(self.upcast(data, version), self.cls)
+
+
+class Contracts:
+    """All contracts of a workspace, the built-in ones included."""
+
+    def __init__(self, classes: Iterable[type[Event]] = (), path: Path | None = None) -> None:
+        self.path = path
+        self._contracts: dict[str, Contract] = {}
+        by_type: dict[str, dict[int, type[Event]]] = {}
+        for cls in (*BUILTIN, *classes):
+            name, version = cls.__sampan_type__, cls.__sampan_version__
+            versions = by_type.setdefault(name, {})
+            if version in versions:
+                raise BadContract(
+                    f"Read contract {name}",
+                    f"{versions[version].__name__} and {cls.__name__} both declare its version {version}",
+                    "Give one of them another type= or version=.",
+                )
+            versions[version] = cls
+        for name, versions in by_type.items():
+            newest = versions.pop(max(versions))
+            self._contracts[name] = Contract(newest, versions)
+
+    @classmethod
+    def load(cls, path: Path) -> "Contracts":
+        """The contracts that a workspace's ``contracts.py`` declares; only the built-in ones if there is none.
+
+        Raises BadContract, with file and line, for a module that cannot be imported or declares nonsense.
+        """
+        if not path.exists():
+            return cls((), path)
+        module = _import(path)
+        found = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, Event)
+            and value is not Event
+            and value.__module__ == module.__name__
+        ]
+        return cls(dict.fromkeys(found), path)
+
+    def types(self) -> list[str]:
+        """Names of all types, sorted."""
+        return sorted(self._contracts)
+
+    def __contains__(self, type: object) -> bool:
+        return type in self._contracts
+
+    def __iter__(self) -> Any:
+        return iter(self._contracts.values())
+
+    def contract(self, type: str) -> Contract:
+        """The contract of a type. Raises NotFound."""
+        try:
+            return self._contracts[type]
+        except KeyError:
+            known = ", ".join(self.types())
+            raise NotFound("Look up a contract", f"there is none for type {type!r}", f"Known: {known}.") from None
+
+    def get(self, type: str, version: int | None = None) -> ContractSpec:
+        """What a contract says; without a version, the newest. Raises NotFound."""
+        contract = self.contract(type)
+        if version in (None, contract.version):
+            return contract.spec
+        if version in contract.older:
+            return describe(contract.older[version])
+        raise NotFound("Look up a contract", f"{type} has no declared version {version}", "See `sampan contract list`.")
+
+    def register(self, db: Database, clock: Clock) -> list[ContractSpec]:
+        """Record the contracts and return those that are new or changed.
+
+        Raises BadContract, naming the field, if a change would break a producer or a reader and the version is the
+        same as before, or if a version went backwards.
+        """
+        changed = []
+        rows = db.rows("SELECT type, version, spec FROM contracts ORDER BY type, version")
+        recorded: dict[str, list[ContractSpec]] = {}
+        for row in rows:
+            recorded.setdefault(row["type"], []).append(msgspec.json.decode(row["spec"], type=ContractSpec))
+        for contract in self._contracts.values():
+            spec = contract.spec
+            before = recorded.get(spec.type, [])
+            self._refuse_breaking(spec, before)
+            if not before or before[-1] != spec:
+                changed.append(spec)
+        if changed:
+            with db.transaction() as connection:
+                for spec in changed:
+                    connection.execute(
+                        "INSERT INTO contracts (type, version, digest, spec, registered) VALUES (?, ?, ?, ?, ?) "
+                        "ON CONFLICT (type, version) DO UPDATE SET digest = excluded.digest, spec = excluded.spec",
+                        (spec.type, spec.version, spec.digest, msgspec.json.encode(spec).decode(), clock.micros()),
+                    )
+        return changed
+
+    def _refuse_breaking(self, spec: ContractSpec, before: list[ContractSpec]) -> None:
+        if not before:
+            return
+        newest = before[-1]
+        where = f" in {self.path.name}" if self.path else ""
+        if spec.version < newest.version:
+            raise BadContract(
+                f"Register contract {spec.type}{where}",
+                f"it has version {spec.version}, but version {newest.version} was in force",
+                "Versions only go up: events of the newer version may be in the log.",
+            )
+        if spec.version == newest.version and (faults := breaking(newest, spec)):
+            raise BadContract(
+                f"Register contract {spec.type}{where}",
+                f"{'; '.join(faults)}. That breaks events of version {spec.version}",
+                f"Write version={spec.version + 1} and declare @upcast({{class}}, since={spec.version}), "
+                "or take the change back.",
+                fields=faults,
+            )
+
+
+def _import(path: Path) -> Any:
+    """A module from a file, fresh, under a name of its own. Raises BadContract with file and line."""
+    name = f"sampan_contracts_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    attempted = f"Read {path}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - the workspace's own code
+    except SyntaxError as error:
+        where = f"line {error.lineno}: {error.msg}"
+        raise BadContract(attempted, where, f"  {(error.text or '').strip()}") from error
+    except BadContract as error:
+        line = _line(error, path)
+        raise BadContract(f"{attempted}, line {line}", f"{error.attempted}: {error.obstacle}", error.advice) from error
+    except Exception as error:
+        line = _line(error, path)
+        raise BadContract(
+            f"{attempted}, line {line}", f"{type(error).__name__}: {error}", "Mend that line and try again."
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _line(error: BaseException, path: Path) -> int:
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename == str(path)), 0)

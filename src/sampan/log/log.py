@@ -1,0 +1,207 @@
+"""The log as readers see it: every stream together, at a position. The files are the truth; no records are needed."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from hashlib import sha256
+from heapq import merge
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sampan.base.clock import Clock
+from sampan.base.errors import NotFound
+from sampan.base.ids import is_name
+from sampan.base.settings import Settings
+from sampan.log.contracts import Contracts
+from sampan.log.keys import Sealer, SubjectKeys
+from sampan.log.position import Position, place
+from sampan.log.read import Item, StoredEvent, StreamReader, stored
+from sampan.log.stream import TypeState
+from sampan.log.writer import StreamWriter
+
+
+class LogSource(msgspec.Struct, frozen=True):
+    """What a worker process needs to open one type of event at one position: plain values only."""
+
+    type: str
+    position: str
+    folder: str  # .sampan/log
+    contracts: str  # the workspace's contracts.py
+    keys: str  # .sampan/keys.db
+
+
+class Log:
+    """All streams under one folder (``.sampan/log``)."""
+
+    def __init__(self, folder: Path, contracts: Contracts, clock: Clock, settings: Settings, keys: SubjectKeys) -> None:
+        self.folder, self.contracts, self.keys = folder, contracts, keys
+        self._clock, self._settings = clock, settings
+        self._readers: dict[str, StreamReader] = {}
+
+    def writer(self, stream: str = "intake", *, dedupe: bool = True) -> StreamWriter:
+        """The one writer of a stream. Raises Busy if another process is it, Damaged if synced bytes are gone."""
+        if not is_name(stream):
+            raise NotFound("Write to the log", f"{stream!r} cannot name a stream", "Use letters, digits, _ and -.")
+        return StreamWriter(self.folder / stream, self.contracts, self._clock, self._settings, self.keys, dedupe=dedupe)
+
+    @cached_property
+    def _cache(self) -> Path:
+        return self.folder.parent / "cache" / "log"
+
+    def readers(self) -> dict[str, StreamReader]:
+        """A reader for each stream there is."""
+        if self.folder.is_dir():
+            for path in sorted(self.folder.iterdir()):
+                if path.is_dir() and path.name not in self._readers:
+                    self._readers[path.name] = StreamReader(path, self._cache)
+        return self._readers
+
+    # -- where the log is
+
+    def position(self) -> Position:
+        """How far the log is durable now."""
+        return Position({name: reader.last() for name, reader in self.readers().items()})
+
+    def root(self, position: Position | None = None) -> str:
+        """SHA-256 over the chain heads of all streams at a position (default: now)."""
+        position = self.position() if position is None else position
+        readers = self.readers()
+        lines = []
+        for name, last in position.items():
+            if name not in readers:
+                raise NotFound("Read the log's root", f"there is no stream {name!r}", "The position is of another log.")
+            lines.append(f"{name}:{last}:{readers[name].anchor(last)}\n")
+        return sha256("".join(lines).encode()).hexdigest()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts by verdict, number of sealed segments, root and position."""
+        counts = [0, 0, 0, 0]
+        segments = 0
+        position = self.position()
+        for reader in self.readers().values():
+            for manifest in reader.stream.manifests():
+                segments += 1
+                mine = (manifest.accepted, manifest.duplicate, manifest.quarantined, manifest.refused)
+                counts = [a + b for a, b in zip(counts, mine, strict=True)]
+            counts = [a + b for a, b in zip(counts, reader.tail().counts, strict=True)]
+        names = ("accepted", "duplicate", "quarantined", "refused")
+        return {
+            **dict(zip(names, counts, strict=True)),
+            "segments": segments,
+            "root": self.root(position),
+            "position": str(position),
+        }
+
+    # -- what is in it
+
+    def state(self, type: str, position: Position) -> TypeState:
+        """How many events of a type lie before a position, and a digest of them in any order."""
+        contract = self.contracts.contract(type)
+        total = TypeState()
+        for name, reader in self.readers().items():
+            last = position[name]
+            sealed = 0
+            for manifest in reader.stream.manifests():
+                sealed = manifest.last
+                if manifest.last <= last:
+                    for label, state in manifest.types.items():
+                        if label.rpartition("@")[0] == type:
+                            total += state
+                elif manifest.first <= last:
+                    total += self._counted(reader, type, manifest.first, last)
+            if last > sealed:
+                for label, state in reader.tail(last).states.items():
+                    if label.rpartition("@")[0] == type:
+                        total += state
+        if contract.personal and (gone := self.keys.destroyed()):
+            total += TypeState.of(0, int.from_bytes(sha256(f"destroyed {gone}".encode()).digest()[:16], "little"))
+        return total
+
+    def _counted(self, reader: StreamReader, type: str, first: int, last: int) -> TypeState:
+        from sampan.log.stream import content_digest
+
+        total = TypeState()
+        for item in reader.items(first, last):
+            if item.label is not None and item.label.rpartition("@")[0] == type:
+                total += TypeState.of(1, content_digest(item.raw))
+        return total
+
+    def source(self, type: str, position: Position) -> LogSource:
+        """A description of one type's events at a position, for ``sampan.log.project.open_source``."""
+        self.contracts.contract(type)
+        path = self.contracts.path
+        return LogSource(type, str(position), str(self.folder), str(path) if path else "", str(self.keys.path))
+
+    def events(
+        self,
+        *,
+        type: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+        subject: str | None = None,
+        ids: set[str] | None = None,
+        verdict: str = "accepted",
+        stream: str | None = None,
+    ) -> list[StoredEvent]:
+        """Events in the order received, or the newest first. ``after``: the position of the last one seen."""
+        found: list[StoredEvent] = []
+        walks = [
+            self._walk(reader, type, after, newest_first)
+            for name, reader in self.readers().items()
+            if stream in (None, name)
+        ]
+        order = (lambda pair: -pair[1].received) if newest_first else (lambda pair: pair[1].received)
+        for name, item in merge(*walks, key=order):
+            if (item.label is None) != (verdict == "quarantined"):
+                continue
+            event = self._stored(name, item)
+            if (subject is None or event.subject == subject) and (ids is None or event.id in ids):
+                found.append(event)
+                if len(found) >= limit:
+                    break
+        return found
+
+    def _walk(
+        self, reader: StreamReader, type: str | None, after: str | None, newest_first: bool
+    ) -> Iterator[tuple[str, Item]]:
+        labels = None
+        if type is not None:
+            contract = self.contracts.contract(type)
+            labels = frozenset(f"{type}@{version}" for version in range(1, contract.version + 1))
+        seen = Position.parse(after)[reader.name] if after else 0
+        if newest_first:
+            walk = reader.newest(seen - 1 if seen else None, labels=labels)
+        else:
+            walk = reader.items(seen + 1, labels=labels)
+        return ((reader.name, item) for item in walk)
+
+    def _stored(self, stream: str, item: Item) -> StoredEvent:
+        opened = None
+        if item.label is not None:
+            kind = item.label.rpartition("@")[0]
+            if kind in self.contracts and self.contracts.contract(kind).personal:
+                sealer = Sealer(self.contracts.contract(kind), self.keys)
+                opened = msgspec.json.encode(sealer.open(msgspec.json.decode(item.raw))["data"])
+        return stored(stream, item, opened)
+
+    def find(self, id: str, type: str | None = None, source: str | None = None) -> StoredEvent | None:
+        """The accepted event of an id, or None."""
+        for name, reader in self.readers().items():
+            for item in reader.with_id(id):
+                event = self._stored(name, item)
+                if type in (None, event.type) and source in (None, event.source):
+                    return event
+        return None
+
+    def at(self, position: str) -> StoredEvent:
+        """The item at a place such as ``intake:12345``. Raises NotFound."""
+        for name, number in Position.parse(position).items():
+            if (reader := self.readers().get(name)) is not None:
+                for item in reader.items(number, number):
+                    return self._stored(name, item)
+        raise NotFound("Read an event", f"{position} is not in the log", "See `sampan log stats` for how far it goes.")
+
+
+__all__ = ["Log", "LogSource", "StoredEvent", "place"]

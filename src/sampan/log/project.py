@@ -1,0 +1,134 @@
+"""One type of event as SQL sees it: typed Parquet per sealed segment, made once and kept in the cache, and the rest
+as an Arrow table.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sampan.log.columns import schema_of, table_of
+from sampan.log.contracts import Contract, Contracts
+from sampan.log.keys import SubjectKeys
+from sampan.log.log import LogSource
+from sampan.log.position import Position
+from sampan.log.read import Item, StreamReader
+from sampan.log.stream import Manifest
+
+FORMAT: Final = 1
+_STRETCH: Final = 100_000  # items turned into columns at a time
+
+
+def open_source(source: LogSource) -> tuple[list[Path], pa.Table | None]:
+    """Parquet files of the sealed segments and a table of the rest; together one type's events at a position.
+
+    The columns are the newest contract version's fields, then ``_id _time _received _known_at _source _version
+    _position``. If there is no event at all, the table is empty but has its columns.
+    """
+    contract = _contracts(source.contracts).contract(source.type)
+    keys = SubjectKeys(Path(source.keys))
+    try:
+        return _open(source, contract, keys)
+    finally:
+        keys.close()
+
+
+def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[list[Path], pa.Table | None]:
+    folder = Path(source.folder)
+    cache = folder.parent / "cache"
+    labels = frozenset(f"{contract.type}@{version}" for version in range(1, contract.version + 1))
+    paths: list[Path] = []
+    rest: list[pa.Table] = []
+    for name, last in Position.parse(source.position).items():
+        reader = StreamReader(folder / name, cache / "log")
+        reached = 0
+        for manifest in reader.stream.manifests():
+            if manifest.last > last:
+                break
+            reached = manifest.last
+            if not labels.isdisjoint(manifest.types):
+                paths.append(_projection(cache / "projections", reader, manifest, contract, labels, keys))
+        rest.extend(_tables(reader.items(reached + 1, last, labels=labels), contract, name, keys))
+    if not paths and not rest:
+        return [], schema_of(contract).empty_table()
+    return paths, pa.concat_tables(rest) if rest else None
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, stamp: tuple[int, int] | None) -> Contracts:
+    return Contracts.load(Path(path)) if path else Contracts()
+
+
+def _contracts(path: str) -> Contracts:
+    """The contracts of a file, read again only if it changed."""
+    try:
+        stat = Path(path).stat() if path else None
+    except FileNotFoundError:
+        stat = None
+    return _load(path, (stat.st_mtime_ns, stat.st_size) if stat else None)
+
+
+def _tables(items: Iterator[Item], contract: Contract, stream: str, keys: SubjectKeys) -> Iterator[pa.Table]:
+    block: list[Item] = []
+    for item in items:
+        block.append(item)
+        if len(block) >= _STRETCH:
+            yield table_of(contract, stream, block, keys)
+            block = []
+    if block:
+        yield table_of(contract, stream, block, keys)
+
+
+def _projection(
+    folder: Path,
+    reader: StreamReader,
+    manifest: Manifest,
+    contract: Contract,
+    labels: frozenset[str],
+    keys: SubjectKeys,
+) -> Path:
+    """The typed Parquet file of one segment and contract, made if it is not there."""
+    what = f"{FORMAT} {manifest.stream} {manifest.number} {manifest.head} {contract.digest} {_code(contract)}"
+    gone = keys.destroyed() if contract.personal else 0
+    name = f"{manifest.number:08d}-{sha256(f'{what} {gone}'.encode()).hexdigest()[:24]}.parquet"
+    home = folder / contract.type / manifest.stream
+    path = home / name
+    if path.exists():
+        return path
+    home.mkdir(parents=True, exist_ok=True)
+    temporary = home / f".{name}.{os.getpid()}.tmp"
+    try:
+        with pq.ParquetWriter(temporary, schema_of(contract), compression="zstd", compression_level=1) as writer:
+            for table in _tables(
+                reader.items(manifest.first, manifest.last, labels=labels), contract, manifest.stream, keys
+            ):
+                writer.write_table(table)
+        temporary.chmod(0o600)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if gone:  # what was readable before a key was destroyed must not stay in a cache
+        for stale in home.glob(f"{manifest.number:08d}-*.parquet"):
+            if stale != path:
+                stale.unlink(missing_ok=True)
+    return path
+
+
+def _code(contract: Contract) -> str:
+    """Which upcast functions made older versions new: their compiled code."""
+    parts = [
+        f"{since}:{sha256(step.__code__.co_code).hexdigest()[:16]}{step.__code__.co_consts!r}"
+        for since, step in contract.upcasts()
+    ]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def forget(cache: Path) -> None:
+    """Remove every projection, for instance after a subject's key was destroyed."""
+    shutil.rmtree(cache / "projections", ignore_errors=True)

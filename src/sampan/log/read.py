@@ -1,0 +1,326 @@
+"""Reading one stream without its writer: how far it is durable, its chain, its items, wherever they lie."""
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sampan.base.clock import to_micros
+from sampan.log.frames import Frame, payloads, read_file_header
+from sampan.log.position import place
+from sampan.log.stream import Manifest, Stream, TypeState, content_digest, read_mark
+
+_RETRIES: Final = 20  # a segment may be sealed while it is being read
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One item of the log, as pages and lineage show it. Times in microseconds."""
+
+    position: str
+    verdict: str  # accepted | quarantined
+    received: int
+    producer: str
+    raw: bytes  # as sent; personal values encrypted
+    id: str | None = None
+    type: str | None = None
+    source: str | None = None
+    version: int | None = None
+    subject: str | None = None
+    time: int | None = None
+    known_at: int | None = None
+    imported: bool = False  # whether known_at was stated by an import
+    data: bytes = b""  # JSON of the data, personal values readable where their key exists
+    reason: str | None = None
+    path: str | None = None
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One item with what its frame says of it. ``label`` is ``type@version``, None in quarantine."""
+
+    number: int
+    received: int
+    producer: str
+    label: str | None
+    raw: bytes
+    frame: Frame
+
+
+class Tail(msgspec.Struct):
+    """What a scan of the unsealed part of a stream has found so far; kept in the cache between processes."""
+
+    number: int  # segment
+    previous: str  # head in that segment's header: says that it is the same log
+    offset: int
+    last: int
+    head: str
+    anchor: str
+    counts: list[int]  # accepted, duplicate, quarantined, refused
+    states: dict[str, TypeState]
+
+
+class StreamReader:
+    """One stream, read only."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.stream = Stream(folder)
+        self.name = folder.name
+        self._cache = cache / f"{self.name}.json"
+        self._tail: Tail | None = None
+
+    # -- how far
+
+    def last(self) -> int:
+        """Number of the last durable item."""
+        mark, alive = read_mark(self.stream.folder)
+        if mark is not None and (alive or self._settled(mark.number, mark.offset)):
+            return mark.last
+        self._sync()
+        return self.tail().last
+
+    def _settled(self, number: int, offset: int) -> bool:
+        """Whether a stream without writer ends where its writer said."""
+        try:
+            size = self.stream.log_path(number).stat().st_size
+        except FileNotFoundError:
+            return False
+        return size == offset and self.stream.unsealed()[-1:] == [number]
+
+    def _sync(self) -> None:
+        """Without a writer nobody else may have synced the last bytes."""
+        for number in self.stream.unsealed()[-1:]:
+            fd = os.open(self.stream.log_path(number), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _end(self, number: int) -> int | None:
+        """Up to which byte an unsealed segment may be read; None: to its last whole frame."""
+        mark, alive = read_mark(self.stream.folder)
+        return mark.offset if alive and mark is not None and mark.number == number else None
+
+    # -- the unsealed part
+
+    def tail(self, upto: int | None = None) -> Tail:
+        """Chain and states of the unsealed part, up to and with item ``upto``; each call reads only what is new."""
+        if self._tail is None:
+            self._tail = self._kept()
+        unsealed = self.stream.unsealed()
+        manifests = self.stream.manifests()
+        tail = self._tail
+        fits = tail is not None and tail.number in unsealed and (upto is None or tail.last <= upto)
+        if tail is None or not fits or (manifests and manifests[-1].number >= tail.number):
+            tail = self._begin(manifests)
+        before = (tail.number, tail.offset)
+        for number in unsealed:
+            if number >= tail.number:
+                self._scan(tail, number, upto)
+        if upto is None and (tail.number, tail.offset) != before:
+            self._tail = tail
+            self._keep(tail)
+        return tail
+
+    def _begin(self, manifests: list[Manifest]) -> Tail:
+        head, anchor = self.stream.head()
+        last = manifests[-1].last if manifests else 0
+        number = manifests[-1].number + 1 if manifests else 1
+        return Tail(number, head.hex(), 0, last, head.hex(), anchor.hex(), [0, 0, 0, 0], {})
+
+    def _scan(self, tail: Tail, number: int, upto: int | None) -> None:
+        path = self.stream.log_path(number)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = read_file_header(fd, path)
+            if found is None:
+                return
+            header, start = found
+            if number > tail.number or not tail.offset:
+                tail.number, tail.previous, tail.offset = number, header.head, start
+            head = bytes.fromhex(tail.head)
+            for offset, payload in payloads(fd, tail.offset, self._end(number)):
+                frame = Frame(payload)
+                if upto is not None and frame.last > upto:
+                    break
+                head = sha256(head + payload).digest()
+                tail.offset = offset + 8 + len(payload)
+                if frame.items:
+                    tail.last, tail.anchor = frame.last, head.hex()
+                self._add(tail, frame)
+            tail.head = head.hex()
+        finally:
+            os.close(fd)
+
+    def _add(self, tail: Tail, frame: Frame) -> None:
+        for at, value in enumerate((frame.accepted, frame.duplicate, frame.held, frame.refused)):
+            tail.counts[at] += value
+        sums: dict[str, list[int]] = {}
+        for index, raw in enumerate(frame.raws()[: frame.accepted]):
+            entry = sums.setdefault(frame.label(index), [0, 0])
+            entry[0] += 1
+            entry[1] += content_digest(raw)
+        for label, (count, total) in sums.items():
+            state = tail.states.get(label, TypeState())
+            tail.states[label] = state + TypeState.of(count, total)
+
+    def _kept(self) -> Tail | None:
+        try:
+            tail = msgspec.json.decode(self._cache.read_bytes(), type=Tail)
+            fd = os.open(self.stream.log_path(tail.number), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        try:
+            found = read_file_header(fd, self._cache)
+            fits = found is not None and found[0].head == tail.previous and os.fstat(fd).st_size >= tail.offset
+            return tail if fits else None
+        finally:
+            os.close(fd)
+
+    def _keep(self, tail: Tail) -> None:
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._cache.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(msgspec.json.encode(tail))
+        temporary.replace(self._cache)  # a cache: it need not survive a power cut
+
+    # -- the chain
+
+    def anchor(self, last: int) -> str:
+        """Chain head after the frame that ends with item ``last``."""
+        manifests = self.stream.manifests()
+        sealed = manifests[-1].last if manifests else 0
+        if last >= sealed:
+            mark, alive = read_mark(self.stream.folder)
+            if alive and mark is not None and mark.last == last:
+                return mark.anchor.hex()
+            return self.tail(last).anchor
+        for manifest in manifests:
+            if manifest.last == last:
+                return manifest.anchor
+            if manifest.first <= last < manifest.last:
+                from sampan.log.sealed import anchor
+
+                return anchor(self.stream, manifest, last)
+        return self._begin([]).anchor
+
+    # -- items
+
+    def items(self, first: int = 1, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
+        """Items from number ``first`` to ``last``; with ``labels`` only accepted ones of these. In order."""
+        last = self.last() if last is None else last
+        at = first
+        for _ in range(_RETRIES):
+            try:
+                for item in self._items(at, last, labels):
+                    yield item
+                    at = item.number + 1
+            except FileNotFoundError:
+                continue  # sealed while it was read: go on from there
+            return
+
+    def _items(self, first: int, last: int, labels: frozenset[str] | None) -> Iterator[Item]:
+        sealed = 0
+        for manifest in self.stream.manifests():
+            sealed = manifest.number
+            wanted = labels is None or not labels.isdisjoint(manifest.types)
+            if wanted and manifest.last >= first and manifest.first <= last:
+                from sampan.log.sealed import frames
+
+                for frame, _ in frames(self.stream, manifest):
+                    yield from _of(frame, first, last, labels)
+        for number in self.stream.unsealed():
+            if number > sealed:
+                for frame in self.stream.frames(number, self._end(number)):
+                    if frame.first > last:
+                        return
+                    yield from _of(frame, first, last, labels)
+
+    def newest(self, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
+        """Items from number ``last`` (default: the end) backwards."""
+        last = self.last() if last is None else last
+        spans = [(manifest.first, manifest.last) for manifest in self.stream.manifests()]
+        sealed = spans[-1][1] if spans else 0
+        for first, end in ((sealed + 1, last), *reversed(spans)):
+            if first <= last:
+                block = list(self.items(first, min(end, last), labels=labels))
+                yield from reversed(block)
+
+    def with_id(self, id: str) -> Iterator[Item]:
+        """Accepted items of an id, whatever their source."""
+        for manifest in self.stream.manifests():
+            from sampan.log.sealed import numbers_of
+
+            for number in numbers_of(self.stream, manifest, id):
+                yield from (item for item in self.items(number, number) if item.label is not None)
+        sealed = self.stream.manifests()[-1].last if self.stream.manifests() else 0
+        needle = msgspec.json.encode(id)[1:-1]
+        for item in self.items(sealed + 1):
+            if item.label is not None and (needle in item.raw or b"\\" in item.raw):
+                told = msgspec.json.decode(item.raw, type=_Told)
+                if told.id == id:
+                    yield item
+
+
+def _of(frame: Frame, first: int, last: int, labels: frozenset[str] | None) -> Iterator[Item]:
+    if frame.last < first or frame.first > last or (labels is not None and labels.isdisjoint(frame.labels)):
+        return
+    for index, raw in enumerate(frame.raws()):
+        number = frame.first + index
+        label = frame.label(index) if index < frame.accepted else None
+        if first <= number <= last and (labels is None or label in labels):
+            yield Item(number, frame.received, frame.producer, label, raw, frame)
+
+
+class _Told(msgspec.Struct, gc=False):
+    id: str
+    source: str
+    time: object
+    data: msgspec.Raw
+    subject: str | None = None
+    known_at: object = None
+
+
+def stored(stream: str, item: Item, opened: bytes | None = None) -> StoredEvent:
+    """An item as pages show it. ``opened``: its data with personal values readable."""
+    where = place(stream, item.number)
+    if item.label is None:
+        complaint = item.frame.notes.complaints[item.number - item.frame.first - item.frame.accepted]
+        return StoredEvent(
+            position=where,
+            verdict="quarantined",
+            received=item.received,
+            producer=item.producer,
+            raw=item.raw,
+            id=complaint.id,
+            type=complaint.type,
+            source=complaint.source,
+            reason=complaint.reason,
+            path=complaint.path,
+        )
+    told = msgspec.json.decode(item.raw, type=_Told)
+    kind, _, version = item.label.rpartition("@")
+    known_at = instant(told.known_at) if told.known_at is not None else item.received
+    return StoredEvent(
+        position=where,
+        verdict="accepted",
+        received=item.received,
+        producer=item.producer,
+        raw=item.raw,
+        id=told.id,
+        type=kind,
+        source=told.source,
+        version=int(version),
+        subject=told.subject,
+        time=instant(told.time),
+        known_at=known_at,
+        imported=told.known_at is not None,
+        data=bytes(told.data) if opened is None else opened,
+    )
+
+
+def instant(text: object) -> int:
+    """Microseconds of an event's time as it stands in JSON; a time without offset is UTC."""
+    from datetime import datetime
+
+    return to_micros(msgspec.convert(text, datetime))

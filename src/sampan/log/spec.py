@@ -1,0 +1,189 @@
+"""A contract as a record: its fields with types, units, bounds; and what of a change would break somebody."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect
+
+from sampan.base.digests import digest_value
+from sampan.base.errors import BadContract
+from sampan.log.declare import EXTRA, Event
+
+_BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
+_LOWER: Final = ("gt", "ge", "min_length")
+_UPPER: Final = ("lt", "le", "max_length")
+
+
+class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One field of a contract."""
+
+    name: str
+    type: str
+    required: bool
+    default: str | None = None
+    unit: str | None = None
+    personal: bool = False
+    subject: bool = False
+    description: str | None = None
+    bounds: dict[str, float | str] = {}
+
+
+class ContractSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of one type of event."""
+
+    type: str
+    version: int
+    description: str
+    fields: tuple[FieldSpec, ...]
+    upcasts: tuple[int, ...] = ()
+
+    def field(self, name: str) -> FieldSpec | None:
+        return next((field for field in self.fields if field.name == name), None)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the contract says."""
+        return digest_value(self)
+
+
+def describe(contract: type[Event]) -> ContractSpec:
+    """The record of a contract's class. Raises BadContract for an annotation that cannot be checked."""
+    name: str = contract.__sampan_type__
+    try:
+        info = inspect.type_info(contract)
+        assert isinstance(info, inspect.StructType)
+        fields = tuple(_field(field) for field in info.fields)
+    except (TypeError, NameError, ValueError) as error:
+        raise BadContract(
+            f"Read contract {name}", str(error), "Use types that JSON can carry: int, float, str, bool, datetime, list."
+        ) from error
+    _one_subject(name, fields)
+    lines = (contract.__doc__ or "").strip()
+    return ContractSpec(
+        type=name,
+        version=contract.__sampan_version__,
+        description=lines,
+        fields=fields,
+        upcasts=tuple(sorted(contract.__sampan_upcasts__)),
+    )
+
+
+def _one_subject(name: str, fields: tuple[FieldSpec, ...]) -> None:
+    subjects = [field.name for field in fields if field.subject]
+    if len(subjects) > 1:
+        raise BadContract(f"Read contract {name}", f"{' and '.join(subjects)} are both the subject", "Keep one.")
+    if any(field.subject and field.personal for field in fields):
+        raise BadContract(
+            f"Read contract {name}",
+            f"field {subjects[0]!r} is personal and names the subject, so its key could not be found again",
+            "Name the subject by an opaque id, such as a customer number, and mark only the rest as personal.",
+        )
+
+
+def _field(field: inspect.Field) -> FieldSpec:
+    kind, extra, bounds, description = _peel(field.type)
+    default = None
+    if field.default is not msgspec.NODEFAULT:
+        default = msgspec.json.encode(field.default).decode()
+    elif field.default_factory is not msgspec.NODEFAULT:
+        default = msgspec.json.encode(field.default_factory()).decode()
+    return FieldSpec(
+        name=field.encode_name,
+        type=_text(kind),
+        required=field.required,
+        default=default,
+        unit=extra.get("unit"),
+        personal=bool(extra.get("personal")),
+        subject=bool(extra.get("subject")),
+        description=description,
+        bounds=bounds,
+    )
+
+
+def _peel(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, float | str], str | None]:
+    """The type below its annotations, with what Field said about it."""
+    extra: dict[str, Any] = {}
+    description = None
+    while isinstance(kind, inspect.Metadata):
+        extra |= (kind.extra or {}).get(EXTRA, {})
+        description = description or (kind.extra_json_schema or {}).get("description")
+        kind = kind.type
+    bounds: dict[str, float | str] = {}
+    inner = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    for part in inner:
+        while isinstance(part, inspect.Metadata):
+            extra |= (part.extra or {}).get(EXTRA, {})
+            description = description or (part.extra_json_schema or {}).get("description")
+            part = part.type
+        bounds |= {name: got for name in _BOUNDS if (got := getattr(part, name, None)) is not None}
+    return kind, extra, bounds, description
+
+
+def _text(kind: inspect.Type) -> str:
+    """A type's name without its bounds: ``int``, ``list[str]``, ``float | None``."""
+    match kind:
+        case inspect.Metadata():
+            return _text(kind.type)
+        case inspect.UnionType():
+            return " | ".join(sorted((_text(part) for part in kind.types), key=lambda text: (text == "None", text)))
+        case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
+            return f"list[{_text(kind.item_type)}]"
+        case inspect.TupleType():
+            return f"tuple[{', '.join(_text(part) for part in kind.item_types)}]"
+        case inspect.DictType():
+            return f"dict[{_text(kind.key_type)}, {_text(kind.value_type)}]"
+        case inspect.LiteralType():
+            return f"one of {', '.join(sorted(map(repr, kind.values)))}"
+        case inspect.EnumType():
+            return f"one of {', '.join(sorted(repr(member.value) for member in kind.cls))}"
+        case inspect.StructType():
+            inner = ", ".join(f"{f.encode_name}{'' if f.required else '?'}: {_text(f.type)}" for f in kind.fields)
+            return f"{{{inner}}}"
+        case inspect.NoneType():
+            return "None"
+        case _:
+            return type(kind).__name__.removesuffix("Type").lower()
+
+
+def breaking(old: ContractSpec, new: ContractSpec) -> list[str]:
+    """What of ``new`` refuses or changes an event that ``old`` took, one sentence each, naming the field."""
+    faults = []
+    for field in old.fields:
+        now = new.field(field.name)
+        if now is None:
+            faults.append(f"field {field.name!r} is gone")
+            continue
+        if now.type != field.type and not _wider(field.type, now.type):
+            faults.append(f"field {field.name!r} was {field.type}, is {now.type}")
+        if now.required and not field.required:
+            faults.append(f"field {field.name!r} was optional, is required")
+        if now.unit != field.unit:
+            faults.append(f"field {field.name!r} was in {field.unit or 'no unit'}, is in {now.unit or 'no unit'}")
+        if now.personal != field.personal or now.subject != field.subject:
+            faults.append(f"field {field.name!r} is no longer handled as the same personal or subject value")
+        faults.extend(_narrowed(field, now))
+    for field in new.fields:
+        if old.field(field.name) is None and field.required:
+            faults.append(f"field {field.name!r} is new and required")
+    return faults
+
+
+def _wider(old: str, new: str) -> bool:
+    """Whether every value of the old type is one of the new: a union that gained a part, a longer list of literals."""
+    if old.startswith("one of ") and new.startswith("one of "):
+        return set(old[7:].split(", ")) <= set(new[7:].split(", "))
+    return set(old.split(" | ")) < set(new.split(" | "))
+
+
+def _narrowed(old: FieldSpec, new: FieldSpec) -> list[str]:
+    faults = []
+    for name in _BOUNDS:
+        before, now = old.bounds.get(name), new.bounds.get(name)
+        if now is None or now == before:
+            continue
+        loosened = before is not None and (
+            (name in _LOWER and float(now) < float(before)) or (name in _UPPER and float(now) > float(before))
+        )
+        if not loosened:
+            faults.append(f"field {old.name!r} has {name}={now!r}, had {'none' if before is None else repr(before)}")
+    return faults

@@ -1,0 +1,184 @@
+"""The files of one stream: where they lie, which are sealed, how far they are durable.
+
+``00000007.log`` is an unsealed segment; ``00000007.json`` (the manifest) with ``.events.parquet`` and
+``.frames.parquet`` a sealed one. ``durable`` says up to where the writer has synced; it is only ever behind.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sampan.base.errors import Damaged, NotFound
+from sampan.log.frames import Frame, genesis, payloads, read_file_header
+from sampan.log.position import place
+
+_BITS: Final = (1 << 128) - 1
+_MARK: Final = struct.Struct("<QQQ32sI")
+
+
+class TypeState(msgspec.Struct, frozen=True):
+    """How many events of a type there are, and a digest of them that does not depend on their order."""
+
+    count: int = 0
+    digest: str = "0" * 32
+
+    @classmethod
+    def of(cls, count: int, total: int) -> "TypeState":
+        """From a count and a sum of content digests."""
+        return cls(count, f"{total & _BITS:032x}")
+
+    def __add__(self, other: "TypeState") -> "TypeState":
+        return TypeState.of(self.count + other.count, int(self.digest, 16) + int(other.digest, 16))
+
+
+def content_digest(raw: bytes) -> int:
+    """What one event adds to its type's state: a digest of its JSON, which holds source and id."""
+    return int.from_bytes(blake2b(raw, digest_size=16).digest(), "little")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sealed segment holds."""
+
+    format: int
+    stream: str
+    number: int
+    first: int
+    last: int
+    previous: str  # chain head before it
+    head: str  # chain head after it
+    anchor: str  # chain head after the last frame up to its end that has items
+    created: int
+    files: dict[str, str]  # file name → SHA-256
+    types: dict[str, TypeState]  # per type@version
+    accepted: int
+    duplicate: int
+    quarantined: int
+    refused: int
+    repaired: tuple[str, ...] = ()  # positions of quarantined items that its frames re-enter
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Up to where a stream is durable."""
+
+    number: int  # segment
+    offset: int
+    last: int  # item
+    anchor: bytes  # chain head after the frame that holds it
+
+
+class Durable:
+    """The file in which the writer tells readers how far it has synced."""
+
+    def __init__(self, folder: Path) -> None:
+        self._fd = os.open(folder / "durable", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # readers try it for an instant to see whether a writer lives
+        os.ftruncate(self._fd, _MARK.size)
+        self._map = mmap.mmap(self._fd, _MARK.size)
+
+    def tell(self, mark: Mark) -> None:
+        body = struct.pack("<QQQ32s", mark.number, mark.offset, mark.last, mark.anchor)
+        self._map[:] = body + zlib.crc32(body).to_bytes(4, "little")
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._fd)
+
+
+def read_mark(folder: Path) -> tuple[Mark | None, bool]:
+    """What the writer told last, and whether a writer lives."""
+    try:
+        fd = os.open(folder / "durable", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None, False
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            alive = False
+        except OSError:
+            alive = True
+        for _ in range(100):  # a mark read while it changes does not match its checksum
+            body = os.pread(fd, _MARK.size, 0)
+            if len(body) == _MARK.size and zlib.crc32(body[:-4]) == int.from_bytes(body[-4:], "little"):
+                return Mark(*_MARK.unpack(body)[:4]), alive
+            if not alive:
+                break
+        return None, alive
+    finally:
+        os.close(fd)
+
+
+class Stream:
+    """Names and manifests of one stream's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self._manifests: dict[int, Manifest] = {}
+
+    def log_path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.log"
+
+    def path(self, number: int, kind: str) -> Path:
+        return self.folder / f"{number:08d}.{kind}"
+
+    def manifests(self) -> list[Manifest]:
+        """Manifests of the sealed segments, in order. Raises Damaged for one that cannot be read or does not fit."""
+        try:
+            numbers = sorted(int(path.name[:8]) for path in self.folder.iterdir() if path.suffix == ".json")
+        except FileNotFoundError:
+            return []
+        found = []
+        for number in numbers:
+            if number not in self._manifests:
+                path = self.path(number, "json")
+                try:
+                    self._manifests[number] = msgspec.json.decode(path.read_bytes(), type=Manifest)
+                except msgspec.MsgspecError as error:
+                    raise Damaged(f"Read manifest {path}", str(error), "Run `sampan log verify`.") from error
+            found.append(self._manifests[number])
+        return found
+
+    def unsealed(self) -> list[int]:
+        """Numbers of the segments that are not sealed, in order."""
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        sealed = {name[:8] for name in names if name.endswith(".json")}
+        return sorted(int(name[:8]) for name in names if name.endswith(".log") and name[:8] not in sealed)
+
+    def head(self) -> tuple[bytes, bytes]:
+        """Chain head and anchor after the sealed segments."""
+        manifests = self.manifests()
+        if not manifests:
+            return genesis(self.name), genesis(self.name)
+        return bytes.fromhex(manifests[-1].head), bytes.fromhex(manifests[-1].anchor)
+
+    def frames(self, number: int, end: int | None = None) -> Iterator[Frame]:
+        """Frames of an unsealed segment, up to byte ``end``. Raises FileNotFoundError if it was sealed meanwhile."""
+        path = self.log_path(number)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = read_file_header(fd, path)
+            if found is not None:
+                for _, payload in payloads(fd, found[1], end):
+                    yield Frame(payload)
+        finally:
+            os.close(fd)
+
+    def sealed_item(self, number: int) -> bytes:
+        """The bytes of a sealed item. Raises NotFound."""
+        from sampan.log.sealed import item
+
+        for manifest in self.manifests():
+            if manifest.first <= number <= manifest.last:
+                return item(self, manifest, number)
+        raise NotFound("Read an event", f"{place(self.name, number)} is not in the log")

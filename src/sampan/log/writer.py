@@ -1,0 +1,495 @@
+"""The one writer of a stream. Requests that arrive while the disk is busy share the next sync.
+
+A request's items are deduplicated and numbered (``_place``), framed, written and synced as a group (``_flush``, in
+a thread), and only then answered. The first error of a sync poisons the writer: the kernel may have dropped the
+bytes and will not say so twice. A full disk does not: the file is cut back and the next request tries again.
+"""
+
+import asyncio
+import contextlib
+import errno
+import threading
+from array import array
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from sampan.base.clock import Clock
+from sampan.base.errors import Busy, DiskFull, SampanError
+from sampan.base.settings import Settings
+from sampan.log.check import Bad, Batch, Checker, key_of, same_meaning
+from sampan.log.contracts import Contracts
+from sampan.log.dedupe import Dedupe
+from sampan.log.frames import Complaint, Frame, Notes, Repair, SegmentHeader, encode
+from sampan.log.keys import SubjectKeys
+from sampan.log.position import place
+from sampan.log.sealing import Sealing
+from sampan.log.segment import Segment
+from sampan.log.stream import Durable, Mark, Stream, read_mark
+from sampan.log.verdict import Answer
+from sampan.store.lock import FileLock
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Poisoned(SampanError):
+    """The disk failed to sync; nothing is acknowledged until a restart has read the segment back."""
+
+    status = 500
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether a stream takes events, and why not."""
+
+    ready: bool
+    reason: str
+    waiting: int  # bytes of events that wait for the disk
+
+
+class Counts(msgspec.Struct):
+    """How many items of a stream met which end since its beginning."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    refused: int = 0
+
+
+class _Request:
+    """A batch on its way to the disk."""
+
+    __slots__ = ("answer", "bads", "batch", "done", "frame", "kept", "producer", "repairs")
+
+    def __init__(self, batch: Batch, producer: str, repairs: tuple[Repair, ...], done: "asyncio.Future[Answer] | None"):
+        self.batch, self.producer, self.repairs, self.done = batch, producer, repairs, done
+        self.frame = b""
+        self.answer: Answer | None = None
+
+
+class _Group:
+    """Requests that share a sync."""
+
+    __slots__ = ("counts", "firsts", "frames", "last", "placed", "requests")
+
+    def __init__(self, requests: list[_Request], counts: Counts) -> None:
+        self.requests, self.counts = requests, counts
+        self.frames: list[bytes] = []
+        self.firsts: list[int] = []
+        self.placed: list[bytes] = []  # keys that were added to the recent ones
+        self.last = 0
+
+
+class StreamWriter:
+    """Appends to one stream. Made by ``Log.writer``; holds the stream's lock until closed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        contracts: Contracts,
+        clock: Clock,
+        settings: Settings,
+        keys: SubjectKeys,
+        *,
+        dedupe: bool = True,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stream = Stream(folder)
+        self.name = folder.name
+        self.checker = Checker(contracts, keys)
+        self.poisoned = ""
+        self._clock, self._keys = clock, keys
+        self._limits = tuple(settings.get(f"segment_{name}") for name in ("bytes", "events", "seconds"))
+        self._queue_limit: int = settings.get("queue_limit")
+        self._lock = FileLock(folder / "lock", f"Write to log stream {self.name}", "Is the hub up? Send through it.")
+        try:
+            self._recover(dedupe)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"log-{self.name}")
+        self._turn = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: list[_Request] = []
+        self._waiting_bytes = 0
+        self._refused = 0
+        self._full = ""
+
+    # -- opening
+
+    def _recover(self, dedupe: bool) -> None:
+        mark, _ = read_mark(self.stream.folder)
+        self._durable = Durable(self.stream.folder)
+        manifests = self.stream.manifests()
+        self.counts = Counts()
+        for manifest in manifests:
+            self.counts.accepted += manifest.accepted
+            self.counts.duplicate += manifest.duplicate
+            self.counts.quarantined += manifest.quarantined
+            self.counts.refused += manifest.refused
+        self._sealing = Sealing(self.stream, index=dedupe)
+        self._sealing.clean()
+        segments: list[Segment] = []
+        for number in self.stream.unsealed():
+            path = self.stream.log_path(number)
+            segment = Segment.recover(path, mark.offset if mark and mark.number == number else 0)
+            if segment is None:
+                path.unlink()
+            else:
+                segments.append(segment)
+        last = manifests[-1].last if manifests else 0
+        head, anchor = self.stream.head()
+        number = manifests[-1].number + 1 if manifests else 1
+        if segments:
+            self._segment = segments.pop()
+        else:
+            self._segment = self._create(number, last + 1, head, anchor)
+        self._older = {segment.number: segment for segment in segments}
+        self._dedupe = Dedupe(self.stream) if dedupe else None
+        for segment in (*segments, self._segment):
+            self._reread(segment)
+        self._next = self._segment.last + 1
+        self._tell()
+        for segment in segments:
+            self._sealing.add(segment.number)
+
+    def _reread(self, segment: Segment) -> None:
+        """Take up the keys and counts of an unsealed segment."""
+        if self._dedupe is not None:
+            self._dedupe.begin(segment.number)
+        for frame in self.stream.frames(segment.number, segment.size):
+            self.counts.accepted += frame.accepted
+            self.counts.duplicate += frame.duplicate
+            self.counts.quarantined += frame.held
+            self.counts.refused += frame.refused
+            if self._dedupe is not None:
+                self._dedupe.learn(frame)
+
+    def _create(self, number: int, first: int, head: bytes, anchor: bytes) -> Segment:
+        header = SegmentHeader(self.name, number, first, head.hex(), anchor.hex(), self._clock.micros())
+        return Segment.create(self.stream.log_path(number), header)
+
+    def _tell(self) -> None:
+        segment = self._segment
+        self._durable.tell(Mark(segment.number, segment.size, segment.last, segment.anchor))
+
+    # -- taking events
+
+    async def submit(self, batch: Batch, producer: str, repairs: tuple[Repair, ...] = ()) -> Answer:
+        """Append a checked batch; returns when it is durable.
+
+        Raises Busy if too much waits for the disk, DiskFull, Poisoned. After any of them nothing was kept.
+        """
+        self._refuse_when_unwell(batch)
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        done: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append(_Request(batch, producer, repairs, done))
+        self._waiting_bytes += batch.size
+        if self._task is None:
+            self._task = loop.create_task(self._drain())
+        return await done
+
+    def append(self, batch: Batch, producer: str, repairs: tuple[Repair, ...] = ()) -> Answer:
+        """``submit`` for commands and threads: blocks until the batch is durable."""
+        loop = self._loop
+        if loop is not None and loop.is_running():
+            return asyncio.run_coroutine_threadsafe(self.submit(batch, producer, repairs), loop).result()
+        self._refuse_when_unwell(batch)
+        with self._turn:
+            request = _Request(batch, producer, repairs, None)
+            group = self._prepare([request])
+            try:
+                self._flush(group)
+            except BaseException:
+                self._take_back(group)
+                raise
+            self._count(group)
+        assert request.answer is not None
+        return request.answer
+
+    def find(self, source: str, id: str) -> bytes | None:
+        """The event of that source and id as it was sent; None if it is not in this stream, or not yet durable."""
+        if self._dedupe is None:
+            return None
+        key = key_of(source, id)
+        number = self._dedupe.recent(key)
+        if number is None:
+            self._dedupe.refresh(self._sealing)
+            number = self._dedupe.sealed([key]).get(key, (None, None))[0]
+        if number is None or number >= self._next:
+            return None
+        return self._original(_Group([], Counts()), number, self._next, [])
+
+    def refuse(self, items: int) -> None:
+        """Count items that were refused before they got here; the next frame records them."""
+        self._refused += items
+        self.counts.refused += items
+
+    def health(self) -> Health:
+        """Whether the stream takes events now."""
+        reason = self.poisoned or self._full
+        return Health(not reason, reason, self._waiting_bytes)
+
+    def _refuse_when_unwell(self, batch: Batch) -> None:
+        if self.poisoned:
+            raise Poisoned(f"Append to log stream {self.name}", self.poisoned, "Check the disk, then restart the hub.")
+        if self._waiting_bytes and self._waiting_bytes + batch.size > self._queue_limit:
+            self.refuse(len(batch))
+            raise Busy(
+                f"Append to log stream {self.name}",
+                f"{self._waiting_bytes} bytes of events wait for the disk already",
+                "Send again in a second.",
+            )
+
+    async def _drain(self) -> None:
+        """Flush group after group until nobody waits."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                requests, self._waiting = self._waiting, []
+                group = None
+                try:
+                    group = self._prepare(requests)
+                    await loop.run_in_executor(self._pool, self._flush, group)
+                except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it was
+                    if group is not None:
+                        self._take_back(group)
+                    for request in requests:
+                        self._settle(request, error)
+                else:
+                    self._count(group)
+                    for request in requests:
+                        self._settle(request, None)
+        finally:
+            self._task = None
+
+    def _settle(self, request: _Request, error: BaseException | None) -> None:
+        self._waiting_bytes -= request.batch.size
+        done = request.done
+        if done is None or done.done():  # the client went away
+            return
+        if error is None:
+            assert request.answer is not None
+            done.set_result(request.answer)
+        else:
+            done.set_exception(error)
+
+    # -- numbering
+
+    def _prepare(self, requests: list[_Request]) -> _Group:
+        """Deduplicate, number and frame a group; nothing is on disk yet."""
+        group = _Group(requests, Counts())
+        group.last = self._next - 1
+        received = self._clock.micros()
+        known = None
+        if self._dedupe is not None:
+            self._dedupe.refresh(self._sealing)
+            known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
+        try:
+            for request in requests:
+                self._place(group, request, received, known)
+        except BaseException:
+            self._take_back(group)
+            raise
+        return group
+
+    def _place(
+        self, group: _Group, request: _Request, received: int, known: dict[bytes, tuple[int, int]] | None
+    ) -> None:
+        batch = request.batch
+        first = group.last + 1
+        raws, codes, ids = batch.raws, batch.codes, batch.ids
+        places: list[tuple[int, bool]] | None = None
+        bads = batch.bads
+        dedupe = self._dedupe
+        if dedupe is not None:
+            keys = batch.keys
+            if dedupe.all_new(keys, known):
+                dedupe.active.update(zip(keys, range(first, first + len(keys)), strict=True))
+                group.placed.extend(keys)
+            else:
+                raws, codes, ids, places, bads = self._compare(group, batch, first, known or {})
+        duplicate = 0 if places is None else sum(again for _, again in places)
+        held = first + len(raws)
+        notes = None
+        if bads or request.repairs:
+            notes = Notes(tuple(bad.complaint for bad in bads), request.repairs)
+        request.frame = encode(
+            first,
+            received,
+            request.producer,
+            raws,
+            batch.labels,
+            array("H", codes),
+            held=[bad.raw for bad in bads],
+            notes=notes,
+            duplicate=duplicate,
+            refused=self._refused,
+        )
+        self._refused = 0
+        group.frames.append(request.frame)
+        group.firsts.append(first if raws or bads else 0)
+        group.last = held + len(bads) - 1
+        group.counts.accepted += len(raws)
+        group.counts.duplicate += duplicate
+        group.counts.quarantined += len(bads)
+        told = [(bad.index, number, bad.complaint.id, bad.complaint.text) for number, bad in enumerate(bads, held)]
+        request.answer = Answer(self.name, ids, first, places, told)
+
+    def _compare(
+        self, group: _Group, batch: Batch, first: int, known: dict[bytes, tuple[int, int]]
+    ) -> tuple[list[bytes], list[int], list[str], list[tuple[int, bool]], list[Bad]]:
+        """Item by item: new, seen before with the same meaning, or a conflict."""
+        dedupe = self._dedupe
+        assert dedupe is not None
+        bad_at = {bad.index for bad in batch.bads}
+        indexes = (index for index in range(len(batch)) if index not in bad_at)
+        raws: list[bytes] = []
+        codes: list[int] = []
+        ids: list[str] = []
+        places: list[tuple[int, bool]] = []
+        conflicts: list[Bad] = []
+        for index, key, raw, code, id in zip(indexes, batch.keys, batch.raws, batch.codes, batch.ids, strict=True):
+            number = dedupe.recent(key)
+            content = None
+            if number is None and key in known:
+                number, content = known[key]
+            if number is None:
+                number = first + len(raws)
+                dedupe.active[key] = number
+                group.placed.append(key)
+                raws.append(raw)
+                codes.append(code)
+                ids.append(id)
+                places.append((number, False))
+            elif dedupe.same_content(raw, content) or same_meaning(self._original(group, number, first, raws), raw):
+                ids.append(id)
+                places.append((number, True))
+            else:
+                label = batch.labels[code].rpartition("@")[0]
+                reason = f"conflict: {place(self.name, number)} has the same source and id and other content"
+                source = msgspec.json.decode(raw)["source"]
+                conflicts.append(Bad(index, raw, Complaint(reason, "$", label, id, source)))
+        bads = sorted([*batch.bads, *conflicts], key=lambda bad: bad.index) if conflicts else batch.bads
+        return raws, codes, ids, places, bads
+
+    def _original(self, group: _Group, number: int, first: int, raws: Sequence[bytes]) -> bytes:
+        """The bytes of an accepted item, wherever it is by now."""
+        if number >= first:
+            return raws[number - first]
+        if number >= self._next:
+            at = max(index for index, start in enumerate(group.firsts) if 0 < start <= number)
+            return Frame(group.frames[at]).raw(number - group.firsts[at])
+        for segment in (self._segment, *self._older.values()):
+            if segment.holds(number):
+                frame = segment.frame_with(number)
+                return frame.raw(number - frame.first)
+        return self.stream.sealed_item(number)
+
+    # -- the disk
+
+    def _flush(self, group: _Group) -> None:
+        """Write and sync a group. Runs in a thread; nothing else touches the segment meanwhile."""
+        attempted = f"Append to log stream {self.name}"
+        self._keys.flush()
+        segment = self._segment
+        try:
+            segment.write(group.frames)
+        except OSError as error:
+            if error.errno in FULL:
+                self._full = "the disk is full"
+                raise DiskFull(attempted, self._full, "Free some space and send again.") from error
+            raise self._poison(attempted, "write", error) from error
+        try:
+            segment.sync()
+        except OSError as error:
+            raise self._poison(attempted, "sync", error) from error
+        segment.commit(group.frames, group.firsts, group.last)
+        self._full = ""
+        self._next = group.last + 1
+        self._tell()
+        self._rotate_if_due()
+
+    def _poison(self, attempted: str, call: str, error: OSError) -> Poisoned:
+        self.poisoned = f"a {call} of {self._segment.path.name} failed: {error.strerror}"
+        return Poisoned(attempted, self.poisoned, "Check the disk, then restart the hub; it reads the segment back.")
+
+    def _rotate_if_due(self) -> None:
+        size, events, seconds = self._limits
+        segment = self._segment
+        age = (self._clock.micros() - segment.header.created) / 1e6
+        if segment.items and (segment.size >= size or segment.items >= events or age >= seconds):
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """Begin the next segment and have the last one sealed. A full disk leaves things as they are."""
+        old = self._segment
+        try:
+            new = self._create(old.number + 1, self._next, old.head, old.anchor)
+        except OSError as error:
+            if error.errno in FULL:
+                self._full = "the disk is full"
+                return
+            self._poison("Begin a segment", "sync", error)
+            return
+        self._older[old.number] = old
+        self._segment = new
+        if self._dedupe is not None:
+            self._dedupe.begin(new.number)
+        self._tell()
+        self._sealing.add(old.number)
+
+    def _take_back(self, group: _Group) -> None:
+        """Forget the keys of a group that did not reach the disk, and count its items as refused."""
+        if self._dedupe is not None:
+            for key in group.placed:
+                self._dedupe.active.pop(key, None)
+        self.refuse(sum(len(request.batch) for request in group.requests))
+
+    def _count(self, group: _Group) -> None:
+        self.counts.accepted += group.counts.accepted
+        self.counts.duplicate += group.counts.duplicate
+        self.counts.quarantined += group.counts.quarantined
+        self._release_sealed()
+
+    def _release_sealed(self) -> None:
+        for number in self._sealing.finished():
+            if (segment := self._older.pop(number, None)) is not None:
+                segment.close()
+
+    # -- closing
+
+    def seal(self) -> None:
+        """Seal everything that is durable, now, and wait for it."""
+        with self._turn:
+            if self._segment.items:
+                self._rotate()
+            self._sealing.wait()
+            if self._dedupe is not None:
+                self._dedupe.refresh(self._sealing)
+            self._release_sealed()
+
+    async def drained(self) -> None:
+        """Wait until every submitted batch has been answered."""
+        while (task := self._task) is not None:
+            await asyncio.shield(task)
+
+    def close(self) -> None:
+        """Let go of the stream. What was acknowledged is durable already."""
+        self._pool.shutdown()
+        if self._refused and not self.poisoned:
+            with contextlib.suppress(SampanError):  # on a full disk only the count of refused items goes missing
+                self._flush(self._prepare([_Request(Batch([]), "", (), None)]))
+        self._sealing.close()
+        if self._dedupe is not None:
+            self._dedupe.close()
+        for segment in (*self._older.values(), self._segment):
+            segment.close()
+        self._durable.close()
+        self._lock.release()
+
+
+__all__ = ["Counts", "Health", "Poisoned", "StreamWriter"]
