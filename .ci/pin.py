@@ -21,11 +21,16 @@ def main() -> None:
     except BaseException:
         PYPROJECT.write_text(before)
         raise
-    # A package with one version per platform or Python cannot be pinned by one line; its newest is for the newest.
-    found = re.findall(r"^([\w.-]+)==([^\s;]+)", listed, re.MULTILINE)
-    names = [name for name, _ in found]
-    lines = sorted(f'  "{name}=={version}",\n' for name, version in found if names.count(name) == 1)
+    # Where a package has a version per Python, the oldest is the one that every Python can have.
+    chosen: dict[str, str] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", listed, re.MULTILINE):
+        chosen[name] = min(chosen.get(name, version), version, key=_order)
+    lines = [f'  "{name}=={version}",\n' for name, version in sorted(chosen.items())]
     PYPROJECT.write_text(PINS.sub(lambda _: f"constraint-dependencies = [\n{''.join(lines)}]", before))
+
+
+def _order(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 if __name__ == "__main__":
