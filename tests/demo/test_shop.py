@@ -24,7 +24,7 @@ def shop():
 
 @pytest.fixture(scope="module")
 def orders(shop):
-    return shop.orders(datetime(2011, 4, 1, tzinfo=UTC))
+    return shop.orders(datetime(2011, 4, 1, tzinfo=UTC), LAST)
 
 
 def test_every_line_is_one_event_in_the_order_of_time(shop):

@@ -100,8 +100,8 @@ class Shop:
     def count(self, until: datetime) -> int:
         return int(self._one("SELECT count(*) FROM line WHERE time < $until", until=until))
 
-    def orders(self, since: datetime) -> list[Order]:
-        """Every order from a day on, with the features of its moment, computed by the workspace's own SQL."""
+    def orders(self, since: datetime, until: datetime) -> list[Order]:
+        """The orders of a stretch of time, with the features of their moments, computed by the workspace's own SQL."""
         for name, bound in (("order_line", "quantity >= 1"), ("order_cancelled", "quantity <= -1")):
             self._con.execute(_AS_IN_THE_LOG.format(name=name, bound=bound))
         for table in ("lines", "orders", "features", "labels"):
@@ -111,9 +111,10 @@ class Shop:
             """
             SELECT features.* EXCLUDE (ordered_at), epoch_us(features.ordered_at) AS at, labels.returned
             FROM features LEFT JOIN labels USING (order_id)
-            WHERE features.ordered_at >= $since ORDER BY features.ordered_at, order_id
+            WHERE features.ordered_at >= $since AND features.ordered_at < $until
+            ORDER BY features.ordered_at, order_id
             """,
-            {"since": since},
+            {"since": since, "until": until},
         )
         names = [column[0] for column in found.description]
         orders = []

@@ -20,7 +20,7 @@ from sampan.cli.client import HubClient
 from sampan.demo.figures import Month, by_month
 from sampan.demo.hub import Hub
 from sampan.demo.screen import Screen, Stage
-from sampan.demo.shop import Shop
+from sampan.demo.shop import DAY, Shop
 from sampan.demo.summary import Leak, Summary, heading, month_line
 from sampan.demo.timelapse import Timelapse
 from sampan.demo.wire import Wire
@@ -36,11 +36,16 @@ LEAKING: Final = HIDDEN.replace("-- ", "")
 
 
 class Story:
-    """One telling, to one hub. ``play`` goes through the stages and gives the summary."""
+    """One telling, to one hub: history up to ``go_live``, a decision for every order from then to ``end``.
 
-    def __init__(self, hub: Hub, clock: SharedClock, screen: Screen) -> None:
+    ``play`` goes through the stages and gives the summary.
+    """
+
+    def __init__(
+        self, hub: Hub, clock: SharedClock, screen: Screen, go_live: datetime = GO_LIVE, end: datetime = END
+    ) -> None:
         self.hub, self.screen = hub, screen
-        self._clock = clock
+        self._go_live, self._end = go_live, end
         self._client: HubClient = hub.client()
         self._shop = Shop(hub.workspace)
         self._played = Timelapse(clock, MODEL)
@@ -65,11 +70,11 @@ class Story:
     # 2: history
 
     async def _send_history(self) -> None:
-        count = self._shop.count(GO_LIVE)
+        count = self._shop.count(self._go_live)
         async with self._wired():
-            with self.screen.stage("history", "Send the history, December to March", count) as stage:
-                await self._played.history(self._shop.lines(OPENING, GO_LIVE), stage.advance)
-                self._played.move(to_micros(GO_LIVE))
+            with self.screen.stage("history", f"Send the history up to {self._go_live:%d %B %Y}", count) as stage:
+                await self._played.history(self._shop.lines(OPENING, self._go_live), stage.advance)
+                self._played.move(to_micros(self._go_live))
         tally = self._played.tally
         self.screen.say(
             f"  {tally.sent:,} events sent: {tally.verdicts['accepted']:,} accepted, "
@@ -131,13 +136,16 @@ class Story:
         self.screen.say(f"  POST /predict/{MODEL} answers with {made.get('version', MODEL)}")
 
     async def _play_year(self) -> None:
-        orders = self._shop.orders(GO_LIVE)
+        orders = self._shop.orders(self._go_live, self._end)
         self._values = self._decision_values()
+        weeks = (orders[-1].at - orders[0].at) // (7 * DAY)
         async with self._wired():
-            with self.screen.stage("year", "Play April to December: a decision for every order", len(orders)) as stage:
+            with self.screen.stage("year", f"Play {weeks} weeks: a decision for every order", len(orders)) as stage:
                 self.screen.say(heading())
-                await self._played.year(self._shop.lines(GO_LIVE, END), orders, stage.advance, self._say_month)
-                await self._played.finish(self._shop.last)
+                await self._played.year(
+                    self._shop.lines(self._go_live, self._end), orders, stage.advance, self._say_month
+                )
+                await self._played.finish(min(self._shop.last, to_micros(self._end)))
         self._say_month(None)
 
     def _decision_values(self) -> dict[str, dict[str, float]]:
@@ -236,10 +244,8 @@ def _near(a: Month | None, b: Month | None) -> bool:
     """Whether two sets of figures are the same but for the last digits of floating point."""
     if a is None or b is None:
         return False
-    for x, y in zip(a, b, strict=True):
-        if x != y and (x is None or y is None or abs(x - y) > 1e-6):
-            return False
-    return True
+    pairs = zip(a, b, strict=True)
+    return all(x == y or (x is not None and y is not None and bool(abs(x - y) < 1e-6)) for x, y in pairs)
 
 
 def _months_between(month: str, now: datetime) -> int:

@@ -1,7 +1,9 @@
 """From an empty folder to the end of the demo: the workspace, its hub, the story, the summary."""
 
+import subprocess
 import sys
 import time
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -10,7 +12,7 @@ from sampan.base.clock import SharedClock
 from sampan.base.errors import Usage
 from sampan.demo.hub import Hub, run_command
 from sampan.demo.screen import Screen
-from sampan.demo.story import OPENING, Story
+from sampan.demo.story import END, GO_LIVE, OPENING, Story
 from sampan.demo.summary import lines, to_json
 
 NAME: Final = "sampan-demo"
@@ -31,7 +33,17 @@ def choose_folder(wanted: Path | None, here: Path) -> Path:
     return folder
 
 
-def tell(*, workspace: Path | None, host: str, port: int, once: bool, as_json: bool, color: str = "auto") -> None:
+def tell(
+    *,
+    workspace: Path | None,
+    host: str,
+    port: int,
+    once: bool,
+    as_json: bool,
+    color: str = "auto",
+    go_live: datetime = GO_LIVE,
+    end: datetime = END,
+) -> None:
     """Play the demo. Standard output gets the story, or with ``as_json`` one line of JSON at the end."""
     if find_spec("lightgbm") is None:
         raise Usage("Play the demo", "its model needs LightGBM, which is not installed", "pip install 'sampan[demo]'")
@@ -39,7 +51,8 @@ def tell(*, workspace: Path | None, host: str, port: int, once: bool, as_json: b
     screen = Screen(sys.stderr if as_json else sys.stdout, color)
     folder = choose_folder(workspace, Path.cwd())
     with screen.stage("workspace", f"Make the workspace {folder} and start its hub"):
-        run_command(None, "init", str(folder), "--template", "retail")
+        run_command(None, "init", str(folder), "--template", "retail", "--no-lock")  # a lock would need the network
+        _first_commit(folder)
         data = folder / ".sampan"
         data.mkdir(exist_ok=True)
         clock = SharedClock.create(data / "clock", OPENING)
@@ -48,7 +61,7 @@ def tell(*, workspace: Path | None, host: str, port: int, once: bool, as_json: b
     with hub:
         screen.say(f"  {hub.link()}")
         screen.say("  opens the hub in a browser, once")
-        story = Story(hub, clock, screen)
+        story = Story(hub, clock, screen, go_live, end)
         try:
             summary = story.play()
         finally:
@@ -69,3 +82,11 @@ def tell(*, workspace: Path | None, host: str, port: int, once: bool, as_json: b
                 hub.wait()
             except KeyboardInterrupt:
                 screen.say("Stopped.")
+
+
+def _first_commit(folder: Path) -> None:
+    """Commit the template to the workspace's own repository, so that runs record a commit. Without git: nothing."""
+    if (folder / ".git").is_dir():
+        name = ("-c", "user.name=Sampan demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false")
+        for step in (("add", "."), ("commit", "--quiet", "--message", "Start from the retail template")):
+            subprocess.run(["git", *name, *step], cwd=folder, capture_output=True, check=False)

@@ -115,7 +115,7 @@ class Timelapse:
                 asking.append(queue.popleft())
             events = [event for _, event in upload]
             await asyncio.gather(self.upload(events), self._outcomes(end), *map(self._decide, asking))
-            advance(len(events))
+            advance(len(asking))
 
     async def upload(self, events: list[bytes]) -> None:
         """One upload of the tills; now and then its answer is lost on the way, and the till sends it once more."""
