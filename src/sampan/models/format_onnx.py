@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from sampan.base.errors import BadStep, Damaged
 from sampan.models.inputs import Inputs
@@ -12,6 +11,8 @@ from sampan.models.onnx_wire import objection
 from sampan.models.version import InputType, Kind, Label, Signature
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sampan.models.formats import Facts, Frozen, Output
 
 _FILE: Final = "model.onnx"
@@ -69,7 +70,7 @@ def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "OnnxP
     return OnnxPredictor(_session(files[_FILE], Damaged, "Load an ONNX model"), kind, signature)
 
 
-def reference(estimator: Any, sample: pa.Table, kind: Kind, signature: Signature) -> "list[Output] | None":
+def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
     """There is nothing else to compare with: the file is the model."""
     return None
 

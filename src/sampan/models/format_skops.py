@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from sampan.base.errors import BadStep, Damaged
-from sampan.models.inputs import Inputs, input_type
+from sampan.models.inputs import Inputs
 from sampan.models.version import InputType, Kind, Label, Signature
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sampan.models.formats import Facts, Frozen, Output
 
 TRUSTED: Final = (
@@ -85,7 +86,7 @@ def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "Skops
     return SkopsPredictor(_construct(files[_FILE]), kind, signature)
 
 
-def reference(estimator: Any, sample: pa.Table, kind: Kind, signature: Signature) -> "list[Output] | None":
+def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
     """What the fitted estimator itself predicts on the sample."""
     frame = sample.to_pandas() if signature.frame else _matrix_of(sample)
     return _outputs(estimator, frame, kind)
@@ -209,6 +210,8 @@ def _signature(estimator: Any, facts: "Facts", attempted: str) -> Signature:
     types: dict[str, InputType] = dict.fromkeys(names, "number")
     categories: dict[str, tuple[Label, ...]] = {}
     if facts.sample is not None:
+        from sampan.models.sample import input_type
+
         types = {name: input_type(name, facts.sample.schema.field(name).type) for name in names}
         categories = {
             name: tuple(facts.sample.column(name).unify_dictionaries().chunk(0).dictionary.to_pylist())
@@ -262,7 +265,7 @@ def _takes_missing(estimator: Any, facts: "Facts", names: list[str], frame: bool
     return True
 
 
-def _matrix_of(sample: pa.Table) -> Any:
+def _matrix_of(sample: "pa.Table") -> Any:
     return np.column_stack([np.asarray(column.to_pandas(), dtype=np.float64) for column in sample.columns])
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from sampan.base.errors import BadStep, Damaged
-from sampan.models.inputs import Inputs, input_type
+from sampan.models.inputs import Inputs
 from sampan.models.version import InputType, Kind, Label, Signature
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sampan.models.formats import Facts, Frozen, Output
 
 _FILE: Final = "model.ubj"
@@ -59,6 +60,8 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
         )
     types: dict[str, InputType] = dict.fromkeys(names, "number")
     if facts.sample is not None:
+        from sampan.models.sample import input_type
+
         types = {name: input_type(name, facts.sample.schema.field(name).type) for name in names}
     if odd := [name for name, type in types.items() if type in ("text", "category")]:
         raise BadStep(_ATTEMPT, f"the feature {odd[0]!r} is no number", "Encode it as a number before the model.")
@@ -73,7 +76,7 @@ def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "XGBoo
     return XGBoostPredictor(files[_FILE], signature)
 
 
-def reference(estimator: Any, sample: pa.Table, kind: Kind, signature: Signature) -> "list[Output] | None":
+def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
     """What the fitted estimator itself predicts on the sample."""
     import xgboost
 

@@ -8,14 +8,14 @@ is what is loaded, whatever happens to the file on disk meanwhile.
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 from sampan.base.errors import BadStep, Damaged
-from sampan.models.inputs import plain_records, to_arrow
 from sampan.models.version import Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Output: TypeAlias = float | list[float]
 
@@ -56,7 +56,7 @@ class Facts(NamedTuple):
 
     kind: Kind
     features: tuple[str, ...] | None
-    sample: pa.Table | None
+    sample: "pa.Table | None"
 
 
 class Frozen(NamedTuple):
@@ -73,7 +73,9 @@ class Format(Protocol):
     def recognises(self, estimator: Any) -> bool: ...
     def freeze(self, estimator: Any, facts: Facts) -> Frozen: ...
     def load(self, files: Mapping[str, bytes], kind: Kind, signature: Signature) -> Predictor: ...
-    def reference(self, estimator: Any, sample: pa.Table, kind: Kind, signature: Signature) -> list[Output] | None: ...
+    def reference(
+        self, estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature
+    ) -> list[Output] | None: ...
 
 
 def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
@@ -84,6 +86,8 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
     """
     if kind not in get_args(Kind):
         raise BadStep("Freeze a model", f"unknown kind {kind!r}", f"Known: {', '.join(get_args(Kind))}.")
+    from sampan.models.sample import to_arrow
+
     name, format = _recognise(fitted.estimator)
     sample = to_arrow(fitted.sample)
     features = tuple(fitted.features) if fitted.features else None
@@ -109,8 +113,11 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
     )
 
 
-def load(version: Version | VersionDraft, blobs: Blobs) -> Predictor:
-    """A predictor of a frozen version. Raises Damaged if a file is not the one that was frozen."""
+def load(version: Version | VersionDraft, blobs: Blobs, *, only: bool = False) -> Predictor:
+    """A predictor of a frozen version. Raises Damaged if a file is not the one that was frozen.
+
+    ``only``: this process will do nothing but predict, so a format may import less.
+    """
     files = {name: blobs.get(digest) for name, digest in version.files.items()}
     if version_digest(version.kind, version.format, version.files, version.signature) != version.digest:
         raise Damaged(
@@ -120,7 +127,10 @@ def load(version: Version | VersionDraft, blobs: Blobs) -> Predictor:
         )
     if version.format not in _FORMATS:
         raise Damaged("Load a model", f"unknown format {version.format!r}", f"This Sampan loads {', '.join(_FORMATS)}.")
-    return _module(version.format).load(files, version.kind, version.signature)
+    format = _module(version.format)
+    if only and (import_lean := getattr(format, "import_lean", None)):
+        import_lean()
+    return format.load(files, version.kind, version.signature)
 
 
 def _module(name: str) -> Format:
@@ -141,8 +151,10 @@ def _recognise(estimator: Any) -> tuple[str, Format]:
 
 
 def _compare(
-    format: Format, estimator: Any, kind: Kind, signature: Signature, predictor: Predictor, sample: pa.Table
+    format: Format, estimator: Any, kind: Kind, signature: Signature, predictor: Predictor, sample: "pa.Table"
 ) -> None:
+    from sampan.models.sample import plain_records
+
     expected = format.reference(estimator, sample.select(list(signature.inputs)), kind, signature)
     got = predictor.predict(plain_records(sample, signature))
     for place, (want, have) in enumerate(zip(expected or got, got, strict=True)):

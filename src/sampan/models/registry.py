@@ -1,17 +1,19 @@
 """Registered versions: numbered per model, frozen, never changed or removed."""
 
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import Damaged, NotFound, Usage
 from sampan.base.ids import is_name
-from sampan.models.formats import Predictor, load
 from sampan.models.version import Signature, Version, VersionDraft
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
+
+if TYPE_CHECKING:
+    from sampan.models.formats import Predictor
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -90,8 +92,10 @@ class Models:
             rows = self._db.rows("SELECT * FROM versions WHERE model = ? ORDER BY number DESC", (model,))
         return [_version(row) for row in rows]
 
-    def load(self, ref: str) -> Predictor:
+    def load(self, ref: str) -> "Predictor":
         """A predictor of a registered version, its files checked. For notebooks and commands; the hub does not."""
+        from sampan.models.formats import load
+
         return load(self.get(ref), self.blobs)
 
 

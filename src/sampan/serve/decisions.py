@@ -14,7 +14,7 @@ but the error tree, so that importing ``decisions.py`` costs next to nothing.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sampan.base.errors import BadWorkspace
+from sampan.base.errors import BadWorkspace, Usage
 
 Threshold: TypeAlias = bool | int | float | str
 Prediction: TypeAlias = float | str | dict[str, float]
@@ -85,29 +85,6 @@ class Decision:
         """Actions for many (prediction, context) pairs: what these rules would have done."""
         return [self(prediction, context, **thresholds) for prediction, context in cases]
 
-    def with_thresholds(self, changes: Mapping[str, Any]) -> dict[str, Threshold]:
-        """All thresholds in force under some changes. Raises BadWorkspace for an unknown name or another type."""
-        merged = dict(self.thresholds)
-        for name, value in changes.items():
-            if name not in merged:
-                known = ", ".join(merged) or "none"
-                raise BadWorkspace(
-                    f"Set {name}={value!r} on the decision {self.name!r}",
-                    f"it has no threshold {name!r}",
-                    f"Its thresholds: {known}.",
-                )
-            default = merged[name]
-            if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            if type(value) is not type(default):
-                raise BadWorkspace(
-                    f"Set {name}={value!r} on the decision {self.name!r}",
-                    f"expected {_kind(default)}, got {_kind(value)}",
-                    f"Its default is {default!r}.",
-                )
-            merged[name] = value
-        return merged
-
     def __repr__(self) -> str:
         return f"<decision {self.name} for model {self.model}>"
 
@@ -142,6 +119,24 @@ def decision(
         )
 
     return decorate
+
+
+def merge_thresholds(
+    name: str, thresholds: Mapping[str, Threshold], changes: Mapping[str, Any]
+) -> dict[str, Threshold]:
+    """All thresholds in force under some changes. Raises Usage for an unknown name or another type."""
+    merged = dict(thresholds)
+    for threshold, value in changes.items():
+        attempted = f"Set {threshold}={value!r} on the decision {name!r}"
+        if threshold not in merged:
+            raise Usage(attempted, f"it has no threshold {threshold!r}", f"Its own: {', '.join(merged) or 'none'}.")
+        default = merged[threshold]
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(default):
+            raise Usage(attempted, f"expected {_kind(default)}, got {_kind(value)}", f"Its default is {default!r}.")
+        merged[threshold] = value
+    return merged
 
 
 def outcome_key(outcome: Any) -> str:

@@ -1,0 +1,287 @@
+"""One request from its bytes to its answer and its prediction events; no sockets, no disk.
+
+    {"records": [{...}, ...], "ids": ["..."], "time": "2011-04-01T08:26:00Z"}   or a bare list, or one record
+
+Each record holds the model's inputs, the entity, and whatever else the rules read.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from sampan.base.clock import Clock, iso, to_micros
+from sampan.base.errors import SampanError, Usage
+from sampan.base.ids import new_id
+from sampan.serve.bundle import OpenBundle, place_of
+from sampan.serve.decisions import Prediction, expected_value
+
+if TYPE_CHECKING:
+    from sampan.models.formats import Output
+
+RECORDS_LIMIT: Final = 10_000
+SOURCE: Final = "serve/"  # followed by the endpoint's name: the source of its prediction events
+_ENVELOPE: Final = ("records", "ids", "time")
+_AHEAD: Final = 300_000_000  # microseconds that a request's time may be ahead of the clock
+_ATTEMPT: Final = "Predict"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Asked(NamedTuple):
+    """A request that fits the bundle's signature."""
+
+    records: list[dict[str, Any]]
+    ids: list[str]
+    chosen_ids: bool
+    time: int
+    arrived: float
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """The ids that the client chose."""
+        return frozenset(self.ids) if self.chosen_ids else frozenset()
+
+
+class Answered(NamedTuple):
+    """What to send back once the events are durable."""
+
+    status: int
+    body: dict[str, Any]
+    events: list[bytes]
+
+
+class Answerer:
+    """Predicts and decides for one endpoint and one bundle."""
+
+    def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._bundle = opened.bundle
+        self._digest = opened.bundle.digest
+        self._predictor = opened.predictor
+        self._decision = opened.decision
+        self._clock = clock
+        self._inputs = tuple(opened.bundle.model.signature.inputs)
+        self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
+        facts = opened.bundle.decision
+        self._facts = facts
+        self._thresholds = facts.thresholds if facts else {}
+        self._values = facts.values if facts else {}
+        self._default = facts.default if facts else None
+        self._entity = facts.entity if facts else ""
+        known = None
+        if facts and facts.context is not None:
+            known = frozenset((*self._inputs, *facts.context, *([facts.entity] if facts.entity else [])))
+        self._known = known
+
+    def read(self, body: bytes) -> Asked:
+        """Check a request. Raises Usage: what was expected, and the value that came instead."""
+        arrived = time.perf_counter()
+        try:
+            given = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Usage(_ATTEMPT, f"the body is not JSON: {error}", "Send one record, a list, or records.") from None
+        except RecursionError:
+            raise Usage(_ATTEMPT, "the body is nested too deep", "Send flat records.") from None
+        envelope: Mapping[str, Any] = {}
+        if isinstance(given, dict) and "records" in given:
+            envelope, given = given, given["records"]
+            if odd := [name for name in envelope if name not in _ENVELOPE]:
+                raise Usage(_ATTEMPT, f"unknown field {odd[0]!r} beside records", f"Known: {', '.join(_ENVELOPE)}.")
+        records = given if isinstance(given, list) else [given]
+        if not records:
+            raise Usage(_ATTEMPT, "the list of records is empty", "Send at least one record.")
+        if len(records) > RECORDS_LIMIT:
+            raise Usage(_ATTEMPT, f"{len(records)} records at once", f"Send at most {RECORDS_LIMIT} in one request.")
+        for place, record in enumerate(records):
+            if not isinstance(record, dict):
+                raise Usage(_ATTEMPT, f"record {place}: expected an object, got {_shown(record)}", "Send objects.")
+            if self._known is not None and not self._known.issuperset(record):
+                odd = sorted(set(record) - self._known)
+                raise Usage(
+                    _ATTEMPT,
+                    f"record {place}: unknown field {odd[0]!r} with the value {_shown(record[odd[0]])}",
+                    f"Known: {', '.join(sorted(self._known))}.",
+                    field=odd[0],
+                )
+            if self._entity:
+                self._name(record, place)
+        now = self._clock.micros()
+        ids = self._ids(envelope.get("ids"), len(records))
+        when = _time(envelope["time"], now) if "time" in envelope else now
+        return Asked(records, ids, envelope.get("ids") is not None, when, arrived)
+
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
+        """Raw model output per record. Raises Usage for a record that does not fit the signature."""
+        return self._predictor.predict(records)
+
+    def decide(self, asked: Asked, outputs: "Sequence[Output]") -> Answered:
+        """Apply the rules; one event and one answer per record."""
+        answers: list[dict[str, Any]] = []
+        events = []
+        when = iso(asked.time)
+        for place, (record, output) in enumerate(zip(asked.records, outputs, strict=True)):
+            prediction = self._prediction(output)
+            action, rule, error = self._act(prediction, record)
+            identity = asked.ids[place]
+            answer = {
+                "id": identity,
+                "prediction": prediction,
+                "action": action,
+                "rule": rule,
+                "version": self._bundle.version,
+                "bundle": self._digest,
+            }
+            if error:
+                answer["error"] = error
+            answers.append(answer)
+            entity = self._name(record, place) if self._entity else ""
+            features, context = self._split(record)
+            event: dict[str, Any] = {"id": identity, "type": "prediction", "source": SOURCE + self._endpoint}
+            event["time"] = when
+            if entity:
+                event["subject"] = entity
+            event["data"] = {
+                "endpoint": self._endpoint,
+                "version": self._bundle.version,
+                "bundle": self._digest,
+                "entity": entity,
+                "features": features,
+                "context": context,
+                "prediction": output,
+                "action": action,
+                "rule": rule,
+                "value": self._value(prediction, action),
+                "latency_us": round((time.perf_counter() - asked.arrived) * 1e6),
+                "error": error,
+            }
+            events.append(_encode(event))
+        return Answered(self.status(answers), self.body(answers), events)
+
+    def status(self, answers: Sequence[Mapping[str, Any]]) -> int:
+        """500 if a rule failed without a safe default, else 200."""
+        return 500 if any(answer.get("error") and not answer["action"] for answer in answers) else 200
+
+    def body(self, answers: list[dict[str, Any]]) -> dict[str, Any]:
+        """The JSON answer; what went wrong comes first, and the predictions stay readable beside it."""
+        for place, answer in enumerate(answers):
+            if answer.get("error") and not answer["action"]:
+                name = self._facts.name if self._facts else ""
+                error = SampanError(
+                    f"Decide with {name!r}",
+                    f"record {place}: {answer['error']}",
+                    "Mend the rule, or declare a safe action: @decision(default=...).",
+                )
+                return {**error.body(), "predictions": answers}
+        return {"predictions": answers}
+
+    def same(self, record: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+        """Whether a stored prediction was made for this record."""
+        sent = {name: value for name, value in record.items() if name != self._entity}
+        entity = self._name(record, 0) if self._entity else ""
+        return entity == data["entity"] and sent == {**data["features"], **data.get("context", {})}
+
+    def retell(self, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer that was given when a stored prediction was made."""
+        same_version = data["version"] == self._bundle.version  # else the classes may be others
+        answer = {
+            "id": identity,
+            "prediction": self._prediction(data["prediction"]) if same_version else data["prediction"],
+            **{name: data[name] for name in ("action", "rule", "version", "bundle")},
+        }
+        return {**answer, "error": data["error"]} if data.get("error") else answer
+
+    def _split(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A record's model inputs, and what else the rules can read."""
+        features = {name: record.get(name) for name in self._inputs}
+        return features, {n: v for n, v in record.items() if n not in features and n != self._entity}
+
+    def _prediction(self, output: "Output") -> Prediction:
+        if isinstance(output, list):
+            return dict(zip(self._classes, output, strict=True))
+        return output
+
+    def _act(self, prediction: Prediction, record: Mapping[str, Any]) -> tuple[str, str, str]:
+        """(action, rule, error) for one record."""
+        if self._decision is None:
+            return "", "", ""
+        try:
+            action = self._decision(prediction, dict(record), **self._thresholds)
+        except SampanError as error:
+            reason = error.obstacle
+        except Exception as error:  # noqa: BLE001 - the rules are the user's, and one bad rule must not stop the rest
+            reason = f"{place_of(error)}{type(error).__name__}: {error}"
+        else:
+            return action.name, action.rule, ""
+        if self._default is None:
+            return "", "", reason
+        return self._default, "safe default: the rule failed", reason
+
+    def _value(self, prediction: Prediction, action: str) -> dict[str, Any] | None:
+        """What the action earns under each outcome, and on average if the probabilities hold."""
+        outcomes = self._values.get(action)
+        if not outcomes or self._facts is None:
+            return None
+        return {
+            "currency": self._facts.currency,
+            "outcomes": outcomes,
+            "expected": expected_value(prediction, outcomes),
+        }
+
+    def _name(self, record: Mapping[str, Any], place: int) -> str:
+        """Whom the prediction is about; empty where the record says null."""
+        if self._entity not in record:
+            raise Usage(
+                _ATTEMPT,
+                f"record {place}: field {self._entity!r} is missing; it names whom the prediction is about",
+                "Send a text, a whole number or null.",
+                field=self._entity,
+            )
+        value = record[self._entity]
+        if value is None:
+            return ""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise Usage(
+                _ATTEMPT,
+                f"record {place}: field {self._entity!r}: expected a text, a whole number or null, got {_shown(value)}",
+                "It names whom the prediction is about.",
+                field=self._entity,
+            )
+        return str(value)
+
+    def _ids(self, given: Any, count: int) -> list[str]:
+        if given is None:
+            return [new_id(self._clock) for _ in range(count)]
+        if not isinstance(given, list) or len(given) != count:
+            got = f"{len(given)} of them" if isinstance(given, list) else _shown(given)
+            raise Usage(_ATTEMPT, f"ids: expected a list of {count} texts, one per record, got {got}", field="ids")
+        for one in given:
+            if not isinstance(one, str) or not 1 <= len(one) <= 200:
+                raise Usage(_ATTEMPT, f"ids: expected texts of 1 to 200 characters, got {_shown(one)}", field="ids")
+        if len(set(given)) != count:
+            raise Usage(_ATTEMPT, "ids: the same id stands for two records", "Ids name predictions.", field="ids")
+        return given
+
+
+def _time(given: Any, now: int) -> int:
+    try:
+        when = datetime.fromisoformat(given)
+        micros = to_micros(when)
+    except (TypeError, ValueError, OverflowError):
+        raise Usage(
+            _ATTEMPT, f"time: expected ISO text such as 2011-04-01T08:26:00Z, got {_shown(given)}", field="time"
+        ) from None
+    if micros > now + _AHEAD:
+        raise Usage(
+            _ATTEMPT, f"time: {given} lies in the future; it is {iso(now)}", "Leave it out to mean now.", field="time"
+        )
+    return micros
+
+
+def _shown(value: Any) -> str:
+    text = _encode(value).decode()
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,148 @@
+"""A bundle: a model version, the decision's frozen source, its thresholds and values, switched as one.
+
+A bundle is a JSON text kept under its own digest; the files it names are kept under theirs. It says everything a
+serving process needs, so that such a process reads no records and no working tree.
+"""
+
+import importlib
+import traceback
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from sampan.base.digests import digest_bytes
+from sampan.base.errors import BadWorkspace, Damaged, NewerFormat
+from sampan.models.version import Version, VersionDraft
+from sampan.serve.decisions import Decision, Threshold
+from sampan.serve.sources import ENTRY, MemoryImporter
+from sampan.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    from sampan.models.formats import Predictor
+
+FORMAT: Final = 1
+
+
+class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision declares, as data; ``thresholds`` are those in force."""
+
+    name: str
+    model: str
+    currency: str
+    entity: str
+    default: str | None
+    context: tuple[str, ...] | None
+    values: dict[str, dict[str, float]]
+    thresholds: dict[str, Threshold]
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint serves. ``version`` is ``reorder@3``; ``sources`` maps paths to digests."""
+
+    version: str
+    model: VersionDraft
+    decision: DecisionFacts | None = None
+    sources: dict[str, str] = {}
+    format: int = FORMAT
+
+    def encode(self) -> bytes:
+        """The bytes under whose digest the bundle is known; the order of model inputs is kept."""
+        return msgspec.json.encode(self)
+
+    @property
+    def digest(self) -> str:
+        return digest_bytes(self.encode())
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a serving process is told to serve."""
+
+    root: str
+    endpoint: str
+    bundle: Bundle
+
+
+class OpenBundle(NamedTuple):
+    """A bundle ready to answer."""
+
+    bundle: Bundle
+    predictor: "Predictor"
+    decision: Decision | None
+
+
+def draft_of(version: Version) -> VersionDraft:
+    """The part of a version that a bundle carries: nothing that differs between two equal models."""
+    return VersionDraft(
+        digest=version.digest,
+        kind=version.kind,
+        format=version.format,
+        files=version.files,
+        signature=version.signature,
+        metrics={},
+    )
+
+
+def decode(data: bytes) -> Bundle:
+    """A bundle from its bytes. Raises NewerFormat or Damaged."""
+    try:
+        number = msgspec.json.decode(data, type=dict[str, Any]).get("format", 0)
+        if isinstance(number, int) and number > FORMAT:
+            raise NewerFormat("Open a bundle", f"it has format {number}, this Sampan knows up to {FORMAT}", "Upgrade.")
+        return msgspec.json.decode(data, type=Bundle)
+    except msgspec.DecodeError as error:
+        raise Damaged("Open a bundle", f"it does not parse: {error}", "Deploy again.") from error
+
+
+def open_bundle(bundle: Bundle, blobs: Blobs) -> OpenBundle:
+    """Load model and rules from bytes whose digests were just checked. Runs in a serving process only.
+
+    Raises Damaged if any file differs, BadWorkspace if the rules do not import or do not hold the decision.
+    """
+    from sampan.models.formats import load
+
+    predictor = load(bundle.model, blobs, only=True)
+    chosen = None
+    if bundle.decision is not None:
+        name = bundle.decision.name
+        chosen = next((one for one in load_decisions(bundle, blobs) if one.name == name), None)
+        if chosen is None:
+            raise BadWorkspace(f"Open the decision {name!r}", f"{ENTRY} in the bundle has no such decision")
+    return OpenBundle(bundle, predictor, chosen)
+
+
+def load_decisions(bundle: Bundle, blobs: Blobs) -> list[Decision]:
+    """All decisions that a bundle's ``decisions.py`` declares, imported from the frozen source."""
+    sources = {path: blobs.get(digest) for path, digest in bundle.sources.items()}
+    importer = MemoryImporter(sources)
+    importer.__enter__()  # stays: a rule may import on first use
+    module = ENTRY.removesuffix(".py")
+    try:
+        loaded = importlib.import_module(module)
+    except BadWorkspace:
+        raise
+    except Exception as error:
+        raise BadWorkspace(
+            f"Import {ENTRY}", f"{place_of(error)}{type(error).__name__}: {error}", "Mend it and deploy again."
+        ) from error
+    return list({id(v): v for v in vars(loaded).values() if isinstance(v, Decision)}.values())
+
+
+def facts_of(decision: Decision) -> DecisionFacts:
+    """A decision's declaration as data, with its default thresholds."""
+    return DecisionFacts(
+        name=decision.name,
+        model=decision.model,
+        currency=decision.currency,
+        entity=decision.entity,
+        default=decision.default,
+        context=decision.context,
+        values=decision.values,
+        thresholds=decision.thresholds,
+    )
+
+
+def place_of(error: BaseException) -> str:
+    """``decisions.py:12: ``, the innermost line of the user's that raised; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.endswith(".py") and not frame.filename.startswith(("/", "<"))]
+    return f"{own[-1].filename}:{own[-1].lineno}: " if own else ""

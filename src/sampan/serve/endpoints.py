@@ -1,0 +1,230 @@
+"""Endpoints: which bundle each name serves, as an append-only history; the newest row of a name is in force."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from sampan.base import errors
+from sampan.base.clock import Clock
+from sampan.base.errors import BadWorkspace, Damaged, NotFound, SampanError, Usage
+from sampan.base.ids import is_name, new_id
+from sampan.models.registry import Models
+from sampan.serve.bundle import Bundle, DecisionFacts, decode, draft_of
+from sampan.serve.sources import ENTRY, collect
+from sampan.store.database import Database
+
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+_PATIENCE: Final = 120  # seconds that loading a bundle for the first time may take
+
+
+class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader wants to know without opening the bundle."""
+
+    version: str
+    decision: str = ""
+    thresholds: dict[str, bool | int | float | str] = {}
+    currency: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of an endpoint's history."""
+
+    id: str
+    name: str
+    bundle: str
+    spec: EndpointSpec
+    actor: str
+    reason: str
+    created: int
+
+
+EndpointList: TypeAlias = list[Endpoint]
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial load of a bundle found (``sampan.serve.trial``)."""
+
+    decisions: list[DecisionFacts] = []
+    error: dict[str, str] | None = None
+
+
+class Endpoints:
+    """The endpoints of a workspace. Writing needs the records' lock; reading does not."""
+
+    def __init__(self, db: Database, models: Models, clock: Clock) -> None:
+        self._db = db
+        self._models = models
+        self._blobs = models.blobs
+        self._clock = clock
+
+    def deploy(
+        self,
+        name: str,
+        ref: str,
+        *,
+        workspace: Path,
+        decision: str | None = None,
+        thresholds: Mapping[str, Any] | None = None,
+        actor: str,
+        reason: str = "",
+    ) -> Endpoint:
+        """Bundle a version with the workspace's rules for its model and put it in force.
+
+        The bundle is loaded once in a process of its own; one that does not load is not deployed. ``decision`` picks
+        a rule function where several are declared for the model. The same bundle again changes nothing.
+        """
+        attempted = f"Deploy {ref} as {name}"
+        if not is_name(name):
+            raise Usage(attempted, f"{name!r} is no name", "Use letters, digits, _ and -.")
+        bundle = self.make_bundle(ref, workspace=workspace, decision=decision, thresholds=thresholds)
+        digest = self._blobs.put(bundle.encode())
+        current = self.find(name)
+        if current is not None and current.bundle == digest:
+            return current
+        spec = EndpointSpec(version=bundle.version)
+        if bundle.decision is not None:
+            spec = EndpointSpec(
+                version=bundle.version,
+                decision=bundle.decision.name,
+                thresholds=bundle.decision.thresholds,
+                currency=bundle.decision.currency,
+            )
+        made = Endpoint(
+            id=new_id(self._clock),
+            name=name,
+            bundle=digest,
+            spec=spec,
+            actor=actor,
+            reason=reason,
+            created=self._clock.micros(),
+        )
+        with self._db.transaction() as connection:
+            connection.execute(
+                "INSERT INTO endpoints (id, name, bundle, spec, actor, reason, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (made.id, name, digest, msgspec.json.encode(spec).decode(), actor, reason, made.created),
+            )
+        return made
+
+    def make_bundle(
+        self,
+        ref: str,
+        *,
+        workspace: Path,
+        decision: str | None = None,
+        thresholds: Mapping[str, Any] | None = None,
+    ) -> Bundle:
+        """A bundle whose files are kept and which has been loaded once. Nothing serves it yet."""
+        version = self._models.get(ref)
+        files = collect(workspace)
+        sources = {path: self._blobs.put(data) for path, data in files.items()}
+        bare = Bundle(version=version.ref, model=draft_of(version), sources=sources)
+        declared = [one for one in self._try(bare, ref) if one.model == version.model]
+        chosen = _choose(declared, decision, version.model)
+        if chosen is None:
+            if thresholds:
+                raise Usage(
+                    f"Bundle {version.ref}", f"threshold {next(iter(thresholds))!r} without a decision", f"See {ENTRY}."
+                )
+            return Bundle(version=version.ref, model=draft_of(version))
+        merged = _merge(chosen, thresholds or {})
+        facts = msgspec.structs.replace(chosen, thresholds=merged)
+        return Bundle(version=version.ref, model=draft_of(version), decision=facts, sources=sources)
+
+    def find(self, name: str) -> Endpoint | None:
+        """What is in force under a name."""
+        row = self._db.row("SELECT * FROM endpoints WHERE name = ? ORDER BY created DESC, rowid DESC LIMIT 1", (name,))
+        return _endpoint(row) if row else None
+
+    def get(self, name: str) -> Endpoint:
+        """As ``find``; raises NotFound."""
+        found = self.find(name)
+        if found is None:
+            known = ", ".join(one.name for one in self.list()) or "none yet"
+            raise NotFound(f"Find the endpoint {name!r}", "there is none of that name", f"Endpoints: {known}.")
+        return found
+
+    def list(self) -> EndpointList:
+        """What is in force under each name."""
+        newest = {row["name"]: row for row in self._db.rows("SELECT * FROM endpoints ORDER BY created, rowid")}
+        return [_endpoint(newest[name]) for name in sorted(newest)]
+
+    def history(self, name: str) -> EndpointList:
+        """All that a name ever served, newest first."""
+        rows = self._db.rows("SELECT * FROM endpoints WHERE name = ? ORDER BY created DESC, rowid DESC", (name,))
+        return [_endpoint(row) for row in rows]
+
+    def bundle(self, digest: str) -> Bundle:
+        """A bundle by its digest."""
+        return decode(self._blobs.get(digest))
+
+    def _try(self, bundle: Bundle, ref: str) -> tuple[DecisionFacts, ...]:
+        """Load a bundle in a process of its own, which is where the user's rules are imported."""
+        command = [sys.executable, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
+        environment = {**os.environ, **ONE_THREAD}
+        try:
+            done = subprocess.run(
+                command, input=bundle.encode(), capture_output=True, timeout=_PATIENCE, env=environment, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise Damaged(f"Load {ref}", f"it took more than {_PATIENCE} s", f"See what {ENTRY} does.") from None
+        try:
+            loaded = msgspec.json.decode(done.stdout, type=Loaded)
+        except msgspec.DecodeError:
+            said = done.stderr.decode(errors="replace").strip()[-500:] or "nothing"
+            raise Damaged(f"Load {ref}", f"the process ended with {done.returncode}", f"It last said: {said}") from None
+        if loaded.error:
+            raise revive(loaded.error)
+        return tuple(loaded.decisions)
+
+
+def revive(body: Mapping[str, str]) -> SampanError:
+    """The error that another process raised."""
+    kind = getattr(errors, body.get("kind", ""), Damaged)
+    error: SampanError = kind(body.get("attempted", ""), body.get("obstacle", ""), body.get("advice", ""))
+    return error
+
+
+def _choose(declared: list[DecisionFacts], name: str | None, model: str) -> DecisionFacts | None:
+    if name is not None:
+        for one in declared:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in declared) or "none"
+        raise NotFound(f"Find the decision {name!r}", f"{ENTRY} declares none for {model}", f"Its decisions: {known}.")
+    if len(declared) > 1:
+        raise BadWorkspace(
+            f"Choose a decision for {model}",
+            f"{ENTRY} declares several: {', '.join(one.name for one in declared)}",
+            "Name one with --decision.",
+        )
+    return declared[0] if declared else None
+
+
+def _merge(facts: DecisionFacts, changes: Mapping[str, Any]) -> dict[str, Any]:
+    from sampan.serve.decisions import merge_thresholds
+
+    return merge_thresholds(facts.name, facts.thresholds, changes)
+
+
+def _endpoint(row: sqlite3.Row) -> Endpoint:
+    try:
+        spec = msgspec.json.decode(row["spec"], type=EndpointSpec)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"Read the endpoint {row['name']}", f"its record does not parse: {error}") from error
+    return Endpoint(
+        id=row["id"],
+        name=row["name"],
+        bundle=row["bundle"],
+        spec=spec,
+        actor=row["actor"],
+        reason=row["reason"],
+        created=row["created"],
+    )

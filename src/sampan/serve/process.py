@@ -1,0 +1,129 @@
+"""The serving process of one endpoint: loads one bundle, answers from it, writes its own stream of the log.
+
+Started by ``sampan.serve.worker`` with one end of a socket pair; it reads no records and listens on nothing.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sampan.base.clock import Clock, SharedClock, SystemClock
+from sampan.base.errors import Busy, Damaged, SampanError
+from sampan.base.settings import Folder, Settings
+from sampan.serve.answer import Answerer
+from sampan.serve.bundle import Order, open_bundle
+from sampan.serve.frames import Frame, Frames, Kind
+from sampan.serve.orphan import end_with
+from sampan.serve.service import Service
+from sampan.serve.stream import Stream
+from sampan.store.blobs import Blobs
+
+_PATIENCE: Final = 5.0  # seconds in which the process before this one has to let go of the stream
+
+
+def main() -> None:
+    """``python -m sampan.serve.process FD PARENT``"""
+    end_with(int(sys.argv[2]))
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.setblocking(False)
+    try:
+        import uvloop
+
+        code = uvloop.run(_serve(connection))
+    except ImportError:
+        code = asyncio.run(_serve(connection))
+    sys.exit(code)
+
+
+async def _serve(connection: socket.socket) -> int:
+    """Serve until told to stop or the hub is gone; returns the exit code."""
+    loop = asyncio.get_running_loop()
+    news: asyncio.Queue[Frame | None] = asyncio.Queue()
+    service: Service | None = None
+
+    def on_frame(frame: Frame) -> None:
+        if frame.kind is Kind.ASK and service is not None:
+            service.ask(frame.request, frame.payload)
+        else:
+            news.put_nowait(frame)
+
+    link = Frames(on_frame, lambda: news.put_nowait(None))
+    await loop.create_connection(lambda: link, sock=connection)
+    loop.add_signal_handler(signal.SIGTERM, news.put_nowait, None)
+
+    async def told_to(kind: Kind) -> Frame | None:
+        frame = await news.get()
+        return frame if frame is not None and frame.kind is kind else None
+
+    stream: Stream | None = None
+    try:
+        opening = await told_to(Kind.OPEN)
+        if opening is None:
+            return 0
+        order = msgspec.json.decode(opening.payload, type=Order)
+        folder = Folder(Path(order.root))
+        settings = folder.settings()
+        clock = _clock(settings, folder)
+        answerer = Answerer(order.endpoint, open_bundle(order.bundle, Blobs(folder.data / "blobs")), clock)
+        link.send(Kind.READY)
+        if await told_to(Kind.TAKE) is None:
+            return 0
+        stream = _take(order.endpoint, folder, settings, clock)
+    except Exception as error:  # noqa: BLE001 - the edge of this process: the hub shows what it says
+        known = error if isinstance(error, SampanError) else Damaged("Serve", f"{type(error).__name__}: {error}")
+        link.send(Kind.FAILED, payload=msgspec.json.encode(known.body()["error"]))
+        link.close()
+        await asyncio.sleep(0.05)
+        return 3
+
+    def answer(request: int, status: int, body: bytes) -> None:
+        link.send(Kind.ANSWER, request, body, status)
+        if stream.broken:  # nothing may be acknowledged on top of bytes that may be lost: start anew
+            news.put_nowait(None)
+
+    _calm_the_collector()
+    service = Service(answerer, stream, answer)
+    link.send(Kind.TAKEN)
+    while (frame := await news.get()) is not None and frame.kind is not Kind.STOP:
+        pass
+    await service.finish()
+    code = 3 if stream.broken else 0
+    stream.close()
+    link.close()
+    await asyncio.sleep(0)
+    return code
+
+
+def _take(endpoint: str, folder: Folder, settings: Settings, clock: Clock) -> Stream:
+    """Become the writer of the endpoint's stream, once the process before this one has let go of it."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return Stream(endpoint, folder, settings, clock)
+        except Busy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _clock(settings: Settings, folder: Folder) -> Clock:
+    file = settings.get("clock")
+    return SharedClock(folder.root / file) if file else SystemClock()
+
+
+def _calm_the_collector() -> None:
+    """What is loaded stays; collecting it again and again costs tens of milliseconds a time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+if __name__ == "__main__":
+    main()

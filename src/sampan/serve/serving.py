@@ -1,0 +1,242 @@
+"""All endpoints of a hub: each has one serving process, started again when it dies, replaced whole on a deploy."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from sampan.base.errors import Busy, NotFound, SampanError, Unreachable
+from sampan.base.settings import Settings
+from sampan.serve.bundle import Bundle
+from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.worker import Worker
+
+State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
+
+_BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each attempt after a failure
+_STEADY: Final = 30.0  # seconds of serving after which earlier failures are forgotten
+
+
+class Answer(NamedTuple):
+    """What goes back to the client."""
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+
+
+class EndpointState(msgspec.Struct, frozen=True):
+    """How one endpoint is doing."""
+
+    name: str
+    state: State
+    version: str
+    bundle: str
+    pid: int | None
+    restarts: int
+    under_way: int
+    error: str
+
+
+class Lane:
+    """One endpoint: its process now, and the task that starts another when it ends."""
+
+    def __init__(
+        self, root: Path, endpoint: Endpoint, bundle_of: Callable[[str], Bundle], queue: int, patience: float
+    ) -> None:
+        self.endpoint = endpoint
+        self._bundle_of = bundle_of
+        self.state: State = "starting"
+        self.restarts = 0
+        self.error = ""
+        self._root = root
+        self._queue = queue
+        self._patience = patience
+        self._worker: Worker | None = None
+        self._settled = asyncio.Event()  # the first attempt to start has ended one way or the other
+        self._serving_since = 0.0
+        self._waiting = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def load(self) -> Worker:
+        """A process with this bundle loaded, which does not answer yet. Raises what it failed with."""
+        worker = Worker(self._root, self.endpoint.name, self._bundle_of(self.endpoint.bundle))
+        try:
+            await worker.open()
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    def begin(self, loaded: Worker | None = None) -> None:
+        """Serve from now on, first with a process that is loaded already."""
+        self._keeper = asyncio.get_running_loop().create_task(self._keep(loaded))
+
+    async def ask(self, body: bytes) -> Answer:
+        """Forward one request."""
+        name = self.endpoint.name
+        if self._waiting >= self._queue:
+            return _unavailable(
+                Busy(
+                    f"Predict with {name}", f"{self._waiting} requests are under way already", "Send again in a second."
+                )
+            )
+        self._waiting += 1
+        try:
+            worker = await self._serving()
+            status, answer = await worker.ask(body, self._patience)
+            return Answer(status, answer, 1 if status in (503, 507) else None)
+        except TimeoutError:
+            self.error = f"a request took more than {self._patience:g} s"
+            await worker.kill()  # a rule that hangs holds up everybody behind it
+            return _unavailable(
+                Busy(f"Predict with {name}", f"no answer in {self._patience:g} s", "See what its rules do; send again.")
+            )
+        except Unreachable as error:
+            return _unavailable(error)
+        finally:
+            self._waiting -= 1
+
+    async def _serving(self) -> Worker:
+        """The process that answers. Waits for the first one; raises Unreachable while another is being started."""
+        if self.state == "starting":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await self._settled.wait()
+        if self.state != "serving" or self._worker is None:
+            raise Unreachable(
+                f"Predict with {self.endpoint.name}",
+                f"it is {self.state}: {self.error or 'its serving process ended'}",
+                "It is started again; send again in a second.",
+            )
+        return self._worker
+
+    async def end(self) -> None:
+        """Answer what was asked, then end the process and do not start another."""
+        self._stopping = True
+        if self._worker is not None:
+            await self._worker.stop()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._worker is not None:
+            await self._worker.kill()
+        self.state = "stopped"
+
+    def status(self) -> EndpointState:
+        worker = self._worker
+        return EndpointState(
+            name=self.endpoint.name,
+            state=self.state,
+            version=self.endpoint.spec.version,
+            bundle=self.endpoint.bundle,
+            pid=worker.pid if worker else None,
+            restarts=self.restarts,
+            under_way=self._waiting,
+            error=self.error,
+        )
+
+    async def _keep(self, loaded: Worker | None) -> None:
+        failures = 0
+        while not self._stopping:
+            try:
+                worker = self._worker = loaded or await self.load()
+                loaded = None
+                await worker.take()
+            except SampanError as error:
+                self.error = str(error)
+                if self._worker is not None:
+                    await self._worker.kill()
+            else:
+                self.state, self.error, self._serving_since = "serving", "", time.monotonic()
+                self._settled.set()
+                await worker.lost.wait()
+                await worker.kill()
+                if time.monotonic() - self._serving_since > _STEADY:
+                    failures = 0
+            if self._stopping:
+                return
+            self.state = "down"
+            self._settled.set()
+            self.restarts += 1
+            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
+            failures += 1
+
+
+class Serving:
+    """Predictions for a hub: ``start`` and ``stop`` with it, ``predict`` for each request, ``refresh`` on a deploy."""
+
+    def __init__(self, root: Path, endpoints: Endpoints, settings: Settings) -> None:
+        self._root = root.resolve()
+        self._endpoints = endpoints
+        self._queue: int = settings.get("predict_queue")
+        self._patience: float = settings.get("predict_timeout")
+        self._lanes: dict[str, Lane] = {}
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Begin to start every endpoint's process; does not wait for them."""
+        for endpoint in self._endpoints.list():
+            lane = self._lanes[endpoint.name] = self._lane(endpoint)
+            lane.begin()
+
+    async def predict(self, name: str, body: bytes) -> Answer:
+        """Answer one request to an endpoint: its process's answer, 404, or 503 with when to try again."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            known = ", ".join(sorted(self._lanes)) or "none yet"
+            error = NotFound(f"Predict with {name!r}", "there is no endpoint of that name", f"Endpoints: {known}.")
+            return Answer(404, msgspec.json.encode(error.body()))
+        return await lane.ask(body)
+
+    async def refresh(self, name: str) -> EndpointState:
+        """Put in force what the records say about an endpoint: load the new bundle beside the old, then switch.
+
+        Raises what the new bundle failed with; the old one then goes on serving.
+        """
+        async with self._changing:
+            endpoint = self._endpoints.get(name)
+            old = self._lanes.get(name)
+            if old is not None and old.endpoint.bundle == endpoint.bundle:
+                return old.status()
+            lane = self._lane(endpoint)
+            loaded = await lane.load()
+            self._lanes[name] = lane  # requests from now on wait for the new process
+            try:
+                if old is not None:
+                    await old.end()
+            finally:
+                lane.begin(loaded)
+            return lane.status()
+
+    async def stop(self) -> None:
+        """Answer what was asked and end all processes."""
+        async with self._changing:
+            await asyncio.gather(*(lane.end() for lane in self._lanes.values()))
+            self._lanes.clear()
+
+    def status(self) -> list[EndpointState]:
+        """How each endpoint is doing."""
+        return [self._lanes[name].status() for name in sorted(self._lanes)]
+
+    async def ready(self, name: str, patience: float = 60.0) -> EndpointState:
+        """Wait until an endpoint serves, or raise Unreachable with why it does not."""
+        until = time.monotonic() + patience
+        while (lane := self._lanes.get(name)) is None or lane.state != "serving":
+            if time.monotonic() > until or lane is None:
+                reason = lane.error if lane else "there is no endpoint of that name"
+                raise Unreachable(f"Wait for endpoint {name}", reason or f"not ready in {patience:g} s")
+            await asyncio.sleep(0.02)
+        return lane.status()
+
+    def _lane(self, endpoint: Endpoint) -> Lane:
+        return Lane(self._root, endpoint, self._endpoints.bundle, self._queue, self._patience)
+
+
+def _unavailable(error: SampanError) -> Answer:
+    return Answer(503, msgspec.json.encode(error.body()), 1)

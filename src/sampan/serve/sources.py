@@ -1,0 +1,108 @@
+"""The source files behind a decision: found by reading, kept with the bundle, imported from memory.
+
+A bundle serves the rules as they were when it was made. Later edits in the working tree do not reach it, and no
+file lies around that could be changed between a check and an import.
+"""
+
+import ast
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Final
+
+from sampan.base.errors import BadWorkspace
+
+ENTRY: Final = "decisions.py"
+
+
+def collect(root: Path, entry: str = ENTRY) -> dict[str, bytes]:
+    """``entry`` and every module of the workspace that it reaches through imports, by path. Nothing is imported.
+
+    Raises BadWorkspace for a syntax error, with its place.
+    """
+    found: dict[str, bytes] = {}
+    waiting = [entry]
+    while waiting:
+        name = waiting.pop()
+        path = root / name
+        if name in found or not path.is_file():
+            continue
+        found[name] = path.read_bytes()
+        try:
+            tree = ast.parse(found[name], name)
+        except (SyntaxError, ValueError) as error:
+            place = f"{name}:{getattr(error, 'lineno', None) or 1}"
+            raise BadWorkspace(f"Read {place}", str(getattr(error, "msg", error)), "Mend that line.") from error
+        for module in _imported(tree, name):
+            waiting.extend(_files(root, module))
+    return dict(sorted(found.items()))
+
+
+def _imported(tree: ast.AST, name: str) -> list[tuple[str, ...]]:
+    modules: list[tuple[str, ...]] = []
+    package = tuple(Path(name).parent.parts)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules.extend(tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            modules.append(base)
+            modules.extend((*base, alias.name) for alias in node.names)
+    return modules
+
+
+def _files(root: Path, module: tuple[str, ...]) -> list[str]:
+    """The files that importing a dotted name runs: every package on the way and the module itself."""
+    files: list[str] = []
+    for length in range(1, len(module) + 1):
+        stem = "/".join(module[:length])
+        files.extend(name for name in (f"{stem}/__init__.py", f"{stem}.py") if (root / name).is_file())
+    return files
+
+
+class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports modules from bytes, before anything on disk; used as a context manager."""
+
+    def __init__(self, sources: Mapping[str, bytes]) -> None:
+        self._sources = dict(sources)
+        self._folders = {"/".join(parts[:n]) for parts in (p.split("/") for p in sources) for n in range(1, len(parts))}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        file = self._file(fullname)
+        if file is None and fullname.replace(".", "/") not in self._folders:
+            return None
+        spec = importlib.machinery.ModuleSpec(
+            fullname, self, origin=file, is_package=file is None or file.endswith("__init__.py")
+        )
+        spec.has_location = file is not None
+        return spec
+
+    def _file(self, fullname: str) -> str | None:
+        stem = fullname.replace(".", "/")
+        return next((name for name in (f"{stem}/__init__.py", f"{stem}.py") if name in self._sources), None)
+
+    def get_source(self, fullname: str) -> str | None:
+        file = self._file(fullname)
+        return importlib.util.decode_source(self._sources[file]) if file else None
+
+    def get_code(self, fullname: str) -> CodeType:
+        file = self._file(fullname)
+        return compile(self._sources[file] if file else b"", file or fullname, "exec", dont_inherit=True)
+
+    def is_package(self, fullname: str) -> bool:
+        file = self._file(fullname)
+        return file is None or file.endswith("__init__.py")
+
+    def __enter__(self) -> "MemoryImporter":
+        sys.meta_path.insert(0, self)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        sys.meta_path.remove(self)

@@ -1,0 +1,169 @@
+"""One serving process as the hub holds it: started, opened, asked, stopped."""
+
+import asyncio
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import SampanError, Unreachable
+from sampan.serve.bundle import Bundle, Order
+from sampan.serve.endpoints import ONE_THREAD, revive
+from sampan.serve.frames import Frame, Frames, Kind
+
+START_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
+_STOP_PATIENCE: Final = 10.0
+_LOG_LIMIT: Final = 1 << 20
+
+
+class Lost(Unreachable):
+    """The serving process is gone; what was asked of it may or may not have been recorded."""
+
+
+class Worker:
+    """A child process and the requests under way in it. ``lost`` is set once it is gone."""
+
+    def __init__(self, root: Path, endpoint: str, bundle: Bundle) -> None:
+        self.endpoint = endpoint
+        self.bundle = bundle
+        self.lost = asyncio.Event()
+        self.error: SampanError | None = None
+        self._root = root
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link = Frames(self._on_frame, self._on_lost)
+        self._asked: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
+        self._numbers = itertools.count(1)
+        self._steps: dict[Kind, asyncio.Future[None]] = {}
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def under_way(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._asked)
+
+    async def open(self) -> None:
+        """Start the process and have it load the bundle. Raises what it failed with, or Lost."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        log = self._log_file()
+        try:
+            with log.open("ab") as said:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "sampan.serve.process", str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    cwd=self._root,
+                    env={**os.environ, **ONE_THREAD},
+                    start_new_session=True,  # Ctrl-C in a terminal goes to the hub, which stops its children in order
+                )
+        finally:
+            theirs.close()
+        await asyncio.get_running_loop().create_connection(lambda: self._link, sock=ours)
+        order = Order(root=str(self._root), endpoint=self.endpoint, bundle=self.bundle)
+        await self._step(Kind.OPEN, Kind.READY, msgspec.json.encode(order))
+
+    async def take(self) -> None:
+        """Have it take the endpoint's stream and answer from now on."""
+        await self._step(Kind.TAKE, Kind.TAKEN)
+
+    async def ask(self, body: bytes, patience: float) -> tuple[int, bytes]:
+        """Status and body of the answer. Raises Lost if the process dies first, TimeoutError if it takes too long."""
+        if self.lost.is_set():
+            raise self._lost()
+        number = next(self._numbers) & 0xFFFFFFFF
+        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self._link.send(Kind.ASK, number, body)
+        try:
+            async with asyncio.timeout(patience):
+                return await answer
+        finally:
+            self._asked.pop(number, None)
+
+    async def stop(self) -> None:
+        """Let it answer what it has, then end it; end it anyway after a while."""
+        self._link.send(Kind.STOP)
+        await self._ended(_STOP_PATIENCE)
+
+    async def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        await self._ended(1.0)
+
+    async def _ended(self, patience: float) -> None:
+        process = self._process
+        if process is None:
+            return
+        try:
+            await asyncio.to_thread(process.wait, patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+        self._link.close()
+
+    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"") -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._steps[wanted] = done
+        self._link.send(kind, 0, payload)
+        if self.lost.is_set():
+            raise self._lost()
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                await done
+        except TimeoutError:
+            raise Unreachable(
+                f"Start endpoint {self.endpoint}",
+                f"model and rules did not load in {START_PATIENCE:.0f} s",
+                f"See {self._log_file()}.",
+            ) from None
+        finally:
+            self._steps.pop(wanted, None)
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.kind is Kind.ANSWER:
+            answer = self._asked.get(frame.request)
+            if answer is not None and not answer.done():
+                answer.set_result((frame.status, frame.payload))
+        elif frame.kind is Kind.FAILED:
+            self.error = revive(msgspec.json.decode(frame.payload))
+            for step in self._steps.values():
+                if not step.done():
+                    step.set_exception(self.error)
+        else:
+            reached = self._steps.get(frame.kind)
+            if reached is not None and not reached.done():
+                reached.set_result(None)
+
+    def _on_lost(self) -> None:
+        self.lost.set()
+        waiting: list[asyncio.Future[Any]] = [*self._asked.values(), *self._steps.values()]
+        for one in waiting:
+            if not one.done():
+                one.set_exception(self._lost())
+
+    def _lost(self) -> Lost:
+        return Lost(
+            f"Predict with {self.endpoint}",
+            "its serving process ended",
+            f"It is started again; see {self._log_file()}.",
+        )
+
+    def _log_file(self) -> Path:
+        """What the user's rules print; started afresh when it has grown large."""
+        path = self._root / ".sampan" / "tmp" / f"serve-{self.endpoint}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > _LOG_LIMIT:
+            path.unlink()
+        return path
