@@ -8,7 +8,7 @@ holds back exists, can be read and sampled, and is simply not named by ``main``.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from sampan.lake.query import TableSource
 from sampan.lake.write import TableDraft, TableFile
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
+
+if TYPE_CHECKING:
+    from sampan.lake.profile import Profile
 
 MAIN: Final = "main"
 
@@ -255,15 +258,18 @@ class Lake:
 
     # -- reading
 
+    def names(self, ref: str = MAIN) -> dict[str, str]:
+        """All tables of a branch or commit (``@ID``): name to snapshot id."""
+        at = self._resolve(ref)
+        return {} if at is None else self.commit_of(at).tables
+
     def tables(self, ref: str = MAIN) -> dict[str, Snapshot]:
         """All tables of a branch, or of one commit (``@ID``)."""
-        at = self._resolve(ref)
-        return {} if at is None else {name: self.snapshot(id) for name, id in self.commit_of(at).tables.items()}
+        return {name: self.snapshot(id) for name, id in self.names(ref).items()}
 
     def table(self, name: str, ref: str = MAIN) -> Snapshot:
         """One table's snapshot on a branch or commit. Raises NotFound with the names that there are."""
-        at = self._resolve(ref)
-        tables = {} if at is None else self.commit_of(at).tables
+        tables = self.names(ref)
         if name not in tables:
             there = ", ".join(sorted(tables)) or "none yet; `sampan run` builds them"
             raise NotFound("Open a table", f"no table {name!r} on {ref}", f"There are: {there}.")
@@ -278,6 +284,18 @@ class Lake:
         format = snapshot.files[0].format if snapshot.files else "parquet"
         files = tuple(str(path) for path in self.paths(snapshot))
         return TableSource(name or snapshot.name, files, format, snapshot.fields)
+
+    def sample(self, id: str, n: int = 20) -> list[dict[str, Any]]:
+        """A few rows of a snapshot, by column name."""
+        from sampan.lake.profile import sample
+
+        return sample(self.source_of(self.snapshot(id)), n)
+
+    def profile(self, id: str) -> "Profile":
+        """Nulls, range, distinct values and a small histogram per column; computed once and kept in the cache."""
+        from sampan.lake.profile import profile
+
+        return profile(self.source_of(self.snapshot(id)), self.folder.parent / "cache" / "profiles" / f"{id}.json")
 
 
 def _text(value: Any) -> str:

@@ -1,10 +1,14 @@
 """Reading snapshots: DuckDB relation, Arrow, Polars, pandas, and SQL asked by a person."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sampan.base.errors import NotFound
 from sampan.lake.arrow import open_ipc
 from sampan.lake.query import ARROW, Source, TableSource, open_sources, quote_name
+from sampan.lake.write import explain
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,8 +35,6 @@ def arrow(
     import pyarrow as pa
 
     if isinstance(source, TableSource) and source.format == ARROW and not order_by:
-        from pathlib import Path
-
         return pa.concat_tables([open_ipc(Path(file)) for file in source.files])
     connection = open_sources({"it": source}, threads=threads, memory=memory)
     try:
@@ -58,6 +60,74 @@ def polars(source: Source, order_by: Sequence[str] | str | None = None, **limits
     return pl.from_arrow(arrow(source, order_by, **limits))
 
 
+class Table:
+    """One snapshot to hand to a notebook: ``Table(source).df()``. Each takes ``order_by`` (columns, or ``"all"``)."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def relation(self, order_by: Sequence[str] | str | None = None) -> "duckdb.DuckDBPyRelation":
+        """A lazy DuckDB relation."""
+        return relation(self.source, order_by)
+
+    def arrow(self, order_by: Sequence[str] | str | None = None) -> Any:
+        """A pyarrow Table."""
+        return arrow(self.source, order_by)
+
+    def df(self, order_by: Sequence[str] | str | None = None) -> Any:
+        """A pandas DataFrame."""
+        return df(self.source, order_by)
+
+    def polars(self, order_by: Sequence[str] | str | None = None) -> Any:
+        """A Polars DataFrame."""
+        return polars(self.source, order_by)
+
+
+class Answer:
+    """The answer to a question in SQL, read once: column names and types, then rows. Errors are BadQuery."""
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection", text: str) -> None:
+        self._connection = connection
+        with self._explained():
+            self._relation = connection.sql(f"\n{text}")  # one line before, as in built tables
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._relation.columns)
+
+    @property
+    def types(self) -> list[str]:
+        return [str(type_) for type_ in self._relation.types]
+
+    def fetchmany(self, n: int) -> list[tuple[Any, ...]]:
+        with self._explained():
+            return list(self._relation.fetchmany(n))
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        with self._explained():
+            return list(self._relation.fetchall())
+
+    def arrow(self) -> Any:
+        with self._explained():
+            return self._relation.to_arrow_table()
+
+    def df(self) -> Any:
+        with self._explained():
+            return self._relation.df()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            raise explain("Answer the question", error) from error
+
+
 def query(
     text: str,
     lake: "Lake",
@@ -65,24 +135,38 @@ def query(
     ref: str = "main",
     position: "Position | None" = None,
     extra: dict[str, Source] | None = None,
-) -> "duckdb.DuckDBPyRelation":
+) -> Answer:
     """SQL asked by a person: read-only, over the tables of a branch or commit and the events of the log.
 
-    Only what the query names is opened. ``extra`` adds sources (a held candidate) and wins over both.
+    Only what the query names is opened. ``extra`` adds sources (a held candidate) and wins over both. It may use
+    what a table may not (``now()``, samples). Raises BadQuery, NotFound.
     """
-    from sampan.lake.sql import names
+    from sampan.lake.sql import analyse
 
+    text = text.strip().rstrip(";")
+    facts = analyse(text, "the question", asked=True)
+    facts.check("the question")
+    tables = {name.lower(): (name, id) for name, id in lake.names(ref).items()}
+    held = {name.lower(): source for name, source in (extra or {}).items()}
+    types = {type_.lower(): type_ for type_ in log.contracts.types()} if log is not None else {}
     sources: dict[str, Source] = {}
-    tables = lake.tables(ref)
-    for name in names(text):
-        if extra and name in extra:
-            sources[name] = extra[name]
+    for asked in facts.depends:
+        name = asked.lower()
+        if name in held:
+            sources[asked] = held[name]
         elif name in tables:
-            sources[name] = lake.source_of(tables[name], name)
-        elif log is not None and name in log.types():
-            sources[name] = log.source(name, position or log.position())
+            sources[asked] = lake.source_of(lake.snapshot(tables[name][1]), tables[name][0])
+        elif log is not None and name in types:
+            sources[asked] = log.source(types[name], log.position() if position is None else position)
+        else:
+            there = ", ".join(sorted({first for first, _ in tables.values()} | set(types.values()) | set(extra or {})))
+            raise NotFound("Answer the question", f"there is no table or event {asked!r}", f"There are: {there}.")
     connection = open_sources(sources)
-    return connection.sql(text)
+    try:
+        return Answer(connection, text)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _ordered(connection: "duckdb.DuckDBPyConnection", order_by: Sequence[str] | str | None) -> str:

@@ -46,8 +46,12 @@ class QueryFacts(msgspec.Struct, frozen=True):
         )
 
 
-def analyse(text: str, path: Path | str = "query") -> QueryFacts:
-    """The names that a query reads and the reasons to refuse it. ``path`` is for messages only."""
+def analyse(text: str, path: Path | str = "query", *, asked: bool = False) -> QueryFacts:
+    """The names that a query reads and the reasons to refuse it.
+
+    ``path`` is for messages only. ``asked`` is for a question that a person asks once: it need not repeat itself,
+    and may DESCRIBE or SUMMARIZE; what reaches outside the workspace is refused all the same.
+    """
     try:
         statements = [one for one in sqlglot.parse(text, read="duckdb") if one is not None]
     except ParseError as error:
@@ -58,7 +62,7 @@ def analyse(text: str, path: Path | str = "query") -> QueryFacts:
         return QueryFacts(refusals=(Refusal("it is nested too deeply", 1),))
     if not statements:
         return QueryFacts(refusals=(Refusal("there is no query in it", 1, "", "Write one SELECT."),))
-    reader = _Reader(text)
+    reader = _Reader(text, asked)
     if len(statements) > 1:
         line = reader.line(statements[1])
         reader.refuse(None, "a second statement follows the first", "Write one SELECT per file.", line=line)
@@ -67,23 +71,15 @@ def analyse(text: str, path: Path | str = "query") -> QueryFacts:
     return QueryFacts(tuple(reader.depends), tuple(reader.refusals), tuple(reader.flags))
 
 
-def names(text: str) -> list[str]:
-    """The tables and events that a query names, whatever else it does. Raises BadQuery for broken syntax."""
-    facts = analyse(text)
-    if not facts.depends:
-        broken = [one for one in facts.refusals if one.reason.startswith("syntax")]
-        QueryFacts(refusals=tuple(broken)).check("query")
-    return list(facts.depends)
-
-
 _SELECTS: Final = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Pivot, exp.Summarize, exp.Table)
 
 
 class _Reader:
     """Walks one statement."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, asked: bool) -> None:
         self.text = text
+        self._asked = asked
         self.depends: dict[str, None] = {}
         self.refusals: list[Refusal] = []
         self.flags: list[str] = []
@@ -124,20 +120,22 @@ class _Reader:
         return self.text.count("\n", 0, start) + 1 if start is not None else 0
 
     def read(self, statement: exp.Expr) -> None:
-        if not isinstance(statement, _SELECTS):
+        if not isinstance(statement, _SELECTS) and not (self._asked and isinstance(statement, exp.Describe)):
             word = (self.text.split() or [""])[0].upper()
             self.refuse(None, f"{word} is not a query", "Write one SELECT.", line=self.line(statement))
             return
         for node in statement.walk():
-            if isinstance(node, exp.Summarize):
+            if isinstance(node, exp.Table):
+                self._table(node)
+            elif self._asked:
+                continue
+            elif isinstance(node, exp.Summarize):
                 self.refuse(
                     None,
                     "SUMMARIZE shows approximations, which depend on the order of the rows",
                     "Compute the figures that you need, or ask `sampan sql`.",
                     line=self.line(node),
                 )
-            elif isinstance(node, exp.Table):
-                self._table(node)
             elif isinstance(node, exp.Window):
                 self._window(node)
             elif isinstance(node, exp.TableSample):
