@@ -37,6 +37,8 @@ SETTINGS: Final = tuple(
         ("segment_bytes", 67_108_864, "Bytes after which a log segment is sealed."),
         ("segment_events", 500_000, "Events after which a log segment is sealed."),
         ("segment_seconds", 3_600, "Age in seconds after which a non-empty log segment is sealed."),
+        ("predict_queue", 1_024, "Requests to one endpoint that may be under way before it answers 503."),
+        ("predict_timeout", 10, "Seconds after which a request to an endpoint gives up and its process is replaced."),
         ("workers", 0, "Steps that run at the same time; 0: one per processor."),
         (
             "memory",
