@@ -1,0 +1,236 @@
+"""The derivation engine's door: plan, run, resume, why. It may be used from any thread of a command or of the hub.
+
+Only source is read here; the user's code runs in worker processes (``pool``, ``child``). Records are written by the
+process that holds the workspace's lock.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sampan.base.clock import Clock
+from sampan.base.errors import NotFound, Refused
+from sampan.base.ids import new_id
+from sampan.base.settings import Folder, Settings
+from sampan.flow.execution import Execution, Progress, RunResult
+from sampan.flow.graph import did_you_mean
+from sampan.flow.key import KeyParts, differences
+from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
+from sampan.flow.workspace import Workspace, git_commit
+from sampan.lake.query import TableSource
+from sampan.runs.records import SUCCEEDED, Run, Runs
+from sampan.store.database import Database
+
+if TYPE_CHECKING:
+    from sampan.lake.lake import Lake
+    from sampan.log.log import Log
+    from sampan.log.position import Position
+    from sampan.models.registry import Models
+
+
+class Why(msgspec.Struct, frozen=True):
+    """Why a step runs or does not: what differs from its last result, and what its key is made of."""
+
+    step: str
+    kind: str
+    state: str
+    why: str
+    differs: tuple[str, ...]
+    flags: tuple[str, ...]
+    last_run: str | None
+    key: KeyParts | None
+
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+
+class Engine:
+    """Derives what a workspace declares. One run at a time and engine; other engines in other processes only read."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        db: Database,
+        lake: "Lake",
+        log: "Log | None",
+        models: "Models | None",
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.folder, self.db, self.lake, self.log, self.models = folder, db, lake, log, models
+        self.clock, self.settings = clock, settings
+        self.runs = Runs(db)
+        self._active: set[str] = set()
+        self._lock = threading.Lock()
+
+    def plan(self, target: str | None = None, sets: Mapping[str, Any] | None = None) -> Plan:
+        """What a run would do, and why. Reads source and records, imports nothing of the user's."""
+        workspace = Workspace(self.folder, sets)
+        position = self._position()
+        planner = Planner(workspace, self.runs, self.folder.data, self.log, position)
+        head = self.lake.head() if self.lake is not None else None
+        return planner.plan(target or None, head, git_commit(self.folder.root), str(position or ""))
+
+    def run(
+        self,
+        target: "str | Plan | None" = None,
+        sets: Mapping[str, Any] | None = None,
+        *,
+        on_event: Callable[[Progress], None] | None = None,
+        actor: str = "",
+        reason: str = "",
+    ) -> "RunResult":
+        """Bring the flow, or a target and what it needs, up to date, and publish it if its checks pass.
+
+        Raises an error only for what keeps a run from starting (a workspace that does not read, a busy record
+        store); a failing step is part of the result.
+        """
+        if isinstance(target, Plan):
+            sets = {f"{step}.{name}": value for step, found in target.sets.items() for name, value in found.items()}
+            target = target.target
+        workspace = Workspace(self.folder, sets)
+        return self._execute(new_id(self.clock), target or None, workspace, self._position(), on_event, actor, reason)
+
+    def resume(
+        self,
+        run: str,
+        rebase: bool = False,
+        *,
+        on_event: Callable[[Progress], None] | None = None,
+        actor: str = "",
+    ) -> "RunResult":
+        """Go on with a run that was interrupted or failed, at the log position and with the parameters it had.
+
+        Finished steps are found by their keys. Raises Refused if the code or the environment differs from what the
+        run began with; ``rebase`` goes on with the present ones and marks the run as mixed.
+        """
+        self._tidy()
+        found = self.runs.get(run)
+        if found.state == SUCCEEDED:
+            raise Refused(f"Resume run {found.id}", "it has succeeded", "Start a new one: `sampan run`.")
+        workspace = Workspace(self.folder, found.manifest.get("sets", {}))
+        target = found.target or None
+        changed = self._changed(found, workspace, target)
+        if changed and not rebase:
+            shown = "".join(f"\n    {line}" for line in changed[:10])
+            raise Refused(
+                f"Resume run {found.id}",
+                f"the workspace is not as the run began with it:{shown}",
+                "Put it back, or go on with it as it is: --rebase (the run is then marked as mixed), or start anew.",
+                changed=changed,
+            )
+        position = None
+        if self.log is not None:
+            from sampan.log.position import Position
+
+            position = Position.parse(found.position)
+        mixed = [*found.manifest.get("mixed", []), *changed]
+        return self._execute(
+            found.id, target, workspace, position, on_event, actor or found.actor, "", mixed=mixed, before=found
+        )
+
+    def why(self, step: str, sets: Mapping[str, Any] | None = None) -> Why:
+        """Why a step would run, or that nothing changed since its last result."""
+        workspace = Workspace(self.folder, sets)
+        graph = workspace.graph
+        if step not in graph.nodes:
+            raise NotFound(
+                f"Explain {step}", f"no table, step, model or check {step!r}", did_you_mean(step, graph.nodes)
+            )
+        planner = Planner(workspace, self.runs, self.folder.data, self.log, self._position())
+        plan = planner.plan(step, None, None, "")
+        planned = next(one for one in plan.steps if one.name == step)
+        latest = self.runs.latest(step)
+        digests = {one.name: one.digest for one in plan.steps if one.digest}
+        node = graph.nodes[step]
+        key = None
+        differs: list[str] = []
+        if all(name in digests or name in graph.events for name in node.needs):
+            key = workspace.parts(node, planner.inputs(node, digests))
+            if latest is not None and planned.state != CACHED:
+                differs = differences(latest.parts, msgspec.to_builtins(key))
+        return Why(
+            step,
+            node.kind,
+            planned.state,
+            planned.why,
+            tuple(differs),
+            planned.flags,
+            None if latest is None else latest.run,
+            key,
+        )
+
+    def sources(self, run: str) -> dict[str, TableSource]:
+        """The tables that a run has, published or held back, ready to be read."""
+        found: dict[str, TableSource] = {}
+        for step in self.runs.steps(self.runs.get(run).id):
+            result = self.runs.result(step.key) if step.key else None
+            table = stored_of(result).table if result is not None else None
+            if table is not None and table.files:
+                paths = tuple(str(self._lake_path(file.sha256)) for file in table.files)
+                found[step.name] = TableSource(step.name, paths, table.files[0].format, table.fields)
+        return found
+
+    def log_of(self, run: str, step: str, part: str = "") -> str:
+        """What a step wrote to its output in a run; empty if it wrote nothing."""
+        from sampan.flow.execution import log_path
+
+        path = log_path(self.folder.data, self.runs.get(run).id, step, part)
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def close(self) -> None:
+        """Nothing is kept open between runs."""
+
+    # -- within
+
+    def _lake_path(self, sha256: str) -> Any:
+        return self.folder.data / "lake" / sha256[:2] / sha256[2:]
+
+    def _position(self) -> "Position | None":
+        return None if self.log is None else self.log.position()
+
+    def _tidy(self) -> None:
+        with self._lock:
+            self.runs.interrupt(self._active)
+
+    def _changed(self, found: Run, workspace: Workspace, target: str | None) -> list[str]:
+        """What of the code, the parameters or the environment differs from what a run began with."""
+        recipes: dict[str, Any] = found.manifest.get("recipes", {})
+        selected = workspace.graph.select(target)
+        changed = [f"{name} is gone" for name in recipes if name not in selected]
+        for name in selected:
+            if name not in recipes:
+                changed.append(f"{name} is new")
+                continue
+            now = msgspec.to_builtins(workspace.parts(workspace.graph.nodes[name], {}))
+            changed += [f"{name}: {what}" for what in differences(recipes[name], now)]
+        return changed
+
+    def _execute(
+        self,
+        id: str,
+        target: str | None,
+        workspace: Workspace,
+        position: "Position | None",
+        on_event: Callable[[Progress], None] | None,
+        actor: str,
+        reason: str,
+        mixed: list[str] | None = None,
+        before: Run | None = None,
+    ) -> "RunResult":
+        workspace.graph.select(target)  # an unknown target ends it before anything is recorded
+        self._tidy()
+        with self._lock:
+            self._active.add(id)
+        try:
+            execution = Execution(self, id, target, workspace, position, on_event, actor, reason, mixed or [], before)
+            return execution.run()
+        finally:
+            with self._lock:
+                self._active.discard(id)
+
+
+__all__ = ["Engine", "Plan", "PlannedStep", "Progress", "RunResult", "Why"]

@@ -1,0 +1,239 @@
+"""The flow of a workspace: its tables, steps, models and checks, and what each needs.
+
+Made from source alone. Names are one space: a table, a step, a model, a check and a type of event may not share one.
+"""
+
+import heapq
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import BadStep, BadWorkspace, NotFound
+from sampan.base.ids import is_name
+from sampan.flow.queries import Queries, Query
+from sampan.flow.reach import Modules
+from sampan.flow.source import Parameter
+
+TABLE: Final = "table"
+STEP: Final = "step"
+MODEL: Final = "model"
+CHECK: Final = "check"
+BUILTIN_EVENTS: Final = ("prediction", "outcome")
+_NOT_STEPS: Final = frozenset({"contracts", "decisions"})
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One table, step, model or check."""
+
+    name: str
+    kind: str
+    path: str
+    line: int
+    needs: tuple[str, ...]
+    module: str = ""
+    """Empty for SQL."""
+    query: Query | None = None
+    parameters: tuple[Parameter, ...] = ()
+    options: dict[str, Any] = {}
+    returns: str = ""
+
+    @property
+    def each(self) -> str:
+        return str(self.options.get("each") or "")
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}" if self.module else self.path
+
+
+class Graph(msgspec.Struct, frozen=True):
+    nodes: dict[str, Node]
+    """In an order in which every node follows what it needs."""
+    events: dict[str, str]
+    """Type of event to the class in contracts.py; empty for a built-in one."""
+
+    def select(self, target: str | None) -> list[str]:
+        """The nodes to bring up to date: all, or a target with what it needs and the checks of these.
+
+        Raises NotFound for a target that is not there.
+        """
+        if target is None:
+            return list(self.nodes)
+        if target not in self.nodes:
+            raise NotFound(
+                f"Run {target}", f"no table, step, model or check {target!r}", did_you_mean(target, self.nodes)
+            )
+        wanted = self.ancestors(target) | {target}
+        for node in self.nodes.values():
+            if node.kind == CHECK and all(name in wanted or name in self.events for name in node.needs):
+                wanted.add(node.name)
+        return [name for name in self.nodes if name in wanted]
+
+    def ancestors(self, name: str) -> set[str]:
+        """All nodes that a node needs, directly or not."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            for needed in self.nodes[todo.pop()].needs:
+                if needed in self.nodes and needed not in found:
+                    found.add(needed)
+                    todo.append(needed)
+        return found
+
+    def gates(self, selected: Iterable[str]) -> dict[str, set[str]]:
+        """The checks that each node waits for: those of its inputs, unless the check itself needs the node.
+
+        Where two checks would wait for each other's inputs, the second by name does not hold back.
+        """
+        chosen = set(selected)
+        above = {name: self.ancestors(name) for name in chosen}
+        gates: dict[str, set[str]] = {name: set() for name in chosen}
+        after: dict[str, set[str]] = {name: set(above[name]) for name in chosen}
+        for name in sorted(chosen):
+            check = self.nodes[name]
+            if check.kind != CHECK:
+                continue
+            for other in sorted(chosen):
+                node = self.nodes[other]
+                if node.kind == CHECK or not set(node.needs) & set(check.needs) or other in above[name]:
+                    continue
+                if other in after[name]:
+                    continue
+                gates[other].add(name)
+                for later in chosen:
+                    if later == other or other in after[later]:
+                        after[later] |= {name} | after[name]
+        return gates
+
+
+def build_graph(root: Path, modules: Modules, queries: Queries) -> Graph:
+    """Read the whole flow. Raises BadStep or BadQuery for a name used twice, an unknown dependency or a cycle."""
+    events = _events(modules)
+    nodes: dict[str, Node] = {}
+    for node in [*_sql(root, "tables", TABLE, queries), *_sql(root, "checks", CHECK, queries), *_python(modules)]:
+        if node.name in nodes:
+            raise BadStep(
+                f"Read {node.where}",
+                f"the name {node.name!r} is taken by {nodes[node.name].where}",
+                "Give one of them another name.",
+            )
+        if node.name in events:
+            raise BadStep(
+                f"Read {node.where}", f"the name {node.name!r} is that of a type of event", "Give it another name."
+            )
+        nodes[node.name] = node
+    nodes = {name: _linked(node, nodes, events) for name, node in nodes.items()}
+    return Graph(_ordered(nodes), events)
+
+
+def _events(modules: Modules) -> dict[str, str]:
+    events = dict.fromkeys(BUILTIN_EVENTS, "")
+    contracts = modules.get("contracts")
+    if contracts is not None:
+        events.update({event.type: event.name for event in contracts.facts.events})
+    return events
+
+
+def _sql(root: Path, folder: str, kind: str, queries: Queries) -> list[Node]:
+    found = []
+    for path in sorted((root / folder).glob("*.sql")):
+        shown = f"{folder}/{path.name}"
+        if not is_name(path.stem):
+            raise BadWorkspace(
+                f"Read {shown}", f"{path.stem!r} cannot name a {kind}", "Use letters, digits and underscores."
+            )
+        query = queries.read(path, shown)
+        found.append(Node(path.stem, kind, shown, 1, tuple(query.depends), query=query))
+    return found
+
+
+def _python(modules: Modules) -> list[Node]:
+    found = []
+    for module in modules:
+        if module.name in _NOT_STEPS:
+            continue
+        for one in module.facts.definitions:
+            needs = tuple(p.name for p in one.parameters if not p.has_default)
+            found.append(
+                Node(
+                    one.name,
+                    one.kind,
+                    module.path,
+                    one.line,
+                    needs,
+                    module.name,
+                    None,
+                    one.parameters,
+                    one.options,
+                    one.returns,
+                )
+            )
+    return found
+
+
+def _linked(node: Node, nodes: dict[str, Node], events: dict[str, str]) -> Node:
+    known = {*nodes, *events}
+    needs = list(dict.fromkeys(node.needs))
+    if node.each and node.each not in known:
+        needs = [name for name in needs if name != node.each]  # a column of the tables that arrive
+        if not needs:
+            raise BadStep(
+                f"Read {node.where}",
+                f"each={node.each!r} names neither a dependency nor a column: {node.name!r} has no table to look in",
+                did_you_mean(node.each, known),
+            )
+    elif node.each and node.each not in needs:
+        needs.append(node.each)
+    for name in needs:
+        if name in known:
+            continue
+        said = "FROM names" if node.query else "the parameter"
+        raise BadStep(
+            f"Read {node.where}",
+            f"{node.name!r} needs {name!r} ({said} it), and there is no such table, step, model or type of event",
+            did_you_mean(name, known)
+            or ("" if node.query else "A parameter that is no dependency needs a default value."),
+        )
+    return msgspec.structs.replace(node, needs=tuple(needs))
+
+
+def _ordered(nodes: dict[str, Node]) -> dict[str, Node]:
+    waits = {name: {need for need in node.needs if need in nodes} for name, node in nodes.items()}
+    dependants: dict[str, list[str]] = {}
+    for name, needs in waits.items():
+        for need in needs:
+            dependants.setdefault(need, []).append(name)
+    ready = [name for name, needs in waits.items() if not needs]
+    heapq.heapify(ready)
+    ordered: dict[str, Node] = {}
+    while ready:
+        name = heapq.heappop(ready)
+        ordered[name] = nodes[name]
+        for other in dependants.get(name, ()):
+            waits[other].discard(name)
+            if not waits[other]:
+                heapq.heappush(ready, other)
+    if len(ordered) < len(nodes):
+        cycle = _cycle({name: needs for name, needs in waits.items() if needs})
+        shown = " → ".join(f"{name} ({nodes[name].where})" for name in cycle)
+        raise BadStep("Read the flow", f"a cycle: {shown}", "One of them must not need the next.")
+    return ordered
+
+
+def _cycle(waits: dict[str, set[str]]) -> list[str]:
+    path = [min(waits)]
+    while True:
+        following = min(need for need in waits[path[-1]] if need in waits)
+        if following in path:
+            return [*path[path.index(following) :], following]
+        path.append(following)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint with the nearest names; empty where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), 3, 0.6)
+    return f"Did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,143 @@
+"""Which installed distributions an import stands for, and their versions, requirements of requirements included.
+
+Reading the metadata of a full environment takes a tenth of a second, so the index is cached under a stamp of the
+folders on the import path: installing, upgrading or removing a package changes its folder's time.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION: Final = 1
+
+
+class Distribution(msgspec.Struct, array_like=True):
+    name: str
+    version: str
+    requires: list[str]
+
+
+class _Index(msgspec.Struct):
+    stamp: str
+    distributions: dict[str, Distribution]
+    imports: dict[str, list[str]]
+    """Top-level import name to normalised distribution names."""
+
+
+class Packages:
+    """The environment as the key of a step sees it."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self._cache = cache
+        self._index: _Index | None = None
+
+    def versions(self, imports: list[str]) -> dict[str, str]:
+        """Versions of what the imports belong to and of all that these require; absent ones are marked so."""
+        if not imports:
+            return {}
+        index = self._load()
+        found: dict[str, str] = {}
+        todo = []
+        for name in imports:
+            owners = index.imports.get(name)
+            if owners:
+                todo += owners
+            else:
+                found[name] = "not installed"
+        while todo:
+            one = index.distributions.get(todo.pop())
+            if one is not None and one.name not in found:
+                found[one.name] = one.version
+                todo += one.requires
+        return dict(sorted(found.items()))
+
+    def all(self) -> dict[str, str]:
+        """Every installed distribution, for the manifest."""
+        return {one.name: one.version for _, one in sorted(self._load().distributions.items())}
+
+    def version(self, name: str) -> str:
+        one = self._load().distributions.get(normalised(name))
+        return one.version if one else "not installed"
+
+    def _load(self) -> _Index:
+        if self._index is None:
+            stamp = _stamp()
+            self._index = self._read(stamp) or self._build(stamp)
+        return self._index
+
+    def _read(self, stamp: str) -> _Index | None:
+        if self._cache is None:
+            return None
+        try:
+            index = msgspec.msgpack.decode(self._cache.read_bytes(), type=_Index)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return index if index.stamp == stamp else None
+
+    def _build(self, stamp: str) -> _Index:
+        from importlib.metadata import distributions
+
+        index = _Index(stamp, {}, {})
+        for one in distributions():
+            name = one.metadata["Name"]
+            if not name or normalised(name) in index.distributions:
+                continue  # the first on the path wins, as with imports
+            key = normalised(name)
+            requires = [required for text in one.requires or () if (required := _required(text))]
+            index.distributions[key] = Distribution(name, one.version, requires)
+            for top in _top_levels(one):
+                index.imports.setdefault(top, []).append(key)
+        if self._cache is not None:
+            temporary = self._cache.with_name(f".{self._cache.name}.{os.getpid()}.tmp")
+            try:
+                self._cache.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(msgspec.msgpack.encode(index))
+                temporary.replace(self._cache)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+        return index
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as the index of packages compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _required(text: str) -> str | None:
+    """The name in a requirement; None for one that only an extra asks for."""
+    if "extra ==" in text or "extra==" in text:
+        return None
+    found = _NAME.match(text)
+    return normalised(found.group().rstrip("._-")) if found else None
+
+
+def _top_levels(one: object) -> set[str]:
+    text = one.read_text("top_level.txt")  # type: ignore[attr-defined]
+    if text:
+        return set(text.split())
+    names = set()
+    for file in one.files or ():  # type: ignore[attr-defined]
+        first = file.parts[0]
+        if len(file.parts) == 1:
+            if first.endswith((".py", ".so", ".pyd")):
+                names.add(first.partition(".")[0])
+        elif not first.endswith((".dist-info", ".data", ".egg-info")) and first not in ("..", "__pycache__"):
+            names.add(first)
+    return names
+
+
+def _stamp() -> str:
+    parts = [str(_VERSION), sys.version]
+    for entry in sys.path:
+        if entry.endswith(("site-packages", "dist-packages")):
+            try:
+                status = Path(entry).stat()
+            except OSError:
+                continue
+            parts.append(f"{entry} {status.st_mtime_ns} {status.st_ino}")
+    return "\n".join(parts)

@@ -1,0 +1,93 @@
+"""SQL files of a workspace: what each depends on and a digest that comments and layout do not change.
+
+The parser is imported only for a file whose text was not seen before.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sampan.base.digests import digest_bytes
+from sampan.base.errors import BadQuery, BadWorkspace
+
+_VERSION: Final = 1
+
+
+class Query(msgspec.Struct, frozen=True):
+    depends: tuple[str, ...]
+    flags: tuple[str, ...]
+    digest: str
+
+
+class Queries:
+    """Facts of SQL files, cached by their text. ``parser``: the version of the parser that gave them."""
+
+    def __init__(self, cache: Path | None, parser: str) -> None:
+        self._cache = cache
+        self._stamp = f"{_VERSION} {parser}"
+        self._known = self._load()
+        self._used: dict[str, Query] = {}
+
+    def read(self, path: Path, shown: str) -> Query:
+        """The facts of one file. Raises BadQuery for what is refused, with line and reason."""
+        data = path.read_bytes()
+        key = digest_bytes(data)
+        query = self._known.get(key)
+        if query is None:
+            try:
+                text = data.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise BadWorkspace(f"Read {shown}", f"not UTF-8 text at byte {error.start}") from None
+            query = _analyse(text, shown)
+        self._used[key] = query
+        return query
+
+    def save(self) -> None:
+        if self._cache is None or self._used.keys() == self._known.keys():
+            return
+        temporary = self._cache.with_name(f".{self._cache.name}.{os.getpid()}.tmp")
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(msgspec.msgpack.encode((self._stamp, self._used)))
+            temporary.replace(self._cache)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+    def _load(self) -> dict[str, Query]:
+        if self._cache is None:
+            return {}
+        try:
+            stamp, known = msgspec.msgpack.decode(self._cache.read_bytes(), type=tuple[str, dict[str, Query]])
+        except (OSError, msgspec.DecodeError):
+            return {}
+        return known if stamp == self._stamp else {}
+
+
+def _analyse(text: str, shown: str) -> Query:
+    from sampan.lake.sql import analyse
+
+    facts = analyse(text, shown)
+    facts.check(shown)
+    return Query(tuple(facts.depends), tuple(facts.flags), _digest(text, shown))
+
+
+def _digest(text: str, shown: str) -> str:
+    """A digest over the tokens: comments, layout and the case of keywords do not count."""
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+    from sqlglot.tokens import TokenType  # type: ignore[attr-defined]
+
+    exact = {TokenType.STRING, TokenType.NATIONAL_STRING, TokenType.RAW_STRING, TokenType.HEREDOC_STRING}
+    exact |= {TokenType.IDENTIFIER, TokenType.VAR, TokenType.BYTE_STRING}
+    try:
+        tokens = list(sqlglot.tokenize(text, read="duckdb"))
+    except SqlglotError as error:
+        raise BadQuery(f"Read {shown}", str(error)) from None
+    while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
+        tokens.pop()
+    parts = [
+        f"{token.token_type.name} {token.text if token.token_type in exact else token.text.upper()}" for token in tokens
+    ]
+    return digest_bytes("\0".join(parts).encode())[:16]

@@ -1,0 +1,197 @@
+"""A workspace as planning sees it: modules, graph, packages and files, read once per plan and never imported."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sampan import __version__
+from sampan.base.digests import digest_bytes, digest_value
+from sampan.base.errors import BadStep, Usage
+from sampan.base.settings import Folder
+from sampan.flow.files import Files
+from sampan.flow.graph import MODEL, Graph, Node, build_graph, did_you_mean
+from sampan.flow.key import KEY_VERSION, KeyParts, python_version
+from sampan.flow.packages import Packages
+from sampan.flow.queries import Queries
+from sampan.flow.reach import Reach, load_modules
+from sampan.flow.source import Parameter
+
+_KEYED_OPTIONS: Final = ("each", "order_by", "kind", "target", "seed")
+_SQL_PACKAGES: Final = ["duckdb"]
+_TYPED: Final[dict[str, type]] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+class Workspace:
+    """Everything that planning needs to know about the code of a workspace."""
+
+    def __init__(self, folder: Folder, sets: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        cache = folder.data / "cache" / "source"
+        self.packages = Packages(cache / "packages")
+        self.files = Files(folder.root, cache / "files")
+        self.modules = load_modules(folder.root, cache / "modules")
+        queries = Queries(cache / "queries", f"sampan {__version__} sqlglot {self.packages.version('sqlglot')}")
+        self.graph: Graph = build_graph(folder.root, self.modules, queries)
+        queries.save()
+        self._reaches: dict[str, Reach] = {}
+        self._events: dict[str, str] = {}
+        self.sets = self._read_sets(sets or {})
+
+    # -- parameters
+
+    def parameters(self, node: Node) -> dict[str, Any]:
+        """The values of a node's hyper-parameters that are known before it runs."""
+        values = {one.name: one.default for one in node.parameters if one.has_default and one.literal}
+        return {**values, **self.sets.get(node.name, {})}
+
+    def _read_sets(self, sets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for name, value in sets.items():
+            step, _, parameter = name.rpartition(".")
+            node = self.graph.nodes.get(step)
+            if node is None:
+                known = [n.name for n in self.graph.nodes.values() if any(p.has_default for p in n.parameters)]
+                hint = did_you_mean(step, known) or f"Steps with parameters: {', '.join(known) or 'none'}."
+                raise Usage(f"Set {name}", f"no step {step!r}" if step else "no step is named", hint)
+            settable = {one.name: one for one in node.parameters if one.has_default and not one.file}
+            if parameter not in settable:
+                known = sorted(settable)
+                raise Usage(
+                    f"Set {name}",
+                    f"{step!r} has no parameter {parameter!r} with a default",
+                    f"It has: {', '.join(known) or 'none'}.",
+                )
+            found.setdefault(step, {})[parameter] = typed(name, settable[parameter], value)
+        return found
+
+    # -- what a node's result depends on
+
+    def reach(self, node: Node) -> Reach:
+        """The code that a Python node reaches."""
+        if node.name not in self._reaches:
+            self._reaches[node.name] = self.modules.reach(node.module, node.name)
+        return self._reaches[node.name]
+
+    def code(self, node: Node) -> dict[str, str]:
+        return {node.path: node.query.digest} if node.query else self.reach(node).code
+
+    def code_digest(self, node: Node) -> str:
+        return digest_value(self.code(node))[:16]
+
+    def event_code(self, type: str) -> str:
+        """A digest of the code that a contract reaches; empty for a built-in one."""
+        if type not in self._events:
+            name = self.graph.events[type]
+            self._events[type] = digest_value(self.modules.reach("contracts", name).code)[:16] if name else ""
+        return self._events[type]
+
+    def declared_files(self, node: Node) -> list[str]:
+        return [] if node.query else self.reach(node).files
+
+    def environment(self, node: Node) -> list[str]:
+        if node.query:
+            return []
+        return sorted({*self.reach(node).envs, *node.options.get("env", ())})
+
+    def flags(self, node: Node) -> list[str]:
+        """What makes a node's result less certain than it could be."""
+        if node.query:
+            return list(node.query.flags)
+        return [
+            f"code that cannot be followed ({where}): depends on the whole workspace"
+            for where in self.reach(node).dynamic
+        ]
+
+    def parts(self, node: Node, inputs: Mapping[str, str]) -> KeyParts:
+        """The key parts of a node for given input digests. Raises BadStep for a declared file that is missing."""
+        engine = f"sampan {__version__} key {KEY_VERSION}"
+        options = {name: node.options[name] for name in _KEYED_OPTIONS if node.options.get(name) not in (None, [], ())}
+        if node.kind == MODEL:
+            options.setdefault("kind", "binary")
+        common: dict[str, Any] = {"node": f"{node.kind} {node.name}", "engine": engine, "options": options}
+        if node.query:
+            packages = self.packages.versions(_SQL_PACKAGES)
+            return KeyParts(code=self.code(node), inputs=dict(inputs), packages=packages, **common)
+        reach = self.reach(node)
+        files = {name: self.files.digest(name) for name in reach.files}
+        for name, digest in files.items():
+            if digest == "missing":
+                raise BadStep(
+                    f"Plan {node.name}",
+                    f"the file {name!r}, which {node.where} declares, is not in {self.folder.root}",
+                    "Put it there, or change the path in File(...).",
+                )
+        environment = {
+            name: digest_bytes(value.encode("utf-8", "surrogateescape"))[:16]
+            if (value := os.environ.get(name)) is not None
+            else "not set"
+            for name in self.environment(node)
+        }
+        return KeyParts(
+            code=reach.code,
+            inputs=dict(inputs),
+            parameters=self.parameters(node),
+            packages=self.packages.versions(reach.imports),
+            environment=environment,
+            files=files,
+            python=python_version(),
+            **common,
+        )
+
+    def save(self) -> None:
+        self.files.save()
+
+
+def typed(shown: str, parameter: Parameter, value: Any) -> Any:
+    """A value given as text, as its parameter's annotation or default says. Raises Usage."""
+    if not isinstance(value, str):
+        return value
+    wanted = _TYPED.get(parameter.annotation.removeprefix("builtins."))
+    if wanted is None and parameter.literal and parameter.default is not None:
+        wanted = type(parameter.default)
+    try:
+        if wanted is str:
+            return value
+        if wanted is bool:
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[value.lower()]
+        if wanted in (int, float):
+            return wanted(value)
+        if wanted in (list, tuple, dict):
+            return msgspec.json.decode(value, type=wanted)
+    except (ValueError, KeyError, msgspec.DecodeError):
+        raise Usage(f"Set {shown}", f"{value!r} is no {wanted.__name__}", "Give a value of that type.") from None  # type: ignore[union-attr]
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit that is checked out, read from git's own files; None outside of a repository."""
+    for folder in (root, *root.parents):
+        found = folder / ".git"
+        if not found.exists():
+            continue
+        try:
+            if found.is_file():  # a worktree or submodule
+                found = (folder / found.read_text().partition("gitdir:")[2].strip()).resolve()
+            head = (found / "HEAD").read_text().strip()
+            if not head.startswith("ref: "):
+                return head
+            common = found / "commondir"
+            shared = (found / common.read_text().strip()).resolve() if common.exists() else found
+            name = head[5:]
+            for base in (found, shared):
+                if (base / name).exists():
+                    return (base / name).read_text().strip()
+            packed = shared / "packed-refs"
+            for line in packed.read_text().splitlines() if packed.exists() else ():
+                if line.endswith(" " + name):
+                    return line.split(" ")[0]
+        except (OSError, UnicodeDecodeError):
+            return None
+        return None
+    return None

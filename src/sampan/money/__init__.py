@@ -1,0 +1,1 @@
+"""What things cost: the price book of ``sampan.toml``."""

@@ -1,0 +1,1 @@
+"""Records of runs, of their steps and of results by key."""

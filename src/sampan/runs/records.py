@@ -1,0 +1,209 @@
+"""Records of runs: what ran when, step by step, and results by key. The engine writes, the faces read."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import NotFound
+from sampan.store.database import Database
+
+RUNNING: Final = "running"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+INTERRUPTED: Final = "interrupted"
+
+
+class Run(msgspec.Struct, frozen=True, rename={"commit_id": "commit"}):
+    """One execution of a flow. ``manifest`` holds all that it was made from (``sampan.flow.manifest``)."""
+
+    id: str
+    state: str
+    target: str
+    branch: str
+    position: str
+    root: str
+    commit_id: str | None
+    git: str | None
+    actor: str
+    manifest: dict[str, Any]
+    error: str
+    cost: float
+    started: int
+    finished: int | None = None
+
+
+class StepRun(msgspec.Struct, frozen=True):
+    """One step of a run, or one part of a step that fans out."""
+
+    run: str
+    name: str
+    part: str
+    kind: str
+    state: str
+    why: str
+    key: str = ""
+    digest: str = ""
+    seconds: float = 0.0
+    memory: int = 0
+    cost: float = 0.0
+    error: str = ""
+    needs: tuple[str, ...] = ()
+    started: int | None = None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a step gave for exactly one key. ``parts`` explains the key, ``seen`` the reads nobody declared."""
+
+    key: str
+    step: str
+    part: str
+    run: str
+    kind: str
+    digest: str
+    value: bytes | None
+    parts: dict[str, Any]
+    seen: dict[str, str]
+    seconds: float
+    memory: int
+    created: int
+
+
+_TEXT = msgspec.json.Encoder(order="sorted")
+_STEP_COLUMNS: Final = StepRun.__struct_fields__
+_RUN_COLUMNS: Final = Run.__struct_fields__
+
+
+class Runs:
+    """The records of a workspace's runs."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    # -- runs
+
+    def start(self, run: Run) -> None:
+        row = [_text(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(run)]
+        marks = ", ".join("?" * len(row))
+        with self.db.transaction() as records:
+            records.execute(
+                f"INSERT INTO runs ({', '.join(_RUN_COLUMNS)}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET"
+                " state = excluded.state, manifest = excluded.manifest, error = '', finished = NULL",
+                row,
+            )
+
+    def finish(
+        self, id: str, state: str, *, commit: str | None, error: str, cost: float, manifest: Any, at: int
+    ) -> None:
+        with self.db.transaction() as records:
+            records.execute(
+                "UPDATE runs SET state = ?, commit_id = ?, error = ?, cost = cost + ?, manifest = ?, finished = ?"
+                " WHERE id = ?",
+                (state, commit, error, cost, _text(manifest), at, id),
+            )
+
+    def interrupt(self, active: Iterable[str]) -> Sequence[str]:
+        """Mark runs that no living process carries on. The caller is the one writer, so it knows the living."""
+        alive = set(active)
+        dead = [row["id"] for row in self.db.rows("SELECT id FROM runs WHERE state = ?", (RUNNING,))]
+        dead = [id for id in dead if id not in alive]
+        if dead:
+            with self.db.transaction() as records:
+                for id in dead:
+                    error = f"its process ended before it did; `sampan resume {id}` goes on"
+                    records.execute("UPDATE runs SET state = ?, error = ? WHERE id = ?", (INTERRUPTED, error, id))
+        return dead
+
+    def get(self, id: str) -> Run:
+        """A run by its id, a beginning of it that no other has, or ``last``. Raises NotFound."""
+        if id == "last":
+            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, id DESC LIMIT 1")
+        else:
+            rows = self.db.rows("SELECT * FROM runs WHERE id = ?", (id,))
+            if not rows and len(id) >= 4 and id.isalnum():
+                rows = self.db.rows("SELECT * FROM runs WHERE id LIKE ? LIMIT 2", (id + "%",))
+        if len(rows) != 1:
+            problem = "more than one run begins so" if rows else "there is none"
+            raise NotFound(f"Find the run {id!r}", problem, "`sampan runs list` shows them.")
+        return _run(rows[0])
+
+    def list(self, limit: int = 50, target: str | None = None) -> Sequence[Run]:
+        """Newest first."""
+        if target is None:
+            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, id DESC LIMIT ?", (limit,))
+        else:
+            sql = "SELECT * FROM runs WHERE target = ? ORDER BY started DESC, id DESC LIMIT ?"
+            rows = self.db.rows(sql, (target, limit))
+        return [_run(row) for row in rows]
+
+    # -- steps
+
+    def steps(self, run: str, parts: bool = False) -> Sequence[StepRun]:
+        """The steps of a run in the order in which they were planned; ``parts``: those of fan-outs too."""
+        sql = "SELECT * FROM run_steps WHERE run = ?" + ("" if parts else " AND part = ''") + " ORDER BY rowid"
+        return [_step(row) for row in self.db.rows(sql, (run,))]
+
+    def put_steps(self, steps: Sequence[StepRun]) -> None:
+        rows = [[_text(v) if isinstance(v, tuple) else v for v in msgspec.structs.astuple(one)] for one in steps]
+        names = ", ".join(_STEP_COLUMNS)
+        fresh = ", ".join(f"{name} = excluded.{name}" for name in _STEP_COLUMNS if name not in ("run", "name", "part"))
+        with self.db.transaction() as records:
+            records.executemany(
+                f"INSERT INTO run_steps ({names}) VALUES ({', '.join('?' * len(_STEP_COLUMNS))})"
+                f" ON CONFLICT (run, name, part) DO UPDATE SET {fresh}",
+                rows,
+            )
+
+    # -- results
+
+    def result(self, key: str) -> Result | None:
+        row = self.db.row("SELECT * FROM results WHERE key = ?", (key,))
+        return None if row is None else _result(row)
+
+    def results(self, keys: Sequence[str]) -> dict[str, Result]:
+        """Results of many keys at once."""
+        found: dict[str, Result] = {}
+        for start in range(0, len(keys), 500):
+            chunk = keys[start : start + 500]
+            marks = ", ".join("?" * len(chunk))
+            rows = self.db.rows(f"SELECT * FROM results WHERE key IN ({marks})", list(chunk))
+            found.update({row["key"]: _result(row) for row in rows})
+        return found
+
+    def latest(self, step: str, part: str = "") -> Result | None:
+        """A step's newest result, whatever its key."""
+        sql = "SELECT * FROM results WHERE step = ? AND part = ? ORDER BY created DESC, rowid DESC LIMIT 1"
+        row = self.db.row(sql, (step, part))
+        return None if row is None else _result(row)
+
+    def put_results(self, results: Sequence[Result]) -> None:
+        rows = [[_text(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(one)] for one in results]
+        with self.db.transaction() as records:
+            records.executemany(
+                f"INSERT OR REPLACE INTO results ({', '.join(Result.__struct_fields__)})"
+                f" VALUES ({', '.join('?' * len(Result.__struct_fields__))})",
+                rows,
+            )
+
+
+def _text(value: Any) -> str:
+    return _TEXT.encode(value).decode()
+
+
+def _run(row: Any) -> Run:
+    values = {name: row[name] for name in _RUN_COLUMNS}
+    values["manifest"] = msgspec.json.decode(row["manifest"])
+    return Run(**values)
+
+
+def _step(row: Any) -> StepRun:
+    values = {name: row[name] for name in _STEP_COLUMNS}
+    values["needs"] = tuple(msgspec.json.decode(row["needs"]))
+    return StepRun(**values)
+
+
+def _result(row: Any) -> Result:
+    values = {name: row[name] for name in Result.__struct_fields__}
+    values["parts"] = msgspec.json.decode(row["parts"])
+    values["seen"] = msgspec.json.decode(row["seen"])
+    return Result(**values)
