@@ -4,6 +4,7 @@
 what it touches. Nothing here knows how a part works; nothing below knows that the others exist.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sampan.hub.render import Frame
     from sampan.models.registry import Models
     from sampan.runs.records import Runs
+    from sampan.serve.endpoints import Endpoints
     from sampan.store.blobs import Blobs
     from sampan.store.database import Database
 
@@ -50,6 +52,8 @@ class App:
         self.start = start
         self._parts: dict[str, Any] = {}
         self._db: Database | None = None
+        self._threads = threading.local()
+        self._hub: _Hub | None = None
         self._one_run = threading.Lock()  # runs of one workspace wait for each other
 
     # -- folder, settings, clock
@@ -123,6 +127,7 @@ class App:
             if callable(close := getattr(part, "close", None)):
                 close()
         self._parts.clear()
+        self._threads = threading.local()
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -146,9 +151,16 @@ class App:
 
     @property
     def log(self) -> "Log":
-        from sampan.log.log import Log
+        """The log; a reader of its own for each thread, since a reader remembers how far it has come."""
+        made: Log | None = getattr(self._threads, "log", None)
+        if made is None:
+            from sampan.log.keys import SubjectKeys
+            from sampan.log.log import Log
 
-        return self._part("log", lambda: Log(self.folder, self.contracts, self.clock, self.settings))
+            data = self.folder.data
+            keys = self._part("keys", lambda: SubjectKeys(data / "keys.db"))
+            made = self._threads.log = Log(data / "log", self.contracts, self.clock, self.settings, keys)
+        return made
 
     @property
     def blobs(self) -> "Blobs":
@@ -167,6 +179,12 @@ class App:
         from sampan.models.registry import Models
 
         return self._part("models", lambda: Models(self.db, self.blobs, self.clock))
+
+    @property
+    def endpoints(self) -> "Endpoints":
+        from sampan.serve.endpoints import Endpoints
+
+        return self._part("endpoints", lambda: Endpoints(self.db, self.models, self.clock))
 
     @property
     def engine(self) -> "Engine":
@@ -210,6 +228,24 @@ class App:
         with self._one_run, self._as_writer("Resume a run"):
             return self.engine.resume(run, rebase=rebase, on_event=report)
 
+    def deploy(self, name: str, model: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
+        """Put a version, with the workspace's rules for it, in force under a name."""
+        import msgspec
+
+        root = self.folder.root
+        with self._as_writer(f"Deploy {name}"):
+            made = self.endpoints.deploy(
+                name, model or name, workspace=root, thresholds=thresholds, actor=actor, reason=reason
+            )
+        if self._hub is not None:
+            self._hub.switch(name)
+        found = msgspec.to_builtins(made)
+        return {**found.pop("spec"), **found}
+
+    def serving_state(self, name: str) -> str:
+        """How an endpoint is doing, as far as this process knows."""
+        return self._hub.state_of(name) if self._hub is not None else "unknown"
+
     def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
         """Answer a question; at most ``limit`` rows (0: all)."""
         from sampan.lake.read import query as ask
@@ -249,9 +285,12 @@ class App:
         """Whether commands were sent to a hub by SAMPAN_URL, so that nothing is read from a folder here."""
         return bool(self.settings.get("url"))
 
-    def view(self, path: str, query: dict[str, Any] | None = None) -> Any:
-        """What the page at a path says, as plain data: from the hub of SAMPAN_URL, else read here."""
-        if self.remote and (hub := self.hub()):
+    def view(self, path: str, query: dict[str, Any] | None = None, *, live: bool = False) -> Any:
+        """What the page at a path says, as plain data: from the hub of SAMPAN_URL, else read here.
+
+        ``live``: from this workspace's hub if it is up, for what only the hub knows.
+        """
+        if (self.remote or live) and (hub := self.hub()):
             return hub.get(path, {**(query or {}), "format": "json"})
         import msgspec
 
@@ -293,9 +332,10 @@ class App:
             self.contracts.register(self.db, self.clock)
             listener = bind(host, port)
             try:
-                hub = _Hub(self, host, listener.getsockname()[1])
+                hub = self._hub = _Hub(self, host, listener.getsockname()[1])
                 serve(hub.stack, listener, lambda: hub.announce(started))
             finally:
+                self._hub = None
                 listener.close()
                 (self.folder.data / "hub.json").unlink(missing_ok=True)
 
@@ -357,18 +397,21 @@ class _Hub:
         from sampan.api.predict import Predict
         from sampan.api.site import live_routes, site
         from sampan.hub.render import refusal
+        from sampan.serve.serving import Serving
         from sampan.team.roles import PRINCIPAL
 
         app = self.app
         self.writer = app.log.writer("intake")
-        self.endpoints = app.endpoints
+        self.serving = Serving(app.folder.root, app.endpoints, app.settings)
+        self.loop = asyncio.get_running_loop()
         try:
+            await self.serving.start()
             intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
             rest = site(self._routes())
             policies = Policies()
             policies.check({*live_routes(rest), *Dispatch.routes()})
             yield Guard(
-                Dispatch(intake, Predict(self.endpoints), rest),
+                Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), rest),
                 policies=policies,
                 gate=self.gate,
                 hosts=self.hosts,
@@ -376,6 +419,8 @@ class _Hub:
                 refusal=refusal(self._frame),
             )
         finally:
+            await self.serving.stop()
+            await self.writer.drained()
             self.writer.close()
 
     def _routes(self) -> list[Any]:
@@ -390,7 +435,15 @@ class _Hub:
         ]
 
     def _trouble(self) -> str:
-        return "the log's writer has stopped after a failed write; restart the hub" if self.writer.poisoned else ""
+        return self.writer.health().reason
+
+    def switch(self, name: str) -> None:
+        """Serve what was deployed under a name; called in a thread. Raises what the new bundle failed with."""
+        asyncio.run_coroutine_threadsafe(self.serving.refresh(name), self.loop).result()
+
+    def state_of(self, name: str) -> str:
+        """How an endpoint is doing."""
+        return next((one.state for one in self.serving.status() if one.name == name), "stopped")
 
     def _frame(self) -> "Frame":
         from sampan.hub.render import Frame

@@ -57,7 +57,9 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/tokens"): ADMINISTER,
     ("DELETE", "/v1/tokens/{name}"): ADMINISTER,
     ("POST", "/v1/links"): ADMINISTER,
-    ("GET", "/v1/openapi.json"): READ,
+    ("GET", "/v1/openapi"): READ,
+    ("GET", "/v1/openapi/openapi.json"): READ,
+    ("GET", "/v1/openapi/{path}"): READ,  # Litestar's own "not found" below it
 }
 
 

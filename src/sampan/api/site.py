@@ -23,7 +23,10 @@ def site(handlers: Sequence[BaseRouteHandler], body_limit: int = 16_777_216) -> 
     return Litestar(
         route_handlers=list(handlers),
         openapi_config=OpenAPIConfig(
-            title="Sampan", version=__version__, path="/v1", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
+            title="Sampan",
+            version=__version__,
+            path="/v1/openapi",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
         exception_handlers={SampanError: _foreseen, HTTPException: _http, Exception: _unforeseen},
         request_max_body_size=body_limit,
@@ -61,7 +64,7 @@ def _http(request: Ask, error: HTTPException) -> Response[bytes]:
         return _json(404, NotFound("Answer a request", f"there is nothing at {request.url.path[:200]!r}"))
     extra = getattr(error, "extra", None)
     text = f"{error.detail}: {extra}" if extra else error.detail
-    return _json(error.status_code, Usage("Read a request", text[:500], "/v1/openapi.json describes every route."))
+    return _json(error.status_code, Usage("Read a request", text[:500], "/v1/openapi describes every route."))
 
 
 def _unforeseen(request: Ask, error: Exception) -> Response[bytes]:

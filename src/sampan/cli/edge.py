@@ -54,4 +54,6 @@ def unforeseen(error: Exception) -> str:
     from sampan.base.reports import report
 
     what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-    return f"Error: Sampan met a case it does not know: {what}\n  The details are in {report(error)}; please report them."
+    return (
+        f"Error: Sampan met a case it does not know: {what}\n  The details are in {report(error)}; please report them."
+    )

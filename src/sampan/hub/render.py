@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from sampan.base.clock import from_micros, iso
 from sampan.base.errors import SampanError
+from sampan.hub.dag import draw
 from sampan.hub.urls import Urls
 
 _HERE: Final = Path(__file__).parent
@@ -185,4 +186,5 @@ def _environment() -> jinja2.Environment:
         "show": show,
     }
     environment.globals["url"] = Urls
+    environment.globals["draw"] = lambda steps: draw({step.name: step.needs for step in steps})
     return environment

@@ -67,7 +67,9 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.EADDRINUSE:
-            raise Busy(attempted, "the port is taken", "Choose another: `sampan up --port 0` takes a free one.") from None
+            raise Busy(
+                attempted, "the port is taken", "Choose another: `sampan up --port 0` takes a free one."
+            ) from None
         if number == errno.EACCES:
             raise BadSetting(attempted, "this port needs more rights than you have", "Choose one above 1023.") from None
         raise BadSetting(attempted, str(error), "Give an address of this machine, or 127.0.0.1.") from None

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sampan.hub.parts import Parts, Query
-from sampan.hub.views import catalogue
+from sampan.hub.views import catalogue, events, overview, runs, serving
 
 
 class Page(NamedTuple):
@@ -22,9 +22,18 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
+    Page("/", "overview.html", "overview", overview.overview),
+    Page("/log", "log.html", "log", events.log),
+    Page("/log/{event}", "event.html", "log", events.event),
     Page("/contracts", "contracts.html", "contracts", catalogue.contracts),
     Page("/tables", "tables.html", "tables", catalogue.tables),
     Page("/tables/{name}", "table.html", "tables", catalogue.table),
+    Page("/runs", "runs.html", "runs", runs.runs),
+    Page("/runs/{run}", "run.html", "runs", runs.run),
+    Page("/runs/{run}/logs/{log}", "run_log.html", "runs", runs.log),
+    Page("/endpoints", "endpoints.html", "endpoints", serving.endpoints),
+    Page("/predictions", "predictions.html", "predictions", serving.predictions),
+    Page("/predictions/{prediction}", "prediction.html", "predictions", serving.prediction),
     Page("/models", "models.html", "models", catalogue.models),
     Page("/models/{model}/{number}", "version.html", "models", catalogue.version),
 )

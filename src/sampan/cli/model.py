@@ -1,0 +1,69 @@
+"""``sampan model``: models and their frozen versions."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from sampan.base.clock import iso
+from sampan.base.errors import NotFound
+from sampan.cli.output import emit, fields, json_option, table
+
+if TYPE_CHECKING:
+    from sampan.app import App
+
+
+@click.group()
+def model() -> None:
+    """Models and their frozen versions."""
+
+
+@model.command("list")
+@json_option
+@click.pass_obj
+def list_(app: "App", as_json: bool) -> None:
+    """List models with their versions."""
+    found = app.view("/models")
+    if as_json:
+        emit(found)
+        return
+    table(
+        ["version", "kind", "format", "metrics", "serving", "run", "made"],
+        [
+            [
+                v["ref"],
+                v["kind"],
+                v["format"],
+                ", ".join(f"{n} {v['metrics'][n]:.4g}" for n in one["measures"] if v["metrics"].get(n) is not None),
+                ", ".join(v["serving"]),
+                v["run"],
+                iso(v["created"])[:19],
+            ]
+            for one in found["models"]
+            for v in one["versions"]
+        ],
+        empty="No model yet. A function with @model in steps.py makes one: `sampan run`.",
+    )
+
+
+@model.command()
+@click.argument("ref")
+@json_option
+@click.pass_obj
+def show(app: "App", ref: str, as_json: bool) -> None:
+    """Show one version: MODEL@NUMBER, or MODEL for its newest."""
+    name, at, number = ref.partition("@")
+    if not at:
+        models = [one for one in app.view("/models", {"model": name})["models"] if one["name"] == name]
+        if not models:
+            raise NotFound(f"Show the model {name!r}", "there is none", "`sampan model list` shows those that exist.")
+        number = models[0]["versions"][0]["ref"].partition("@")[2]
+    found = app.view(f"/models/{quote(name, safe='')}/{quote(number, safe='')}")
+    if as_json:
+        emit(found)
+        return
+    fields((key, found[key]) for key in ("ref", "kind", "format", "digest", "run", "serving"))
+    click.echo()
+    table(["metric", "value"], [[key, value] for key, value in found["metrics"].items()], empty="No metrics.")
+    click.echo()
+    table(["input", "type"], list(found["signature"]["inputs"].items()))

@@ -1,0 +1,47 @@
+"""``sampan sql``: questions of tables and events."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sampan.cli.output import emit, fancy, json_option, warn
+from sampan.cli.output import table as show_table
+
+if TYPE_CHECKING:
+    from sampan.app import App
+
+_SHOWN = 100
+
+
+@click.command()
+@click.argument("query")
+@click.option("--run", default="", metavar="RUN", help="Ask the candidate of this run, published or held back.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--limit", default=0, metavar="N", help=f"Rows at most; 0: all, or {_SHOWN} at a terminal.")
+@json_option
+@click.pass_obj
+def sql(app: "App", query: str, run: str, as_csv: bool, limit: int, as_json: bool) -> None:
+    """Ask a question of tables and events in SQL (DuckDB's).
+
+    FROM names a table, or a kind of event: `sampan sql "select country, count(*) from orders group by all"`.
+    QUERY may be `-` to read it from standard input. Files and the network are out of reach.
+    """
+    if query == "-":
+        query = click.get_text_stream("stdin").read()
+    plain = as_csv or as_json
+    most = limit or (_SHOWN if not plain and fancy() else 0)
+    found: dict[str, Any] = app.work().sql(query, run, most) if app.remote else app.sql(query, run, most)
+    names = [column["name"] for column in found["columns"]]
+    if as_json:
+        emit({"columns": found["columns"], "rows": found["rows"]})
+    elif as_csv:
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(found["rows"])
+    else:
+        show_table(names, found["rows"], empty="No rows.", color=str(app.settings.get("color")))
+    if found["more"]:
+        warn(f"Only the first {most:,} rows are shown; --limit or --csv gives more.")

@@ -1,0 +1,168 @@
+"""Drawing a flow: steps in ranks from top to bottom, each below all that it needs, lines crossing as little as can be.
+
+Layered drawing after Sugiyama, Tagawa and Toda (1981): ranks by longest path, long lines led through empty places in
+the ranks that they pass, order within a rank by the mean place of the neighbours.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 168, 44, 22, 36, 8
+_SWEEPS: Final = 8
+
+
+class Box(msgspec.Struct):
+    """A step as it is drawn; ``x`` and ``y`` are its upper left corner."""
+
+    name: str
+    x: float
+    y: float
+
+
+class Drawing(msgspec.Struct):
+    """Boxes and the lines between them, in a picture of ``width`` by ``height``."""
+
+    width: float
+    height: float
+    boxes: list[Box]
+    lines: list[str]
+
+
+def draw(needs: Mapping[str, Sequence[str]]) -> Drawing:
+    """Lay out a flow given what each step needs. What is needed but is no step is drawn as well, as an input."""
+    graph = {name: [one for one in dict.fromkeys(needs[name]) if one != name] for name in needs}
+    for name in [one for wanted in needs.values() for one in wanted]:
+        graph.setdefault(name, [])
+    rank = _ranks(graph)
+    rows: list[list[Any]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
+    for name in graph:
+        rows[rank[name]].append(name)
+    above: dict[Any, list[Any]] = {name: [] for name in graph}
+    ways: list[list[Any]] = []
+    for name, wanted in graph.items():
+        for source in wanted:
+            way: list[Any] = [source]
+            for between in range(rank[source] + 1, rank[name]):
+                bend = (source, name, between)
+                rows[between].append(bend)
+                above[bend] = [way[-1]]
+                way.append(bend)
+            above[name].append(way[-1])
+            ways.append([*way, name])
+    _untangle(rows, above)
+    place = _places(rows, above)
+    left = min(place.values(), default=0)
+    place = {node: x - left + EDGE for node, x in place.items()}
+    wide = max(place.values(), default=0) + WIDTH + EDGE
+    level = [EDGE + number * (HEIGHT + GAP_Y) for number in range(len(rows))]
+    boxes = [Box(name, round(place[name], 1), level[rank[name]]) for name in graph]
+    return Drawing(
+        wide, len(rows) * (HEIGHT + GAP_Y) - GAP_Y + 2 * EDGE, boxes, [_line(w, place, rank, level) for w in ways]
+    )
+
+
+def _ranks(graph: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    rank: dict[str, int] = {}
+
+    def of(name: str, trail: tuple[str, ...]) -> int:
+        if name not in rank:
+            below = [of(one, (*trail, name)) for one in graph[name] if one not in trail]
+            rank[name] = max(below, default=-1) + 1
+        return rank[name]
+
+    for name in graph:
+        of(name, ())
+    for name in graph:  # an input stands right above its first user, not at the very top
+        users = [rank[user] for user, wanted in graph.items() if name in wanted]
+        if not graph[name] and users:
+            rank[name] = max(0, min(users) - 1)
+    return rank
+
+
+def _untangle(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> None:
+    below: dict[Any, list[Any]] = {}
+    for node, sources in above.items():
+        for source in sources:
+            below.setdefault(source, []).append(node)
+    for sweep in range(_SWEEPS):
+        downward = sweep % 2 == 0
+        for number in range(len(rows)) if downward else reversed(range(len(rows))):
+            other = (
+                rows[number - 1]
+                if downward and number
+                else rows[number + 1]
+                if not downward and number + 1 < len(rows)
+                else []
+            )
+            where = {node: at for at, node in enumerate(other)}
+            near = above if downward else below
+            own = {node: at for at, node in enumerate(rows[number])}
+
+            def middle(node: Any, near: Any = near, where: Any = where, own: Any = own) -> float:
+                found = [where[one] for one in near.get(node, ()) if one in where]
+                return sum(found) / len(found) if found else float(own[node])
+
+            rows[number].sort(key=middle)
+
+
+def _places(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> dict[Any, float]:
+    """Horizontal places: each row centred, then pulled towards what it hangs on, without touching its neighbour."""
+    place: dict[Any, float] = {}
+
+    def room(node: Any) -> float:
+        return WIDTH + GAP_X if isinstance(node, str) else GAP_X * 1.5
+
+    for row in rows:
+        at = -sum(room(node) for node in row) / 2
+        for node in row:
+            place[node] = at
+            at += room(node)
+    below: dict[Any, list[Any]] = {}
+    for node, sources in above.items():
+        for source in sources:
+            below.setdefault(source, []).append(node)
+
+    def centre(node: Any) -> float:
+        return place[node] + (WIDTH / 2 if isinstance(node, str) else 0)
+
+    for sweep in range(_SWEEPS):
+        near = above if sweep % 2 == 0 else below
+        for row in rows if sweep % 2 == 0 else reversed(rows):
+            wanted = {}
+            for node in row:
+                found = [centre(one) for one in near.get(node, ())]
+                own = WIDTH / 2 if isinstance(node, str) else 0
+                wanted[node] = sum(found) / len(found) - own if found else place[node]
+            _settle(row, wanted, place, room)
+    return place
+
+
+def _settle(row: list[Any], wanted: Mapping[Any, float], place: dict[Any, float], room: Any) -> None:
+    """Put a row's nodes where they want to be, keeping order and distance; the shift that remains is shared."""
+    at = float("-inf")
+    for node in row:
+        place[node] = max(wanted[node], at)
+        at = place[node] + room(node)
+    shift = sum(wanted[node] - place[node] for node in row) / max(len(row), 1)
+    for node in row:
+        place[node] += shift
+
+
+def _line(way: Sequence[Any], place: Mapping[Any, float], rank: Mapping[str, int], level: Sequence[float]) -> str:
+    start, end = way[0], way[-1]
+    x, y = place[start] + WIDTH / 2, level[rank[start]] + HEIGHT
+    parts = [f"M{x:.0f} {y:.0f}"]
+    for step in range(1, len(way)):
+        node = way[step]
+        number = rank[start] + step
+        to_x = place[node] + (WIDTH / 2 if node == end else 0)
+        to_y = level[number]
+        middle = (y + to_y) / 2
+        parts.append(f"C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}")
+        x, y = to_x, to_y
+        if node != end:
+            y = to_y + HEIGHT
+            parts.append(f"L{x:.0f} {y:.0f}")
+    return "".join(parts)

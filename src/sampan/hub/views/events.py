@@ -1,0 +1,123 @@
+"""The log: the newest events, one event, what is in quarantine."""
+
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import NotFound
+from sampan.hub.parts import Parts, Query
+from sampan.log.log import StoredEvent
+from sampan.log.position import Position
+
+_PAGE: Final = 50
+
+
+class EventLine(msgspec.Struct):
+    """An event in the list."""
+
+    position: str
+    id: str | None
+    type: str | None
+    source: str | None
+    subject: str | None
+    time: int | None
+    received: int
+
+
+class LogPage(msgspec.Struct):
+    """Context of ``log.html``. ``next`` is where older events begin."""
+
+    stats: dict[str, Any]
+    types: list[str]
+    type: str
+    subject: str
+    id: str
+    events: list[EventLine]
+    next: str | None
+
+
+def log(parts: Parts, query: Query) -> LogPage:
+    """The newest events, of a type, about a subject, or with an id."""
+    type, subject, id = (str(query.get(name, "")).strip() for name in ("type", "subject", "id"))
+    types = parts.contracts.types()
+    if type and type not in types:
+        raise NotFound("Show events", f"no kind of event is named {type[:100]!r}", f"There are: {', '.join(types)}.")
+    after = str(query.get("after", "")) or None
+    if id:
+        one = parts.log.find(id, type=type or None)
+        found = [one] if one else []
+    else:
+        found = parts.log.events(
+            type=type or None, after=after, limit=_PAGE, newest_first=True, subject=subject or None
+        )
+    lines = [EventLine(e.position, e.id, e.type, e.source, e.subject, e.time, e.received) for e in found]
+    return LogPage(parts.log.stats(), types, type, subject, id, lines, older(after, found, _PAGE))
+
+
+def older(after: str | None, found: list[StoredEvent], page: int) -> str | None:
+    """The position from which the next page goes on, over all streams; None at the end."""
+    if len(found) < page:
+        return None
+    seen = dict(Position.parse(after or ""))
+    for event in found:
+        stream, _, number = event.position.rpartition(":")
+        seen[stream] = int(number)
+    return str(Position(seen))
+
+
+class EventPage(msgspec.Struct):
+    """Context of ``event.html``. ``raw`` is the event as it was sent, personal values encrypted."""
+
+    position: str
+    verdict: str
+    id: str | None
+    type: str | None
+    version: int | None
+    source: str | None
+    subject: str | None
+    producer: str
+    time: int | None
+    received: int
+    known_at: int | None
+    imported: bool
+    data: Any
+    raw: str
+    reason: str | None
+    path: str | None
+
+
+def event(parts: Parts, query: Query) -> EventPage:
+    """One event, whole."""
+    return _page(parts.log.at(query["event"]))
+
+
+def _page(found: StoredEvent) -> EventPage:
+    try:
+        data = msgspec.json.decode(found.data) if found.data else None
+    except msgspec.DecodeError:
+        data = None
+    return EventPage(
+        position=found.position,
+        verdict=found.verdict,
+        id=found.id,
+        type=found.type,
+        version=found.version,
+        source=found.source,
+        subject=found.subject,
+        producer=found.producer,
+        time=found.time,
+        received=found.received,
+        known_at=found.known_at,
+        imported=found.imported,
+        data=data,
+        raw=as_text(found.raw),
+        reason=found.reason,
+        path=found.path,
+    )
+
+
+def as_text(raw: bytes, most: int = 100_000) -> str:
+    """Bytes as text that shows every byte: what is not printable UTF-8 becomes an escape."""
+    text = raw[:most].decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return text if len(raw) <= most else f"{text}\n… and {len(raw) - most:,} bytes more"

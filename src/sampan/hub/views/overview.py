@@ -1,0 +1,63 @@
+"""The first page: what needs somebody, then how everything is doing."""
+
+from typing import Any
+
+import msgspec
+
+from sampan.hub.parts import Parts, Query
+from sampan.hub.views import catalogue, runs, serving
+
+
+class Concern(msgspec.Struct):
+    """Something that needs a person, and where to look."""
+
+    text: str
+    address: str
+
+
+class Overview(msgspec.Struct):
+    """Context of ``overview.html``."""
+
+    concerns: list[Concern]
+    stats: dict[str, Any]
+    run: runs.RunPage | None
+    tables: int
+    rows: int
+    versions: int
+    endpoints: list[serving.EndpointLine]
+    predictions: list[serving.PredictionLine]
+
+
+def overview(parts: Parts, query: Query) -> Overview:
+    """How the workspace is doing."""
+    stats = parts.log.stats()
+    newest = runs.runs(parts, {"limit": "1"}).runs
+    run = runs.run(parts, {"run": newest[0].run}) if newest else None
+    tables = parts.lake.tables()
+    endpoints = serving.endpoints(parts, {}).endpoints
+    lines = serving.predictions(parts, {}).predictions[:8] if endpoints else []
+    versions = sum(model.count for model in catalogue.models(parts, {}).models)
+    return Overview(
+        concerns=_concerns(run, endpoints),
+        stats=stats,
+        run=run,
+        tables=len(tables),
+        rows=sum(table.rows for table in tables.values()),
+        versions=versions,
+        endpoints=endpoints,
+        predictions=lines,
+    )
+
+
+def _concerns(run: runs.RunPage | None, endpoints: list[serving.EndpointLine]) -> list[Concern]:
+    found = []
+    if run is not None and run.state in ("failed", "interrupted"):
+        broken = [step for step in run.steps if step.state == "failed"]
+        names = ", ".join(step.name for step in broken) or "it"
+        what = f"The last run {'failed' if run.state == 'failed' else 'was interrupted'}"
+        text = f"{what} at {names}; the tables are as they were before." if broken else f"{what}."
+        found.append(Concern(text, f"/runs/{run.run}"))
+    for one in endpoints:
+        if one.state == "down":
+            found.append(Concern(f"The endpoint {one.name} does not answer.", "/endpoints"))
+    return found

@@ -1,0 +1,198 @@
+"""Endpoints, predictions, and what came of them."""
+
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import NotFound
+from sampan.hub.parts import Parts, Query
+from sampan.hub.views.events import older
+from sampan.serve.endpoints import Endpoint, Endpoints
+
+_PAGE: Final = 50
+
+
+class EndpointLine(msgspec.Struct):
+    """An endpoint and what it serves. ``values``: what each action earns for each outcome."""
+
+    name: str
+    version: str
+    bundle: str
+    decision: str
+    thresholds: dict[str, Any]
+    currency: str
+    values: dict[str, dict[str, float]]
+    entity: str
+    actor: str
+    reason: str
+    created: int
+    state: str
+    history: list[Any]
+
+
+class EndpointList(msgspec.Struct):
+    """Context of ``endpoints.html``."""
+
+    endpoints: list[EndpointLine]
+
+
+def endpoints(parts: Parts, query: Query) -> EndpointList:
+    """What is served where, and what was before."""
+    records = Endpoints(parts.db, parts.models, parts.clock)
+    return EndpointList([_line(records, one, parts) for one in records.list()])
+
+
+def _line(records: Endpoints, one: Endpoint, parts: Parts) -> EndpointLine:
+    decision = records.bundle(one.bundle).decision
+    return EndpointLine(
+        name=one.name,
+        version=one.spec.version,
+        bundle=one.bundle,
+        decision=one.spec.decision,
+        thresholds=dict(one.spec.thresholds),
+        currency=one.spec.currency,
+        values=decision.values if decision else {},
+        entity=decision.entity if decision else "",
+        actor=one.actor,
+        reason=one.reason,
+        created=one.created,
+        state=parts.serving_state(one.name),
+        history=[msgspec.to_builtins(earlier) for earlier in records.history(one.name)],
+    )
+
+
+class PredictionLine(msgspec.Struct):
+    """A prediction in the list."""
+
+    id: str
+    time: int
+    endpoint: str
+    version: str
+    entity: str
+    prediction: Any
+    action: str
+    rule: str
+    outcome: Any = None
+
+
+class PredictionList(msgspec.Struct):
+    """Context of ``predictions.html``. ``next`` is where older ones begin."""
+
+    predictions: list[PredictionLine]
+    entity: str
+    next: str | None
+
+
+def predictions(parts: Parts, query: Query) -> PredictionList:
+    """The newest predictions, or those about one entity."""
+    entity, after = str(query.get("entity", "")).strip(), str(query.get("after", "")) or None
+    found = parts.log.events(type="prediction", subject=entity or None, after=after, limit=_PAGE, newest_first=True)
+    known = outcomes(parts, [event.id or "" for event in found])
+    lines = []
+    for event in found:
+        data = msgspec.json.decode(event.data)
+        lines.append(
+            PredictionLine(
+                id=event.id or "",
+                time=event.time or 0,
+                endpoint=data.get("endpoint", ""),
+                version=data.get("version", ""),
+                entity=str(data.get("entity", "")),
+                prediction=data.get("prediction"),
+                action=data.get("action", ""),
+                rule=data.get("rule", ""),
+                outcome=known.get(event.id or "", (None, None))[0],
+            )
+        )
+    return PredictionList(lines, entity, older(after, found, _PAGE))
+
+
+def outcomes(parts: Parts, ids: list[str]) -> dict[str, tuple[Any, int]]:
+    """What turned out to be true of predictions, and when; the newest word counts."""
+    from sampan.lake.query import open_sources
+
+    position = parts.log.position()
+    if not ids or not parts.log.state("outcome", position).count:
+        return {}
+    connection = open_sources({"outcome": parts.log.source("outcome", position)}, threads=1)
+    try:
+        rows = connection.execute(
+            "SELECT prediction_id, value, epoch_us(_time) FROM outcome WHERE prediction_id IN"
+            " (SELECT unnest(?)) ORDER BY _received",
+            [ids],
+        ).fetchall()
+    finally:
+        connection.close()
+    return {row[0]: (_plain(row[1]), row[2]) for row in rows}
+
+
+def _plain(value: Any) -> Any:
+    """An outcome as it was sent; the log's table keeps a union of types as JSON text."""
+    if isinstance(value, str):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            return value
+    return value
+
+
+class PredictionPage(msgspec.Struct):
+    """Context of ``prediction.html``."""
+
+    id: str
+    position: str
+    time: int
+    received: int
+    endpoint: str
+    version: str
+    bundle: str
+    entity: str
+    prediction: Any
+    action: str
+    rule: str
+    variant: str
+    latency_us: int | None
+    features: dict[str, Any]
+    context: dict[str, Any]
+    error: str
+    value: Any
+    outcome: Any
+    outcome_time: int | None
+    run: str | None
+
+
+def prediction(parts: Parts, query: Query) -> PredictionPage:
+    """One prediction: rule, version, features, what turned out to be true."""
+    event = parts.log.find(query["prediction"], type="prediction")
+    if event is None:
+        raise NotFound(
+            "Open a prediction", f"none has the id {query['prediction'][:100]!r}", "/predictions lists the newest."
+        )
+    data = msgspec.json.decode(event.data)
+    outcome, known = outcomes(parts, [event.id or ""]).get(event.id or "", (None, None))
+    try:
+        run = parts.models.get(data.get("version", "")).run
+    except NotFound:
+        run = None
+    return PredictionPage(
+        id=event.id or "",
+        position=event.position,
+        time=event.time or 0,
+        received=event.received,
+        endpoint=data.get("endpoint", ""),
+        version=data.get("version", ""),
+        bundle=data.get("bundle", ""),
+        entity=str(data.get("entity", "")),
+        prediction=data.get("prediction"),
+        action=data.get("action", ""),
+        rule=data.get("rule", ""),
+        variant=data.get("variant", ""),
+        latency_us=data.get("latency_us"),
+        features=data.get("features") or {},
+        context=data.get("context") or {},
+        error=data.get("error", ""),
+        value=data.get("value"),
+        outcome=outcome,
+        outcome_time=known,
+        run=run,
+    )
