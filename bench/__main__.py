@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 
 from bench import flows, intake, start, tables
+from bench.measure import FOREIGN
 from bench.place import ENVIRONMENTS, RESULTS, ROOT, Unavailable, environment, machine
 from bench.table import HEAD, Row, append_lines
 
@@ -52,9 +54,12 @@ def main() -> int:
             print("\n".join(row.markdown()), flush=True)
             append_lines(path, row.json())
             missed = missed or any("MISSED" in verdict for verdict in row.verdicts())
-        took = {"row": name, "seconds": round(time.monotonic() - began, 1), "load_before": round(load, 2)}
+        others = statistics.median(FOREIGN) if FOREIGN else 0.0
+        FOREIGN.clear()
+        took = {"row": name, "seconds": round(time.monotonic() - began, 1), "load": load, "others": round(others, 2)}
         append_lines(path, [json.dumps(took)])
-        print(f"{name}: {took['seconds']:.0f} s, load before {load:.1f}", file=sys.stderr)
+        disturbed = f"; DISTURBED: others kept {others:.1f} processors busy" if others > 0.2 else ""
+        print(f"{name}: {took['seconds']:.0f} s, load before {load:.1f}{disturbed}", file=sys.stderr)
     versions = {name: each.versions() for name, each in ENVIRONMENTS.items() if each.folder.exists()}
     append_lines(path, [json.dumps({"versions": versions})])
     print(f"\nEach value is the median of the rounds. Lines: {path.relative_to(RESULTS.parent.parent)}. Peers:")

@@ -16,12 +16,14 @@ from bench.place import Unavailable
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ran to its end: wall seconds from start to exit, its output, others' use of the machine."""
+    """A process that ran to its end: wall seconds from start to exit, and its output."""
 
     seconds: float
-    code: int
     output: str
-    foreign: float
+
+
+FOREIGN: list[float] = []
+"""Processors that others kept busy during each process timed so far; emptied by whoever reports it."""
 
 
 class WentWrong(Exception):
@@ -50,8 +52,8 @@ def run(command: Sequence[str], folder: Path, environ: Mapping[str, str], limit:
     if code:
         tail = " / ".join(text.strip().splitlines()[-3:])
         raise WentWrong(f"{' '.join(command[-3:])} ended with {code}: {tail[-300:]}")
-    foreign = max(0.0, (_busy() - busy - (_children() - own)) / seconds)
-    return Finished(seconds, code, text, round(foreign, 2))
+    FOREIGN.append(max(0.0, (_busy() - busy - (_children() - own)) / seconds))
+    return Finished(seconds, text)
 
 
 def _busy() -> float:

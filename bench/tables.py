@@ -94,10 +94,10 @@ def _with_duckdb(source: Path, out: Path) -> tuple[float, int]:
 def _with_sampan(source: Path, out: Path) -> tuple[float, int]:
     import time
 
-    from sampan.lake.query import TableSource
+    from sampan.lake.query import Source, TableSource
     from sampan.lake.write import write_query
 
-    sources = {"source": TableSource("source", (str(source),))}
+    sources: dict[str, Source] = {"source": TableSource("source", (str(source),))}
     start = time.perf_counter()
     draft = write_query(QUERY, sources, out, threads=THREADS, memory=MEMORY)
     return time.perf_counter() - start, draft.rows
