@@ -152,6 +152,17 @@ class Checker:
         """Check a request's body: a JSON array, one object, or one object a line (``lines``, else recognised)."""
         return self.batch(split(body, lines=lines))
 
+    def split(self, body: bytes, *, lines: bool = False) -> list[bytes]:
+        """A body's items, unchecked. See ``split``."""
+        return split(body, lines=lines)
+
+    def unreadable(self, body: bytes, reason: str) -> Batch:
+        """A body that cannot even be unpacked: one item for quarantine, whole."""
+        batch = Batch(self.labels)
+        batch.size = len(body)
+        batch.bads.append(Bad(0, body, Complaint(reason)))
+        return batch
+
     def batch(self, items: Sequence[bytes]) -> Batch:
         """Check events given as JSON, one by one."""
         batch = Batch(self.labels)

@@ -2,14 +2,17 @@
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 from msgspec import inspect
 
+from sampan.base.clock import from_micros
 from sampan.base.errors import BadContract
 from sampan.log.check import AnyEvent
 from sampan.log.contracts import Contract
@@ -27,6 +30,7 @@ SYSTEM: Final = (
     ("_version", pa.int32()),
     ("_position", pa.string()),
 )
+_NATIVE: Final = (datetime, date, time, timedelta, Decimal, bytes)  # what Arrow takes as it is
 _JSON: Final = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 
 
@@ -89,21 +93,17 @@ def table_of(contract: Contract, stream: str, items: Sequence[Item], keys: Subje
     names = schema.names[: -len(SYSTEM)]
     for field in schema:
         if field.name in names:
-            columns.append(_column([getattr(row, _attribute(contract, field.name)) for row in data], field.type))
-    received = [item.received for item in items]
+            value_of = attrgetter(_attribute(contract, field.name))
+            columns.append(_column(list(map(value_of, data)), field.type))
+    received: list[Any] = [item.received for item in items]
+    known_at = received
+    if any(event.known_at is not None for event in events):
+        known_at = [event.known_at or from_micros(when) for event, when in zip(events, received, strict=True)]
     columns += [
         pa.array([event.id for event in events], pa.string()),
         pa.array([event.time for event in events], INSTANT),
         pa.array(received, INSTANT),
-        pa.array(
-            [
-                event.known_at if event.known_at is not None else when
-                for event, when in zip(events, received, strict=True)
-            ],
-            INSTANT,
-        )
-        if any(event.known_at is not None for event in events)
-        else pa.array(received, INSTANT),
+        pa.array(known_at, INSTANT),
         pa.array([event.source for event in events], pa.string()),
         pa.array([int((item.label or "@0").rpartition("@")[2]) for item in items], pa.int32()),
         pa.array([place(stream, item.number) for item in items], pa.string()),
@@ -183,17 +183,14 @@ class _Forgotten:
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
+        with suppress(pa.ArrowTypeError):  # all texts already, which is the common case
+            return pa.array(values, kind)
         return pa.array([_text(value) for value in values], kind)
     if pa.types.is_nested(kind):
-        return pa.array(
-            [
-                msgspec.to_builtins(value, builtin_types=(datetime, date, time, timedelta, Decimal, bytes))
-                for value in values
-            ],
-            kind,
-        )
+        return pa.array([msgspec.to_builtins(value, builtin_types=_NATIVE) for value in values], kind)
     if pa.types.is_timestamp(kind):
-        return pa.array([datetime.fromisoformat(value) if isinstance(value, str) else value for value in values], kind)
+        times = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
+        return pa.array(times, kind)
     if pa.types.is_integer(kind):
         return pa.array([getattr(value, "value", value) for value in values], kind)
     return pa.array(values, kind)

@@ -43,6 +43,11 @@ class Contract:
         return f"{self.type}@{self.version}"
 
     @cached_property
+    def labels(self) -> frozenset[str]:
+        """``type@version`` of every version that may be in the log."""
+        return frozenset(f"{self.type}@{version}" for version in range(1, self.version + 1))
+
+    @cached_property
     def versions(self) -> tuple[int, ...]:
         """Every version that can still be read: those from which upcasts lead to the newest."""
         known = [self.version]

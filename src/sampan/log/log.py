@@ -168,8 +168,7 @@ class Log:
     ) -> Iterator[tuple[str, Item]]:
         labels = None
         if type is not None:
-            contract = self.contracts.contract(type)
-            labels = frozenset(f"{type}@{version}" for version in range(1, contract.version + 1))
+            labels = self.contracts.contract(type).labels
         seen = Position.parse(after)[reader.name] if after else 0
         if newest_first:
             walk = reader.newest(seen - 1 if seen else None, labels=labels)

@@ -42,7 +42,7 @@ def open_source(source: LogSource) -> tuple[list[Path], pa.Table | None]:
 def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[list[Path], pa.Table | None]:
     folder = Path(source.folder)
     cache = folder.parent / "cache"
-    labels = frozenset(f"{contract.type}@{version}" for version in range(1, contract.version + 1))
+    labels = contract.labels
     paths: list[Path] = []
     rest: list[pa.Table] = []
     for name, last in Position.parse(source.position).items():
@@ -53,7 +53,7 @@ def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[lis
                 break
             reached = manifest.last
             if not labels.isdisjoint(manifest.types):
-                paths.append(_projection(cache / "projections", reader, manifest, contract, labels, keys))
+                paths.append(_projection(cache / "projections", source, reader, manifest, contract, keys))
         rest.extend(_tables(reader.items(reached + 1, last, labels=labels), contract, name, keys))
     if not paths and not rest:
         return [], schema_of(contract).empty_table()
@@ -87,14 +87,14 @@ def _tables(items: Iterator[Item], contract: Contract, stream: str, keys: Subjec
 
 def _projection(
     folder: Path,
+    source: LogSource,
     reader: StreamReader,
     manifest: Manifest,
     contract: Contract,
-    labels: frozenset[str],
     keys: SubjectKeys,
 ) -> Path:
     """The typed Parquet file of one segment and contract, made if it is not there."""
-    what = f"{FORMAT} {manifest.stream} {manifest.number} {manifest.head} {contract.digest} {_code(contract)}"
+    what = f"{FORMAT} {manifest.stream} {manifest.number} {manifest.head} {contract.digest} {_code(contract, manifest, source.contracts)}"
     gone = keys.destroyed() if contract.personal else 0
     name = f"{manifest.number:08d}-{sha256(f'{what} {gone}'.encode()).hexdigest()[:24]}.parquet"
     home = folder / contract.type / manifest.stream
@@ -106,7 +106,7 @@ def _projection(
     try:
         with pq.ParquetWriter(temporary, schema_of(contract), compression="zstd", compression_level=1) as writer:
             for table in _tables(
-                reader.items(manifest.first, manifest.last, labels=labels), contract, manifest.stream, keys
+                reader.items(manifest.first, manifest.last, labels=contract.labels), contract, manifest.stream, keys
             ):
                 writer.write_table(table)
         temporary.chmod(0o600)
@@ -120,13 +120,11 @@ def _projection(
     return path
 
 
-def _code(contract: Contract) -> str:
-    """Which upcast functions made older versions new: their compiled code."""
-    parts = [
-        f"{since}:{sha256(step.__code__.co_code).hexdigest()[:16]}{step.__code__.co_consts!r}"
-        for since, step in contract.upcasts()
-    ]
-    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+def _code(contract: Contract, manifest: Manifest, path: str) -> str:
+    """What turned older versions into the newest, if there are any: the file that declares the upcasts."""
+    if path and any(label != contract.label and label.startswith(f"{contract.type}@") for label in manifest.types):
+        return sha256(Path(path).read_bytes()).hexdigest()
+    return ""
 
 
 def forget(cache: Path) -> None:

@@ -37,7 +37,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 class Poisoned(SampanError):
     """The disk failed to sync; nothing is acknowledged until a restart has read the segment back."""
 
-    status = 500
+    status = 503
 
 
 class Health(msgspec.Struct, frozen=True):
