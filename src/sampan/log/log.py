@@ -34,8 +34,16 @@ class LogSource(msgspec.Struct, frozen=True):
 class Log:
     """All streams under one folder (``.sampan/log``)."""
 
-    def __init__(self, folder: Path, contracts: Contracts, clock: Clock, settings: Settings, keys: SubjectKeys) -> None:
-        self.folder, self.contracts, self.keys = folder, contracts, keys
+    def __init__(
+        self,
+        folder: Path,
+        contracts: Contracts,
+        clock: Clock,
+        settings: Settings,
+        keys: SubjectKeys | None = None,
+    ) -> None:
+        self.folder, self.contracts = folder, contracts
+        self.keys = SubjectKeys(folder.parent / "keys.db") if keys is None else keys
         self._clock, self._settings = clock, settings
         self._readers: dict[str, StreamReader] = {}
 

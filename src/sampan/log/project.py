@@ -94,7 +94,8 @@ def _projection(
     keys: SubjectKeys,
 ) -> Path:
     """The typed Parquet file of one segment and contract, made if it is not there."""
-    what = f"{FORMAT} {manifest.stream} {manifest.number} {manifest.head} {contract.digest} {_code(contract, manifest, source.contracts)}"
+    code = _code(contract, manifest, source.contracts)
+    what = f"{FORMAT} {manifest.stream} {manifest.number} {manifest.head} {contract.digest} {code}"
     gone = keys.destroyed() if contract.personal else 0
     name = f"{manifest.number:08d}-{sha256(f'{what} {gone}'.encode()).hexdigest()[:24]}.parquet"
     home = folder / contract.type / manifest.stream
