@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import sys
+import threading
 from pathlib import Path
 
 from sampan.base.errors import DiskFull
@@ -31,6 +32,15 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, durably: a file in it cannot outlive its folder."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Sync a finished temporary file and give it its name; the name appears whole or not at all."""
     fd = os.open(temporary, os.O_RDONLY)
@@ -47,7 +57,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     Raises DiskFull if the disk has no room; the old content is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:

@@ -16,7 +16,7 @@ import msgspec
 
 from sampan.base.digests import digest_file
 from sampan.base.errors import BadQuery, DiskFull, SampanError, StepFailed
-from sampan.base.files import sync
+from sampan.base.files import make_folder, sync
 from sampan.lake.query import ARROW, PARQUET, Source, open_sources, quote_name, quote_text
 from sampan.lake.repeat import repeatable
 from sampan.store.blobs import Blobs
@@ -205,7 +205,7 @@ def _fields(connection: "duckdb.DuckDBPyConnection", sql: str) -> tuple[tuple[st
 
 def _temporary(out_dir: Path, suffix: str) -> Path:
     folder = out_dir / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder / f"{os.getpid()}-{os.urandom(6).hex()}.{suffix}"
 
 

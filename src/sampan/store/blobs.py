@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, NotFound
-from sampan.base.files import publish, sync_folder, write_durably
+from sampan.base.files import make_folder, sync, sync_folder, write_durably
 
 
 class Blobs:
@@ -27,21 +27,22 @@ class Blobs:
         """Keep bytes durably and return their digest."""
         digest = digest_bytes(data)
         path = self.path(digest)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            sync_folder(path.parent)  # whoever named it may not have come to that yet
+        else:
+            make_folder(path.parent)
             write_durably(path, data, 0o444)
         return digest
 
     def adopt(self, temporary: Path) -> str:
         """Take over a finished file on the same disk and return its digest."""
         digest = digest_file(temporary)
-        path = self.path(digest)
-        if path.exists():
-            temporary.unlink()
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.chmod(temporary, 0o444)  # noqa: PTH101 - a path from our own temporary folder
-            publish(temporary, path)
+        fd = os.open(temporary, os.O_RDONLY)
+        try:
+            sync(fd)
+        finally:
+            os.close(fd)
+        self.place(temporary, digest)
         return digest
 
     def place(self, temporary: Path, digest: str) -> Path:
@@ -49,13 +50,10 @@ class Blobs:
         path = self.path(digest)
         if path.exists():
             temporary.unlink()
-            sync_folder(path.parent)  # whoever named it may not have come to that yet
-            return path
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(self.folder)
-        temporary.chmod(0o444)
-        temporary.replace(path)
+        else:
+            make_folder(path.parent)
+            temporary.chmod(0o444)
+            temporary.replace(path)
         sync_folder(path.parent)
         return path
 

@@ -1,8 +1,9 @@
 """Records in SQLite: one writer per workspace, any number of readers.
 
 WAL with ``synchronous=FULL``: an acknowledged commit has been synced. SQLite before 3.51.3 can corrupt its WAL
-when several connections write or checkpoint at once; the workspace lock (``sampan.store.lock``) keeps it to one
-process, and inside that process every write goes through one connection.
+when several connections write or checkpoint at once; a lock beside the file keeps it to one writer, whatever the
+version, and inside that process every write goes through one connection. Why plain SQL and no library above it:
+``docs/decisions/records-sql.md``.
 """
 
 import sqlite3
@@ -10,16 +11,25 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sampan.base.errors import Busy, Damaged, DiskFull, SampanError
-from sampan.store.migrations import FORMAT, migrate
+from sampan.store.lock import FileLock
+from sampan.store.migrations import FORMAT, format_of, migrate
 
-_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "mmap_size": 0}
+SAFE_WITH_SEVERAL_WRITERS: Final = (3, 51, 3)
+_PRAGMAS: Final = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "fullfsync": 1,  # macOS: through the drive's cache; elsewhere it changes nothing
+    "checkpoint_fullfsync": 1,
+    "foreign_keys": 1,
+    "mmap_size": 0,
+}
 
 
 class Database:
-    """One workspace's records. ``writable`` requires that the caller holds the workspace lock."""
+    """One workspace's records. Only one process at a time may open them ``writable``; Busy for the second."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
@@ -27,14 +37,24 @@ class Database:
         self._lock = threading.RLock()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()  # of its own: reading never waits for a transaction
         self._writer: sqlite3.Connection | None = None
+        self._owner = 0  # the thread inside a transaction
+        self._broken: SampanError | None = None
+        self._guard: FileLock | None = None
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connect(read_only=False)
-            migrate(self._writer)
+            self._guard = FileLock(path.with_suffix(".lock"), "Open the records for writing", _why_one_writer())
+            try:
+                self._writer = self._connect(read_only=False)
+                migrate(self._writer)
+            except BaseException:
+                self.close()
+                raise
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         uri = f"{self.path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=10)
             connection.row_factory = sqlite3.Row
@@ -47,7 +67,11 @@ class Database:
                 if got is None or got[0] != value:
                     raise Damaged("Open the records", f"PRAGMA {name} is {got and got[0]!r}, not {value!r}")
             return connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SampanError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, SampanError):
+                raise
             raise self._explain("Open the records", error) from error
 
     def _explain(self, attempted: str, error: sqlite3.Error) -> SampanError:
@@ -59,44 +83,93 @@ class Database:
         return Damaged(attempted, f"{self.path}: {error}", "Restore a backup, or move the file away and look.")
 
     @contextmanager
+    def _explained(self, attempted: str) -> Iterator[None]:
+        """Turn what the disk does to us into our errors; mistakes in SQL and broken constraints pass as they are."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if name.startswith(_OF_THE_DISK):
+                raise self._explain(attempted, error) from error
+            raise
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One atomic, durable change. Nested use joins the outer transaction."""
+        """One atomic, durable change: when it ends without an error, it has been synced.
+
+        Nested use joins the outer transaction. Raises Busy in a process that only reads, DiskFull, Damaged.
+        """
         if self._writer is None:
             raise Busy("Write records", "this process only reads them", "Go through the process with the lock.")
         with self._lock:
+            if self._broken is not None:
+                raise self._broken
             connection = self._writer
-            if connection.in_transaction:
+            if self._owner:
                 yield connection
                 return
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            try:
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise self._explain("Commit records", error) from error
+            with self._explained("Write records"):
+                connection.execute("BEGIN IMMEDIATE")
+                self._owner = threading.get_ident()
+                try:
+                    yield connection
+                except BaseException:
+                    self._roll_back(connection)
+                    raise
+                finally:
+                    self._owner = 0
+                self._commit(connection)
 
-    def _reader(self) -> sqlite3.Connection:
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:  # SQLite itself takes back what hit a full or broken disk
+            connection.execute("ROLLBACK")
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            if (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_IOERR"):
+                # a sync that failed once may seem to succeed the next time although the bytes are gone
+                self._broken = Damaged(
+                    "Write records",
+                    f"an earlier commit failed on the disk that holds {self.path}: {error}",
+                    "Look at the disk, then start again.",
+                )
+            raise
+
+    def _reader(self) -> sqlite3.Connection | None:
+        """This thread's connection for reading; None while there are no records yet."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._connect(read_only=True)
-            with self._lock:
+            connection = self._connect(read_only=True)
+            try:
+                started = format_of(connection) > 0
+            except BaseException:
+                connection.close()
+                raise
+            if not started:
+                connection.close()
+                return None
+            self._local.connection = connection
+            with self._readers_lock:
                 self._readers.append(connection)
         return connection
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
-        """All rows of a query; no rows where the records do not exist yet."""
-        if not self.writable and not self.path.exists():
-            return []
-        if self._writer is not None and self._writer.in_transaction:
-            with self._lock:  # read one's own uncommitted writes
+        """All rows of a query; no rows where the records do not exist yet.
+
+        Inside a transaction its own thread sees its changes; every other thread sees what is committed.
+        """
+        with self._explained("Read records"):
+            if self._writer is not None and self._owner == threading.get_ident():
                 return self._writer.execute(sql, parameters).fetchall()
-        return self._reader().execute(sql, parameters).fetchall()
+            if not self.writable and not self.path.exists():
+                return []
+            reader = self._reader()
+            return [] if reader is None else reader.execute(sql, parameters).fetchall()
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Row | None:
         """The first row of a query, or None."""
@@ -104,7 +177,8 @@ class Database:
         return rows[0] if rows else None
 
     def close(self) -> None:
-        with self._lock:
+        """Close all connections and let the next writer in."""
+        with self._lock, self._readers_lock:
             for connection in self._readers:
                 connection.close()
             self._readers.clear()
@@ -112,6 +186,30 @@ class Database:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+            if self._guard is not None:
+                self._guard.release()
+                self._guard = None
+
+
+_OF_THE_DISK: Final = (
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_CANTOPEN",
+)
+
+
+_ADVICE: Final = "One process writes at a time: go through the hub, or wait until the other is done."
+
+
+def _why_one_writer() -> str:
+    if sqlite3.sqlite_version_info < SAFE_WITH_SEVERAL_WRITERS:
+        safe = ".".join(map(str, SAFE_WITH_SEVERAL_WRITERS))
+        return f"SQLite {sqlite3.sqlite_version} (before {safe}) can corrupt its log with two writers. {_ADVICE}"
+    return _ADVICE
 
 
 __all__ = ["FORMAT", "Database"]

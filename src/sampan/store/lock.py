@@ -16,10 +16,13 @@ class FileLock:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(self._fd)
             raise Busy(attempted, f"{path.name} is held by {holder}", advice) from None
+        except OSError as error:
+            os.close(self._fd)
+            raise Busy(attempted, f"{path} cannot be locked: {error}", "Keep the workspace on a local disk.") from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"process {os.getpid()}".encode(), 0)
 

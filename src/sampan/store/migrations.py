@@ -5,7 +5,8 @@ format, never half of one. Never edit a released migration: append.
 """
 
 import sqlite3
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 from sampan.base.errors import NewerFormat
 
@@ -67,24 +68,36 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 FORMAT: Final = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring records to this version's format. Raises NewerFormat if they are ahead of it."""
-    connection.execute("CREATE TABLE IF NOT EXISTS format (version INTEGER NOT NULL)")
-    row = connection.execute("SELECT max(version) FROM format").fetchone()
-    version = row[0] or 0
-    if version > FORMAT:
+Migrations: TypeAlias = Sequence[Sequence[str]]
+
+
+def format_of(connection: sqlite3.Connection, known: int = FORMAT) -> int:
+    """The format of records; 0 where there are none yet. Raises NewerFormat if it is ahead of this Sampan."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'format'").fetchone():
+        return 0
+    version: int = connection.execute("SELECT max(version) FROM format").fetchone()[0] or 0
+    if version > known:
         raise NewerFormat(
             "Open the records",
-            f"they have format {version}, this Sampan knows up to {FORMAT}",
+            f"they have format {version}, this Sampan knows up to {known}",
             "Upgrade Sampan (`uv add sampan --upgrade`); nothing was changed.",
         )
-    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+    return version
+
+
+def migrate(connection: sqlite3.Connection, migrations: Migrations = MIGRATIONS) -> None:
+    """Bring records to this version's format, one transaction per migration. Raises NewerFormat."""
+    version = format_of(connection, len(migrations))
+    for number, statements in enumerate(migrations[version:], start=version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
+            if number == 1:
+                connection.execute("CREATE TABLE format (version INTEGER NOT NULL)")
             for statement in statements:
                 connection.execute(statement)
             connection.execute("INSERT INTO format (version) VALUES (?)", (number,))
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
