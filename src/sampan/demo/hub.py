@@ -14,6 +14,8 @@ from sampan.cli.client import HubClient
 
 START: Final = 60.0  # seconds that the hub may take until it answers
 STOP: Final = 20.0
+# An hour of the story passes in a few milliseconds: segments of the log are sealed by their size, not by their age.
+_PACE: Final = {"SAMPAN_SEGMENT_SECONDS": "1000000000"}
 
 
 def command(workspace: Path | None, *arguments: str) -> list[str]:
@@ -37,7 +39,7 @@ class Hub:
     def __init__(self, workspace: Path, clock: Path, host: str, port: int) -> None:
         self.workspace = workspace
         self.log = workspace / ".sampan" / "demo.log"
-        self._environment = {**os.environ, "SAMPAN_CLOCK": str(clock)}
+        self._environment = {**os.environ, "SAMPAN_CLOCK": str(clock), **_PACE}
         for name in ("SAMPAN_URL", "SAMPAN_TOKEN", "SAMPAN_PORT", "SAMPAN_HOST"):  # of some other hub
             self._environment.pop(name, None)
         self._arguments = ("up", "--host", host, "--port", str(port))
@@ -82,10 +84,14 @@ class Hub:
     def check(self) -> None:
         """Raises Unreachable, with the hub's last words, if its process has ended."""
         if self._process is not None and (code := self._process.poll()) is not None:
-            words = self.log.read_text("utf-8", "replace").strip().removeprefix("Error: ").splitlines()
-            raise Unreachable(
-                "Start the hub", words[0] if words else f"it ended with code {code}", "\n  ".join(words[1:])
+            words = (
+                self.log.read_text("utf-8", "replace").strip().removeprefix("Error: ") or f"it ended with code {code}"
             )
+            first, _, advice = words.partition("\n")
+            attempted, found, obstacle = first.partition(": ")
+            if not found:
+                attempted, obstacle = "Start the hub", first
+            raise Unreachable(attempted, obstacle, advice.strip())
 
     def wait(self) -> None:
         """Until the hub's process ends by itself."""

@@ -1,5 +1,6 @@
 """From an empty folder to the end of the demo: the workspace, its hub, the story, the summary."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.base.clock import SharedClock
-from sampan.base.errors import Usage
+from sampan.base.errors import SampanError, Usage
 from sampan.demo.hub import Hub, run_command
 from sampan.demo.screen import Screen
 from sampan.demo.story import END, GO_LIVE, OPENING, Story
@@ -57,7 +58,11 @@ def tell(
         data.mkdir(exist_ok=True)
         clock = SharedClock.create(data / "clock", OPENING)
         hub = Hub(folder, data / "clock", host, port)
-        hub.start()
+        try:
+            hub.start()
+        except SampanError:  # a port that is taken, say: leave nothing behind, so that the next try finds no folder
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     with hub:
         screen.say(f"  {hub.link()}")
         screen.say("  opens the hub in a browser, once")
