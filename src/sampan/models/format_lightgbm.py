@@ -102,6 +102,8 @@ class LightGBMPredictor:
         self.signature = signature
         self._inputs = Inputs(signature)
         self._booster: Any = lightgbm.Booster(model_str=text)
+        if self._booster.num_feature() != len(signature.inputs):
+            raise ValueError(f"it takes {self._booster.num_feature()} features, its signature {len(signature.inputs)}")
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         given: list[Output] = self._booster.predict(self._inputs.matrix(records), num_threads=1).tolist()
@@ -115,7 +117,7 @@ def _booster(estimator: Any) -> Any:
         return estimator
     try:
         return estimator.booster_
-    except lightgbm.basic.LightGBMError:
+    except (lightgbm.basic.LightGBMError, ValueError):  # the latter is scikit-learn's NotFittedError
         raise BadStep(
             "Freeze a LightGBM model", f"{type(estimator).__name__} is not fitted", "Call .fit() first."
         ) from None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args
 
-from sampan.base.errors import BadStep, Damaged
+from sampan.base.errors import BadStep, Damaged, SampanError
 from sampan.models.version import Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 
@@ -130,7 +130,14 @@ def load(version: Version | VersionDraft, blobs: Blobs, *, only: bool = False) -
     format = _module(version.format)
     if only and (import_lean := getattr(format, "import_lean", None)):
         import_lean()
-    return format.load(files, version.kind, version.signature)
+    try:
+        return format.load(files, version.kind, version.signature)
+    except SampanError:
+        raise
+    except Exception as error:
+        raise Damaged(
+            "Load a model", f"not a {version.format} file: {type(error).__name__}: {error}", "Register another version."
+        ) from error
 
 
 def _module(name: str) -> Format:
