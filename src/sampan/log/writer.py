@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import threading
+import time
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,7 @@ class StreamWriter:
     def _recover(self, dedupe: bool) -> None:
         mark, _ = read_mark(self.stream.folder)
         self._durable = Durable(self.stream.folder)
+        self._begun = time.monotonic()
         manifests = self.stream.manifests()
         self.counts = Counts()
         for manifest in manifests:
@@ -420,7 +422,7 @@ class StreamWriter:
     def _rotate_if_due(self) -> None:
         size, events, seconds = self._limits
         segment = self._segment
-        age = (self._clock.micros() - segment.header.created) / 1e6
+        age = time.monotonic() - self._begun  # of the machine's time: a time-lapse must not seal every second
         if segment.items and (segment.size >= size or segment.items >= events or age >= seconds):
             self._rotate()
 
