@@ -4,7 +4,6 @@
 what it touches. Nothing here knows how a part works; nothing below knows that the others exist.
 """
 
-import asyncio
 import json
 import os
 import sys
@@ -19,15 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sampan.base.errors import BadSetting, Damaged, NewerFormat, NotFound, Unreachable
 
 if TYPE_CHECKING:
+    from sampan.api.work import Work
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
-    from sampan.api.work import Work
     from sampan.cli.client import HubClient
     from sampan.flow.engine import Engine
+    from sampan.hub.render import Frame
     from sampan.lake.lake import Lake
+    from sampan.lake.query import Source
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
-    from sampan.hub.render import Frame
     from sampan.models.registry import Models
     from sampan.runs.records import Runs
     from sampan.serve.endpoints import Endpoints
@@ -152,7 +152,7 @@ class App:
     @property
     def log(self) -> "Log":
         """The log; a reader of its own for each thread, since a reader remembers how far it has come."""
-        made: Log | None = getattr(self._threads, "log", None)
+        made: Any = getattr(self._threads, "log", None)
         if made is None:
             from sampan.log.keys import SubjectKeys
             from sampan.log.log import Log
@@ -160,7 +160,8 @@ class App:
             data = self.folder.data
             keys = self._part("keys", lambda: SubjectKeys(data / "keys.db"))
             made = self._threads.log = Log(data / "log", self.contracts, self.clock, self.settings, keys)
-        return made
+        found: Log = made
+        return found
 
     @property
     def blobs(self) -> "Blobs":
@@ -212,30 +213,38 @@ class App:
 
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any:
         """What a run would do, and why."""
-        return self.engine.plan(target or None, sets or {})
+        return self.engine.plan(target or None, sets or {}).json()
 
     def why(self, step: str) -> Any:
         """What differs from the last result of a step."""
-        return self.engine.why(step)
+        return self.engine.why(step).json()
 
     def run(self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
         """Run what has changed and publish it if its checks pass."""
         with self._one_run, self._as_writer("Run the flow"):
-            return self.engine.run(target or None, sets, on_event=report)
+            made = self.engine.run(target or None, sets, on_event=lambda e: report(_plain(e)), actor=actor)
+            return {**made.json(), "exit_code": made.exit_code}
 
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
         """Go on with an interrupted run."""
         with self._one_run, self._as_writer("Resume a run"):
-            return self.engine.resume(run, rebase=rebase, on_event=report)
+            made = self.engine.resume(run, rebase, on_event=lambda e: report(_plain(e)), actor=actor)
+            return {**made.json(), "exit_code": made.exit_code}
 
-    def deploy(self, name: str, model: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
+    def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         """Put a version, with the workspace's rules for it, in force under a name."""
         import msgspec
 
         root = self.folder.root
         with self._as_writer(f"Deploy {name}"):
             made = self.endpoints.deploy(
-                name, model or name, workspace=root, thresholds=thresholds, actor=actor, reason=reason
+                name,
+                model or name,
+                workspace=root,
+                decision=decision or None,
+                thresholds=thresholds,
+                actor=actor,
+                reason=reason,
             )
         if self._hub is not None:
             self._hub.switch(name)
@@ -250,19 +259,12 @@ class App:
         """Answer a question; at most ``limit`` rows (0: all)."""
         from sampan.lake.read import query as ask
 
-        extra = {name: self.lake.source_of(self.lake.snapshot(id), name) for name, id in self._candidate(run).items()}
+        extra: dict[str, Source] = {**self.engine.sources(run)} if run else {}
         relation = ask(query, self.lake, self.log, extra=extra)
         columns = [{"name": n, "type": str(t)} for n, t in zip(relation.columns, relation.types, strict=True)]
         rows = relation.fetchmany(limit + 1) if limit else relation.fetchall()
         more = bool(limit) and len(rows) > limit
         return {"columns": columns, "rows": [list(row) for row in (rows[:limit] if more else rows)], "more": more}
-
-    def _candidate(self, run: str) -> dict[str, str]:
-        """The tables that a run made, published or held back."""
-        if not run:
-            return {}
-        steps = self.runs.steps(self.runs.get(run).id)
-        return {step.name: step.digest for step in steps if step.digest and self.lake.present(step.digest)}
 
     # -- the hub, seen from a command
 
@@ -272,11 +274,11 @@ class App:
 
     def hub(self) -> "HubClient | None":
         """The hub to go through: the one of SAMPAN_URL, else this workspace's if it is up, else None."""
-        from sampan.cli.client import HubClient
-
         url = self.settings.get("url") or self._local_hub()
         if not url:
             return None
+        from sampan.cli.client import HubClient
+
         token = self.settings.get("token") or self._token_file()
         return self._part("hub", lambda: HubClient(url, token))
 
@@ -403,6 +405,8 @@ class _Hub:
         app = self.app
         self.writer = app.log.writer("intake")
         self.serving = Serving(app.folder.root, app.endpoints, app.settings)
+        import asyncio  # 50 ms, and only the hub needs it
+
         self.loop = asyncio.get_running_loop()
         try:
             await self.serving.start()
@@ -439,6 +443,8 @@ class _Hub:
 
     def switch(self, name: str) -> None:
         """Serve what was deployed under a name; called in a thread. Raises what the new bundle failed with."""
+        import asyncio
+
         asyncio.run_coroutine_threadsafe(self.serving.refresh(name), self.loop).result()
 
     def state_of(self, name: str) -> str:
@@ -471,6 +477,12 @@ def table(name: str, ref: str = "main", workspace: Path | str | None = None) -> 
         return Table(app.lake.source(name, ref))
     finally:
         app.close()
+
+
+def _plain(event: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(event)
 
 
 def _check_format(path: Path) -> None:

@@ -43,6 +43,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/endpoints"): READ,
     ("GET", "/predictions"): READ,
     ("GET", "/predictions/{prediction}"): READ,
+    ("GET", "/lineage/{object}"): READ,
     ("GET", "/patterns"): READ,
     ("POST", "/sign-out"): READ,
     # commands

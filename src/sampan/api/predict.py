@@ -52,7 +52,7 @@ class Predict:
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            raise Usage("Predict", f"the body has more than {self._limit:,} bytes", "Send the records in several parts.")
+            raise Usage("Predict", f"the body has more than {self._limit:,} bytes", "Send the records in parts.")
 
 
 async def _answer(send: Send, status: int, body: bytes, retry: int | None) -> None:

@@ -49,6 +49,7 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     model: str = ""
+    decision: str = ""
     thresholds: dict[str, Any] = {}
     reason: str = ""
 
@@ -67,7 +68,7 @@ def answer(value: Any, status: int = 200) -> Response[bytes]:
 
 def who(request: Ask) -> Principal:
     """Who asks; the guard has seen to it that there is somebody."""
-    principal: Principal = dict(request.scope)[PRINCIPAL]  # type: ignore[index,assignment]
+    principal: Principal = dict(request.scope)[PRINCIPAL]  # type: ignore[assignment]
     return principal
 
 
@@ -84,7 +85,7 @@ def follow(work: Callable[[Callable[[Any], None]], Any]) -> Stream:
 
     def labour() -> None:
         try:
-            report({"result": msgspec.to_builtins(work(lambda event: report({"event": msgspec.to_builtins(event)})))})
+            report({"result": work(lambda event: report({"event": event}))})
         except SampanError as error:
             report(error.body())
         except BaseException as error:
@@ -137,25 +138,26 @@ def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
     @post("/v1/endpoints", status_code=200)
     async def deploy(request: Ask, data: EndpointRequest) -> Response[bytes]:
         name = who(request).name
-        return answer(await asyncio.to_thread(work.deploy, data.name, data.model, data.thresholds, data.reason, name))
+        given = (data.name, data.model, data.decision, data.thresholds, data.reason, name)
+        return answer(await asyncio.to_thread(work.deploy, *given))
 
-    @get("/v1/tokens", sync_to_thread=True)
-    def tokens() -> Response[bytes]:
-        return answer({"tokens": gate.tokens.list()})
+    @get("/v1/tokens")
+    async def tokens() -> Response[bytes]:
+        return answer({"tokens": await asyncio.to_thread(gate.tokens.list)})
 
-    @post("/v1/tokens", sync_to_thread=True)
-    def create_token(data: TokenRequest) -> Response[bytes]:
-        token, secret = gate.tokens.create(data.name, data.role, data.days)
+    @post("/v1/tokens")
+    async def create_token(data: TokenRequest) -> Response[bytes]:
+        token, secret = await asyncio.to_thread(gate.tokens.create, data.name, data.role, data.days)
         return answer({"token": token, "secret": secret}, 201)
 
-    @delete("/v1/tokens/{name:str}", status_code=200, sync_to_thread=True)
-    def revoke_token(name: str) -> Response[bytes]:
-        token = gate.tokens.revoke(name)
+    @delete("/v1/tokens/{name:str}", status_code=200)
+    async def revoke_token(name: str) -> Response[bytes]:
+        token = await asyncio.to_thread(gate.tokens.revoke, name)
         gate.forget()
         return answer({"token": token})
 
-    @post("/v1/links", sync_to_thread=True)
-    def link(request: Ask) -> Response[bytes]:
+    @post("/v1/links")
+    async def link(request: Ask) -> Response[bytes]:
         return answer({"link": f"{base_url}/sign-in?code={gate.links.make(who(request))}"}, 201)
 
     return [log_stats, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]

@@ -123,8 +123,8 @@ class HubClient:
     def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
         return self.post("/v1/sql", {"query": query, "run": run, "limit": limit or 1_000_000})
 
-    def deploy(self, name: str, model: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
-        body = {"name": name, "model": model, "thresholds": thresholds, "reason": reason}
+    def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
+        body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)
 
     def _follow(self, path: str, body: Any, report: Callable[[Any], None]) -> Any:

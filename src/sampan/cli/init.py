@@ -1,5 +1,6 @@
 """``sampan init``: a new workspace from a template."""
 
+import json
 import shutil
 import subprocess
 from importlib.resources import as_file, files
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 
 TEMPLATES: Final = ("retail", "empty")
 _SKIPPED: Final = ("__pycache__", ".sampan", ".pytest_cache")
-_IGNORE: Final = "# All data lies in .sampan/: it is derived from events, and it is large.\n.sampan/\n.venv/\n__pycache__/\n"
+_IGNORE: Final = (
+    "# All data lies in .sampan/: it is derived from events, and it is large.\n.sampan/\n.venv/\n__pycache__/\n"
+)
 _PATIENCE: Final = 60
 
 
 @click.command()
 @click.argument("name")
-@click.option("--template", type=click.Choice(TEMPLATES), default="empty", show_default=True, help="What to begin with.")
+@click.option(
+    "--template", type=click.Choice(TEMPLATES), default="empty", show_default=True, help="What to begin with."
+)
 @click.option("--lock/--no-lock", default=True, help="Pin the environment in uv.lock, if uv is there.")
 @click.pass_obj
 def init(app: "App", name: str, template: str, lock: bool) -> None:
@@ -56,12 +61,29 @@ def _project(title: str, template: str) -> str:
     from sampan import __version__
 
     extras = "[demo]" if template == "retail" else ""
-    version = "" if "+" in __version__ else f">={__version__}"
+    source = _source_tree()
+    version = "" if source else f">={__version__}"
     return (
         f'[project]\nname = "{title}"\nversion = "0.1.0"\nrequires-python = ">=3.11"\n'
         f'dependencies = ["sampan{extras}{version}"]\n\n[dependency-groups]\ndev = ["pytest>=8"]\n\n'
-        "[tool.uv]\npackage = false\n"
+        "[tool.uv]\npackage = false\n" + source
     )
+
+
+def _source_tree() -> str:
+    """Where this Sampan comes from, if it was installed from a folder rather than from a package index."""
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        note = json.loads(distribution("sampan").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return ""
+    url = urlsplit(note.get("url", ""))
+    if url.scheme != "file" or "dir_info" not in note:
+        return ""
+    editable = ", editable = true" if note["dir_info"].get("editable") else ""
+    return f"\n[tool.uv.sources]\nsampan = {{ path = {json.dumps(unquote(url.path))}{editable} }}\n"
 
 
 def _lock(folder: Path) -> str:
@@ -76,7 +98,9 @@ def _lock(folder: Path) -> str:
         return f"uv took too long. {later}"
     if done.returncode or not (folder / "uv.lock").exists():
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        return f"uv could not pin the environment ({lines[-1].strip()[:160] if lines else 'it did not say why'}). {later}"
+        return (
+            f"uv could not pin the environment ({lines[-1].strip()[:160] if lines else 'it did not say why'}). {later}"
+        )
     return ""
 
 

@@ -9,6 +9,7 @@ from sampan.cli.output import emit, fancy, json_option, warn
 from sampan.cli.output import table as show_table
 
 if TYPE_CHECKING:
+    from sampan.api.work import Work
     from sampan.app import App
 
 _SHOWN = 100
@@ -28,10 +29,11 @@ def sql(app: "App", query: str, run: str, as_csv: bool, limit: int, as_json: boo
     QUERY may be `-` to read it from standard input. Files and the network are out of reach.
     """
     if query == "-":
-        query = click.get_text_stream("stdin").read()
+        query = sys.stdin.read()
     plain = as_csv or as_json
     most = limit or (_SHOWN if not plain and fancy() else 0)
-    found: dict[str, Any] = app.work().sql(query, run, most) if app.remote else app.sql(query, run, most)
+    asked: Work = app.work() if app.remote else app
+    found: dict[str, Any] = asked.sql(query, run, most)
     names = [column["name"] for column in found["columns"]]
     if as_json:
         emit({"columns": found["columns"], "rows": found["rows"]})

@@ -1,5 +1,6 @@
 """Ways in and out: health, sign-in by link or token, sign-out, the few static files."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -53,14 +54,14 @@ def doors(
         file.name: (file.read_bytes(), _TYPES[file.suffix]) for file in (Path(__file__).parent / "static").iterdir()
     }
 
-    @get("/health", sync_to_thread=False)
-    def health() -> Response[bytes]:
+    @get("/health")
+    async def health() -> Response[bytes]:
         reason = trouble()
         body = msgspec.json.encode(Health("not ready" if reason else "ready", instance, reason))
         return response(Answer(503 if reason else 200, "application/json", body))
 
-    @get("/static/{name:str}", sync_to_thread=False)
-    def file(request: Ask, name: str) -> Response[bytes]:
+    @get("/static/{name:str}")
+    async def file(request: Ask, name: str) -> Response[bytes]:
         if name not in static:
             return refuse(request, 404, NotFound("Open a file", f"no file {name[:100]!r}"), frame())
         body, kind = static[name]
@@ -74,38 +75,38 @@ def doors(
         crumb = f"{cookie}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={LONGEST // 1_000_000}{secure}"
         return response(target, {"location": "/", "set-cookie": crumb, "referrer-policy": "no-referrer"})
 
-    @get("/sign-in", sync_to_thread=True)
-    def sign_in(request: Ask) -> Response[bytes]:
+    @get("/sign-in")
+    async def sign_in(request: Ask) -> Response[bytes]:
         code = request.query_params.get("code", "")
         if not code:
             advice = "Open the link that `sampan up` printed, or make one with `sampan token link`."
             return refuse(request, 401, Refused("Sign in", "this address has no code", advice), frame())
         if principal := gate.links.use(code):
-            return enter(request, gate.sessions.open(principal))
+            return enter(request, await asyncio.to_thread(gate.sessions.open, principal))
         advice = "Make another with `sampan token link`."
         if gate.links.was_used(code):
             return refuse(request, 409, Conflict("Sign in", "this link was used before", advice), frame())
         return refuse(request, 401, Refused("Sign in", "this link is unknown or too old", advice), frame())
 
-    @post("/sign-in", sync_to_thread=True)
-    def sign_in_by_token(request: Ask, body: bytes) -> Response[bytes]:
+    @post("/sign-in")
+    async def sign_in_by_token(request: Ask, body: bytes) -> Response[bytes]:
         from urllib.parse import parse_qs
 
         if gate.too_many_tries():
             error = Refused("Sign in", "too many wrong tokens within a minute", "Wait a minute and try again.")
             return refuse(request, 429, error, frame())
         secret = parse_qs(body[:2000].decode("latin-1")).get("token", [""])[0].strip()
-        found = gate.secret(secret)
+        found = await asyncio.to_thread(gate.secret, secret)
         if found is None:
             gate.note_failure()
             advice = "`sampan up` says where the token file is; `sampan token list` shows the living ones."
             return refuse(request, 401, Refused("Sign in", "this token is not valid here", advice), frame())
-        return enter(request, gate.sessions.open(found[0], found[1]))
+        return enter(request, await asyncio.to_thread(gate.sessions.open, *found))
 
-    @post("/sign-out", sync_to_thread=True)
-    def sign_out(request: Ask) -> Response[bytes]:
+    @post("/sign-out")
+    async def sign_out(request: Ask) -> Response[bytes]:
         if value := request.cookies.get(cookie):
-            gate.sessions.close(value)
+            await asyncio.to_thread(gate.sessions.close, value)
             gate.forget()
         gone = f"{cookie}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"
         return response(Answer(303, "text/plain", b""), {"location": "/sign-in", "set-cookie": gone})

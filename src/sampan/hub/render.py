@@ -159,7 +159,7 @@ def show(value: Any) -> Markup:
     if value is None:
         return Markup('<span class="mute">null</span>')
     if isinstance(value, bool):
-        return Markup("true" if value else "false")
+        return escape("true" if value else "false")
     if isinstance(value, datetime):
         return escape(value.isoformat(sep=" ").removesuffix("+00:00"))
     text = value if isinstance(value, str) else str(value) if isinstance(value, int | float) else pretty(value)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sampan.hub.parts import Parts, Query
-from sampan.hub.views import catalogue, events, overview, runs, serving
+from sampan.hub.views import catalogue, events, lineage, overview, runs, serving
 
 
 class Page(NamedTuple):
@@ -25,6 +25,10 @@ PAGES: Final = (
     Page("/", "overview.html", "overview", overview.overview),
     Page("/log", "log.html", "log", events.log),
     Page("/log/{event}", "event.html", "log", events.event),
+    Page("/quarantine", "quarantine.html", "quarantine", events.quarantine),
+    Page("/quarantine/{item}", "event.html", "quarantine", events.item),
+    Page("/lineage/{object}", "lineage.html", "predictions", lineage.lineage),
+    Page("/patterns", "patterns.html", "", overview.patterns),
     Page("/contracts", "contracts.html", "contracts", catalogue.contracts),
     Page("/tables", "tables.html", "tables", catalogue.tables),
     Page("/tables/{name}", "table.html", "tables", catalogue.table),

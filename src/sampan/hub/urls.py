@@ -53,6 +53,10 @@ class Urls:
         return _with_query("/predictions", query)
 
     @staticmethod
+    def lineage(object: str) -> str:
+        return _path("lineage", object)
+
+    @staticmethod
     def prediction(prediction: str) -> str:
         return _path("predictions", prediction)
 

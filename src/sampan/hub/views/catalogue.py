@@ -82,10 +82,8 @@ class TablePage(msgspec.Struct):
 def table(parts: Parts, query: Query) -> TablePage:
     """One table: columns, a few rows, and what it was before."""
     name, ref = query["name"], query.get("ref") or "main"
-    if given := query.get("snapshot"):
-        snapshot = parts.lake.snapshot(given)
-    else:
-        snapshot = parts.lake.table(name, ref)
+    given = query.get("snapshot")
+    snapshot = parts.lake.snapshot(given) if given else parts.lake.table(name, ref)
     sample, trouble = _sample(parts, snapshot)
     return TablePage(
         name=name,

@@ -10,6 +10,7 @@ from sampan.log.log import StoredEvent
 from sampan.log.position import Position
 
 _PAGE: Final = 50
+_ALL: Final = 1_000_000
 
 
 class EventLine(msgspec.Struct):
@@ -114,6 +115,92 @@ def _page(found: StoredEvent) -> EventPage:
         reason=found.reason,
         path=found.path,
     )
+
+
+class ReasonLine(msgspec.Struct):
+    """Quarantined items that have the same reason and come from the same place."""
+
+    reason: str
+    path: str | None
+    type: str | None
+    producer: str
+    count: int
+    first: int
+    last: int
+    example: str
+
+
+class ItemLine(msgspec.Struct):
+    """One quarantined item in the list; ``excerpt`` is the beginning of its bytes."""
+
+    position: str
+    id: str | None
+    type: str | None
+    producer: str
+    received: int
+    reason: str
+    path: str | None
+    excerpt: str
+
+
+class QuarantinePage(msgspec.Struct):
+    """Context of ``quarantine.html``."""
+
+    total: int
+    reason: str
+    reasons: list[ReasonLine]
+    items: list[ItemLine]
+    next: str | None
+
+
+def quarantine(parts: Parts, query: Query) -> QuarantinePage:
+    """What broke its contract, by reason; with ``reason``, the items themselves."""
+    wanted, after = str(query.get("reason", "")), str(query.get("after", "")) or None
+    found = parts.log.events(verdict="quarantined", newest_first=True, limit=_ALL)
+    reasons: dict[tuple[str, str | None, str | None, str], ReasonLine] = {}
+    for one in found:
+        reason = one.reason or "unknown"
+        key = (reason, one.path, one.type, one.producer)
+        line = reasons.get(key)
+        if line is None:
+            line = reasons[key] = ReasonLine(
+                reason, one.path, one.type, one.producer, 0, one.received, one.received, one.position
+            )
+        line.count += 1
+        line.first = min(line.first, one.received)
+    lines = sorted(reasons.values(), key=lambda line: -line.count)
+    chosen = [one for one in found if not wanted or one.reason == wanted]
+    if after:
+        seen = Position.parse(after)
+        chosen = [one for one in chosen if _number(one) < seen[one.position.rpartition(":")[0]]]
+    items = [
+        ItemLine(
+            one.position,
+            one.id,
+            one.type,
+            one.producer,
+            one.received,
+            one.reason or "",
+            one.path,
+            as_text(one.raw[:200]).replace("\n", " "),
+        )
+        for one in chosen[:_PAGE]
+    ]
+    return QuarantinePage(len(found), wanted, lines, items, older(after, chosen[:_PAGE], _PAGE))
+
+
+def _number(event: StoredEvent) -> int:
+    return int(event.position.rpartition(":")[2])
+
+
+def item(parts: Parts, query: Query) -> EventPage:
+    """One quarantined item with its bytes."""
+    found = parts.log.at(query["item"])
+    if found.verdict != "quarantined":
+        raise NotFound(
+            "Open a quarantined item", f"{query['item'][:100]} is not in quarantine", "It was accepted: see /log."
+        )
+    return _page(found)
 
 
 def as_text(raw: bytes, most: int = 100_000) -> str:

@@ -61,3 +61,28 @@ def _concerns(run: runs.RunPage | None, endpoints: list[serving.EndpointLine]) -
         if one.state == "down":
             found.append(Concern(f"The endpoint {one.name} does not answer.", "/endpoints"))
     return found
+
+
+class Patterns(msgspec.Struct):
+    """Context of ``patterns.html``: steps to draw."""
+
+    steps: list[runs.StepLine]
+
+
+def patterns(parts: Parts, query: Query) -> Patterns:
+    """Every component in every state, to look at when the look changes."""
+    needs = {
+        "orders": ("order_line",),
+        "customers": ("orders", "country"),
+        "labels": ("orders",),
+        "features": ("orders", "customers"),
+        "reorder": ("features", "labels"),
+        "no_leak": ("features", "labels"),
+    }
+    states = ("ran", "cached", "cached", "ran", "failed", "blocked")
+    kinds = ("table", "table", "table", "table", "model", "check")
+    lines = [
+        runs.StepLine(name, "", kind, state, "an example", "", 1.2, 0, 0.0, "", needs[name], "")
+        for name, state, kind in zip(needs, states, kinds, strict=True)
+    ]
+    return Patterns(lines)

@@ -127,7 +127,7 @@ def run(parts: Parts, query: Query) -> RunPage:
             step.seconds,
             step.memory,
             step.cost,
-            step.error,
+            step.error.removeprefix("!"),
             step.needs,
             _log_of(step.name, step.part, logs),
         )

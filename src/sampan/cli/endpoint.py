@@ -1,0 +1,98 @@
+"""``sampan endpoint``: where predictions are asked for."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan.base.clock import iso
+from sampan.base.errors import NotFound, Usage
+from sampan.cli.output import emit, fields, json_option, table
+
+if TYPE_CHECKING:
+    from sampan.app import App
+
+
+@click.group()
+def endpoint() -> None:
+    """Where predictions are asked for: POST /predict/NAME."""
+
+
+@endpoint.command()
+@click.argument("name")
+@click.option("--model", default="", metavar="MODEL[@N]", help="What to serve; the newest version of NAME otherwise.")
+@click.option("--decision", default="", help="Which rule of decisions.py, where several are declared for the model.")
+@click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule.")
+@click.option("--reason", default="", help="Why; it stays in the endpoint's history.")
+@json_option
+@click.pass_obj
+def deploy(app: "App", name: str, model: str, decision: str, sets: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Serve a version behind the workspace's rules.
+
+    Model, rules and thresholds are switched as one, without a failed request; what was served before stays in the
+    history.
+    """
+    from sampan.cli.run import _me
+
+    thresholds = dict(_threshold(text) for text in sets)
+    made = app.work().deploy(name, model, decision, thresholds, reason, _me())
+    if as_json:
+        emit(made)
+        return
+    rule = f" behind {made['decision']}" if made["decision"] else ""
+    click.echo(f"{name} serves {made['version']}{rule}, bundle {made['bundle'][:12]}.")
+    if app.hub() is None:
+        click.echo("  No hub is up; `sampan up` begins to answer.")
+
+
+def _threshold(text: str) -> tuple[str, object]:
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Usage("Read --set", f"{text!r} is not THRESHOLD=VALUE", "For instance: --set likely=0.6")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+@endpoint.command("list")
+@json_option
+@click.pass_obj
+def list_(app: "App", as_json: bool) -> None:
+    """List endpoints with what they serve."""
+    found = app.view("/endpoints", live=True)
+    if as_json:
+        emit(found)
+        return
+    table(
+        ["endpoint", "state", "version", "rule", "thresholds", "since", "by"],
+        [
+            [e["name"], e["state"], e["version"], e["decision"], e["thresholds"], iso(e["created"])[:19], e["actor"]]
+            for e in found["endpoints"]
+        ],
+        empty="Nothing is served yet. `sampan endpoint deploy NAME --model MODEL` serves a version.",
+    )
+
+
+@endpoint.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def show(app: "App", name: str, as_json: bool) -> None:
+    """Show one endpoint: rule, thresholds, values, history."""
+    all_of_them = app.view("/endpoints", live=True)["endpoints"]
+    found = next((one for one in all_of_them if one["name"] == name), None)
+    if found is None:
+        known = ", ".join(one["name"] for one in all_of_them) or "none yet"
+        raise NotFound(f"Show the endpoint {name!r}", "there is none of that name", f"Endpoints: {known}.")
+    if as_json:
+        emit(found)
+        return
+    names = ("name", "state", "version", "bundle", "decision", "entity", "thresholds", "currency", "values", "reason")
+    fields((key, found[key]) for key in names)
+    click.echo()
+    table(
+        ["since", "version", "by", "reason"],
+        [[iso(h["created"])[:19], h["spec"]["version"], h["actor"], h["reason"]] for h in found["history"]],
+    )
