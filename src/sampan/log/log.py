@@ -5,7 +5,7 @@ from functools import cached_property
 from hashlib import sha256
 from heapq import merge
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,7 +18,9 @@ from sampan.log.keys import Sealer, SubjectKeys
 from sampan.log.position import Position, place
 from sampan.log.read import Item, StoredEvent, StreamReader, stored
 from sampan.log.stream import TypeState
-from sampan.log.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from sampan.log.writer import StreamWriter
 
 
 class LogSource(msgspec.Struct, frozen=True):
@@ -47,10 +49,12 @@ class Log:
         self._clock, self._settings = clock, settings
         self._readers: dict[str, StreamReader] = {}
 
-    def writer(self, stream: str = "intake", *, dedupe: bool = True) -> StreamWriter:
+    def writer(self, stream: str = "intake", *, dedupe: bool = True) -> "StreamWriter":
         """The one writer of a stream. Raises Busy if another process is it, Damaged if synced bytes are gone."""
         if not is_name(stream):
             raise NotFound("Write to the log", f"{stream!r} cannot name a stream", "Use letters, digits, _ and -.")
+        from sampan.log.writer import StreamWriter  # with NumPy and asyncio, which a reader does not need
+
         return StreamWriter(self.folder / stream, self.contracts, self._clock, self._settings, self.keys, dedupe=dedupe)
 
     @cached_property
