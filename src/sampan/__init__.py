@@ -34,17 +34,11 @@ _HOME = {
     "upcast": "sampan.log.contracts",
 }
 
+__version__ = "0.1.0"  # the one place that says so; part of every step's key
 __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version  # 20 ms, and seldom asked for
-
-        try:
-            return version("sampan")
-        except PackageNotFoundError:  # a source tree that was never installed
-            return "0+source"
     if home := _HOME.get(name):
         return getattr(import_module(home), name)
     raise AttributeError(f"module 'sampan' has no attribute {name!r}")
