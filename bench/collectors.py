@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -58,15 +59,20 @@ class Collector:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it answers, whatever it answers."""
         with (self.folder / "output.txt").open("ab") as output:
             self.process = subprocess.Popen(
                 self.command(), cwd=self.folder, env=self.environ, stdout=output, stderr=output, start_new_session=True
             )
         give_up = time.monotonic() + 120
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            try:
+                urllib.request.urlopen(f"{self.url}/v1/events", b"[]", timeout=60).read()
                 return
+            except urllib.error.HTTPError:
+                return
+            except OSError:
+                pass
             if self.process.poll() is not None or time.monotonic() > give_up:
                 said = (self.folder / "output.txt").read_text(errors="replace").strip()[-300:]
                 self.stop()
