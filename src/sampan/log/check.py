@@ -5,8 +5,6 @@ like keys. If there are exactly as many as fields are known to be present, no ke
 repeated key means different things to different readers. What the count cannot decide is parsed and looked at.
 """
 
-import json
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -18,15 +16,14 @@ from msgspec import inspect
 
 from sampan.base.clock import to_micros
 from sampan.log.contracts import Contract, Contracts
+from sampan.log.explain import Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
 from sampan.log.frames import Complaint
+from sampan.log.items import split
 from sampan.log.keys import Sealer, SubjectKeys
 
 ID_LIMIT: Final = 200
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LIMIT)]
-_TOKEN: Final = re.compile(rb'"[ \t\r\n]*:')
-_RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY: Final = msgspec.json.Decoder()
-_AT: Final = re.compile(r"(?P<reason>.*?)(?: - at `(?P<path>.*)`)?\Z", re.DOTALL)
 _VECTOR: Final = 16  # events in a batch from which counting with numpy pays
 
 
@@ -75,17 +72,18 @@ class Batch:
 
 
 class _Shape:
-    """How to count an event's keys, for one contract."""
+    """How many different keys an event certainly has, for one version of one contract: those required, those in
+    required mappings, and those whose value is not the default that an absent one would have."""
 
-    __slots__ = ("code", "contract", "label", "mappings", "maybe", "nothing", "required", "sealer")
+    __slots__ = ("code", "contract", "mappings", "maybe", "nothing", "required", "sealer")
 
-    def __init__(self, contract: Contract, code: int, sealer: Sealer | None) -> None:
-        self.contract, self.code, self.label, self.sealer = contract, code, contract.label, sealer
+    def __init__(self, contract: Contract, code: int, sealer: Sealer | None, *, newest: bool = True) -> None:
+        self.contract, self.code, self.sealer = contract, code, sealer
         self.required = 5  # id, source, time, type, data
         maybe, nothing, mappings = ["version", "subject", "known_at"], [msgspec.UNSET, None, None], []
         info = inspect.type_info(contract.cls)
         assert isinstance(info, inspect.StructType)
-        for field in info.fields:
+        for field in info.fields if newest else ():
             kind = field.type
             while isinstance(kind, inspect.Metadata):
                 kind = kind.type
@@ -100,16 +98,6 @@ class _Shape:
         self.nothing = tuple(nothing)
         self.mappings = [attrgetter(path) for path in mappings]
 
-    def fewest(self, event: Any) -> int:
-        """A number of distinct keys that the event's text certainly has."""
-        count = self.required + sum(map(is_not, self.maybe(event), self.nothing))
-        for mapping in self.mappings:
-            count += len(mapping(event))
-        return count
-
-
-_Good = tuple[Any, bytes, _Shape, int]  # event, its bytes, its contract, its place in the request
-
 
 class Checker:
     """Compiled contracts. Not shared between threads."""
@@ -120,6 +108,9 @@ class Checker:
         self._codes: dict[str, int] = {}
         self._shapes: dict[type, _Shape] = {}
         self._hashers: dict[str, Any] = {}
+        self._older_envelopes: dict[str, Any] = {}
+        self._keys = keys
+        self._personal = keys is not None and any(contract.personal for contract in contracts)
         envelopes = []
         for contract in contracts:
             envelope = msgspec.defstruct(
@@ -166,39 +157,48 @@ class Checker:
     def batch(self, items: Sequence[bytes]) -> Batch:
         """Check events given as JSON, one by one."""
         batch = Batch(self.labels)
-        batch.size = sum(map(len, items))
-        decode, shapes = self._decode, self._shapes
-        good: list[_Good] = []
+        decode = self._decode
+        events: list[Any] = []
+        append = events.append
+        raws = list(items)
+        dropped: list[int] = []
         for index, raw in enumerate(items):
             try:
-                event = decode(raw)
+                append(decode(raw))
             except (msgspec.MsgspecError, RecursionError) as error:
-                event, shape = self._second_look(batch, index, raw, error)
-                if shape is None:
-                    continue
-            else:
-                shape = shapes[type(event)]
-            good.append((event, raw, shape, index))
-        if good:
-            self._fill(batch, good)
+                if (event := self._second_look(batch, index, raw, error)) is None:
+                    dropped.append(index)
+                else:
+                    append(event)
+        for index in reversed(dropped):
+            del raws[index]
+        if events:
+            shapes = list(map(self._shapes.__getitem__, map(type, events)))
+            joined = b"".join(raws)
+            batch.size = len(joined)
+            if doubtful := self._doubtful(joined, raws, events, shapes):
+                self._drop(batch, items, doubtful, raws, events, shapes)
+            self._fill(batch, raws, events, shapes)
+        for bad in batch.bads:
+            batch.size += len(bad.raw)
         return batch
 
-    def _fill(self, batch: Batch, good: list[_Good]) -> None:
-        doubtful = self._doubtful(good)
-        if doubtful:
-            good = self._drop(batch, good, doubtful)
-        raws, keys, codes, ids, hashers = batch.raws, batch.keys, batch.codes, batch.ids, self._hashers
-        for event, raw, shape, _ in good:
-            source = event.source
-            hasher = hashers.get(source)
-            if hasher is None:
-                hasher = self._hasher(source)
-            hasher = hasher.copy()
+    def _fill(self, batch: Batch, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> None:
+        keys, hashers, last, copy = batch.keys, self._hashers, None, None
+        for event in events:
+            if event.source is not last:
+                last = event.source
+                copy = (hashers.get(last) or self._hasher(last)).copy
+            hasher = copy()  # type: ignore[misc]
             hasher.update(event.id.encode())
             keys.append(hasher.digest())
-            ids.append(event.id)
-            codes.append(shape.code)
-            raws.append(raw if shape.sealer is None else shape.sealer.seal(event, raw))
+        batch.ids = [event.id for event in events]
+        batch.codes = [shape.code for shape in shapes]
+        batch.raws = raws
+        if self._personal:
+            for index, shape in enumerate(shapes):
+                if shape.sealer is not None:
+                    raws[index] = shape.sealer.seal(raws[index])
 
     def _hasher(self, source: str) -> Any:
         """The state of a key's hash after its source. See ``key_of``."""
@@ -208,80 +208,100 @@ class Checker:
         hasher = self._hashers[source] = blake2b(len(name).to_bytes(2, "little") + name, digest_size=16)
         return hasher
 
-    def _doubtful(self, good: list[_Good]) -> list[int]:
+    def _doubtful(self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> list[int]:
         """Indexes of events in which a key may stand twice, or whose bytes may not be UTF-8."""
-        joined = b"".join([entry[1] for entry in good])
-        counts = _count_keys(joined, good)
-        found = [
-            index
-            for index, ((event, raw, shape, _), count) in enumerate(zip(good, counts, strict=True))
-            if count != shape.required
-            and (shape.required < 0 or count != shape.fewest(event))
-            and count != _distinct(_ANY.decode(raw))
-        ]
+        counts, odd = _count_keys(joined, raws, shapes)
+        if not odd and joined.isascii():
+            return []
+        found = []
+        for index in odd:
+            event, shape, count = events[index], shapes[index], counts[index]
+            fewest = shape.required
+            for mapping in shape.mappings:
+                fewest += len(mapping(event))
+            if count == fewest or count == fewest + sum(map(is_not, shape.maybe(event), shape.nothing)):
+                continue
+            if count != distinct(_ANY.decode(raws[index])):
+                found.append(index)
         if not joined.isascii():
             try:
                 joined.decode()
             except UnicodeDecodeError:
-                found += [index for index, entry in enumerate(good) if not entry[1].isascii()]
+                found += [index for index, raw in enumerate(raws) if not raw.isascii()]
         return sorted(set(found))
 
-    def _drop(self, batch: Batch, good: list[_Good], doubtful: list[int]) -> list[_Good]:
-        """Look at the doubtful ones and keep the rest."""
-        dropped = set()
-        for index in doubtful:
-            event, raw, shape, place = good[index]
-            wrong = _not_utf8(raw) or _repeated_key(raw)
+    def _drop(
+        self,
+        batch: Batch,
+        items: Sequence[bytes],
+        doubtful: list[int],
+        raws: list[bytes],
+        events: list[Any],
+        shapes: list[_Shape],
+    ) -> None:
+        """Look at the doubtful ones and take out those that are bad indeed."""
+        bad_at = {bad.index for bad in batch.bads}
+        places = [index for index in range(len(items)) if index not in bad_at]
+        for index in reversed(doubtful):
+            event, raw = events[index], raws[index]
+            wrong = not_utf8(raw) or repeated_key(raw)
             if wrong is not None:
-                dropped.add(index)
-                complaint = Complaint(wrong[0], wrong[1], shape.contract.type, event.id, event.source)
-                batch.bads.append(Bad(place, raw, complaint))
-        if dropped:
-            batch.bads.sort(key=lambda bad: bad.index)
-        return [entry for index, entry in enumerate(good) if index not in dropped]
+                complaint = Complaint(wrong[0], wrong[1], shapes[index].contract.type, event.id, event.source)
+                batch.bads.append(Bad(places[index], raw, complaint))
+                batch.size -= len(raw)
+                del events[index], raws[index], shapes[index]
+        batch.bads.sort(key=lambda bad: bad.index)
 
-    def _second_look(self, batch: Batch, index: int, raw: bytes, error: Exception) -> tuple[Any, Any]:
+    def _second_look(self, batch: Batch, index: int, raw: bytes, error: Exception) -> Any:
         """An event that its newest contract does not take: an older version, or something for quarantine."""
         legible: dict[str, Any] = {}
-        wrong = _not_utf8(raw) or _not_json(raw, legible)
+        wrong = not_utf8(raw) or not_json(raw, legible)
         if wrong is None:
-            event, shape, wrong = self._older(raw, legible)
+            event, wrong = self._older(raw, legible)
             if event is not None:
-                return event, shape
+                return event
         if wrong is None:
-            wrong = _explain(error)
+            wrong = explain(error)
         known = {name: value for name in ("type", "id", "source") if isinstance(value := legible.get(name), str)}
         batch.bads.append(Bad(index, raw, Complaint(wrong[0], wrong[1], **known)))
-        return None, None
+        return None
 
-    def _older(self, raw: bytes, legible: dict[str, Any]) -> tuple[Any, Any, tuple[str, str] | None]:
+    def _older(self, raw: bytes, legible: dict[str, Any]) -> tuple[Any, Wrong | None]:
         """The event by an older version of its contract, if it is one and upcasts lead to the newest."""
         kind, version = legible.get("type"), legible.get("version")
         if "type" not in legible:
-            return None, None, ("invalid: an event needs a type", "$.type")
+            return None, ("invalid: an event needs a type", "$.type")
         if not isinstance(kind, str) or kind not in self.contracts:
-            return None, None, (f"unknown type: {_short(kind)}", "$.type")
+            return None, (f"unknown type: {short(kind)}", "$.type")
         contract = self.contracts.contract(kind)
         if version is None or version == contract.version:
-            return None, None, None
+            return None, None
         if version not in contract.versions or isinstance(version, bool | float):
             known = ", ".join(map(str, contract.versions))
-            return None, None, (f"unknown version: {kind} has {known}, not {_short(version)}", "$.version")
+            return None, (f"unknown version: {kind} has {known}, not {short(version)}", "$.version")
         try:
-            event = msgspec.json.decode(raw, type=AnyEvent)
+            event = msgspec.json.decode(raw, type=self._envelope_of(contract, version))
             older = contract.older.get(version)
             if older is not None:
                 msgspec.convert(event.data, older)
             contract.read(event.data, version)
         except msgspec.ValidationError as error:
-            return None, None, _explain(error, "$.data" if "event" in locals() else "$")
+            return None, explain(error, "$.data" if "event" in locals() else "$")
         except Exception as error:  # noqa: BLE001 - the workspace's own upcast raised
             said = f"{type(error).__name__}: {error}"
-            return None, None, (f"upcast failed: from version {version}: {said}", "$.data")
-        newest = next(shape for shape in self._shapes.values() if shape.contract is contract)
-        shape = _Shape(contract, self._code(f"{kind}@{version}"), newest.sealer)
-        shape.required = -1  # not counted: always looked at
-        return event, shape, None
+            return None, (f"upcast failed: from version {version}: {said}", "$.data")
+        return event, None
+
+    def _envelope_of(self, contract: Contract, version: int) -> Any:
+        """An envelope for one older version, by which its shape is found."""
+        label = f"{contract.type}@{version}"
+        envelope = self._older_envelopes.get(label)
+        if envelope is None:
+            made: Any = msgspec.defstruct(f"{contract.cls.__name__}{version}Event", [], bases=(AnyEvent,))
+            envelope = self._older_envelopes[label] = made
+            sealer = Sealer(contract, self._keys) if contract.personal and self._keys is not None else None
+            self._shapes[envelope] = _Shape(contract, self._code(label), sealer, newest=False)
+        return envelope
 
 
 def key_of(source: str, id: str) -> bytes:
@@ -302,126 +322,21 @@ def same_meaning(one: bytes, other: bytes) -> bool:
     return when and (a.type, a.version, a.subject, a.data) == (b.type, b.version, b.subject, b.data)
 
 
-def split(body: bytes, *, lines: bool = False) -> list[bytes]:
-    """The items of a body. One that cannot be told apart is one item, whole."""
-    body = body.strip(b" \t\r\n")
-    if not lines and body[:1] == b"[":
-        try:
-            return list(map(bytes, _RAW_LIST.decode(body)))
-        except (msgspec.MsgspecError, RecursionError):
-            return _split_broken_array(body)
-    if not lines and b"\n" in body:
-        try:
-            _ANY.decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            lines = body[:1] == b"{" and body.split(b"\n", 1)[0].strip()[-1:] == b"}"
-    if lines:
-        return [item for line in body.split(b"\n") if (item := line.strip(b" \t\r"))]
-    return [body] if body else []
-
-
-_STRUCTURE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
-
-
-def _split_broken_array(body: bytes) -> list[bytes]:
-    """Items of an array that does not parse as a whole: cut at its own commas, so that the sound ones go on."""
-    items, depth, start = [], 0, 1
-    for match in _STRUCTURE.finditer(body):
-        token = match.group()
-        if token in (b"[", b"{"):
-            depth += 1
-        elif token in (b"]", b"}"):
-            depth -= 1
-            if depth == 0:
-                items.append(body[start : match.start()])
-                start = match.end()
-                break
-        elif token == b"," and depth == 1:
-            items.append(body[start : match.start()])
-            start = match.end()
-    items.append(body[start:])
-    return [item for piece in items if (item := piece.strip(b" \t\r\n"))]
-
-
-def _count_keys(joined: bytes, good: list[_Good]) -> Sequence[int]:
-    """For each event the number of places that look like the end of a key; never fewer than there are keys."""
-    if len(good) < _VECTOR:
-        return [len(_TOKEN.findall(raw)) if b" :" in raw or _odd(raw) else raw.count(b'":') for _, raw, _, _ in good]
+def _count_keys(joined: bytes, raws: list[bytes], shapes: list[_Shape]) -> tuple[Sequence[int], Sequence[int]]:
+    """For each event its key tokens; and the indexes of events that do not have just their required keys."""
+    if len(raws) < _VECTOR:
+        counts = list(map(tokens, raws))
+        return counts, [index for index, shape in enumerate(shapes) if counts[index] != shape.required]
     import numpy as np  # here: commands that read no events need no numpy
 
     text = np.frombuffer(joined, np.uint8)
-    colon = text[1:] == 58
-    if ((text[:-1] <= 32) & colon).any():
-        return [len(_TOKEN.findall(raw)) for _, raw, _, _ in good]
-    starts = np.zeros(len(good), np.intp)
-    lengths = np.fromiter((len(raw) for _, raw, _, _ in good), np.intp, len(good))
-    np.cumsum(lengths[:-1], out=starts[1:])
-    ends = ((text[:-1] == 34) & colon).view(np.uint8)
-    counts: list[int] = np.add.reduceat(ends, starts, dtype=np.uint32).tolist()
-    return counts
-
-
-def _distinct(value: Any) -> int:
-    """How many keys a parsed JSON value has."""
-    if isinstance(value, dict):
-        return len(value) + sum(_distinct(part) for part in value.values() if isinstance(part, dict | list))
-    return sum(_distinct(part) for part in value if isinstance(part, dict | list))
-
-
-def _odd(raw: bytes) -> bool:
-    return b"\n:" in raw or b"\t:" in raw or b"\r:" in raw
-
-
-def _not_utf8(raw: bytes) -> tuple[str, str] | None:
-    try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        return f"not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}", "$"
-    return None
-
-
-def _not_json(raw: bytes, legible: dict[str, Any]) -> tuple[str, str] | None:
-    try:
-        value = _ANY.decode(raw)
-    except msgspec.MsgspecError as error:
-        return f"not JSON: {error}", "$"
-    except RecursionError:
-        return "not JSON: nested too deeply", "$"
-    if not isinstance(value, dict):
-        return f"not an object: {_short(value)}", "$"
-    legible.update(value)
-    return _repeated_key(raw)
-
-
-def _repeated_key(raw: bytes) -> tuple[str, str] | None:
-    """The key that stands twice in one object, if one does. Raises nothing: the text has been parsed before."""
-    repeated: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.extend(name for name in made if names.count(name) > 1)
-        return made
-
-    try:
-        json.loads(raw, object_pairs_hook=note)
-    except RecursionError:
-        return "not JSON: nested too deeply", "$"
-    except ValueError as error:
-        return f"not JSON: {error}", "$"
-    return (f"repeated key: {_short(repeated[0])}", "$") if repeated else None
-
-
-def _explain(error: Exception, base: str = "$") -> tuple[str, str]:
-    if isinstance(error, RecursionError):
-        return "not JSON: nested too deeply", "$"
-    match = _AT.match(str(error))
-    assert match is not None
-    path = match["path"] or "$"
-    return f"invalid: {match['reason'].replace('`', '')}", base + path[1:]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    required = np.fromiter([shape.required for shape in shapes], np.int64, len(shapes))
+    colons = np.flatnonzero(text == 58)
+    before = text[colons - 1]
+    if (before <= 32).any():  # a colon after a blank: in a text, or pretty-printed
+        found = np.fromiter(map(tokens, raws), np.int64, len(raws))
+    else:
+        ends = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)))
+        upto = np.searchsorted(colons[before == 34], ends)
+        found = np.diff(upto, prepend=0)
+    return found.tolist(), np.flatnonzero(found != required).tolist()

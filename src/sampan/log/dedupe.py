@@ -82,7 +82,7 @@ class Dedupe:
         """Number and content digest of each of these keys that is sealed."""
         return self._index.find(keys)
 
-    def all_new(self, keys: list[bytes], known: dict[bytes, tuple[int, int]] | None) -> bool:
+    def all_new(self, keys: list[bytes], known: dict[bytes, tuple[int, int]]) -> bool:
         """Whether none of these keys was seen, and none stands twice among them."""
         if known and not known.keys().isdisjoint(keys):
             return False

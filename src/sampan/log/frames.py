@@ -1,7 +1,7 @@
-"""The bytes of an unsealed segment: a header, then frames, each the outcome of one request.
+"""The bytes of an unsealed segment: a header, then frames, each the outcome of one or more requests of a producer.
 
 A frame is ``u32 length, u32 crc32(payload), payload``. Its payload holds the accepted events as sent and the
-quarantined bytes with their reasons, so that one sync covers a whole request. Heads chain over payloads:
+quarantined bytes with their reasons, so that one sync covers whole requests. Heads chain over payloads:
 ``head = sha256(previous head ‖ payload)``; a segment's header carries the head before it. ``docs/design/log.md``
 draws this; changing it means a new FORMAT.
 """
@@ -83,7 +83,7 @@ def genesis(stream: str) -> bytes:
 
 
 class Frame:
-    """One request's outcome, read back from its payload."""
+    """What one frame says, read back from its payload."""
 
     __slots__ = (
         "_lengths",

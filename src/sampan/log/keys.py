@@ -143,7 +143,7 @@ class Sealer:
         said = event.get("subject") or (data.get(self.subject_field) if self.subject_field else None)
         return str(said) if said is not None else f"event:{event['source']}:{event['id']}"
 
-    def seal(self, _: Any, raw: bytes) -> bytes:
+    def seal(self, raw: bytes) -> bytes:
         """The event's JSON with its personal values encrypted."""
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 

@@ -11,9 +11,10 @@ import errno
 import threading
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -33,6 +34,10 @@ from sampan.log.verdict import Answer
 from sampan.store.lock import FileLock
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+_FRAME_BYTES: Final = 4 << 20
+Known = dict[bytes, tuple[int, int]]  # of sealed events: key → number, content digest
 
 
 class Poisoned(SampanError):
@@ -61,12 +66,49 @@ class Counts(msgspec.Struct):
 class _Request:
     """A batch on its way to the disk."""
 
-    __slots__ = ("answer", "bads", "batch", "done", "frame", "kept", "producer", "repairs")
+    __slots__ = ("answer", "batch", "done", "producer", "repairs")
 
     def __init__(self, batch: Batch, producer: str, repairs: tuple[Repair, ...], done: "asyncio.Future[Answer] | None"):
         self.batch, self.producer, self.repairs, self.done = batch, producer, repairs, done
-        self.frame = b""
         self.answer: Answer | None = None
+
+
+class _Placing:
+    """A frame that is being filled."""
+
+    __slots__ = ("answers", "bads", "codes", "duplicate", "first", "raws")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.raws: list[bytes] = []
+        self.codes: list[int] = []
+        self.bads: list[list[Bad]] = []
+        self.answers: list[tuple[_Request, int, list[str], list[tuple[int, bool]] | None, list[Bad]]] = []
+        self.duplicate = 0
+
+    def take(self, request: _Request) -> None:
+        """Everything of a request, all of it new."""
+        batch = request.batch
+        self.answers.append((request, self.first + len(self.raws), batch.ids, None, batch.bads))
+        self.raws += batch.raws
+        self.codes += batch.codes
+        if batch.bads:
+            self.bads.append(batch.bads)
+
+
+def _frames_of(requests: list[_Request]) -> Iterator[list[_Request]]:
+    """Requests that may share a frame: of one producer, together not too large. A repair has a frame of its own."""
+    together: list[_Request] = []
+    size = 0
+    for request in requests:
+        alone = request.repairs or (together and together[0].repairs)
+        if together and (alone or request.producer != together[0].producer or size + request.batch.size > _FRAME_BYTES):
+            yield together
+            together, size = [], 0
+        together.append(request)
+        size += request.batch.size
+    if together:
+        yield together
 
 
 class _Group:
@@ -223,7 +265,7 @@ class StreamWriter:
             number = self._dedupe.sealed([key]).get(key, (None, None))[0]
         if number is None or number >= self._next:
             return None
-        return self._original(_Group([], Counts()), number, self._next, [])
+        return self._stored(number)
 
     def refuse(self, items: int) -> None:
         """Count items that were refused before they got here; the next frame records them."""
@@ -286,71 +328,69 @@ class StreamWriter:
         group = _Group(requests, Counts())
         group.last = self._next - 1
         received = self._clock.micros()
-        known = None
+        known: Known = {}
         if self._dedupe is not None:
             self._dedupe.refresh(self._sealing)
             known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
         try:
-            for request in requests:
-                self._place(group, request, received, known)
+            for together in _frames_of(requests):
+                self._place(group, together, received, known)
         except BaseException:
             self._take_back(group)
             raise
         return group
 
-    def _place(
-        self, group: _Group, request: _Request, received: int, known: dict[bytes, tuple[int, int]] | None
-    ) -> None:
-        batch = request.batch
-        first = group.last + 1
-        raws, codes, ids = batch.raws, batch.codes, batch.ids
-        places: list[tuple[int, bool]] | None = None
-        bads = batch.bads
+    def _place(self, group: _Group, requests: list[_Request], received: int, known: Known) -> None:
+        """Number the items of requests that share a frame, accepted ones first, and make the frame."""
+        frame = _Placing(group.last + 1)
         dedupe = self._dedupe
         if dedupe is not None:
-            keys = batch.keys
+            keys = [key for request in requests for key in request.batch.keys]
             if dedupe.all_new(keys, known):
-                dedupe.active.update(zip(keys, range(first, first + len(keys)), strict=True))
+                dedupe.active.update(zip(keys, range(frame.first, frame.first + len(keys)), strict=True))
                 group.placed.extend(keys)
+                dedupe = None  # nothing left to compare
+        for request in requests:
+            if dedupe is None:
+                frame.take(request)
             else:
-                raws, codes, ids, places, bads = self._compare(group, batch, first, known or {})
-        duplicate = 0 if places is None else sum(again for _, again in places)
-        held = first + len(raws)
+                self._compare(group, frame, request, known)
+        held = frame.first + len(frame.raws)
+        number = held
         notes = None
-        if bads or request.repairs:
-            notes = Notes(tuple(bad.complaint for bad in bads), request.repairs)
-        request.frame = encode(
-            first,
+        if frame.bads or requests[0].repairs:
+            complaints = tuple(bad.complaint for bads in frame.bads for bad in bads)
+            notes = Notes(complaints, requests[0].repairs)
+        for request, first, ids, places, bads in frame.answers:
+            told = [(bad.index, at, bad.complaint.id, bad.complaint.text) for at, bad in enumerate(bads, number)]
+            number += len(bads)
+            request.answer = Answer(self.name, ids, first, places, told)
+        payload = encode(
+            frame.first,
             received,
-            request.producer,
-            raws,
-            batch.labels,
-            array("H", codes),
-            held=[bad.raw for bad in bads],
+            requests[0].producer,
+            frame.raws,
+            requests[0].batch.labels,
+            array("H", frame.codes),
+            held=[bad.raw for bads in frame.bads for bad in bads],
             notes=notes,
-            duplicate=duplicate,
+            duplicate=frame.duplicate,
             refused=self._refused,
         )
         self._refused = 0
-        group.frames.append(request.frame)
-        group.firsts.append(first if raws or bads else 0)
-        group.last = held + len(bads) - 1
-        group.counts.accepted += len(raws)
-        group.counts.duplicate += duplicate
-        group.counts.quarantined += len(bads)
-        told = [(bad.index, number, bad.complaint.id, bad.complaint.text) for number, bad in enumerate(bads, held)]
-        request.answer = Answer(self.name, ids, first, places, told)
+        group.frames.append(payload)
+        group.firsts.append(frame.first if number > frame.first else 0)
+        group.last = number - 1
+        group.counts.accepted += len(frame.raws)
+        group.counts.duplicate += frame.duplicate
+        group.counts.quarantined += number - held
 
-    def _compare(
-        self, group: _Group, batch: Batch, first: int, known: dict[bytes, tuple[int, int]]
-    ) -> tuple[list[bytes], list[int], list[str], list[tuple[int, bool]], list[Bad]]:
+    def _compare(self, group: _Group, frame: "_Placing", request: _Request, known: Known) -> None:
         """Item by item: new, seen before with the same meaning, or a conflict."""
-        dedupe = self._dedupe
+        dedupe, batch = self._dedupe, request.batch
         assert dedupe is not None
         bad_at = {bad.index for bad in batch.bads}
         indexes = (index for index in range(len(batch)) if index not in bad_at)
-        raws: list[bytes] = []
-        codes: list[int] = []
         ids: list[str] = []
         places: list[tuple[int, bool]] = []
         conflicts: list[Bad] = []
@@ -360,31 +400,37 @@ class StreamWriter:
             if number is None and key in known:
                 number, content = known[key]
             if number is None:
-                number = first + len(raws)
+                number = frame.first + len(frame.raws)
                 dedupe.active[key] = number
                 group.placed.append(key)
-                raws.append(raw)
-                codes.append(code)
+                frame.raws.append(raw)
+                frame.codes.append(code)
                 ids.append(id)
                 places.append((number, False))
-            elif dedupe.same_content(raw, content) or same_meaning(self._original(group, number, first, raws), raw):
+            elif dedupe.same_content(raw, content) or same_meaning(self._original(group, frame, number), raw):
                 ids.append(id)
                 places.append((number, True))
+                frame.duplicate += 1
             else:
                 label = batch.labels[code].rpartition("@")[0]
                 reason = f"conflict: {place(self.name, number)} has the same source and id and other content"
                 source = msgspec.json.decode(raw)["source"]
                 conflicts.append(Bad(index, raw, Complaint(reason, "$", label, id, source)))
         bads = sorted([*batch.bads, *conflicts], key=lambda bad: bad.index) if conflicts else batch.bads
-        return raws, codes, ids, places, bads
+        frame.bads.append(bads)
+        frame.answers.append((request, 0, ids, places, bads))
 
-    def _original(self, group: _Group, number: int, first: int, raws: Sequence[bytes]) -> bytes:
+    def _original(self, group: _Group, frame: "_Placing", number: int) -> bytes:
         """The bytes of an accepted item, wherever it is by now."""
-        if number >= first:
-            return raws[number - first]
+        if number >= frame.first:
+            return frame.raws[number - frame.first]
         if number >= self._next:
             at = max(index for index, start in enumerate(group.firsts) if 0 < start <= number)
             return Frame(group.frames[at]).raw(number - group.firsts[at])
+        return self._stored(number)
+
+    def _stored(self, number: int) -> bytes:
+        """The bytes of a durable item."""
         for segment in (self._segment, *self._older.values()):
             if segment.holds(number):
                 frame = segment.frame_with(number)

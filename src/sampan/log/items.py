@@ -1,0 +1,50 @@
+"""A request's body cut into its items, each with exactly the bytes that were sent."""
+
+import re
+from typing import Final
+
+import msgspec
+
+_RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY: Final = msgspec.json.Decoder()
+
+
+def split(body: bytes, *, lines: bool = False) -> list[bytes]:
+    """The items of a body. One that cannot be told apart is one item, whole."""
+    body = body.strip(b" \t\r\n")
+    if not lines and body[:1] == b"[":
+        try:
+            return list(map(bytes, _RAW_LIST.decode(body)))
+        except (msgspec.MsgspecError, RecursionError):
+            return _split_broken_array(body)
+    if not lines and b"\n" in body:
+        try:
+            _ANY.decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            lines = body[:1] == b"{" and body.split(b"\n", 1)[0].strip()[-1:] == b"}"
+    if lines:
+        return [item for line in body.split(b"\n") if (item := line.strip(b" \t\r"))]
+    return [body] if body else []
+
+
+_STRUCTURE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+
+
+def _split_broken_array(body: bytes) -> list[bytes]:
+    """Items of an array that does not parse as a whole: cut at its own commas, so that the sound ones go on."""
+    items, depth, start = [], 0, 1
+    for match in _STRUCTURE.finditer(body):
+        token = match.group()
+        if token in (b"[", b"{"):
+            depth += 1
+        elif token in (b"]", b"}"):
+            depth -= 1
+            if depth == 0:
+                items.append(body[start : match.start()])
+                start = match.end()
+                break
+        elif token == b"," and depth == 1:
+            items.append(body[start : match.start()])
+            start = match.end()
+    items.append(body[start:])
+    return [item for piece in items if (item := piece.strip(b" \t\r\n"))]
