@@ -47,6 +47,7 @@ class GitState:
         """``patch``: blob of the uncommitted changes, if any; ``untracked``: digests of files git does not know."""
         answers = [asked.communicate()[0] if asked else b"" for asked in self._asked]
         codes = [asked.returncode for asked in self._asked]
+        self._asked.clear()  # they have ended, and their pipes are closed
         if len(answers) < 2 or any(codes):
             return {"patch": None, "untracked": {}}
         names = [name for name in answers[1].decode("utf-8", "surrogateescape").split("\0") if name]
@@ -58,10 +59,11 @@ class GitState:
         return {"patch": blobs.put(answers[0]) if answers[0] else None, "untracked": untracked}
 
     def stop(self) -> None:
+        """End what is still asked, for a run that ends before its time."""
         for asked in self._asked:
-            if asked.poll() is None:
+            if asked.stdout is not None and not asked.stdout.closed:
                 asked.kill()
-            asked.communicate()
+                asked.communicate()
 
 
 def opening(workspace: Workspace, prices: Prices, **facts: Any) -> dict[str, Any]:
