@@ -452,9 +452,15 @@ class _Hub:
         return next((one.state for one in self.serving.status() if one.name == name), "stopped")
 
     def _frame(self) -> "Frame":
+        from sampan.base.clock import iso
         from sampan.hub.render import Frame
 
-        return Frame(workspace=self.app.folder.root.name)
+        timelapse = bool(self.app.settings.get("clock"))
+        return Frame(
+            workspace=self.app.folder.root.name,
+            quarantined=self.writer.counts.quarantined,
+            as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
+        )
 
     def announce(self, started: Callable[[str, str], None]) -> None:
         """Tell commands (hub.json) and the console that requests are answered."""

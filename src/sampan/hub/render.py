@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -162,8 +163,14 @@ def show(value: Any) -> Markup:
         return escape("true" if value else "false")
     if isinstance(value, datetime):
         return escape(value.isoformat(sep=" ").removesuffix("+00:00"))
-    text = value if isinstance(value, str) else str(value) if isinstance(value, int | float) else pretty(value)
+    plain = isinstance(value, str | int | float | Decimal)
+    text = str(value) if plain else pretty(value)
     return escape(text if len(text) <= 200 else text[:199] + "…")
+
+
+def numeric(type: str) -> bool:
+    """Whether a column of this DuckDB type holds figures, which stand to the right."""
+    return type.upper().startswith(("DECIMAL", "DOUBLE", "FLOAT")) or type.upper().endswith(("INT", "INTEGER"))
 
 
 @cache
@@ -184,6 +191,7 @@ def _environment() -> jinja2.Environment:
         "short": short,
         "pretty": pretty,
         "show": show,
+        "numeric": numeric,
     }
     environment.globals["url"] = Urls
     environment.globals["draw"] = lambda steps: draw({step.name: step.needs for step in steps})

@@ -1,0 +1,168 @@
+"""A real hub in a process of its own, on a free port of this machine, with a workspace of its own."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONTRACTS = """
+from typing import Annotated
+from sampan import Event, Field
+
+class Visit(Event, version=1):
+    page: str
+    visitor: Annotated[str | None, Field(subject=True)] = None
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+"""
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a fresh shell: nothing of Sampan's is set."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("SAMPAN_")} | extra
+
+
+def make_workspace(folder: Path) -> Path:
+    (folder / "tables").mkdir(parents=True)
+    (folder / "sampan.toml").write_text("")
+    (folder / "contracts.py").write_text(CONTRACTS)
+    (folder / "tables" / "pages.sql").write_text("SELECT page, count(*) AS visits FROM visit GROUP BY page\n")
+    return folder
+
+
+def sampan(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """One command, whole process."""
+    return subprocess.run(
+        [sys.executable, "-m", "sampan", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**extra),
+        check=False,
+    )
+
+
+class Hub:
+    """`sampan up` as a process, and plain HTTP to it."""
+
+    def __init__(self, folder: Path, *arguments: str, **extra: str) -> None:
+        self.folder = folder
+        command = [sys.executable, "-m", "sampan", "-C", str(folder), "up", "--json"]
+        self.process = subprocess.Popen(
+            [*command, *(arguments or ("--port", "0"))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**extra),
+        )
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], 30)
+        line = self.process.stdout.readline() if ready else ""
+        if not line:
+            self.process.kill()
+            raise AssertionError(f"the hub did not start: {self.process.communicate()[1]}")
+        self.said: dict[str, str] = json.loads(line)
+        self.url = self.said["url"]
+        self.port = int(self.url.rpartition(":")[2])
+        self.token = Path(self.said["token_file"]).read_text().strip()
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, token: bool = True, **headers: str
+    ) -> tuple[HTTPResponse, bytes]:
+        """One request; header names are written with _ for -."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token and "cookie" not in given:
+            given.setdefault("authorization", f"Bearer {self.token}")
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body, given)
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def statuses(self, requests: list[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:
+        """What a stranger gets for many requests, over one connection."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            for method, path in requests:
+                connection.request(method, path, b"{}" if method == "POST" else None)
+                response = connection.getresponse()
+                response.read()
+                yield method, path, response.status
+        finally:
+            connection.close()
+
+    def json(self, path: str, **headers: str) -> Any:
+        response, body = self.ask("GET", path, accept="application/json", **headers)
+        assert response.status == 200, (response.status, body)
+        return json.loads(body)
+
+    def raw(self, request: bytes) -> bytes:
+        """What the hub answers to exactly these bytes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            parts = []
+            while part := connection.recv(65536):
+                parts.append(part)
+            return b"".join(parts)
+
+    def sign_in(self) -> str:
+        """A fresh session's cookie."""
+        response, body = self.ask("POST", "/v1/links", b"{}", content_type="application/json")
+        assert response.status == 201, body
+        path = json.loads(body)["link"].removeprefix(self.url)
+        response, _ = self.ask("GET", path, token=False)
+        assert response.status == 303
+        return str(response.headers["set-cookie"]).partition(";")[0]
+
+    def send(self, *events: dict[str, Any]) -> list[dict[str, Any]]:
+        response, body = self.ask("POST", "/v1/events", json.dumps(events).encode(), content_type="application/json")
+        assert response.status in (200, 202), body
+        found: list[dict[str, Any]] = json.loads(body)["results"]
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it as a service manager would; gives the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        return self.process.returncode
+
+
+def visit(id: str, page: str = "/", **data: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "type": "visit",
+        "source": "web",
+        "time": f"2026-01-31T12:00:{int(time.time()) % 60:02d}Z",
+        "data": {"page": page, **data},
+    }
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """One hub for the tests of a module; they must not stop it."""
+    running = Hub(make_workspace(tmp_path_factory.mktemp("hub") / "shop"))
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return make_workspace(tmp_path / "shop")
