@@ -19,6 +19,7 @@ from bench import postgres
 from bench.engines import PEERS
 from bench.measure import WentWrong
 from bench.place import ROOT, clean_environ, environment, sampan_program, work_folder
+from bench.planting import plant
 
 PLANTED = 50_000_000
 
@@ -156,13 +157,8 @@ def _planted() -> Path:
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(PEERS / "intake", folder)
-        code = "import sys; from sampan.testing import plant_sealed_ids as plant; plant(sys.argv[1], int(sys.argv[2]))"
         print(f"planting {PLANTED:,} sealed ids", file=sys.stderr, flush=True)
-        made = subprocess.run(
-            [sys.executable, "-c", code, str(folder), str(PLANTED)], capture_output=True, text=True, check=False
-        )
-        if made.returncode:
-            raise WentWrong(f"planting ids: {made.stderr.strip().splitlines()[-1][:200]}")
+        plant(folder, PLANTED)
         (folder / "done").touch()
     return folder
 
