@@ -130,7 +130,7 @@ class Timelapse:
         while True:
             answer = await self.wire.post("/v1/events", body)
             self.tally.sent += len(events)
-            if answer.status == 200:
+            if 200 <= answer.status < 300:
                 self.tally.count(_VERDICTS.decode(answer.body).results)
                 return
             self.tally.verdicts["refused"] += len(events)

@@ -45,15 +45,11 @@ def features_as_of(moment: datetime, order_line: pa.Table, order_cancelled: pa.T
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         for name, events in (("order_line", order_line), ("order_cancelled", order_cancelled)):
-            db.register("events", events.filter(pc.less_equal(events["_known_at"], as_of(moment, events))))
-            db.execute(f"CREATE TABLE {name} AS FROM events")
+            db.register(f"all_{name}", events)
+            db.execute(f"CREATE VIEW {name} AS FROM all_{name} WHERE _known_at <= TIMESTAMPTZ '{moment.isoformat()}'")
         for name, query in QUERIES:
             db.execute(f"CREATE TABLE {name} AS {query.read_text()}")
         return db.execute("FROM features").to_arrow_table()
-
-
-def as_of(moment: datetime, events: pa.Table) -> pa.Scalar:
-    return pa.scalar(moment, events["_known_at"].type)
 
 
 def differences(now: pa.Table, then: pa.Table) -> dict[str, int]:
