@@ -64,12 +64,14 @@ class Row:
         for result in self.results:
             median = result.median
             if median is None:
-                lines.append(f"| {self.title} | {result.contender} | – | | | {result.note} |")
+                lines.append(f"| {self.title} | {result.contender} | – | | | {_one_line(result.note)} |")
                 continue
             spread = f"{_short(min(result.values))}–{_short(max(result.values))}"
             is_ours = result.contender == OURS
             ratio = "" if is_ours or not ours or not median else f"{ours / median:.2f}×"
-            last = "; ".join([*(self.verdicts() if is_ours else ()), *([result.note] if result.note else ())])
+            last = "; ".join(
+                [*(self.verdicts() if is_ours else ()), *([_one_line(result.note)] if result.note else ())]
+            )
             lines.append(
                 f"| {self.title} | {result.contender} | {_short(median)} {self.unit} "
                 f"| {spread} ({len(result.values)}) | {ratio} | {last} |"
@@ -106,6 +108,10 @@ def _short(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())[:240]
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
