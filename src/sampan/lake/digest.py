@@ -10,7 +10,7 @@ It detects accidents, not forgers; against those each file carries its SHA-256.
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -76,14 +76,6 @@ def digest_arrow(data: Any) -> str:
     for batch in table.to_batches():
         whole.update(batch)
     return whole.text()
-
-
-def digest_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> TableDigest:
-    """The digest of a stream of batches."""
-    whole = TableDigest(schema)
-    for batch in batches:
-        whole.update(batch)
-    return whole
 
 
 def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:

@@ -6,6 +6,7 @@ new head, so all tables of a run appear together or not at all. A snapshot needs
 holds back exists, can be read and sampled, and is simply not named by ``main``.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -140,6 +141,13 @@ class Lake:
             elif digest_file(path) != file.sha256:
                 faults.append(f"{path} does not match its SHA-256")
         return faults
+
+    def sweep(self) -> None:
+        """Remove the unfinished files of worker processes that are gone."""
+        for left in (self.folder / "tmp").glob("*-*"):
+            process = left.name.partition("-")[0]
+            if process.isdecimal() and not _lives(int(process)):
+                left.unlink(missing_ok=True)
 
     # -- branches and commits
 
@@ -296,6 +304,16 @@ class Lake:
         from sampan.lake.profile import profile
 
         return profile(self.source_of(self.snapshot(id)), self.folder.parent / "cache" / "profiles" / f"{id}.json")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _text(value: Any) -> str:

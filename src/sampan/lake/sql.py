@@ -5,6 +5,7 @@ row order or on another machine is refused with the line, the text and what to w
 here, so floats are left to ``sampan.lake.repeat``, which asks the engine when the table is built.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from sqlglot.errors import ParseError, TokenError
 
 from sampan.base.errors import BadQuery
 from sampan.lake.functions import CLOCK, NAMES, NEVER, OF_TWO, ORDERED, TABLE_FUNCTIONS, WINDOWED
+
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of statements that are refused here anyway
 
 
 class Refusal(msgspec.Struct, frozen=True):
