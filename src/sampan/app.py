@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sampan.lake.query import Source
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
+    from sampan.log.writer import StreamWriter
     from sampan.models.registry import Models
     from sampan.runs.records import Runs
     from sampan.serve.endpoints import Endpoints
@@ -210,6 +211,46 @@ class App:
     def stats(self) -> Any:
         """Figures of the log."""
         return self.log.stats()
+
+    @contextmanager
+    def _intake(self, attempted: str) -> Iterator["StreamWriter"]:
+        """The writer of the intake stream: the hub's own in the hub, else one under the lock."""
+        if self._hub is not None:
+            yield self._hub.writer
+            return
+        with self.writing(attempted):
+            self.contracts.register(self.db, self.clock)
+            writer = self.log.writer("intake")
+            try:
+                yield writer
+            finally:
+                writer.close()
+
+    @contextmanager
+    def appending(self, attempted: str) -> Iterator[Callable[[bytes], dict[str, int]]]:
+        """Append events (NDJSON) without a hub, as the one writer; gives the counts by verdict of each batch."""
+        with self._intake(attempted) as writer:
+
+            def append(body: bytes) -> dict[str, int]:
+                checker = writer.checker
+                answer = writer.append(checker.batch(checker.split(body, lines=True)), "command")
+                counts = (answer.accepted, answer.duplicate, answer.quarantined)
+                return dict(zip(("accepted", "duplicate", "quarantined"), counts, strict=True))
+
+            yield append
+
+    def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
+        """Re-enter quarantined events as a rule has repaired them; again is harmless."""
+        import msgspec
+
+        from sampan.log.quarantine import Proposal, Quarantine
+
+        made = msgspec.convert(proposals, list[Proposal])
+        with self._intake("Repair quarantined events") as writer:
+            done = Quarantine(self.log).apply(made, writer, rule=rule, author=author)
+        if self._hub is not None:
+            self._hub.count_repaired()
+        return msgspec.to_builtins(done)
 
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any:
         """What a run would do, and why."""
@@ -408,6 +449,7 @@ class _Hub:
         import asyncio  # 50 ms, and only the hub needs it
 
         self.loop = asyncio.get_running_loop()
+        self.count_repaired()
         try:
             await self.serving.start()
             intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
@@ -441,6 +483,12 @@ class _Hub:
     def _trouble(self) -> str:
         return self.writer.health().reason
 
+    def count_repaired(self) -> None:
+        """Take note of how many quarantined events have re-entered the log."""
+        from sampan.log.quarantine import Quarantine
+
+        self.repaired = len(Quarantine(self.app.log).repaired())
+
     def switch(self, name: str) -> None:
         """Serve what was deployed under a name; called in a thread. Raises what the new bundle failed with."""
         import asyncio
@@ -458,7 +506,7 @@ class _Hub:
         timelapse = bool(self.app.settings.get("clock"))
         return Frame(
             workspace=self.app.folder.root.name,
-            quarantined=self.writer.counts.quarantined,
+            quarantined=self.writer.counts.quarantined - self.repaired,
             as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
         )
 

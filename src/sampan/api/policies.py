@@ -48,6 +48,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/sign-out"): READ,
     # commands
     ("GET", "/v1/log/stats"): READ,
+    ("POST", "/v1/quarantine/repairs"): SEND,
     ("POST", "/v1/plan"): READ,
     ("POST", "/v1/why"): READ,
     ("POST", "/v1/runs"): RUN,

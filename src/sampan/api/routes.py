@@ -36,6 +36,14 @@ class WhyRequest(msgspec.Struct, forbid_unknown_fields=True):
     step: str
 
 
+class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Quarantined events as a rule has repaired them. The rule itself stays with whoever wrote it."""
+
+    proposals: list[dict[str, Any]]
+    rule: str
+    author: str
+
+
 class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A question; of a run's held candidate if ``run`` is given."""
 
@@ -111,6 +119,10 @@ def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
     async def log_stats() -> Response[bytes]:
         return answer(await asyncio.to_thread(work.stats))
 
+    @post("/v1/quarantine/repairs", status_code=200)
+    async def repair(data: RepairRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.repair, data.proposals, data.rule, data.author))
+
     @post("/v1/plan", status_code=200)
     async def plan(data: RunRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.plan, data.target, data.sets))
@@ -160,4 +172,4 @@ def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
     async def link(request: Ask) -> Response[bytes]:
         return answer({"link": f"{base_url}/sign-in?code={gate.links.make(who(request))}"}, 201)
 
-    return [log_stats, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
+    return [log_stats, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]

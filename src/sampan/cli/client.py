@@ -127,6 +127,9 @@ class HubClient:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)
 
+    def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
+        return self.post("/v1/quarantine/repairs", {"proposals": proposals, "rule": rule, "author": author})
+
     def _follow(self, path: str, body: Any, report: Callable[[Any], None]) -> Any:
         for line in self.stream(path, body):
             if "result" in line:

@@ -8,9 +8,9 @@ from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts, Query
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
+from sampan.log.quarantine import Quarantine
 
 _PAGE: Final = 50
-_ALL: Final = 1_000_000
 
 
 class EventLine(msgspec.Struct):
@@ -23,6 +23,7 @@ class EventLine(msgspec.Struct):
     subject: str | None
     time: int | None
     received: int
+    data: Any = None
 
 
 class LogPage(msgspec.Struct):
@@ -51,7 +52,10 @@ def log(parts: Parts, query: Query) -> LogPage:
         found = parts.log.events(
             type=type or None, after=after, limit=_PAGE, newest_first=True, subject=subject or None
         )
-    lines = [EventLine(e.position, e.id, e.type, e.source, e.subject, e.time, e.received) for e in found]
+    lines = [
+        EventLine(e.position, e.id, e.type, e.source, e.subject, e.time, e.received, msgspec.json.decode(e.data))
+        for e in found
+    ]
     return LogPage(parts.log.stats(), types, type, subject, id, lines, older(after, found, _PAGE))
 
 
@@ -156,7 +160,7 @@ class QuarantinePage(msgspec.Struct):
 def quarantine(parts: Parts, query: Query) -> QuarantinePage:
     """What broke its contract, by reason; with ``reason``, the items themselves."""
     wanted, after = str(query.get("reason", "")), str(query.get("after", "")) or None
-    found = parts.log.events(verdict="quarantined", newest_first=True, limit=_ALL)
+    found = Quarantine(parts.log).items(limit=None, newest_first=True)
     reasons: dict[tuple[str, str | None, str | None, str], ReasonLine] = {}
     for one in found:
         reason = one.reason or "unknown"
@@ -195,12 +199,7 @@ def _number(event: StoredEvent) -> int:
 
 def item(parts: Parts, query: Query) -> EventPage:
     """One quarantined item with its bytes."""
-    found = parts.log.at(query["item"])
-    if found.verdict != "quarantined":
-        raise NotFound(
-            "Open a quarantined item", f"{query['item'][:100]} is not in quarantine", "It was accepted: see /log."
-        )
-    return _page(found)
+    return _page(Quarantine(parts.log).show(query["item"]))
 
 
 def as_text(raw: bytes, most: int = 100_000) -> str:
