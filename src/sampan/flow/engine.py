@@ -17,6 +17,7 @@ from sampan.base.settings import Folder, Settings
 from sampan.flow.execution import Execution, Progress, RunResult
 from sampan.flow.graph import did_you_mean
 from sampan.flow.key import KeyParts, differences
+from sampan.flow.lineage import Lineage, Origin
 from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
 from sampan.flow.workspace import Workspace, git_commit
 from sampan.lake.query import TableSource
@@ -162,6 +163,10 @@ class Engine:
             None if latest is None else latest.run,
             key,
         )
+
+    def lineage(self, name: str) -> Origin:
+        """Where a prediction, a version, a table or a step comes from."""
+        return Lineage(self.runs, self.lake, self.models, self.log).of(name)
 
     def sources(self, run: str) -> dict[str, TableSource]:
         """The tables that a run has, published or held back, ready to be read."""

@@ -203,6 +203,7 @@ class Execution:
                 name: msgspec.to_builtins(self.workspace.parts(state.node, {})) for name, state in self.states.items()
             },
         )
+        self.manifest["inputs"] = self._events()
         try:
             self._begin()
             self.tell("", "started", total=len(self.states))
@@ -218,6 +219,13 @@ class Execution:
             self.pool.close()
             git.stop()
             self.workspace.save()
+
+    def _events(self) -> dict[str, Any]:
+        """The types of event that this run reads: how many there are and their digest."""
+        events = self.workspace.graph.events
+        types = sorted({need for state in self.states.values() for need in state.node.needs if need in events})
+        states = {type: self.planner.event_state(type) for type in types}
+        return {type: {"count": count, "digest": digest} for type, (count, digest) in states.items()}
 
     def _begin(self) -> None:
         row = Run(

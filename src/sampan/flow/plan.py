@@ -100,12 +100,16 @@ class Planner:
         """The digest of all events of a type up to the position, and of the code of its contract."""
         if type not in self._events:
             code = self.workspace.event_code(type)
-            if self._log is None:
-                self._events[type] = digest_value([type, code])[:32]
-            else:
-                state = self._log.state(type, self._position)  # type: ignore[arg-type]
-                self._events[type] = digest_value([type, state.count, state.digest, code])[:32]
+            count, digest = self.event_state(type)
+            self._events[type] = digest_value([type, count, digest, code])[:32]
         return self._events[type]
+
+    def event_state(self, type: str) -> tuple[int, str]:
+        """How many events of a type there are up to the position, and their digest in any order."""
+        if self._log is None or self._position is None:
+            return 0, ""
+        state = self._log.state(type, self._position)
+        return state.count, state.digest
 
     def inputs(self, node: Node, digests: Mapping[str, str]) -> dict[str, str]:
         """The digests of all that a node needs. KeyError if one is not known yet."""

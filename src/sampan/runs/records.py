@@ -176,6 +176,12 @@ class Runs:
         row = self.db.row(sql, (step, part))
         return None if row is None else _result(row)
 
+    def with_digest(self, step: str, digest: str) -> Result | None:
+        """A step's newest result with an output digest."""
+        sql = "SELECT * FROM results WHERE step = ? AND part = '' AND digest = ? ORDER BY created DESC LIMIT 1"
+        row = self.db.row(sql, (step, digest))
+        return None if row is None else _result(row)
+
     def put_results(self, results: Sequence[Result]) -> None:
         rows = [[_text(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(one)] for one in results]
         with self.db.transaction() as records:
