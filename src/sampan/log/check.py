@@ -7,7 +7,7 @@ repeated key means different things to different readers. What the count cannot 
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from operator import attrgetter, is_not
 from typing import Annotated, Any, Final, Literal, Union
 
@@ -19,7 +19,7 @@ from sampan.log.contracts import Contract, Contracts
 from sampan.log.explain import Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
 from sampan.log.frames import Complaint
 from sampan.log.items import split
-from sampan.log.keys import Sealer, SubjectKeys
+from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
 
 ID_LIMIT: Final = 200
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LIMIT)]
@@ -247,7 +247,8 @@ class Checker:
             wrong = not_utf8(raw) or repeated_key(raw)
             if wrong is not None:
                 complaint = Complaint(wrong[0], wrong[1], shapes[index].contract.type, event.id, event.source)
-                batch.bads.append(Bad(places[index], raw, complaint))
+                legible = {"subject": event.subject}
+                batch.bads.append(self._held(Bad(places[index], raw, complaint), legible))
                 batch.size -= len(raw)
                 del events[index], raws[index], shapes[index]
         batch.bads.sort(key=lambda bad: bad.index)
@@ -263,8 +264,23 @@ class Checker:
         if wrong is None:
             wrong = explain(error)
         known = {name: value for name in ("type", "id", "source") if isinstance(value := legible.get(name), str)}
-        batch.bads.append(Bad(index, raw, Complaint(wrong[0], wrong[1], **known)))
+        batch.bads.append(self._held(Bad(index, raw, Complaint(wrong[0], wrong[1], **known)), legible))
         return None
+
+    def _held(self, bad: Bad, legible: dict[str, Any]) -> Bad:
+        """An item for quarantine; encrypted as a whole if its contract knows personal fields."""
+        kind = bad.complaint.type
+        if not self._personal or kind is None or kind not in self.contracts:
+            return bad
+        contract = self.contracts.contract(kind)
+        if not contract.personal or self._keys is None:
+            return bad
+        data = legible.get("data")
+        named = data.get(contract.subject_field) if isinstance(data, dict) and contract.subject_field else None
+        said = legible.get("subject") or named
+        subject = said if isinstance(said, str) else f"item:{sha256(bad.raw).hexdigest()}"
+        complaint = msgspec.structs.replace(bad.complaint, sealed_for=subject)
+        return Bad(bad.index, seal_bytes(self._keys, subject, bad.raw), complaint)
 
     def _older(self, raw: bytes, legible: dict[str, Any]) -> tuple[Any, Wrong | None]:
         """The event by an older version of its contract, if it is one and upcasts lead to the newest."""

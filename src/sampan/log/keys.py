@@ -129,6 +129,27 @@ class SubjectKeys:
             self._keys.clear()
 
 
+def seal_bytes(keys: SubjectKeys, subject: str, raw: bytes) -> bytes:
+    """Bytes for quarantine that may hold somebody's personal values."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    return AESSIV(keys.make(subject)).encrypt(raw, [b"quarantine"])
+
+
+def open_bytes(keys: SubjectKeys, subject: str, raw: bytes) -> bytes | None:
+    """What ``seal_bytes`` was given; None once the key is gone."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    key = keys.get(subject)
+    if key is None:
+        return None
+    try:
+        return AESSIV(key).decrypt(raw, [b"quarantine"])
+    except InvalidTag:
+        return None
+
+
 class Sealer:
     """Encrypts the personal fields of one contract's events, and opens them again."""
 

@@ -14,12 +14,13 @@ from sampan.base.errors import NotFound
 from sampan.base.ids import is_name
 from sampan.base.settings import Settings
 from sampan.log.contracts import Contracts
-from sampan.log.keys import Sealer, SubjectKeys
+from sampan.log.keys import Sealer, SubjectKeys, open_bytes
 from sampan.log.position import Position, place
 from sampan.log.read import Item, StoredEvent, StreamReader, stored
 from sampan.log.stream import TypeState
 
 if TYPE_CHECKING:
+    from sampan.log.verify import Fault
     from sampan.log.writer import StreamWriter
 
 
@@ -168,7 +169,7 @@ class Log:
         for name, item in merge(*walks, key=order):
             if (item.label is None) != (verdict == "quarantined"):
                 continue
-            event = self._stored(name, item)
+            event = self.stored(name, item)
             if (subject is None or event.subject == subject) and (ids is None or event.id in ids):
                 found.append(event)
                 if len(found) >= limit:
@@ -188,30 +189,42 @@ class Log:
             walk = reader.items(seen + 1, labels=labels)
         return ((reader.name, item) for item in walk)
 
-    def _stored(self, stream: str, item: Item) -> StoredEvent:
+    def stored(self, stream: str, item: Item) -> StoredEvent:
+        """An item as pages show it, personal values readable where their key exists."""
         opened = None
         if item.label is not None:
             kind = item.label.rpartition("@")[0]
             if kind in self.contracts and self.contracts.contract(kind).personal:
                 sealer = Sealer(self.contracts.contract(kind), self.keys)
                 opened = msgspec.json.encode(sealer.open(msgspec.json.decode(item.raw))["data"])
-        return stored(stream, item, opened)
+        event = stored(stream, item, opened)
+        if item.label is None and (subject := item.complaint.sealed_for) is not None:
+            raw = open_bytes(self.keys, subject, item.raw)
+            gone = f"{event.reason}; its bytes were forgotten with their subject's key"
+            event = msgspec.structs.replace(event, raw=raw or b"", reason=event.reason if raw is not None else gone)
+        return event
 
     def find(self, id: str, type: str | None = None, source: str | None = None) -> StoredEvent | None:
         """The accepted event of an id, or None."""
         for name, reader in self.readers().items():
             for item in reader.with_id(id):
-                event = self._stored(name, item)
+                event = self.stored(name, item)
                 if type in (None, event.type) and source in (None, event.source):
                     return event
         return None
+
+    def verify(self) -> "list[Fault]":
+        """Everything in the log that is not as it was written; empty if all is well."""
+        from sampan.log.verify import verify_stream
+
+        return [fault for reader in self.readers().values() for fault in verify_stream(reader)]
 
     def at(self, position: str) -> StoredEvent:
         """The item at a place such as ``intake:12345``. Raises NotFound."""
         for name, number in Position.parse(position).items():
             if (reader := self.readers().get(name)) is not None:
                 for item in reader.items(number, number):
-                    return self._stored(name, item)
+                    return self.stored(name, item)
         raise NotFound("Read an event", f"{position} is not in the log", "See `sampan log stats` for how far it goes.")
 
 

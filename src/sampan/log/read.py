@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.clock import to_micros
-from sampan.log.frames import Frame, payloads, read_file_header
+from sampan.log.frames import Complaint, Frame, payloads, read_file_header
 from sampan.log.position import place
 from sampan.log.stream import Manifest, Stream, TypeState, content_digest, read_mark
 
@@ -47,6 +47,11 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     frame: Frame
 
+    @property
+    def complaint(self) -> Complaint:
+        """Why a quarantined item is there."""
+        return self.frame.notes.complaints[self.number - self.frame.first - self.frame.accepted]
+
 
 class Tail(msgspec.Struct):
     """What a scan of the unsealed part of a stream has found so far; kept in the cache between processes."""
@@ -59,6 +64,7 @@ class Tail(msgspec.Struct):
     anchor: str
     counts: list[int]  # accepted, duplicate, quarantined, refused
     states: dict[str, TypeState]
+    repaired: list[str]  # positions of quarantined items that have been re-entered
 
 
 class StreamReader:
@@ -127,7 +133,7 @@ class StreamReader:
         head, anchor = self.stream.head()
         last = manifests[-1].last if manifests else 0
         number = manifests[-1].number + 1 if manifests else 1
-        return Tail(number, head.hex(), 0, last, head.hex(), anchor.hex(), [0, 0, 0, 0], {})
+        return Tail(number, head.hex(), 0, last, head.hex(), anchor.hex(), [0, 0, 0, 0], {}, [])
 
     def _scan(self, tail: Tail, number: int, upto: int | None) -> None:
         path = self.stream.log_path(number)
@@ -156,6 +162,7 @@ class StreamReader:
     def _add(self, tail: Tail, frame: Frame) -> None:
         for at, value in enumerate((frame.accepted, frame.duplicate, frame.held, frame.refused)):
             tail.counts[at] += value
+        tail.repaired.extend(repair.of for repair in frame.notes.repairs)
         sums: dict[str, list[int]] = {}
         for index, raw in enumerate(frame.raws()[: frame.accepted]):
             entry = sums.setdefault(frame.label(index), [0, 0])
@@ -246,6 +253,15 @@ class StreamReader:
                 block = list(self.items(first, min(end, last), labels=labels))
                 yield from reversed(block)
 
+    def held(self, *, newest_first: bool = False) -> Iterator[Item]:
+        """Quarantined items; segments without any are not opened."""
+        spans = [(manifest.first, manifest.last) for manifest in self.stream.manifests() if manifest.quarantined]
+        manifests = self.stream.manifests()
+        spans.append(((manifests[-1].last if manifests else 0) + 1, self.last()))
+        for first, last in reversed(spans) if newest_first else spans:
+            found = (item for item in self.items(first, last) if item.label is None)
+            yield from reversed(list(found)) if newest_first else found
+
     def with_id(self, id: str) -> Iterator[Item]:
         """Accepted items of an id, whatever their source."""
         for manifest in self.stream.manifests():
@@ -285,7 +301,7 @@ def stored(stream: str, item: Item, opened: bytes | None = None) -> StoredEvent:
     """An item as pages show it. ``opened``: its data with personal values readable."""
     where = place(stream, item.number)
     if item.label is None:
-        complaint = item.frame.notes.complaints[item.number - item.frame.first - item.frame.accepted]
+        complaint = item.complaint
         return StoredEvent(
             position=where,
             verdict="quarantined",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from sampan.base.digests import digest_file
+from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, SampanError
 from sampan.base.files import publish, write_durably
 from sampan.log.check import key_of
@@ -23,7 +23,8 @@ from sampan.log.dedupe import NAMED, content_seed
 from sampan.log.frames import FORMAT, NO_NOTES, Frame, payloads, read_file_header
 from sampan.log.index import add_run
 from sampan.log.sealed import EVENTS, FRAMES, ROWS
-from sampan.log.stream import Manifest, Stream, TypeState, content_digest
+from sampan.log.stream import Manifest, Stream, TypeState, content_digest, write_manifest
+from sampan.log.sums import block_sums
 
 _PARQUET: Final = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
 
@@ -111,14 +112,18 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
             raise Damaged(f"Seal {path}", f"the frame at byte {end} is damaged", "Run `sampan log verify`.")
     finally:
         os.close(fd)
-    files = {}
+    files, sizes, sums = {}, {}, b""
     for kind, schema, rows in (("events.parquet", EVENTS, columns.events), ("frames.parquet", FRAMES, columns.frames)):
         final = stream.path(number, kind)
         temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
         arrays = [pa.array(values, field.type) for values, field in zip(rows, schema, strict=True)]
         pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, row_group_size=ROWS, **_PARQUET)
-        files[final.name] = digest_file(temporary)
+        files[final.name], sizes[final.name] = digest_file(temporary), temporary.stat().st_size
+        sums += block_sums(temporary)
         publish(temporary, final)
+    final = stream.path(number, "sums")
+    write_durably(final, sums)
+    files[final.name], sizes[final.name] = digest_bytes(sums), len(sums)
     if index:
         words = np.frombuffer(b"".join(columns.keys), ">u8").astype(np.uint64).reshape(-1, 2)
         entries = (
@@ -139,6 +144,7 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
         anchor=anchor.hex(),
         created=header.created,
         files=files,
+        sizes=sizes,
         types={label: TypeState.of(count, total) for label, (count, total) in columns.states.items()},
         accepted=counts[0],
         duplicate=counts[1],
@@ -146,7 +152,7 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
         refused=counts[3],
         repaired=tuple(columns.repaired),
     )
-    write_durably(stream.path(number, "json"), msgspec.json.encode(manifest))
+    write_manifest(stream.path(number, "json"), manifest)
 
 
 def main() -> int:

@@ -10,15 +10,17 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from sampan.base.errors import Damaged, NotFound
-from sampan.log.frames import Frame, genesis, payloads, read_file_header
+from sampan.base.errors import Damaged, NewerFormat, NotFound
+from sampan.base.files import write_durably
+from sampan.log.frames import FORMAT, Frame, genesis, payloads, read_file_header
 from sampan.log.position import place
+from sampan.log.sums import byte_at
 
 _BITS: Final = (1 << 128) - 1
 _MARK: Final = struct.Struct("<QQQ32sI")
@@ -57,12 +59,41 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     anchor: str  # chain head after the last frame up to its end that has items
     created: int
     files: dict[str, str]  # file name → SHA-256
+    sizes: dict[str, int]  # file name → bytes
     types: dict[str, TypeState]  # per type@version
     accepted: int
     duplicate: int
     quarantined: int
     refused: int
     repaired: tuple[str, ...] = ()  # positions of quarantined items that its frames re-enter
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Keep a manifest durably: one line of JSON, then SHA-256 and CRC-32 of that line."""
+    text = msgspec.json.encode(manifest)
+    write_durably(path, b"%s\n%s %08x\n" % (text, sha256(text).hexdigest().encode(), zlib.crc32(text)))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises Damaged for a manifest that is not as it was written, NewerFormat for one of a newer Sampan."""
+    text, _, trailer = path.read_bytes().partition(b"\n")
+    if b"%s %08x\n" % (sha256(text).hexdigest().encode(), zlib.crc32(text)) != trailer:
+        crc = trailer.strip()[-8:]
+        told = int(crc, 16) if len(crc) == 8 and set(crc) <= set(b"0123456789abcdef") else 0
+        at = byte_at(zlib.crc32(text) ^ told, len(text))
+        raise Damaged(
+            f"Read manifest {path}",
+            "it does not match its own digest",
+            "Run `sampan log verify`, then restore the file from a backup.",
+            segment=path.name,
+            offset=len(text) if at is None else at,
+        )
+    manifest = msgspec.json.decode(text, type=Manifest)
+    if manifest.format > FORMAT:
+        raise NewerFormat(
+            f"Read manifest {path}", f"it has format {manifest.format}, this Sampan knows {FORMAT}", "Upgrade Sampan."
+        )
+    return manifest
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -138,11 +169,7 @@ class Stream:
         found = []
         for number in numbers:
             if number not in self._manifests:
-                path = self.path(number, "json")
-                try:
-                    self._manifests[number] = msgspec.json.decode(path.read_bytes(), type=Manifest)
-                except msgspec.MsgspecError as error:
-                    raise Damaged(f"Read manifest {path}", str(error), "Run `sampan log verify`.") from error
+                self._manifests[number] = read_manifest(self.path(number, "json"))
             found.append(self._manifests[number])
         return found
 

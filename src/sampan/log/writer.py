@@ -485,6 +485,7 @@ class StreamWriter:
             return
         self._older[old.number] = old
         self._segment = new
+        self._begun = time.monotonic()
         if self._dedupe is not None:
             self._dedupe.begin(new.number)
         self._tell()

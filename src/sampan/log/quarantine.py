@@ -1,0 +1,206 @@
+"""What waits in quarantine, and how it gets out: a rule of the user's repairs events, which re-enter exactly once.
+
+A rule is a Python file with ``def fix(event: dict, reason: str) -> dict | None``; None leaves an event where it is.
+What is not a JSON object comes to the rule as ``{"raw": "<its text>"}``. The frame that re-enters events names the
+quarantined items, the author and the rule's digest, so that item and repair become durable together. The bytes in
+quarantine stay as they are.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.digests import digest_bytes
+from sampan.base.errors import BadWorkspace, NotFound
+from sampan.log.check import Checker, same_meaning
+from sampan.log.frames import Repair
+from sampan.log.keys import Sealer, SubjectKeys
+from sampan.log.log import Log
+from sampan.log.position import place
+from sampan.log.read import StoredEvent
+from sampan.log.writer import StreamWriter
+
+_TOGETHER: Final = 1_000  # events that re-enter with one frame
+Rule = Callable[[dict[str, Any], str], dict[str, Any] | None]
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule makes of one quarantined item."""
+
+    position: str
+    reason: str  # why it is in quarantine
+    before: str
+    after: str | None  # JSON of the repaired event; None: left where it is
+    wrong: str | None = None  # why it cannot re-enter even so
+
+
+class Repaired(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repair did."""
+
+    accepted: int
+    duplicate: int
+    left: int  # the rule gave None
+    wrong: int  # the rule's event does not fit its contract, or conflicts with one that is in the log
+    rule: str  # SHA-256 of the rule's file
+    author: str
+
+
+class Quarantine:
+    """The quarantined items of a log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def repaired(self) -> set[str]:
+        """Positions of items that have been re-entered."""
+        found: set[str] = set()
+        for reader in self._log.readers().values():
+            for manifest in reader.stream.manifests():
+                found.update(manifest.repaired)
+            found.update(reader.tail().repaired)
+        return found
+
+    def items(
+        self,
+        *,
+        limit: int | None = 100,
+        after: str | None = None,
+        reason: str | None = None,
+        waiting: bool = True,
+        newest_first: bool = False,
+    ) -> list[StoredEvent]:
+        """Items in quarantine; ``waiting`` leaves out those that have been re-entered; ``reason`` is how it starts."""
+        found = []
+        for event in self._walk(waiting=waiting, newest_first=newest_first, after=after):
+            if reason is None or (event.reason or "").startswith(reason):
+                found.append(event)
+                if limit is not None and len(found) >= limit:
+                    break
+        return found
+
+    def _walk(
+        self, *, waiting: bool = True, newest_first: bool = False, after: str | None = None
+    ) -> Iterator[StoredEvent]:
+        from sampan.log.position import Position
+
+        gone = self.repaired() if waiting else set()
+        seen = Position.parse(after) if after else Position()
+        for name, reader in sorted(self._log.readers().items()):
+            for item in reader.held(newest_first=newest_first):
+                late = item.number < seen[name] if newest_first else item.number > seen[name]
+                if place(name, item.number) not in gone and (late or not seen[name]):
+                    yield self._log.stored(name, item)
+
+    def show(self, position: str) -> StoredEvent:
+        """One quarantined item, with its bytes. Raises NotFound."""
+        event = self._log.at(position)
+        if event.verdict != "quarantined":
+            raise NotFound("Show a quarantined event", f"{position} is not in quarantine", "`sampan quarantine list`.")
+        return event
+
+    def propose(self, rule: Path, *, reason: str | None = None, positions: set[str] | None = None) -> list[Proposal]:
+        """What a rule would do with what waits: the dry run. Raises BadWorkspace, with the line, if the rule fails."""
+        fix = load_rule(rule)
+        checker = Checker(self._log.contracts)
+        proposals = []
+        for event in self.items(limit=None, reason=reason):
+            if positions is None or event.position in positions:
+                proposals.append(_propose(fix, rule, event, checker, self._log.keys))
+        return proposals
+
+    def apply(self, proposals: list[Proposal], writer: StreamWriter, *, rule: str, author: str) -> Repaired:
+        """Re-enter repaired events. Running it again changes nothing. ``rule`` is the digest of the rule's file."""
+        gone = self.repaired()
+        ready: list[Proposal] = []
+        wrong = sum(proposal.wrong is not None for proposal in proposals)
+        for proposal in proposals:
+            if proposal.after is None or proposal.wrong is not None or proposal.position in gone:
+                continue
+            if conflicts(writer, proposal.after.encode()):
+                wrong += 1
+            else:
+                ready.append(proposal)
+        accepted = duplicate = 0
+        for start in range(0, len(ready), _TOGETHER):
+            together = ready[start : start + _TOGETHER]
+            batch = writer.checker.batch([(proposal.after or "").encode() for proposal in together])
+            repairs = tuple(Repair(proposal.position, author, rule) for proposal in together)
+            answer = writer.append(batch, f"fix:{author}", repairs)
+            accepted += answer.accepted
+            duplicate += answer.duplicate
+        left = sum(proposal.after is None for proposal in proposals)
+        return Repaired(accepted=accepted, duplicate=duplicate, left=left, wrong=wrong, rule=rule, author=author)
+
+    def fix(self, rule: Path, writer: StreamWriter, *, author: str) -> Repaired:
+        """Apply a rule to everything that waits."""
+        return self.apply(self.propose(rule), writer, rule=digest_bytes(rule.read_bytes()), author=author)
+
+
+def conflicts(writer: StreamWriter, raw: bytes) -> bool:
+    """Whether the log has another event with the same source and id."""
+    batch = writer.checker.batch([raw])
+    event = msgspec.json.decode(raw)
+    there = writer.find(event["source"], event["id"])
+    return there is not None and bool(batch.raws) and not same_meaning(there, batch.raws[0])
+
+
+def load_rule(path: Path) -> Rule:
+    """The ``fix`` function of a rule file. Raises BadWorkspace with the line that does not work."""
+    attempted = f"Read rule {path}"
+    try:
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except FileNotFoundError:
+        raise NotFound(attempted, "there is no such file") from None
+    except (SyntaxError, ValueError) as error:
+        raise BadWorkspace(attempted, f"line {getattr(error, 'lineno', '?')}: {error}") from error
+    names: dict[str, Any] = {"__name__": "sampan_rule", "__file__": str(path)}
+    try:
+        exec(code, names)  # noqa: S102 - the user's own rule
+    except Exception as error:
+        raise BadWorkspace(f"{attempted}, line {_line(error, path)}", f"{type(error).__name__}: {error}") from error
+    fix = names.get("fix")
+    if not callable(fix):
+        raise BadWorkspace(
+            attempted, "it has no function `fix`", "Write: def fix(event: dict, reason: str) -> dict | None"
+        )
+    rule: Rule = fix
+    return rule
+
+
+def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: SubjectKeys) -> Proposal:
+    text = held.raw.decode(errors="replace")
+    try:
+        event = msgspec.json.decode(held.raw)
+    except (msgspec.MsgspecError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        event = {"raw": text}
+    elif held.type is not None and held.type in checker.contracts and isinstance(event.get("data"), dict):
+        event = Sealer(checker.contracts.contract(held.type), keys).open(event)  # a conflict was encrypted
+    try:
+        made = fix(deepcopy(event), held.reason or "")
+    except Exception as error:
+        raise BadWorkspace(
+            f"Apply rule {path} to {held.position}, line {_line(error, path)}",
+            f"{type(error).__name__}: {error}",
+            "Mend the rule, or return None for events that it is not about.",
+        ) from error
+    said = {"position": held.position, "reason": held.reason or "", "before": text}
+    if made is None:
+        return Proposal(after=None, **said)
+    try:
+        raw = msgspec.json.encode(made)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise BadWorkspace(f"Apply rule {path} to {held.position}", f"its event is not JSON: {error}") from error
+    batch = checker.batch([raw])
+    wrong = batch.bads[0].complaint.text if batch.bads else None
+    return Proposal(after=raw.decode(), wrong=wrong, **said)
+
+
+def _line(error: BaseException, path: Path) -> int:
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename == str(path)), 0)
