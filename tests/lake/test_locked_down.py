@@ -69,3 +69,15 @@ def test_times_are_utc_and_names_are_only_names(workspace, monkeypatch):
     row = connection.execute('SELECT "at"::VARCHAR, "odd "" name" FROM "a ""quoted"" name"').fetchall()
     assert row == [("2020-06-01 00:00:00+00", 1)]
     connection.close()
+
+
+def test_what_does_not_fit_in_memory_goes_to_a_folder_of_its_own_and_is_removed(tmp_path):
+    connections = [connect(threads=1, memory="20MB", spill=tmp_path) for _ in range(2)]
+    for connection in connections:
+        connection.execute("CREATE TEMP TABLE big AS SELECT i, md5(i::VARCHAR) AS m FROM range(400_000) r(i)")
+    folders = list(tmp_path.iterdir())
+    assert len(folders) == 2, "two processes would have written to the same files"
+    for connection in connections:
+        assert connection.execute("SELECT count(m) FROM big").fetchone() == (400_000,)
+        connection.close()
+    assert list(tmp_path.iterdir()) == []

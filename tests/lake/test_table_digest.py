@@ -124,7 +124,7 @@ def test_the_layout_of_files_does_not_show(tmp_path: Path, data):
     assert digest_parquet(paths, threads=3).text() == wanted
 
 
-@quick
+@settings(quick, max_examples=25)
 @given(tables(nested=False))
 def test_a_trip_through_the_engine_does_not_show(tmp_path: Path, table):
     connection = duckdb.connect()

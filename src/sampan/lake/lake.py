@@ -7,6 +7,7 @@ holds back exists, can be read and sampled, and is simply not named by ``main``.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,6 +64,8 @@ class Lake:
     def __init__(self, db: Database, folder: Path, clock: Clock) -> None:
         self.db, self.folder, self._clock = db, folder, clock
         self._files = Blobs(folder)
+        if db.writable:
+            self.sweep()
 
     # -- snapshots
 
@@ -147,7 +150,10 @@ class Lake:
         for left in (self.folder / "tmp").glob("*-*"):
             process = left.name.partition("-")[0]
             if process.isdecimal() and not _lives(int(process)):
-                left.unlink(missing_ok=True)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
     # -- branches and commits
 

@@ -40,7 +40,8 @@ def connect(
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory database that can open only ``files``. ``memory`` in bytes or as DuckDB writes it (``2GB``).
 
-    ``spill`` is a folder for what does not fit in memory; without it such a query fails instead.
+    ``spill`` is a folder for what does not fit in memory; without it such a query fails instead. Each connection
+    has a folder of its own in it: DuckDB's temporary files have the same names in every process.
     """
     import duckdb
 
@@ -50,7 +51,7 @@ def connect(
         "allow_community_extensions": False,
         "python_enable_replacements": False,
         "preserve_insertion_order": False,
-        "temp_directory": str(spill) if spill else "",
+        "temp_directory": str(spill / f"{os.getpid()}-{os.urandom(6).hex()}.spill") if spill else "",
     }
     if threads:
         config["threads"] = threads
