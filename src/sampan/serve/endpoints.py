@@ -22,6 +22,7 @@ from sampan.store.database import Database
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+_NAME_LIMIT: Final = 80  # its stream's name is a little longer
 _PATIENCE: Final = 120  # seconds that loading a bundle for the first time may take
 
 
@@ -82,8 +83,8 @@ class Endpoints:
         a rule function where several are declared for the model. The same bundle again changes nothing.
         """
         attempted = f"Deploy {ref} as {name}"
-        if not is_name(name):
-            raise Usage(attempted, f"{name!r} is no name", "Use letters, digits, _ and -.")
+        if not is_name(name) or len(name) > _NAME_LIMIT:
+            raise Usage(attempted, f"{name!r} is no name", f"Use up to {_NAME_LIMIT} letters, digits, _ and -.")
         bundle = self.make_bundle(ref, workspace=workspace, decision=decision, thresholds=thresholds)
         digest = self._blobs.put(bundle.encode())
         current = self.find(name)

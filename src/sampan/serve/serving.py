@@ -17,8 +17,7 @@ from sampan.serve.worker import Worker
 
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
-_BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each attempt after a failure
-_STEADY: Final = 30.0  # seconds of serving after which earlier failures are forgotten
+_BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
 
 
 class Answer(NamedTuple):
@@ -50,7 +49,7 @@ class Lane:
     ) -> None:
         self.endpoint = endpoint
         self._bundle_of = bundle_of
-        self.state: State = "starting"
+        self._state: State = "starting"
         self.restarts = 0
         self.error = ""
         self._root = root
@@ -58,10 +57,16 @@ class Lane:
         self._patience = patience
         self._worker: Worker | None = None
         self._settled = asyncio.Event()  # the first attempt to start has ended one way or the other
-        self._serving_since = 0.0
         self._waiting = 0
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
+
+    @property
+    def state(self) -> State:
+        """How the endpoint is doing at this instant."""
+        if self._state == "serving" and (self._worker is None or self._worker.lost.is_set()):
+            return "down"
+        return self._state
 
     async def load(self) -> Worker:
         """A process with this bundle loaded, which does not answer yet. Raises what it failed with."""
@@ -126,7 +131,7 @@ class Lane:
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._worker is not None:
             await self._worker.kill()
-        self.state = "stopped"
+        self._state = "stopped"
 
     def status(self) -> EndpointState:
         worker = self._worker
@@ -148,20 +153,20 @@ class Lane:
                 worker = self._worker = loaded or await self.load()
                 loaded = None
                 await worker.take()
-            except SampanError as error:
-                self.error = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
+                self.error = str(error) or type(error).__name__
                 if self._worker is not None:
                     await self._worker.kill()
             else:
-                self.state, self.error, self._serving_since = "serving", "", time.monotonic()
+                self._state, self.error = "serving", ""
                 self._settled.set()
                 await worker.lost.wait()
                 await worker.kill()
-                if time.monotonic() - self._serving_since > _STEADY:
-                    failures = 0
+                if worker.answered:
+                    failures = 0  # it did serve: what ended it need not be there the next time
             if self._stopping:
                 return
-            self.state = "down"
+            self._state = "down"
             self._settled.set()
             self.restarts += 1
             await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])

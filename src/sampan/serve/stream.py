@@ -9,8 +9,7 @@ from sampan.base.clock import Clock
 from sampan.base.errors import Damaged
 from sampan.base.settings import Folder, Settings
 from sampan.log.contracts import Contracts
-from sampan.log.keys import SubjectKeys
-from sampan.log.writer import StreamWriter
+from sampan.log.log import Log
 from sampan.serve.answer import SOURCE
 
 PREFIX = "serve-"  # followed by the endpoint's name: the stream of its predictions
@@ -22,8 +21,8 @@ class Stream:
     def __init__(self, endpoint: str, folder: Folder, settings: Settings, clock: Clock) -> None:
         self.name = PREFIX + endpoint
         self._source = SOURCE + endpoint
-        self._keys = SubjectKeys(folder.data / "keys.db")
-        self._writer = StreamWriter(folder.data / "log" / self.name, Contracts(), clock, settings, self._keys)
+        self._log = Log(folder.data / "log", Contracts(), clock, settings)
+        self._writer = self._log.writer(self.name)
 
     async def keep(self, events: Sequence[bytes]) -> None:
         """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken."""
@@ -46,4 +45,4 @@ class Stream:
 
     def close(self) -> None:
         self._writer.close()
-        self._keys.close()
+        self._log.keys.close()

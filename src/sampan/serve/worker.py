@@ -34,6 +34,7 @@ class Worker:
         self.bundle = bundle
         self.lost = asyncio.Event()
         self.error: SampanError | None = None
+        self.answered = 0
         self._root = root
         self._process: subprocess.Popen[bytes] | None = None
         self._link = Frames(self._on_frame, self._on_lost)
@@ -135,6 +136,7 @@ class Worker:
         if frame.kind is Kind.ANSWER:
             answer = self._asked.get(frame.request)
             if answer is not None and not answer.done():
+                self.answered += 1
                 answer.set_result((frame.status, frame.payload))
         elif frame.kind is Kind.FAILED:
             self.error = revive(msgspec.json.decode(frame.payload))
