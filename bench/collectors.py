@@ -100,14 +100,17 @@ class Collector:
         except OSError as error:
             raise WentWrong(f"{self.name} answered {error}") from error
 
+    def used(self) -> float:
+        """Processor seconds of its processes so far."""
+        return _used(self.process.pid) if self.process else 0.0
+
     def settle(self) -> None:
         """Wait until it has finished what the round before left it to do, so that nobody pays for another's work."""
-        assert self.process is not None
         give_up = time.monotonic() + 40
-        used = _used(self.process.pid)
+        used = self.used()
         while time.monotonic() < give_up:
             time.sleep(0.5)
-            now = _used(self.process.pid)
+            now = self.used()
             if now - used < 0.05:
                 return
             used = now

@@ -10,11 +10,12 @@ import os
 import random
 import re
 import shutil
-import statistics
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from bench.collectors import COLLECTORS, Collector
 from bench.measure import Result, WentWrong
@@ -43,6 +44,33 @@ def singles(rounds: int, only: Sequence[str]) -> list[Row]:
     ]
 
 
+@dataclass
+class _Seen:
+    """What the rounds of one collector gave."""
+
+    name: str
+    speed: list[float] = field(default_factory=list)
+    middle: list[float] = field(default_factory=list)
+    slowest: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)  # its own processes, microseconds an event
+    ledger: list[tuple[int, int]] = field(default_factory=list)  # acknowledged, stored
+    wrong: str = ""
+
+    def results(self) -> tuple[Result, Result]:
+        if self.wrong or not self.speed:
+            return Result(self.name, note=self.wrong), Result(self.name)
+        words = f"p50 {median(self.middle):.1f} ms, p99 {median(self.slowest):.1f} ms"
+        if any(self.processor):
+            words += f", {median(self.processor):.1f} µs of processor an event"
+        facts = {
+            "p50": self.middle,
+            "p99": self.slowest,
+            "processor_us": self.processor,
+            "acknowledged_stored": self.ledger,
+        }
+        return Result(self.name, self.speed, words, facts), Result(self.name, self.slowest)
+
+
 def _measure(size: int, connections: int, rounds: int, only: Sequence[str]) -> tuple[list[Result], list[Result]]:
     """Throughput and p99 of every collector, in alternation."""
     if shutil.which("wrk") is None:
@@ -50,10 +78,7 @@ def _measure(size: int, connections: int, rounds: int, only: Sequence[str]) -> t
         return [reason], [reason]
     bodies = _bodies(size)
     chosen = [each for each in COLLECTORS if not only or any(word.lower() in each.name.lower() for word in only)]
-    speed = {each.name: Result(each.name) for each in chosen}
-    middle: dict[str, list[float]] = {each.name: [] for each in chosen}
-    ledger: dict[str, list[tuple[int, int]]] = {each.name: [] for each in chosen}
-    slowest = {each.name: Result(each.name) for each in chosen}
+    seen = {each.name: _Seen(each.name) for each in chosen}
     with contextlib.ExitStack() as stack:
         up: list[Collector] = []
         for kind in chosen:
@@ -63,37 +88,34 @@ def _measure(size: int, connections: int, rounds: int, only: Sequence[str]) -> t
                 _stores_once(collector)
                 up.append(collector)
             except (Unavailable, WentWrong) as reason:
-                speed[kind.name].note = str(reason)
+                seen[kind.name].wrong = str(reason)
         for number in range(rounds):
             turn = number % len(up) if up else 0
             for collector in up[turn:] + up[:turn]:
-                result = speed[collector.name]
-                if result.note:
-                    continue
-                try:
-                    collector.settle()
-                    before = collector.stored()
-                    seen = _load(collector, bodies, connections, SECONDS)
-                    after = collector.stored()
-                except WentWrong as reason:
-                    result.note = str(reason)
-                    result.values.clear()
-                    slowest[collector.name].values.clear()
-                    continue
-                acknowledged, stored = int(seen["requests"]) * size, after - before
-                # Requests still under way when wrk stopped may have been stored without being counted.
-                if not acknowledged <= stored <= acknowledged + connections * size or seen["errors"]:
-                    result.note = f"acknowledged {acknowledged:,}, stored {stored:,}, {seen['errors']:.0f} errors"
-                    continue
-                result.values.append(acknowledged / seen["seconds"])
-                slowest[collector.name].values.append(seen["p99"])
-                middle[collector.name].append(seen["p50"])
-                ledger[collector.name].append((acknowledged, stored))
-    for name, result in speed.items():
-        result.facts |= {"p50": middle[name], "p99": slowest[name].values, "acknowledged_stored": ledger[name]}
-        if result.values:
-            result.note = f"p50 {statistics.median(middle[name]):.1f} ms, p99 {slowest[name].median:.1f} ms"
-    return list(speed.values()), list(slowest.values())
+                if not seen[collector.name].wrong:
+                    try:
+                        _round(collector, seen[collector.name], bodies, size, connections)
+                    except (Unavailable, WentWrong) as reason:
+                        seen[collector.name].wrong = str(reason)
+    results = [each.results() for each in seen.values()]
+    return [speed for speed, _ in results], [slowest for _, slowest in results]
+
+
+def _round(collector: Collector, seen: _Seen, bodies: Path, size: int, connections: int) -> None:
+    """One round. Raises WentWrong if what was acknowledged is not what was stored."""
+    collector.settle()
+    before, used = collector.stored(), collector.used()
+    answered = _load(collector, bodies, connections, SECONDS)
+    used = collector.used() - used
+    acknowledged, stored = int(answered["requests"]) * size, collector.stored() - before
+    # Requests still under way when wrk stopped may have been stored without being counted.
+    if not acknowledged <= stored <= acknowledged + connections * size or answered["errors"]:
+        raise WentWrong(f"acknowledged {acknowledged:,}, stored {stored:,}, {answered['errors']:.0f} errors")
+    seen.speed.append(acknowledged / answered["seconds"])
+    seen.middle.append(answered["p50"])
+    seen.slowest.append(answered["p99"])
+    seen.processor.append(used / acknowledged * 1e6)
+    seen.ledger.append((acknowledged, stored))
 
 
 def _load(collector: Collector, bodies: Path, connections: int, seconds: int) -> dict[str, float]:
