@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - source text
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -446,3 +447,30 @@ def test_a_table_that_leaves_the_flow_leaves_main(bench: Bench) -> None:
     (bench.root / "tables/b.sql").unlink()
     bench.ran()
     assert set(bench.lake.tables()) == {"a"}
+
+
+def test_a_run_may_be_driven_by_any_thread(bench: Bench) -> None:
+    bench.write(**CHAIN)
+    found: list[list[str]] = []
+    thread = threading.Thread(target=lambda: found.append(bench.ran()))
+    thread.start()
+    thread.join()
+    assert found == [["beside", "first", "second", "third"]]
+    assert bench.ran() == []
+
+
+def test_an_interrupt_leaves_a_run_that_can_be_resumed(bench: Bench) -> None:
+    bench.write(**CHAIN)
+
+    def interrupt(event: object) -> None:
+        if getattr(event, "step", "") == "second" and getattr(event, "state", "") == "ran":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(on_event=interrupt)
+    (run,) = bench.engine.runs.list()
+    assert run.state == "interrupted"
+    assert "sampan resume" in run.error
+    result = bench.engine.resume("last")
+    assert result.state == "succeeded"
+    assert {step.name for step in result.steps if step.state == "cached"} >= {"first", "second"}
