@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from sampan.base.errors import SampanError
 
@@ -39,9 +40,10 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
             raise
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except SystemExit as end:
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # how click says that the reader of a pipe has seen enough
+            return 0
+        return end.code if isinstance(end.code, int) else 3
     except Exception as error:
         if os.environ.get("SAMPAN_DEBUG") == "1":
             raise

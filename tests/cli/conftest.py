@@ -1,0 +1,70 @@
+"""Commands as whole processes, in a workspace of their own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub.conftest import Hub, environment, make_workspace
+
+
+class Shell:
+    """A workspace and a way to type commands in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.extra: dict[str, str] = {}
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """Run a command that must end with ``code``; gives standard output."""
+        done = self.run(*arguments)
+        assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
+
+    def complaint(self, *arguments: str, code: int) -> str:
+        """What a command that fails says: one message on standard error, no traceback."""
+        done = self.run(*arguments)
+        assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr + done.stdout
+        return done.stderr
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sampan", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=self.folder,
+            env=environment(**self.extra),
+            check=False,
+        )
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(make_workspace(tmp_path / "shop"))
+
+
+@pytest.fixture
+def hub(shell: Shell) -> Iterator[Hub]:
+    """A hub of the shell's workspace."""
+    running = Hub(shell.folder)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def visits(tmp_path: Path) -> Path:
+    """A file of three visits, one of which breaks the contract."""
+    path = tmp_path / "visits.csv"
+    path.write_text(
+        "number,time,page,visitor,seconds\n1,2026-01-01 10:00,/a,joe,3.5\n2,2026-01-02,/b,,\n3,never,/c,ann,1\n"
+    )
+    return path

@@ -1,0 +1,196 @@
+"""What one does every day, typed as one types it: with no hub, and through one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+from tests.hub.conftest import Hub, visit
+
+
+def load(shell: Shell, file: Path, *more: str) -> dict[str, int]:
+    found: dict[str, int] = shell.json("log", "load", str(file), "--type", "visit", "--map", "visitor=visitor", *more)
+    return found
+
+
+def day(shell: Shell, visits: Path) -> None:
+    """The same day, whether a hub is up or not."""
+    assert load(shell, visits) == {"sent": 3, "accepted": 2, "duplicate": 0, "quarantined": 1, "refused": 0}
+    again = load(shell, visits)
+    assert (again["accepted"], again["duplicate"]) == (0, 2)
+
+    planned = shell.json("plan")
+    assert [(step["name"], step["state"]) for step in planned["steps"]] == [("pages", "ran")]
+    made = shell.json("run")
+    assert made["state"] == "succeeded"
+    assert {"run", "state", "commit", "git", "steps"} <= set(made)
+    assert {"name", "kind", "state", "why", "digest", "seconds"} <= set(made["steps"][0])
+    assert [step["state"] for step in shell.json("run")["steps"]] == ["cached"]
+    assert [step["state"] for step in shell.json("plan")["steps"]] == ["cached"]
+
+    asked = shell.json("sql", "select page, visits from pages order by page")
+    assert asked["rows"] == [["/a", 1], ["/b", 1]]
+    assert shell("sql", "select page from pages order by page", "--csv") == "page\n/a\n/b\n"
+    assert shell.json("sql", "select count(*) from visit")["rows"] == [[2]]
+
+    stats = shell.json("log", "stats")
+    assert list(stats) == ["accepted", "duplicate", "quarantined", "refused", "segments", "root", "position"]
+    assert (stats["accepted"], stats["duplicate"], stats["quarantined"]) == (2, 2, 2)
+    assert "All 4 items are as they were written" in shell("log", "verify")
+    assert [json.loads(line)["type"] for line in shell("log", "tail", "--json").splitlines()] == ["visit", "visit"]
+
+    assert [table["name"] for table in shell.json("table", "list")["tables"]] == ["pages"]
+    assert shell.json("table", "show", "pages")["rows"] == 2
+    assert [run["state"] for run in shell.json("runs", "list")["runs"]] == ["succeeded", "succeeded"]
+    assert shell.json("runs", "show", "last")["steps"][0]["name"] == "pages"
+    assert "up to date" in shell("why", "pages")
+    chain = [link["kind"] for link in shell.json("lineage", "pages")["chain"]]
+    assert chain[0] == "table"
+    assert chain[-1] == "events"
+
+
+def test_a_day_without_a_hub(shell: Shell, visits: Path) -> None:
+    day(shell, visits)
+
+
+def test_a_day_through_the_hub(shell: Shell, hub: Hub, visits: Path) -> None:
+    day(shell, visits)
+    assert hub.json("/runs")["runs"][0]["actor"] == "owner", "it went through the hub"
+
+
+def test_a_day_through_a_hub_that_is_named(shell: Shell, hub: Hub, visits: Path, tmp_path: Path) -> None:
+    """SAMPAN_URL and SAMPAN_TOKEN are enough: nothing is read from a folder."""
+    load(shell, visits)
+    shell("run")
+    elsewhere = Shell(tmp_path)
+    elsewhere.extra = {"SAMPAN_URL": hub.url, "SAMPAN_TOKEN": hub.token}
+    assert elsewhere.json("sql", "select count(*) from pages")["rows"] == [[2]]
+    assert elsewhere.json("log", "stats")["accepted"] == 2
+    assert [step["state"] for step in elsewhere.json("run")["steps"]] == ["cached"]
+    assert [step["state"] for step in elsewhere.json("plan")["steps"]] == ["cached"]
+    assert elsewhere.json("table", "show", "pages")["rows"] == 2
+    assert elsewhere.json("runs", "list")["runs"]
+    assert elsewhere.json("contract", "list")["contracts"]
+    assert elsewhere.json("model", "list") == {"models": []}
+    assert elsewhere.json("endpoint", "list") == {"endpoints": []}
+    assert elsewhere.json("quarantine", "list")["total"] == 1
+    assert elsewhere("log", "tail").count("intake:") == 2
+    assert hub.url in elsewhere("token", "link")
+
+    elsewhere.extra["SAMPAN_TOKEN"] = "smp_wrong"
+    assert "unknown, expired or revoked" in elsewhere.complaint("log", "stats", code=1)
+    elsewhere.extra["SAMPAN_URL"] = "http://127.0.0.1:1"
+    assert "Is it up?" in elsewhere.complaint("log", "stats", code=3)
+    elsewhere.extra["SAMPAN_URL"] = "hub"
+    assert "It looks like" in elsewhere.complaint("log", "stats", code=2)
+
+
+def test_a_failed_check_says_no_and_shows_its_candidate(shell: Shell, visits: Path) -> None:
+    load(shell, visits)
+    (shell.folder / "checks").mkdir()
+    (shell.folder / "checks" / "no_b.sql").write_text("SELECT * FROM pages WHERE page = '/b'\n")
+    made = shell.json("run", code=1)
+    assert made["state"] == "failed"
+    assert {step["name"]: step["state"] for step in made["steps"]} == {"pages": "ran", "no_b": "failed"}
+    assert shell.json("table", "list")["tables"] == []
+    assert shell.json("sql", "select count(*) from pages", "--run", made["run"])["rows"] == [[2]]
+    complaint = shell.complaint("run", code=1)
+    assert "no_b failed" in complaint
+    assert "the published tables are as they were" in complaint
+
+
+def test_a_step_that_raises_is_told_with_its_line(shell: Shell, visits: Path) -> None:
+    load(shell, visits)
+    (shell.folder / "steps.py").write_text(
+        "from sampan import step\n\n\n@step\ndef half(pages: list) -> int:\n    print('so far')\n    return 1 // 0\n"
+    )
+    complaint = shell.complaint("run", code=3)
+    assert "half failed" in complaint
+    assert "ZeroDivisionError" in complaint
+    assert "so far" in shell("runs", "logs", "last", "half")
+
+
+def test_quarantined_events_are_repaired_once(shell: Shell, hub: Hub, visits: Path) -> None:
+    load(shell, visits)
+    (reason,) = shell.json("quarantine", "list")["reasons"]
+    assert reason["count"] == 1
+    assert "never" in shell.json("quarantine", "show", reason["example"])["raw"]
+    rule = shell.folder / "rule.py"
+    rule.write_text("def fix(event, reason):\n    return {**event, 'time': '2026-01-03T00:00:00Z'}\n")
+    said = shell("quarantine", "fix", "--rule", str(rule), "--dry-run")
+    assert "1 of 1 would enter the log. Nothing was changed." in said
+    assert shell.json("log", "stats")["accepted"] == 2
+    assert shell.json("quarantine", "fix", "--rule", str(rule))["accepted"] == 1
+    assert shell.json("quarantine", "fix", "--rule", str(rule))["accepted"] == 0
+    assert shell.json("log", "stats")["accepted"] == 3
+    assert shell.json("quarantine", "list")["total"] == 0
+    rule.write_text("def fix(event, reason):\n    return 1 // 0\n")
+    hub.send(visit("x", seconds="long"))
+    assert "line 2" in shell.complaint("quarantine", "fix", "--rule", str(rule), code=2)
+
+
+def test_tokens_open_what_their_role_may(shell: Shell, hub: Hub) -> None:
+    secrets = {
+        role: shell("token", "create", role, "--role", role).strip() for role in ("producer", "viewer", "editor")
+    }
+    allowed = {
+        ("GET", "/log"): {"viewer", "editor"},
+        ("POST", "/v1/events"): {"producer", "editor"},
+        ("POST", "/v1/sql"): {"editor"},
+        ("POST", "/v1/endpoints"): set(),
+        ("GET", "/v1/tokens"): set(),
+    }
+    for (method, path), roles in allowed.items():
+        for role, secret in secrets.items():
+            body = b'{"query": "select 1"}' if method == "POST" else None
+            answer, said = hub.ask(
+                method, path, body, authorization=f"Bearer {secret}", content_type="application/json"
+            )
+            assert (answer.status != 403) == (role in roles), (role, path, answer.status, said)
+    shell("token", "revoke", "viewer")
+    answer, _ = hub.ask("GET", "/log", authorization=f"Bearer {secrets['viewer']}")
+    assert answer.status == 401
+    states = {one["name"]: one["revoked"] is None for one in shell.json("token", "list")["tokens"]}
+    assert states == {"producer": True, "viewer": False, "editor": True}
+
+
+@pytest.mark.parametrize("form", ["parquet", "ndjson"])
+def test_rows_of_every_form_become_events(shell: Shell, tmp_path: Path, form: str) -> None:
+    from datetime import datetime
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"when": datetime(2026, 1, 1, 12), "page": "/a", "who": 7, "seconds": 1.5},
+        {"when": datetime(2026, 1, 1, 12), "page": "/a", "who": 7, "seconds": 1.5},
+        {"when": datetime(2026, 1, 2, 12), "page": "/b", "who": None, "seconds": float("nan")},
+    ]
+    path = tmp_path / f"visits.{form}"
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row, default=str).replace("NaN", "null") + "\n" for row in rows))
+    options = ("--time", "when", "--map", "visitor=who", "--known-at", "when")
+    assert load_as(shell, path, options) == {"sent": 3, "accepted": 3, "duplicate": 0, "quarantined": 0, "refused": 0}
+    assert load_as(shell, path, options)["duplicate"] == 3, "two equal rows are two events, and the same ones again"
+    found = shell.json("sql", "select page, visitor, seconds, _time = _known_at, _source from visit order by page")
+    assert found["rows"] == [["/a", "7", 1.5, True, path.name]] * 2 + [["/b", None, 0.0, True, path.name]]
+
+
+def load_as(shell: Shell, path: Path, options: tuple[str, ...]) -> dict[str, int]:
+    found: dict[str, int] = shell.json("log", "load", str(path), "--type", "visit", *options)
+    return found
+
+
+def test_whole_events_are_loaded_line_by_line_whatever_is_wrong_with_one(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(json.dumps(visit("1")).encode() + b"\n{broken\n\n\xff\xfe\n" + json.dumps(visit("2")).encode())
+    assert shell.json("log", "load", str(path)) == {
+        "sent": 4,
+        "accepted": 2,
+        "duplicate": 0,
+        "quarantined": 2,
+        "refused": 0,
+    }
