@@ -3,6 +3,8 @@
 # ruff: noqa: E501 - source text
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -474,3 +476,23 @@ def test_an_interrupt_leaves_a_run_that_can_be_resumed(bench: Bench) -> None:
     result = bench.engine.resume("last")
     assert result.state == "succeeded"
     assert {step.name for step in result.steps if step.state == "cached"} >= {"first", "second"}
+
+
+NOTHING_TO_DO = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import Bench
+bench = Bench(Path({root!r}))
+print(len(bench.ran()), sorted({{"duckdb", "sqlglot", "pyarrow", "numpy", "pandas", "steps"}} & set(sys.modules)))
+bench.db.close()
+"""
+
+
+def test_a_run_with_nothing_to_do_imports_neither_engines_nor_the_users_code(bench: Bench) -> None:
+    bench.write(**CHAIN, tables__a="SELECT 1 AS x", tables__b="SELECT x + 1 AS y FROM a")
+    bench.ran()
+    bench.db.close()
+    code = NOTHING_TO_DO.format(tests=str(Path(__file__).parent), root=str(bench.root))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "0 []\n", done.stderr

@@ -154,3 +154,33 @@ def test_a_list_of_mappings_is_a_table_to_a_query(bench: Bench) -> None:
     )
     bench.ran()
     assert bench.rows("big") == [{"name": "Leeds"}]
+
+
+def test_an_order_by_that_names_no_column_is_refused(bench: Bench) -> None:
+    bench.file("made.py", MADE)
+    bench.write(
+        steps="from sampan import step\n@step(order_by='nmae')\ndef first(made) -> int:\n    return made.num_rows\n"
+    )
+    (first,) = [step for step in bench.run().steps if step.name == "first"]
+    assert "no table that it needs has a column 'nmae'" in first.error
+
+
+def test_a_pandas_frame_may_be_changed_by_the_step_that_gets_it(bench: Bench) -> None:
+    bench.file("made.py", MADE)
+    bench.write(
+        steps="""
+        import pandas as pd
+        from sampan import step
+
+        @step
+        def zeroed(made: pd.DataFrame) -> int:
+            made.loc[made["id"] > 1, "id"] = 0
+            return int(made["id"].sum())
+
+        @step
+        def whole(made: pd.DataFrame, zeroed: int) -> int:
+            return int(made["id"].sum())
+        """
+    )
+    bench.ran()
+    assert (bench.value("zeroed"), bench.value("whole")) == (1, 6)

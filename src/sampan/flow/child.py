@@ -136,6 +136,7 @@ def _call(job: Job) -> Any:
     options = job.options
     desk = Desk(job.step, Path(job.data), options.get("order_by") or [], job.threads, job.memory)
     arguments = {given.name: desk.deliver(given, hints.get(given.name)) for given in job.inputs}
+    desk.check_order()
     for name, value in job.parameters.items():
         arguments[name] = value
     _seed(job)

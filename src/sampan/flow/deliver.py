@@ -36,6 +36,7 @@ class Desk:
     def __init__(self, step: str, data: Path, order_by: list[str], threads: int, memory: int) -> None:
         self._step, self._data = step, data
         self._order_by = order_by
+        self._unmatched = set(order_by)
         self._limits: dict[str, Any] = {"threads": threads}
         if memory:
             self._limits["memory"] = memory
@@ -57,6 +58,15 @@ class Desk:
 
             return load(given.stored.model, Blobs(self._data / "blobs"))
         return self._plain(given.name, decode(self.content(given)), annotation)
+
+    def check_order(self) -> None:
+        """Refuse an ``order_by`` that named no column of any table delivered. Raises BadStep."""
+        if self._unmatched:
+            raise BadStep(
+                f"Sort what {self._step} gets",
+                f"no table that it needs has a column {min(self._unmatched)!r}",
+                "order_by= names columns of the tables that arrive.",
+            )
 
     def content(self, given: Input) -> bytes:
         """The bytes of a plain value."""
@@ -84,6 +94,7 @@ class Desk:
     def _wanted(self, source: Any) -> list[str] | str | None:
         columns = [name for name, _ in source.fields] if isinstance(source, TableSource) else None
         chosen = [name for name in self._order_by if columns is None or name in columns]
+        self._unmatched -= set(chosen)
         if isinstance(source, TableSource):
             return chosen or (None if source.format == ARROW else "all")
         return chosen or list(_EVENT_ORDER)
@@ -93,6 +104,7 @@ class Desk:
 
         table = open_ipc(Path(one.file)).slice(one.start, one.length)
         chosen = [(name, "ascending") for name in self._order_by if name in table.column_names]
+        self._unmatched -= {name for name, _ in chosen}
         return table.sort_by(chosen) if chosen else table
 
     def _table(self, name: str, table: Any, annotation: Any) -> Any:
@@ -100,7 +112,7 @@ class Desk:
         if form in ("", "arrow"):
             return table
         if form == "pandas":
-            return table.to_pandas(split_blocks=True)
+            return table.to_pandas()  # a copy: columns that share the mapped file could not be assigned to
         if form in ("polars", "lazy"):
             import polars as pl
 
