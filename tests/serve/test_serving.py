@@ -367,8 +367,6 @@ def test_a_process_that_kills_itself_is_down_for_a_moment_only(shop):
 def test_the_shared_clock_times_predictions_and_a_stated_time_is_kept(make_shop, tmp_path):
     SharedClock.create(tmp_path / "clock", datetime(2011, 4, 1, 8, 26, tzinfo=UTC))
     shop = make_shop(clock=str(tmp_path / "clock"))
-    shop.register(fitted(5))
-    shop.deploy()
     clock = SharedClock(tmp_path / "clock")
 
     async def ask():

@@ -99,10 +99,10 @@ def by_month(decided: Iterable[Decided]) -> list[Month]:
     """Figures per calendar month (UTC) of the time asked about, in order.
 
     AUC, Brier and base rate are those of true-or-false outcomes (``sampan.models.metrics`` names their sources); a
-    month with one class only has no AUC. Sums are exact (Shewchuk's, as in ``math.fsum``), so order does not matter.
+    month with one class only has no AUC. The order of rows does not change a digit.
     """
     months: dict[str, list[Decided]] = {}
-    for one in decided:
+    for one in sorted(decided, key=lambda one: (one.time, one.id)):
         months.setdefault(f"{from_micros(one.time):%Y-%m}", []).append(one)
     return [_month(name, months[name]) for name in sorted(months)]
 
