@@ -431,8 +431,14 @@ def test_random_numbers_repeat(bench: Bench) -> None:
             BadStep,
             "each='city'",
         ),
+        (
+            {"checks__fine": "SELECT 1 WHERE false", "tables__a": "SELECT * FROM fine"},
+            BadStep,
+            "a check has no result",
+        ),
+        ({"tables__outcome": "SELECT 1 AS x"}, BadStep, "that of a type of event"),
     ],
-    ids=["syntax", "parameter", "FROM", "cycle", "twice", "now()", "SQL syntax", "each"],
+    ids=["syntax", "parameter", "FROM", "cycle", "twice", "now()", "SQL syntax", "each", "a check", "an event's name"],
 )
 def test_a_wrong_workspace_is_one_message(bench: Bench, files: dict[str, str], error: type, said: str) -> None:
     bench.write(**files)

@@ -395,6 +395,15 @@ EDITS = {
         "return 2",
         "return 3",
     ),
+    "a function that is registered with a class": (
+        True,
+        {
+            "steps.py": STEP
+            + "import functools\nclass C: pass\n@functools.wraps(C)\ndef g(): return 2\n@step\ndef f(): return C\n"
+        },
+        "return 2",
+        "return 3",
+    ),
     "a global that a helper changes": (
         True,
         {"steps.py": STEP + "N = 2\ndef g():\n    global N\n    N += 1\n@step\ndef f():\n    g()\n    return N\n"},

@@ -4,7 +4,10 @@ Parts of one step share warm workers, since they run the same code; a step whose
 worker per part. Each part has its own key, so a failed or new part costs that part only.
 """
 
+import contextlib
+import os
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -267,6 +270,8 @@ class FanOut:
         for worker in list(self._workers):
             self._run.pool.release(worker)
         self._workers.clear()
+        for file in {one.file for part in self._parts for one in part.slices.values()}:
+            Path(file).unlink(missing_ok=True)
         if self._failed:
             label, obstacle = self._failed[0]
             count = f"{len(self._failed)} of {len(self._parts)} parts failed; " if len(self._failed) > 1 else ""
@@ -298,10 +303,6 @@ class FanOut:
 
 
 def _drop_empty(log: str) -> None:
-    import os
-
-    try:
+    with contextlib.suppress(OSError):
         if os.stat(log).st_size == 0:  # noqa: PTH116 - once per part
             os.unlink(log)  # noqa: PTH108
-    except OSError:
-        pass

@@ -187,6 +187,12 @@ def _linked(node: Node, nodes: dict[str, Node], events: dict[str, str]) -> Node:
     elif node.each and node.each not in needs:
         needs.append(node.each)
     for name in needs:
+        if name in nodes and nodes[name].kind == CHECK:
+            raise BadStep(
+                f"Read {node.where}",
+                f"{node.name!r} needs the check {name!r}, and a check has no result",
+                "Whatever needs a table waits for its checks anyway.",
+            )
         if name in known:
             continue
         said = "FROM names" if node.query else "the parameter"

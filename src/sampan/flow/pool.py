@@ -157,6 +157,8 @@ class Pool:
             self._process.kill()
             self._process.wait()
             self._process = None
+            if not self._log.stat().st_size:
+                self._log.unlink()
         self._selector.close()
 
     # -- within

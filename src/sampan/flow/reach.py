@@ -380,12 +380,14 @@ class _Walk:
         inner._loaded = set(self._modules.by_name)  # effects count already where they happen
         for use in unit.uses:
             inner._use(module, use)
-        changed: set[tuple[str, str]] = set()
+        changes = [(module, use) for use in unit.changes]
         for name, number in inner._units:
             home = self._modules.by_name[name]
-            for use in home.facts.units[number].changes:
-                owner = _Walk(self._modules)
-                owner._loaded = inner._loaded
-                owner._use(home, use)
-                changed |= owner._names
-        return bool(changed & self._names)
+            changes += [(home, use) for use in home.facts.units[number].changes]
+        for home, use in changes:
+            owner = _Walk(self._modules)
+            owner._loaded = inner._loaded
+            owner._use(home, use)
+            if owner._names & self._names:
+                return True
+        return False

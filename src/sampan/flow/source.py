@@ -19,7 +19,7 @@ from sampan.flow.declare import MODEL_KINDS, OPTIONS
 from sampan.flow.syntax import UseCollector, dump
 from sampan.log.declare import snake_case
 
-FACTS_VERSION: Final = 1
+FACTS_VERSION: Final = 2
 """Raise it when facts of the same text change: cached ones are then thrown away."""
 
 

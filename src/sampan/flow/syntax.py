@@ -290,6 +290,7 @@ class UseCollector:
         for decorator in node.decorator_list:
             if self._at_import:
                 self.calls = True
+                self._registers(decorator)
             self._visit(decorator)
         self._signature(node.args)
         if node.returns is not None:
@@ -323,6 +324,13 @@ class UseCollector:
         self._annotation(node.annotation)
         if node.value is not None:
             self._visit(node.value)
+
+    def _registers(self, decorator: ast.expr) -> None:
+        """`@upcast(OrderLine, since=1)` may change what it is given."""
+        for argument in decorator.args if isinstance(decorator, ast.Call) else ():
+            chain = _chain(argument)
+            if chain:
+                self._use(chain, self.changes)
 
     def _function(self, node: ast.AST, arguments: ast.arguments, body: list[ast.stmt] | list[ast.expr]) -> None:
         bound, imports = _bound(body)
