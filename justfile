@@ -21,10 +21,10 @@ lint:
     uv run mypy
     uv run lint-imports
 
-# Write docs/reference/ from the code, then run the code in the docs
+# Write docs/reference/ from the code, then check the pages
 docs:
     uv run python docs/generate.py
-    uv run pytest tests/test_project.py tests/docs
+    uv run pytest tests/test_project.py tests/test_readme.py tests/cli/test_reference.py
 
 # One table of figures beside floors and peers: `just bench`, `just bench help noop --quick`
 bench *args:

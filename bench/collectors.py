@@ -19,7 +19,6 @@ from bench import postgres
 from bench.engines import PEERS
 from bench.measure import WentWrong
 from bench.place import ROOT, clean_environ, environment, sampan_program, work_folder
-from bench.planting import plant
 
 PLANTED = 50_000_000
 
@@ -156,12 +155,15 @@ class Sampan(Collector):
 
 def _planted() -> Path:
     """A workspace whose log already knows 50 million sealed ids; made once, linked for each use."""
-    folder = ROOT / f"planted-{PLANTED}"
+    from sampan.log.index import FORMAT
+    from sampan.testing.planting import plant_sealed_ids
+
+    folder = ROOT / f"planted-{PLANTED}-{FORMAT}"
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(PEERS / "intake", folder)
         print(f"planting {PLANTED:,} sealed ids", file=sys.stderr, flush=True)
-        plant(folder, PLANTED)
+        plant_sealed_ids(folder / ".sampan" / "log" / "intake", PLANTED)
         (folder / "done").touch()
     return folder
 

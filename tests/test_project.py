@@ -126,7 +126,7 @@ def test_every_decision_has_its_three_parts_and_is_listed() -> None:
     for page in folder.glob("*.md"):
         if page.name != "README.md":
             assert f"({page.name})" in index, f"{page.name} is not in the list of decisions"
-            parts = re.findall(r"^## (\w+)", page.read_text(), re.MULTILINE)
+            parts = re.findall(r"^(?:## |\*\*)(\w+)", page.read_text(), re.MULTILINE)
             assert parts[:3] == ["Context", "Decision", "Consequence"], f"{page.name} has {parts}"
 
 
