@@ -71,6 +71,20 @@ def test_a_step_past_its_time_is_killed(bench: Bench) -> None:
     assert result.seconds < 10
 
 
+def test_imports_before_the_fork_are_not_the_steps_time(bench: Bench) -> None:
+    bench.write(
+        steps="""
+        import lightgbm, pandas as pd
+        from sampan import step
+
+        @step(timeout=0.5)
+        def quick() -> int:
+            return len(lightgbm.__name__) + len(pd.__name__)
+        """
+    )
+    assert bench.ran() == ["quick"]
+
+
 def test_a_step_past_its_memory_is_killed_and_told_how_much(bench: Bench) -> None:
     bench.write(
         steps="""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _QUEUED: Final = 2  # jobs that a warm worker holds: one runs while the next waits in the socket
 _TOLD: Final = 20
+_SMALL_MESSAGE: Final = 32_768
 
 
 class _Part:
@@ -53,6 +54,7 @@ class FanOut:
         self._seen: dict[str, str] = {}
         self._joining = False
         self._warm = not execution.workspace.reach(self._node).changes
+        self._queues = True
         self._last_cause = ""
         self.ran = 0
 
@@ -96,13 +98,16 @@ class FanOut:
                 run.running[self._node.name] = len(self._workers) * each
             part = self._pending.popleft()
             self._workers[worker] += 1
-            job = run.job(self._node, self._inputs(part), part.key, part.label)
+            inputs = self._inputs(part)
+            # A message that does not fit into the socket would hold up the whole run behind a busy worker.
+            self._queues = sum(len(one.stored.inline or b"") for one in inputs if one.stored) < _SMALL_MESSAGE
+            job = run.job(self._node, inputs, part.key, part.label)
             run.pool.submit(worker, run.task(self._node, job, part.label))
 
     def _idle(self) -> Worker | None:
         if not self._warm:
             return None
-        limit = _QUEUED if len(self._pending) > len(self._workers) else 1
+        limit = _QUEUED if self._queues and len(self._pending) > len(self._workers) else 1
         free = [worker for worker, held in self._workers.items() if held < limit and not worker.killed]
         empty = [worker for worker in free if self._workers[worker] == 0]
         share = max(1, self._run.slots - sum(self._run.running.values()) + self._run.running.get(self._node.name, 0))

@@ -23,7 +23,7 @@ import msgspec
 from sampan.base.errors import SampanError
 from sampan.flow.job import Done, Job, receive, send
 
-_MEMORY_EVERY: Final = 0.02
+_MEMORY_EVERY: Final = 0.02 if sys.platform == "linux" else 0.5  # elsewhere another process has to be asked
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -194,6 +194,7 @@ class Pool:
                 continue
             if verb == "started":
                 worker.pid = int(words[1])
+                worker.began = time.monotonic()  # what was imported before the fork is not the step's time
             else:
                 worker.ended = (int(words[1]), int(words[2]))
 
@@ -246,7 +247,7 @@ class Pool:
         limits = [] if timeout is None else [timeout]
         now = time.monotonic()
         for worker in self._workers.values():
-            if worker.tasks and worker.killed is None and worker.tasks[0].timeout is not None:
+            if worker.tasks and worker.pid and worker.killed is None and worker.tasks[0].timeout is not None:
                 limits.append(max(worker.began + worker.tasks[0].timeout - now, 0.001))
         if self._limited and any(worker.tasks for worker in self._workers.values()):
             limits.append(_MEMORY_EVERY)
