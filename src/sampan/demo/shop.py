@@ -78,7 +78,7 @@ class Shop:
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
         self._con = duckdb.connect()
-        self._con.execute("SET TimeZone = 'UTC'")
+        self._con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         self._con.execute(_LINES, {"source": str(workspace / SOURCE)})
 
     def close(self) -> None:
