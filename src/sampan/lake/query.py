@@ -58,7 +58,7 @@ def connect(
     if memory:
         config["memory_limit"] = f"{memory}B" if isinstance(memory, int) else memory
     connection = duckdb.connect(":memory:", config=config)
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # no bar in an answer that is piped on
     allowed = ", ".join(quote_text(os.fspath(file)) for file in files)
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
