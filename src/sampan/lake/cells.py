@@ -173,8 +173,9 @@ def _decimals(array: pa.Array) -> Words:
 
 def _fixed_bytes(array: pa.Array) -> Words:
     width = array.type.byte_width
-    starts = np.arange(array.offset, array.offset + len(array), dtype=np.int64) * width
-    return _mix_bytes(array.buffers()[1], starts, np.full(len(array), width, dtype=np.int64))
+    return _mix_bytes(
+        array.buffers()[1], np.arange(array.offset, array.offset + len(array) + 1, dtype=np.int64) * width
+    )
 
 
 def _offsets(array: pa.Array, wide: bool) -> npt.NDArray[np.int64]:
@@ -188,24 +189,45 @@ def _offsets(array: pa.Array, wide: bool) -> npt.NDArray[np.int64]:
 
 def _texts(array: pa.Array) -> Words:
     wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-    offsets = _offsets(array, wide)
-    return _mix_bytes(array.buffers()[2], offsets[:-1], np.diff(offsets))
+    return _mix_bytes(array.buffers()[2], _offsets(array, wide))
 
 
-def _mix_bytes(buffer: Any, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Words:
-    """Mix byte strings word by word, all strings at a time; the rare long ones by XXH3."""
-    state: Words = (lengths.astype(np.uint64) + np.uint64(1)) * _K3
+def _mix_bytes(buffer: Any, offsets: npt.NDArray[np.int64]) -> Words:
+    """Mix byte strings, which lie one behind the other, word by word and all at a time; the long ones by XXH3."""
+    lengths = np.diff(offsets)
+    state: Words = lengths.view(np.uint64) + np.uint64(1)
+    np.multiply(state, _K3, out=state)
     if not len(lengths) or buffer is None or not (longest := int(lengths.max())):
         return state
-    last = int((starts + lengths).max())
+    first, last = int(offsets[0]), int(offsets[-1])
     if buffer.size < last + 8:  # reading whole words must not run past the end
-        first = int(starts.min())
         source = np.zeros(last - first + 8, dtype=np.uint8)
         source[: last - first] = np.frombuffer(buffer, dtype=np.uint8, offset=first, count=last - first)
-        starts = starts - first
+        offsets, first = offsets - first, 0
     else:
         source = np.frombuffer(buffer, dtype=np.uint8)
-    at = np.ndarray((source.size - 7,), dtype="<u8", buffer=source, strides=(1,))
+    if int(lengths.min()) == longest <= _LONG:
+        _fold_even(state, source, first, longest)
+    else:
+        _fold_uneven(state, source, offsets[:-1], lengths, longest)
+    return state
+
+
+def _fold_even(state: Words, source: npt.NDArray[np.uint8], first: int, length: int) -> None:
+    """Fold strings of one length: their words are an even stride apart."""
+    for done in range(0, length, 8):
+        words: Words = np.ndarray((len(state),), dtype="<u8", buffer=source, offset=first + done, strides=(length,))
+        fold(state, words & _KEEP[length - done] if length < done + 8 else words)
+
+
+def _fold_uneven(
+    state: Words,
+    source: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    longest: int,
+) -> None:
+    """Fold strings of different lengths: gather the words, mask what lies behind the end."""
     if longest > _LONG:
         long = np.flatnonzero(lengths > _LONG)
         view = memoryview(source.data)
@@ -215,12 +237,13 @@ def _mix_bytes(buffer: Any, starts: npt.NDArray[np.int64], lengths: npt.NDArray[
         ]
         state[long] ^= np.array(hashes, dtype=np.uint64)
         lengths = np.where(lengths > _LONG, 0, lengths)
+    at = np.ndarray((source.size - 7,), dtype="<u8", buffer=source, strides=(1,))
     shortest = int(lengths.min())
     for done in range(0, min(longest, _LONG), 8):
         if shortest > done:
-            words = at[starts + done]
+            words = at[starts + done if done else starts]
             if shortest < done + 8:
-                words &= _KEEP.take(lengths - done, mode="clip")
+                words &= _KEEP.take(lengths - done if done else lengths, mode="clip")
             fold(state, words)
             continue
         some = np.flatnonzero(lengths > done)
@@ -229,7 +252,6 @@ def _mix_bytes(buffer: Any, starts: npt.NDArray[np.int64], lengths: npt.NDArray[
         part = state[some]
         fold(part, at[starts[some] + done] & _KEEP.take(lengths[some] - done, mode="clip"))
         state[some] = part
-    return state
 
 
 def _structs(array: pa.Array) -> Words:

@@ -80,33 +80,28 @@ def digest_arrow(data: Any) -> str:
 
 def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
     """The digest of one table's Parquet files, row groups shared out over threads."""
-    files = [pq.ParquetFile(path) for path in paths]
-    try:
-        schema = files[0].schema_arrow
-        groups = [
-            (path, group) for path, file in zip(paths, files, strict=True) for group in range(file.num_row_groups)
-        ]
-        dictionaries = [_dictionary_columns(file) for file in files]
-    finally:
-        for file in files:
-            file.close()
-    by_path = dict(zip(paths, dictionaries, strict=True))
+    groups: list[tuple[Path, int, tuple[str, ...]]] = []
+    schema = None
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow if schema is None else schema
+            groups += [(path, group, _in_dictionary(file, group)) for group in range(file.num_row_groups)]
     queue = iter(groups)
     lock = threading.Lock()
 
     def work() -> TableDigest:
         part = TableDigest(schema)
-        opened: dict[Path, pq.ParquetFile] = {}
+        opened: dict[tuple[Path, tuple[str, ...]], pq.ParquetFile] = {}
         try:
             while True:
                 with lock:
                     item = next(queue, None)
                 if item is None:
                     return part
-                path, group = item
-                if path not in opened:
-                    opened[path] = pq.ParquetFile(path, read_dictionary=by_path[path], memory_map=True)
-                for batch in opened[path].read_row_group(group, use_threads=False).to_batches():
+                path, group, texts = item
+                if (path, texts) not in opened:
+                    opened[path, texts] = pq.ParquetFile(path, read_dictionary=list(texts), memory_map=True)
+                for batch in opened[path, texts].read_row_group(group, use_threads=False).to_batches():
                     part.update(batch)
         finally:
             for file in opened.values():
@@ -123,15 +118,14 @@ def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
     return whole
 
 
-def _dictionary_columns(file: pq.ParquetFile) -> list[str]:
-    """Text columns stored as dictionaries throughout: each distinct text is then read and mixed only once."""
-    metadata = file.metadata
+def _in_dictionary(file: pq.ParquetFile, group: int) -> tuple[str, ...]:
+    """Text columns that a row group stores as a dictionary: each distinct text is then read and mixed only once."""
+    columns = file.metadata.row_group(group)
     found = []
-    for index in range(metadata.num_columns):
-        column = metadata.schema.column(index)
-        if column.physical_type != "BYTE_ARRAY" or column.max_repetition_level or "." in column.path:
-            continue
-        chunks = [metadata.row_group(group).column(index) for group in range(metadata.num_row_groups)]
-        if all(_DICTIONARY & set(chunk.encodings) for chunk in chunks):
-            found.append(column.path)
-    return found
+    for index in range(file.metadata.num_columns):
+        column = file.metadata.schema.column(index)
+        if column.physical_type == "BYTE_ARRAY" and not column.max_repetition_level and "." not in column.path:
+            encodings = set(columns.column(index).encodings)
+            if encodings & _DICTIONARY and encodings <= _DICTIONARY | {"RLE"}:
+                found.append(column.path)
+    return tuple(found)

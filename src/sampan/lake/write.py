@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +76,7 @@ def write_query(
         connection = open_sources(sources, threads=threads, memory=memory, files=[temporary], spill=temporary.parent)
         try:
             body, flags = _prepare(connection, sql, order_by, name)
+            threading.Thread(target=import_module, args=("sampan.lake.digest",)).start()  # while the engine works
             with _early_sync(temporary):
                 connection.execute(f"COPY ({body}\n) TO {quote_text(str(temporary))} ({_OPTIONS})")
             fields = _fields(connection, f"SELECT * FROM read_parquet({quote_text(str(temporary))})")
