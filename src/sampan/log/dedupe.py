@@ -13,7 +13,7 @@ import xxhash
 from sampan.base.files import write_durably
 from sampan.log.check import key_of
 from sampan.log.frames import Frame
-from sampan.log.index import Index
+from sampan.log.index import Index, tidy
 from sampan.log.stream import Stream
 
 if TYPE_CHECKING:
@@ -47,7 +47,15 @@ class Dedupe:
     def __init__(self, stream: Stream) -> None:
         self._folder = stream.folder / "index"
         self._seed = content_seed(stream.folder)
+        tidy(self._folder)
         self._index = Index(self._folder)
+        if missing := [m.number for m in stream.manifests() if not self._index.covers(m.number)]:
+            from sampan.log.seal import reindex
+
+            self._index.close()
+            for number in missing:
+                reindex(stream.folder, number)
+            self._index = Index(self._folder)
         self._generations: dict[int, dict[bytes, int]] = {}
         self._seen = 0
         self.active: dict[bytes, int] = {}

@@ -150,6 +150,14 @@ def _current(folder: Path) -> list[Path]:
     return found
 
 
+def tidy(folder: Path) -> None:
+    """Remove what a kill left behind: unfinished files, and runs that a merged one covers."""
+    current = set(_current(folder))
+    for path in (*folder.glob(".*.tmp"), *folder.glob("run-*-*.idx")):
+        if path not in current:
+            path.unlink(missing_ok=True)
+
+
 def run_path(folder: Path, first: int, last: int) -> Path:
     return folder / f"run-{first:08d}-{last:08d}.idx"
 

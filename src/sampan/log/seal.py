@@ -21,8 +21,8 @@ from sampan.base.files import publish, write_durably
 from sampan.log.check import key_of
 from sampan.log.dedupe import NAMED, content_seed
 from sampan.log.frames import FORMAT, NO_NOTES, Frame, payloads, read_file_header
-from sampan.log.index import add_run
-from sampan.log.sealed import EVENTS, FRAMES, ROWS
+from sampan.log.index import Entries, add_run
+from sampan.log.sealed import EVENTS, FRAMES, ROWS, frames
 from sampan.log.stream import Manifest, Stream, TypeState, content_digest, write_manifest
 from sampan.log.sums import block_sums
 
@@ -41,6 +41,12 @@ class _Columns:
         self.states: dict[str, list[int]] = {}
         self.repaired: list[str] = []
         self._seed = content_seed(folder)
+
+    def entries(self) -> Entries:
+        """The accepted events as the index keeps them."""
+        words = np.frombuffer(b"".join(self.keys), ">u8").astype(np.uint64).reshape(-1, 2)
+        high, low = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
+        return high, low, np.array(self.contents, np.uint64), np.array(self.numbers, np.uint64)
 
     def add(self, frame: Frame, head: bytes) -> None:
         at = len(self.frames[0])
@@ -125,14 +131,7 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
     write_durably(final, sums)
     files[final.name], sizes[final.name] = digest_bytes(sums), len(sums)
     if index:
-        words = np.frombuffer(b"".join(columns.keys), ">u8").astype(np.uint64).reshape(-1, 2)
-        entries = (
-            np.ascontiguousarray(words[:, 0]),
-            np.ascontiguousarray(words[:, 1]),
-            np.array(columns.contents, np.uint64),
-            np.array(columns.numbers, np.uint64),
-        )
-        add_run(folder / "index", number, entries)
+        add_run(folder / "index", number, columns.entries())
     manifest = Manifest(
         format=FORMAT,
         stream=stream.name,
@@ -153,6 +152,16 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
         repaired=tuple(columns.repaired),
     )
     write_manifest(stream.path(number, "json"), manifest)
+
+
+def reindex(folder: Path, number: int) -> None:
+    """Make a sealed segment's index run again from its Parquet: the index is derived and may be deleted."""
+    stream = Stream(folder)
+    manifest = next(manifest for manifest in stream.manifests() if manifest.number == number)
+    columns = _Columns(folder)
+    for frame, head in frames(stream, manifest):
+        columns.add(frame, head)
+    add_run(folder / "index", number, columns.entries())
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ class Sealing:
     def clean(self) -> None:
         """Remove what a kill in the middle of a seal left behind."""
         folder = self._stream.folder
-        for path in (*folder.glob(".*.tmp"), *folder.glob("index/.*.tmp")):
+        for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
         for manifest in self._stream.manifests():
             self._stream.log_path(manifest.number).unlink(missing_ok=True)

@@ -148,6 +148,13 @@ class StreamWriter:
         self._lock = FileLock(folder / "lock", f"Write to log stream {self.name}", "Is the hub up? Send through it.")
         try:
             self._recover(dedupe)
+        except OSError as error:
+            self._lock.release()
+            attempted = f"Open log stream {self.name}"
+            if error.errno in FULL:
+                raise DiskFull(attempted, "the disk is full", "Free some space and start again.") from error
+            obstacle = f"{error.filename or folder}: {error.strerror}"
+            raise SampanError(attempted, obstacle, "Check the disk and the folder's rights.") from error
         except BaseException:
             self._lock.release()
             raise

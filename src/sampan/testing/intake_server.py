@@ -2,12 +2,13 @@
 
 Without hub, records and policies around it, a failure is the log's. It takes every request that carries
 ``Authorization: Bearer test``. Contracts come from ``FOLDER/contracts.py``; settings from the environment. It prints
-``ready PORT`` when it listens. ``GET /health`` answers 200 or 503 with the writer's health, ``GET /stats`` the
+``ready PORT PID`` when it listens. ``GET /health`` answers 200 or 503 with the writer's health, ``GET /stats`` the
 log's figures. ``--with MODULE`` imports a module first and calls its ``apply()``: tests break the server with it.
 """
 
 import asyncio
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers:
             for socket in server.sockets:
-                sys.stdout.write(f"ready {socket.getsockname()[1]}\n")
+                sys.stdout.write(f"ready {socket.getsockname()[1]} {os.getpid()}\n")
                 sys.stdout.flush()
 
 
