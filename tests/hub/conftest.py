@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -112,11 +113,15 @@ class Hub:
         """What the hub answers to exactly these bytes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
-            parts = []
-            while part := connection.recv(65536):
-                parts.append(part)
-            return b"".join(parts)
+            answer = b""
+            while not (found := re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n.*?\r\n\r\n", answer, re.DOTALL)) or (
+                len(answer) < found.end() + int(found[1])
+            ):
+                part = connection.recv(65536)
+                if not part:
+                    break
+                answer += part
+            return answer
 
     def sign_in(self) -> str:
         """A fresh session's cookie."""

@@ -51,9 +51,9 @@ def show(app: "App", type: str, as_json: bool) -> None:
                 f["name"],
                 f["type"],
                 f["required"],
-                f.get("unit"),
-                ", ".join(f"{k} {v}" for k, v in f.get("bounds", {}).items()),
-                ("personal; " if f.get("personal") else "") + (f.get("description") or ""),
+                f["unit"],
+                ", ".join(f"{k} {v}" for k, v in f["bounds"].items()),
+                ("personal; " if f["personal"] else "") + (f["description"] or ""),
             ]
             for f in found["fields"]
         ],

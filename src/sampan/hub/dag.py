@@ -108,46 +108,59 @@ def _untangle(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> None
 
 
 def _places(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> dict[Any, float]:
-    """Horizontal places: each row centred, then pulled towards what it hangs on, without touching its neighbour."""
-    place: dict[Any, float] = {}
-
-    def room(node: Any) -> float:
-        return WIDTH + GAP_X if isinstance(node, str) else GAP_X * 1.5
-
-    for row in rows:
-        at = -sum(room(node) for node in row) / 2
-        for node in row:
-            place[node] = at
-            at += room(node)
-    below: dict[Any, list[Any]] = {}
+    """Horizontal places: every node as near to its neighbours as order and distance within its row allow."""
+    near: dict[Any, list[Any]] = {node: list(sources) for node, sources in above.items()}
     for node, sources in above.items():
         for source in sources:
-            below.setdefault(source, []).append(node)
-
-    def centre(node: Any) -> float:
-        return place[node] + (WIDTH / 2 if isinstance(node, str) else 0)
-
-    for sweep in range(_SWEEPS):
-        near = above if sweep % 2 == 0 else below
+            near.setdefault(source, []).append(node)
+    place: dict[Any, float] = {}
+    for row in rows:
+        at = 0.0
+        for node in row:
+            place[node] = at
+            at += _room(node)
+        for node in row:
+            place[node] -= at / 2
+    for sweep in range(3 * _SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
-            wanted = {}
+            wanted = []
             for node in row:
-                found = [centre(one) for one in near.get(node, ())]
-                own = WIDTH / 2 if isinstance(node, str) else 0
-                wanted[node] = sum(found) / len(found) - own if found else place[node]
-            _settle(row, wanted, place, room)
+                found = [place[one] + _half(one) for one in near.get(node, ())]
+                wanted.append(sum(found) / len(found) - _half(node) if found else place[node])
+            weights = [len(near.get(node, ())) * (1.0 if isinstance(node, str) else 0.5) + 0.1 for node in row]
+            for node, x in zip(row, _spread(row, wanted, weights), strict=True):
+                place[node] = x
     return place
 
 
-def _settle(row: list[Any], wanted: Mapping[Any, float], place: dict[Any, float], room: Any) -> None:
-    """Put a row's nodes where they want to be, keeping order and distance; the shift that remains is shared."""
-    at = float("-inf")
-    for node in row:
-        place[node] = max(wanted[node], at)
-        at = place[node] + room(node)
-    shift = sum(wanted[node] - place[node] for node in row) / max(len(row), 1)
-    for node in row:
-        place[node] += shift
+def _half(node: Any) -> float:
+    return WIDTH / 2 if isinstance(node, str) else 0.0
+
+
+def _room(node: Any) -> float:
+    """How much of a row a node takes: a box, or the place where a line passes."""
+    return WIDTH + GAP_X if isinstance(node, str) else GAP_X
+
+
+def _spread(row: Sequence[Any], wanted: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The places nearest to the wanted ones that keep order and distance.
+
+    With the distances taken off, this is isotonic regression: neighbours that would overlap are pooled at their
+    weighted mean (Ayer et al., 1955).
+    """
+    offsets = [0.0]
+    for node in row[:-1]:
+        offsets.append(offsets[-1] + _room(node))
+    pools: list[tuple[float, float, int]] = []
+    for want, offset, weight in zip(wanted, offsets, weights, strict=True):
+        mean, mass, count = want - offset, weight, 1
+        while pools and pools[-1][0] > mean:
+            other, heavy, many = pools.pop()
+            mean = (mean * mass + other * heavy) / (mass + heavy)
+            mass, count = mass + heavy, count + many
+        pools.append((mean, mass, count))
+    flat = [mean for mean, _, count in pools for _ in range(count)]
+    return [mean + offset for mean, offset in zip(flat, offsets, strict=True)]
 
 
 def _line(way: Sequence[Any], place: Mapping[Any, float], rank: Mapping[str, int], level: Sequence[float]) -> str:

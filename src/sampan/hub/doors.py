@@ -15,7 +15,7 @@ from sampan.hub.urls import STAMP
 from sampan.team.gate import Gate
 from sampan.team.sessions import LONGEST
 
-_TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 Ask = Request[Any, Any, Any]
 
 

@@ -44,7 +44,7 @@ def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200
     """A page. In templates the context's fields are names, the frame is ``frame``, addresses come from ``url``."""
     fields = {name: getattr(context, name) for name in context.__struct_fields__}
     html = _environment().get_template(template).render(**fields, frame=frame)
-    return Answer(status, "text/html; charset=utf-8", html.encode())
+    return Answer(status, "text/html", html.encode())
 
 
 def twin(context: msgspec.Struct, status: int = 200) -> Answer:
@@ -67,7 +67,7 @@ def refusal(frame: Callable[[], Frame]) -> Callable[[Any, int, SampanError], tup
         accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
         if "text/html" not in accept or b"format=json" in scope["query_string"]:
             return b"application/json", msgspec.json.encode(error.body())
-        return b"text/html; charset=utf-8", problem(status, error, frame()).body
+        return b"text/html", problem(status, error, frame()).body
 
     return refuse
 
@@ -163,6 +163,8 @@ def show(value: Any) -> Markup:
         return escape("true" if value else "false")
     if isinstance(value, datetime):
         return escape(value.isoformat(sep=" ").removesuffix("+00:00"))
+    if isinstance(value, float):
+        return escape(f"{value:.10g}")
     plain = isinstance(value, str | int | float | Decimal)
     text = str(value) if plain else pretty(value)
     return escape(text if len(text) <= 200 else text[:199] + "…")

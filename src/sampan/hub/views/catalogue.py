@@ -269,6 +269,6 @@ def contracts(parts: Parts, query: Query) -> Contracts:
     for type in [only] if only else types:
         spec = parts.contracts.get(type)
         versions = list(parts.contracts.contract(type).versions)
-        fields = [msgspec.to_builtins(field) for field in spec.fields]
+        fields = [msgspec.structs.asdict(field) for field in spec.fields]
         lines.append(ContractLine(type, spec.version, versions, spec.description, fields, type in BUILTIN))
     return Contracts(lines)

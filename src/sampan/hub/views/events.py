@@ -11,6 +11,9 @@ from sampan.log.position import Position
 from sampan.log.quarantine import Quarantine
 
 _PAGE: Final = 50
+MOST: Final = 50
+_FEW: Final = 50_000  # events whose envelopes may be read one by one while somebody waits
+BUILTIN: Final = frozenset({"outcome", "prediction"})
 
 
 class EventLine(msgspec.Struct):
@@ -48,15 +51,49 @@ def log(parts: Parts, query: Query) -> LogPage:
     if id:
         one = parts.log.find(id, type=type or None)
         found = [one] if one else []
+    elif subject:
+        found = about(parts, subject, type)[:_PAGE]
     else:
-        found = parts.log.events(
-            type=type or None, after=after, limit=_PAGE, newest_first=True, subject=subject or None
-        )
+        found = parts.log.events(type=type or None, after=after, limit=_PAGE, newest_first=True)
     lines = [
         EventLine(e.position, e.id, e.type, e.source, e.subject, e.time, e.received, msgspec.json.decode(e.data))
         for e in found
     ]
-    return LogPage(parts.log.stats(), types, type, subject, id, lines, older(after, found, _PAGE))
+    return LogPage(parts.log.stats(), types, type, subject, id, lines, None if subject else older(after, found, _PAGE))
+
+
+def about(parts: Parts, subject: str, type: str = "", until: int | None = None) -> list[StoredEvent]:
+    """The newest events about somebody, at most ``MOST``: by the field that a contract marks as its subject.
+
+    Kinds whose contract marks none, and small ones, are searched for the envelope's ``subject`` as well. ``until``:
+    those that happened before.
+    """
+    from sampan.lake.query import open_sources, quote_name
+
+    position = parts.log.position()
+    places: list[tuple[int, str]] = []
+    found: list[StoredEvent] = []
+    for kind in [type] if type else parts.contracts.types():
+        field = "entity" if kind == "prediction" else parts.contracts.contract(kind).subject_field
+        count = parts.log.state(kind, position).count
+        if not count:
+            continue
+        if field is None or kind in BUILTIN - {"prediction"}:
+            found += parts.log.events(type=kind, subject=subject, limit=MOST, newest_first=True)
+            continue
+        connection = open_sources({"it": parts.log.source(kind, position)}, threads=1)
+        try:
+            sql = f"SELECT epoch_us(_received), _position FROM it WHERE {quote_name(field)} = ?"
+            sql += " AND _time <= make_timestamptz(?)" if until is not None else ""
+            given = [subject] if until is None else [subject, until]
+            rows = connection.execute(f"{sql} ORDER BY 1 DESC, 2 DESC LIMIT {MOST}", given).fetchall()
+        finally:
+            connection.close()
+        places += rows
+        if not rows and count <= _FEW:
+            found += parts.log.events(type=kind, subject=subject, limit=MOST, newest_first=True)
+    found += [parts.log.at(place) for _, place in sorted(places, reverse=True)[:MOST]]
+    return sorted(found, key=lambda event: (-event.received, event.position))[:MOST]
 
 
 def older(after: str | None, found: list[StoredEvent], page: int) -> str | None:

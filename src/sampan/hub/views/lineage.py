@@ -1,6 +1,7 @@
 """From an object back to the raw events: prediction, rule, version, run, code, tables, log position."""
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -8,6 +9,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts, Query
 from sampan.hub.views import serving
+from sampan.hub.views.events import MOST, about
 from sampan.runs.records import Runs
 
 
@@ -59,7 +61,17 @@ def _prediction(parts: Parts, id: str) -> list[Link]:
         money = f"expected {worth:.2f} {found.value.get('currency', '')}".rstrip() if worth is not None else ""
         rule = [f"rule: {found.rule}", *([money] if money else []), *_rules(parts, found.bundle)]
         chain.append(Link("decision", found.action, rule, "/endpoints"))
-    return [*chain, *_version(parts, found.version)]
+    return [*chain, *_version(parts, found.version), *_about(parts, found.entity, found.time)]
+
+
+def _about(parts: Parts, entity: str, until: int) -> list[Link]:
+    """The events of whom a prediction is about, as they were known when it was asked for."""
+    found = about(parts, entity, until=until) if entity else []
+    if not found:
+        return []
+    shown = [f"{one.type} {one.id}, {iso(one.time or 0)}, at {one.position}" for one in found[:5]]
+    more = [f"and {len(found) - 5:,} more" if len(found) < MOST else "and more"] if len(found) > 5 else []
+    return [Link("events about", entity, [*shown, *more], f"/log?subject={quote(entity)}")]
 
 
 def _rules(parts: Parts, bundle: str) -> list[str]:

@@ -66,7 +66,10 @@ def _limit(query: Query) -> int:
 
 
 def _seconds(run: Run) -> float | None:
-    return None if run.finished is None else (run.finished - run.started) / 1_000_000
+    """How long a run took: as it was measured, not by a clock that a time-lapse may hold still."""
+    if run.finished is None:
+        return None
+    return float(run.manifest.get("seconds") or (run.finished - run.started) / 1_000_000)
 
 
 class StepLine(msgspec.Struct):
@@ -108,6 +111,7 @@ class RunPage(msgspec.Struct):
     manifest: dict[str, Any]
     logs: list[str]
     published: dict[str, str]
+    events: list[str]
     before: str | None
 
 
@@ -159,8 +163,14 @@ def run(parts: Parts, query: Query) -> RunPage:
         manifest=found.manifest,
         logs=logs,
         published=published,
+        events=events_of(lines, parts.contracts.types()),
         before=earlier[0] if earlier else None,
     )
+
+
+def events_of(lines: list[StepLine], types: list[str]) -> list[str]:
+    """What a flow reads straight from the log."""
+    return sorted({need for line in lines for need in line.needs if need in types})
 
 
 def _logs(parts: Parts, run: str) -> list[Path]:
