@@ -41,7 +41,7 @@ def order_of_calls(folder: Path, *, requests: int = 1_000, sabotage: str | None 
         with Client(server.port) as client:
             for number in range(requests):
                 batch = [sale(f"{number}-{part}") for part in range(1 if number % 2 else 20)]
-                client.post(batch if number % 2 else batch[0])
+                client.post(batch[0] if number % 2 else batch)
         server.stop()
     return judge_calls(trace.read_text(errors="replace"), folder / ".sampan" / "log", requests)
 
@@ -78,7 +78,8 @@ def judge_calls(trace: str, log: Path, requests: int) -> list[str]:
         elif call.startswith(("write", "pwrite")) and file.endswith(".log"):
             dirty[file] = "had bytes that were not synced"
         elif call.startswith(("fdatasync", "fsync")) and re.search(r"= 0\b", call):
-            synced = synced or dirty.pop(file, "").startswith("had bytes")
+            was = dirty.pop(file, "")
+            synced = synced or was.startswith("had bytes")
     if answers < requests:
         faults.append(f"only {answers} answers were seen")
     return faults
