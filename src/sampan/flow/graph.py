@@ -195,10 +195,10 @@ def _linked(node: Node, nodes: dict[str, Node], events: dict[str, str]) -> Node:
             )
         if name in known:
             continue
-        said = "FROM names" if node.query else "the parameter"
+        said = "named in its FROM" if node.query else "one of its parameters"
         raise BadStep(
             f"Read {node.where}",
-            f"{node.name!r} needs {name!r} ({said} it), and there is no such table, step, model or type of event",
+            f"{node.name!r} needs {name!r} ({said}), and there is no such table, step, model or type of event",
             did_you_mean(name, known)
             or ("" if node.query else "A parameter that is no dependency needs a default value."),
         )
