@@ -1,5 +1,6 @@
 """A frozen model predicts what the fitted one predicts, from files that are the same for the same model."""
 
+import os
 import subprocess
 import sys
 
@@ -192,7 +193,7 @@ with tempfile.TemporaryDirectory() as folder:
 def test_the_same_fit_in_two_processes_gives_the_same_digest():
     def digests(jobs, seed):
         command = [sys.executable, "-c", FIT_AND_FREEZE, jobs]
-        done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
         return done.stdout.split()
 
     first = digests("1", "1")
