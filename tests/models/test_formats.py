@@ -193,7 +193,8 @@ with tempfile.TemporaryDirectory() as folder:
 def test_the_same_fit_in_two_processes_gives_the_same_digest():
     def digests(jobs, seed):
         command = [sys.executable, "-c", FIT_AND_FREEZE, jobs]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
+        seeded = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(command, capture_output=True, text=True, env=seeded, check=True)
         return done.stdout.split()
 
     first = digests("1", "1")
