@@ -249,3 +249,15 @@ def test_frames_of_any_library_are_kept_with_one_digest(tmp_path):
     assert len({draft.id for draft in drafts}) == 1
     assert {draft.fields for draft in drafts} == {(("n", "BIGINT"), ("x", "DOUBLE"))}
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_build_imports_no_library_that_it_does_not_need(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from sampan.lake.write import write_query
+write_query("SELECT sum(i) AS s FROM range(10) r(i)", {{}}, Path({str(tmp_path)!r}))
+print([name for name in ("pandas", "polars", "sqlglot", "sqlalchemy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr

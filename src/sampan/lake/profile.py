@@ -53,7 +53,7 @@ def sample(source: TableSource, n: int) -> list[dict[str, Any]]:
     """The first rows of a table's file, by column name."""
     connection = open_sources({"it": source}, threads=1)
     try:
-        cursor = connection.execute("SELECT * FROM it LIMIT ?", [n])
+        cursor = connection.execute(f"SELECT * FROM it LIMIT {int(n)}")
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     finally:
@@ -132,11 +132,9 @@ def _stretches(connection: "duckdb.DuckDBPyConnection", number: str, label: Any)
     if width <= 0 or not math.isfinite(width):
         counted = connection.execute(f"SELECT count(*) FROM ({value}) WHERE isfinite(x)").fetchone()
         return (Bar(label(low), counted[0] if counted else 0),)
+    bar = f"least(floor((x - {low!r}::DOUBLE) / {width!r}::DOUBLE), {BARS - 1})::INTEGER"
     counts = dict(
-        connection.execute(
-            f"SELECT least(floor((x - ?) / ?), ?)::INTEGER, count(*) FROM ({value}) WHERE isfinite(x) GROUP BY ALL",
-            [low, width, BARS - 1],
-        ).fetchall()
+        connection.execute(f"SELECT {bar}, count(*) FROM ({value}) WHERE isfinite(x) GROUP BY ALL").fetchall()
     )
     return tuple(
         Bar(f"{label(low + at * width)} – {label(low + (at + 1) * width)}", counts.get(at, 0)) for at in range(BARS)
