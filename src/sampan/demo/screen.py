@@ -24,7 +24,7 @@ class Stage:
     def advance(self, by: int = 1) -> None:
         self.done += by
         if self._screen.bars and self._task is not None:
-            self._screen.bars.update(self._task, completed=self.done)
+            self._screen.bars.update(self._task, completed=self.done, total=self.total or None)
         elif self.total and time.monotonic() - self._said > 10:  # a line now and then, so that a log shows life
             self._said = time.monotonic()
             self._screen.say(f"  {self.done:,} of {self.total:,}")
@@ -56,7 +56,7 @@ class Screen:
             columns = (
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=30),
-                MofNCompleteColumn() if total else TextColumn(""),
+                MofNCompleteColumn(),
                 TimeElapsedColumn(),
             )
             with Progress(*columns, console=self.console) as bars:

@@ -8,11 +8,13 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import uvloop
 
 from sampan.base.clock import SharedClock, to_micros
 from sampan.base.errors import SampanError
@@ -57,11 +59,11 @@ class Story:
         self._shop.close()
 
     def play(self) -> Summary:
-        asyncio.run(self._send_history())
+        _run(self._send_history())
         self._must_pass(self._flow("flow", "Run the flow: orders, labels, features, model, evaluation"))
         self._say_evaluation()
         self._deploy()
-        asyncio.run(self._play_year())
+        _run(self._play_year())
         self._must_pass(self._flow("flow again", "Run the flow again, over the whole year"))
         served = self._served_by_month()
         leak = self._cheat()
@@ -95,8 +97,7 @@ class Story:
 
     def _flow(self, name: str, title: str) -> dict[str, Any]:
         """A run of everything, through the hub; its result."""
-        total = len(self._client.post("/v1/plan", {})["steps"])
-        with self.screen.stage(name, title, total) as stage:
+        with self.screen.stage(name, title) as stage:
             return self._follow(stage)
 
     def _follow(self, stage: Stage) -> dict[str, Any]:
@@ -106,6 +107,7 @@ class Story:
                 result: dict[str, Any] = line["result"]
                 return result
             event = line.get("event", {})
+            stage.total = event.get("total") or stage.total
             if event.get("state") in ("ran", "cached", "failed", "blocked") and event.get("step") not in done:
                 done.add(event["step"])
                 stage.advance()
@@ -235,6 +237,11 @@ class Story:
             },
             url=self.hub.url,
         )
+
+
+def _run(story: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story)
 
 
 def _failed(step: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from sampan.base.clock import SharedClock
 from sampan.base.errors import SampanError, Usage
+from sampan.base.settings import Settings
 from sampan.demo.hub import Hub, run_command
 from sampan.demo.screen import Screen
 from sampan.demo.story import END, GO_LIVE, OPENING, Story
@@ -41,7 +42,6 @@ def tell(
     port: int,
     once: bool,
     as_json: bool,
-    color: str = "auto",
     go_live: datetime = GO_LIVE,
     end: datetime = END,
 ) -> None:
@@ -49,7 +49,7 @@ def tell(
     if find_spec("lightgbm") is None:
         raise Usage("Play the demo", "its model needs LightGBM, which is not installed", "pip install 'sampan[demo]'")
     started = time.perf_counter()
-    screen = Screen(sys.stderr if as_json else sys.stdout, color)
+    screen = Screen(sys.stderr if as_json else sys.stdout, Settings().get("color"))
     folder = choose_folder(workspace, Path.cwd())
     with screen.stage("workspace", f"Make the workspace {folder} and start its hub"):
         run_command(None, "init", str(folder), "--template", "retail", "--no-lock")  # a lock would need the network
