@@ -14,10 +14,11 @@ from sampan.base.clock import Clock
 from sampan.base.errors import NotFound, Refused
 from sampan.base.ids import new_id
 from sampan.base.settings import Folder, Settings
-from sampan.flow.execution import Execution, Progress, RunResult
+from sampan.flow.execution import Execution
 from sampan.flow.graph import did_you_mean
 from sampan.flow.key import KeyParts, differences
 from sampan.flow.lineage import Lineage, Origin
+from sampan.flow.outcome import Progress, RunResult, log_path
 from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
 from sampan.flow.workspace import Workspace, git_commit
 from sampan.lake.query import TableSource
@@ -181,8 +182,6 @@ class Engine:
 
     def log_of(self, run: str, step: str, part: str = "") -> str:
         """What a step wrote to its output in a run; empty if it wrote nothing."""
-        from sampan.flow.execution import log_path
-
         path = log_path(self.folder.data, self.runs.get(run).id, step, part)
         return path.read_text("utf-8", "replace") if path.exists() else ""
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sampan.base.digests import digest_bytes
 from sampan.base.errors import SampanError
 from sampan.flow.fanout import FanOut
-from sampan.flow.graph import CHECK, MODEL, TABLE, Node
+from sampan.flow.graph import CHECK, TABLE, Node
 from sampan.flow.job import PYTHON, SQL, SQL_CHECK, Done, Input, Job, Stored
 from sampan.flow.manifest import GitState, opening
-from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN, Decision, Planner, stored_of
+from sampan.flow.outcome import Progress, RunResult, StepResult, log_path
+from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN, Decision, Planner
 from sampan.flow.pool import Lost, Pool, Task, Worker
 from sampan.flow.source import parse_bytes
 from sampan.flow.workspace import Workspace, git_commit
@@ -39,83 +39,6 @@ _FRAMES: Final = {"pandas", "pyarrow", "duckdb", "numpy", "polars"}
 _PRELOADED: Final = {"pandas", "pyarrow", "duckdb", "numpy", "scipy", "sklearn", "lightgbm"}
 """Packages that may be imported before a fork; Polars, for one, starts threads that a fork would lose."""
 _SEEDED: Final = ("numpy", "torch")
-
-
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something happened in a run. ``step`` is empty where it concerns the run as a whole; ``state`` is one of
-    ``started``, ``running``, ``ran``, ``cached``, ``failed``, ``blocked``, ``retrying``, ``publishing``,
-    ``succeeded``, ``interrupted``."""
-
-    run: str
-    step: str
-    state: str
-    part: str = ""
-    why: str = ""
-    seconds: float = 0.0
-    message: str = ""
-    done: int = 0
-    total: int = 0
-
-
-class StepResult(msgspec.Struct, frozen=True):
-    """What became of one step."""
-
-    name: str
-    kind: str
-    state: str
-    why: str
-    digest: str = ""
-    seconds: float = 0.0
-    memory: int = 0
-    cost: float = 0.0
-    error: str = ""
-    parts: int = 0
-    parts_ran: int = 0
-    needs: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-
-
-class RunResult(msgspec.Struct, frozen=True):
-    """What became of a run. ``state`` is ``succeeded``, ``failed`` or ``interrupted``."""
-
-    run: str
-    state: str
-    commit: str | None
-    git: str | None
-    steps: tuple[StepResult, ...]
-    versions: tuple[str, ...]
-    error: str
-    seconds: float
-    cost: float
-    currency: str
-    position: str
-    root: str
-
-    @property
-    def exit_code(self) -> int:
-        """0: good; 1: a check said no; 3: something failed."""
-        if self.state == SUCCEEDED:
-            return 0
-        failed = [step for step in self.steps if step.state == FAILED]
-        return 1 if failed and all(step.kind == CHECK and not step.error.startswith("!") for step in failed) else 3
-
-    def json(self) -> dict[str, Any]:
-        """The form of ``sampan run --json``."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        for step in found["steps"]:
-            step["digest"] = step["digest"] or None
-            step["error"] = step["error"].removeprefix("!")
-        return found
-
-
-def log_path(data: Path, run: str, step: str, part: str) -> Path:
-    """Where a step's output is kept."""
-    name = step
-    if part:
-        plain = all(c.isascii() and (c.isalnum() or c in "-_") for c in part)
-        name = f"{step}.{part if plain and len(part) <= 60 else digest_bytes(part.encode())[:16]}"
-    return data / "runs" / run / f"{name}.log"
 
 
 class _State:
@@ -714,6 +637,3 @@ def _memory(text: str) -> int:
     if text.strip().endswith("%"):
         return int(total * float(text.strip().rstrip("%")) / 100)
     return parse_bytes(int(text) if text.isdigit() else text) or total
-
-
-__all__ = ["MODEL", "Execution", "Progress", "RunResult", "StepResult", "log_path", "stored_of"]
