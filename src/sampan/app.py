@@ -373,6 +373,7 @@ class App:
         self._check_exposure(host)
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)
+            self.runs.interrupt(())  # what the process before this one did not end, nobody carries on
             listener = bind(host, port)
             try:
                 hub = self._hub = _Hub(self, host, listener.getsockname()[1])

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 168, 44, 22, 36, 8
+WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 160, 44, 16, 36, 6
 _SWEEPS: Final = 8
 
 

@@ -12,7 +12,7 @@ from sampan.log.quarantine import Quarantine
 
 _PAGE: Final = 50
 MOST: Final = 50
-_FEW: Final = 50_000  # events whose envelopes may be read one by one while somebody waits
+_FEW: Final = 5_000  # events whose envelopes may be read one by one while somebody waits
 BUILTIN: Final = frozenset({"outcome", "prediction"})
 
 
@@ -48,52 +48,59 @@ def log(parts: Parts, query: Query) -> LogPage:
     if type and type not in types:
         raise NotFound("Show events", f"no kind of event is named {type[:100]!r}", f"There are: {', '.join(types)}.")
     after = str(query.get("after", "")) or None
+    next = None
     if id:
         one = parts.log.find(id, type=type or None)
-        found = [one] if one else []
+        lines = [_line(one)] if one else []
     elif subject:
-        found = about(parts, subject, type)[:_PAGE]
+        lines = about(parts, subject, type)
     else:
         found = parts.log.events(type=type or None, after=after, limit=_PAGE, newest_first=True)
-    lines = [
-        EventLine(e.position, e.id, e.type, e.source, e.subject, e.time, e.received, msgspec.json.decode(e.data))
-        for e in found
-    ]
-    return LogPage(parts.log.stats(), types, type, subject, id, lines, None if subject else older(after, found, _PAGE))
+        lines, next = [_line(one) for one in found], older(after, found, _PAGE)
+    return LogPage(parts.log.stats(), types, type, subject, id, lines, next)
 
 
-def about(parts: Parts, subject: str, type: str = "", until: int | None = None) -> list[StoredEvent]:
+def _line(event: StoredEvent) -> EventLine:
+    data = msgspec.json.decode(event.data)
+    return EventLine(
+        event.position, event.id, event.type, event.source, event.subject, event.time, event.received, data
+    )
+
+
+def about(parts: Parts, subject: str, type: str = "", until: int | None = None) -> list[EventLine]:
     """The newest events about somebody, at most ``MOST``: by the field that a contract marks as its subject.
 
     Kinds whose contract marks none, and small ones, are searched for the envelope's ``subject`` as well. ``until``:
-    those that happened before.
+    those that happened before. Events that a query found come without their data.
     """
+    position = parts.log.position()
+    found: list[EventLine] = []
+    for kind in [type] if type else parts.contracts.types():
+        count = parts.log.state(kind, position).count
+        field = "entity" if kind == "prediction" else parts.contracts.contract(kind).subject_field
+        if not count or (kind == "outcome" and not type):  # an outcome is about a prediction
+            continue
+        lines = _asked(parts, kind, field, subject, until) if field else []
+        if not lines and (field is None or count <= _FEW):
+            lines = [_line(e) for e in parts.log.events(type=kind, subject=subject, limit=MOST, newest_first=True)]
+        found += lines
+    return sorted(found, key=lambda line: (-line.received, line.position))[:MOST]
+
+
+def _asked(parts: Parts, kind: str, field: str, subject: str, until: int | None) -> list[EventLine]:
+    """Events of a kind by a field, through SQL: the log's files hold columns, and a person's events lie scattered."""
     from sampan.lake.query import open_sources, quote_name
 
-    position = parts.log.position()
-    places: list[tuple[int, str]] = []
-    found: list[StoredEvent] = []
-    for kind in [type] if type else parts.contracts.types():
-        field = "entity" if kind == "prediction" else parts.contracts.contract(kind).subject_field
-        count = parts.log.state(kind, position).count
-        if not count:
-            continue
-        if field is None or kind in BUILTIN - {"prediction"}:
-            found += parts.log.events(type=kind, subject=subject, limit=MOST, newest_first=True)
-            continue
-        connection = open_sources({"it": parts.log.source(kind, position)}, threads=1)
-        try:
-            sql = f"SELECT epoch_us(_received), _position FROM it WHERE {quote_name(field)} = ?"
-            sql += " AND _time <= make_timestamptz(?)" if until is not None else ""
-            given = [subject] if until is None else [subject, until]
-            rows = connection.execute(f"{sql} ORDER BY 1 DESC, 2 DESC LIMIT {MOST}", given).fetchall()
-        finally:
-            connection.close()
-        places += rows
-        if not rows and count <= _FEW:
-            found += parts.log.events(type=kind, subject=subject, limit=MOST, newest_first=True)
-    found += [parts.log.at(place) for _, place in sorted(places, reverse=True)[:MOST]]
-    return sorted(found, key=lambda event: (-event.received, event.position))[:MOST]
+    connection = open_sources({"it": parts.log.source(kind, parts.log.position())}, threads=1)
+    try:
+        columns = "_position, _id, _source, epoch_us(_time), epoch_us(_received)"
+        sql = f"SELECT {columns} FROM it WHERE {quote_name(field)} = ?"
+        sql += " AND _time <= make_timestamptz(?)" if until is not None else ""
+        given = [subject] if until is None else [subject, until]
+        rows = connection.execute(f"{sql} ORDER BY _received DESC, _position DESC LIMIT {MOST}", given).fetchall()
+    finally:
+        connection.close()
+    return [EventLine(row[0], row[1], kind, row[2], subject, row[3], row[4]) for row in rows]
 
 
 def older(after: str | None, found: list[StoredEvent], page: int) -> str | None:
