@@ -491,6 +491,8 @@ class Execution:
 
     def _end(self, git: GitState) -> RunResult:
         self.manifest.update(git.collect(Blobs(self.data / "blobs")))
+        before = self.before.manifest.get("seconds", 0.0) if self.before else 0.0
+        self.manifest["seconds"] = before + time.perf_counter() - self._began
         self.manifest["steps"] = {
             name: {
                 "state": state.state,
