@@ -1,8 +1,12 @@
 """``sampan demo`` as a user types it: what stands in its way is said in one message."""
 
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -36,3 +40,27 @@ def test_a_taken_port_is_named_and_no_half_made_workspace_stays(tmp_path):
 def test_a_port_that_is_none_is_wrong_usage(tmp_path, port):
     done = demo(tmp_path, "--port", port)
     assert done.returncode == 2 and "--port" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_stopped_takes_its_hub_along(tmp_path, number):
+    started = subprocess.Popen(
+        [sys.executable, "-u", "-m", "sampan", "demo", "--workspace", "shop"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    for line in started.stdout:
+        said.append(line)
+        if line.startswith("Send the history"):
+            break
+    hub = json.loads((tmp_path / "shop" / ".sampan" / "hub.json").read_text())["pid"]
+    time.sleep(0.5)  # in the middle of it
+    started.send_signal(number)
+    rest = started.communicate(timeout=60)[0]
+    assert started.returncode == 130, [*said, rest]
+    assert "Traceback" not in rest and "Stopped." in rest
+    with pytest.raises(ProcessLookupError):
+        os.kill(hub, 0)

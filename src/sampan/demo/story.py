@@ -108,7 +108,8 @@ class Story:
                 return result
             event = line.get("event", {})
             stage.total = event.get("total") or stage.total
-            if event.get("state") in ("ran", "cached", "failed", "blocked") and event.get("step") not in done:
+            settled = event.get("state") in ("ran", "cached", "failed", "blocked")
+            if settled and event.get("step") and event["step"] not in done:
                 done.add(event["step"])
                 stage.advance()
         raise SampanError("Run the flow", "the hub ended its answer without a result", f"See {self.hub.log}.")

@@ -47,9 +47,6 @@ class Summary(msgspec.Struct):
     url: str = ""
 
 
-HEADINGS = ("month", "decisions", "returned", "AUC", "Brier", "per 1,000 decisions")
-
-
 def month_line(month: str, found: Month, currency: str) -> str:
     auc = "  –  " if found.auc is None else f"{found.auc:.3f}"
     return (
@@ -72,13 +69,21 @@ def lines(found: Summary) -> Iterable[str]:
     yield "Tables"
     for name, rows in found.rows.items():
         yield f"  {name:<16} {rows:>9,} rows"
-    yield f"Decisions: {found.decisions:,}, the slowest of 100 answered within {found.latency_ms.get('p99', 0):.1f} ms"
+    yield f"Decisions: {found.decisions:,}; 99 of 100 answered within {found.latency_ms.get('p99', 0):.0f} ms"
     for rule, count in found.rules.items():
         yield f"    {count:>7,}  {rule}"
+    yield "Month       AUC  Brier  per 1,000 decisions"
+    for month, auc in found.auc_by_month.items():
+        brier, value = found.brier_by_month[month], found.value_by_month[month]
+        yield f"  {month}  {'  –  ' if auc is None else f'{auc:.3f}'}  {brier:.3f}  GBP {value:,.0f}"
+    if found.leak:
+        yield f"Leak: AUC {found.leak.auc:.3f} was refused; the honest figure is {found.leak.honest_auc:.3f}"
     yield f"Versions: {', '.join(found.versions)}"
     yield f"Log root: {found.root}"
     yield "Seconds:  " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in found.stages.items())
     yield f"          {found.seconds:.1f} in all"
+    yield f"Hub:      {found.url}"
+    yield f"Folder:   {found.workspace}"
 
 
 def to_json(found: Summary) -> str:

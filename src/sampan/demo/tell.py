@@ -1,6 +1,7 @@
 """From an empty folder to the end of the demo: the workspace, its hub, the story, the summary."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,7 @@ def tell(
     """Play the demo. Standard output gets the story, or with ``as_json`` one line of JSON at the end."""
     if find_spec("lightgbm") is None:
         raise Usage("Play the demo", "its model needs LightGBM, which is not installed", "pip install 'sampan[demo]'")
+    signal.signal(signal.SIGTERM, _end_in_order)
     started = time.perf_counter()
     screen = Screen(sys.stderr if as_json else sys.stdout, Settings().get("color"))
     folder = choose_folder(workspace, Path.cwd())
@@ -76,17 +78,26 @@ def tell(
             screen.say()
             for line in lines(summary):
                 screen.say(line)
-            screen.say(f"Lineage:  cd {folder.name} && sampan lineage {summary.prediction}")
+            screen.say(f"Lineage:  sampan -C {shown(folder)} lineage {summary.prediction}")
         if not once:
             screen.say(f"The hub stays up at {hub.url}. Sign in with {hub.link()}")
             screen.say("Ctrl+C ends it; `sampan up` in the workspace starts it again.")
         if as_json:
             print(to_json(summary), flush=True)  # noqa: T201 - the one line that standard output is for
         if not once:
-            try:
-                hub.wait()
-            except KeyboardInterrupt:
-                screen.say("Stopped.")
+            hub.wait()
+            screen.say("The hub has ended.")
+
+
+def _end_in_order(*_: object) -> None:
+    """SIGTERM ends the demo as Ctrl+C does: with its hub, not without it."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def shown(folder: Path) -> str:
+    """A folder as one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def _first_commit(folder: Path) -> None:
