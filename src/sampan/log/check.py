@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from sampan.base.clock import to_micros
 from sampan.log.contracts import Contract, Contracts
-from sampan.log.explain import Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
+from sampan.log.explain import BROKEN, Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
 from sampan.log.frames import Complaint
 from sampan.log.items import split
 from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
@@ -165,7 +165,7 @@ class Checker:
         for index, raw in enumerate(items):
             try:
                 append(decode(raw))
-            except (msgspec.MsgspecError, RecursionError) as error:
+            except BROKEN as error:
                 if (event := self._second_look(batch, index, raw, error)) is None:
                     dropped.append(index)
                 else:
@@ -332,7 +332,7 @@ def same_meaning(one: bytes, other: bytes) -> bool:
         return True
     try:
         a, b = msgspec.json.decode(one, type=AnyEvent), msgspec.json.decode(other, type=AnyEvent)
-    except (msgspec.MsgspecError, RecursionError):
+    except BROKEN:
         return False
     when = to_micros(a.time) == to_micros(b.time)
     return when and (a.type, a.version, a.subject, a.data) == (b.type, b.version, b.subject, b.data)

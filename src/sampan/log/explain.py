@@ -11,6 +11,7 @@ _TOKEN: Final = re.compile(rb'"[ \t\r\n]*:')
 _AT: Final = re.compile(r"(?P<reason>.*?)(?: - at `(?P<path>.*)`)?\Z", re.DOTALL)
 _BLANKS_ALIKE: Final = bytes.maketrans(b"\t\r\n", b"   ")
 
+BROKEN: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)  # what decoding hostile bytes raises
 Wrong = tuple[str, str]  # reason, JSON path
 
 

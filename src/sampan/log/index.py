@@ -45,7 +45,8 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.header = msgspec.json.decode(path.open("rb").read(_LEAD).rstrip(b"\0"), type=_Header)
+            with path.open("rb") as file:
+                self.header = msgspec.json.decode(file.read(_LEAD).rstrip(b"\0"), type=_Header)
         except msgspec.MsgspecError as error:
             raise Damaged(f"Open index {path}", str(error), "Delete it: it is made again from the segments.") from error
         if self.header.format > FORMAT:

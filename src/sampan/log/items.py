@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from sampan.log.explain import BROKEN
+
 _RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY: Final = msgspec.json.Decoder()
 
@@ -15,12 +17,12 @@ def split(body: bytes, *, lines: bool = False) -> list[bytes]:
     if not lines and body[:1] == b"[":
         try:
             return list(map(bytes, _RAW_LIST.decode(body)))
-        except (msgspec.MsgspecError, RecursionError):
+        except BROKEN:
             return _split_broken_array(body)
     if not lines and b"\n" in body:
         try:
             _ANY.decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except BROKEN:
             lines = body[:1] == b"{" and body.split(b"\n", 1)[0].strip()[-1:] == b"}"
     if lines:
         return [item for line in body.split(b"\n") if (item := line.strip(b" \t\r"))]

@@ -17,6 +17,7 @@ import msgspec
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadWorkspace, NotFound
 from sampan.log.check import Checker, same_meaning
+from sampan.log.explain import BROKEN
 from sampan.log.frames import Repair
 from sampan.log.keys import Sealer, SubjectKeys
 from sampan.log.log import Log
@@ -173,23 +174,26 @@ def load_rule(path: Path) -> Rule:
 
 def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: SubjectKeys) -> Proposal:
     text = held.raw.decode(errors="replace")
+    reason = held.reason or ""
+    if held.path not in (None, "$"):
+        reason += f" at {held.path}"
     try:
         event = msgspec.json.decode(held.raw)
-    except (msgspec.MsgspecError, RecursionError):
+    except BROKEN:
         event = None
     if not isinstance(event, dict):
         event = {"raw": text}
     elif held.type is not None and held.type in checker.contracts and isinstance(event.get("data"), dict):
         event = Sealer(checker.contracts.contract(held.type), keys).open(event)  # a conflict was encrypted
     try:
-        made = fix(deepcopy(event), held.reason or "")
+        made = fix(deepcopy(event), reason)
     except Exception as error:
         raise BadWorkspace(
             f"Apply rule {path} to {held.position}, line {_line(error, path)}",
             f"{type(error).__name__}: {error}",
             "Mend the rule, or return None for events that it is not about.",
         ) from error
-    said = {"position": held.position, "reason": held.reason or "", "before": text}
+    said = {"position": held.position, "reason": reason, "before": text}
     if made is None:
         return Proposal(after=None, **said)
     try:

@@ -56,7 +56,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 class Tail(msgspec.Struct):
     """What a scan of the unsealed part of a stream has found so far; kept in the cache between processes."""
 
-    number: int  # segment
+    begun: int  # first segment in it
+    number: int  # last segment in it
     previous: str  # head in that segment's header: says that it is the same log
     offset: int
     last: int
@@ -117,9 +118,13 @@ class StreamReader:
         unsealed = self.stream.unsealed()
         manifests = self.stream.manifests()
         tail = self._tail
-        fits = tail is not None and tail.number in unsealed and (upto is None or tail.last <= upto)
-        if tail is None or not fits or (manifests and manifests[-1].number >= tail.number):
+        begun = manifests[-1].number + 1 if manifests else 1
+        if tail is None or tail.begun != begun or not (upto is None or tail.last <= upto):
             tail = self._begin(manifests)
+        if upto is not None:
+            tail = msgspec.structs.replace(
+                tail, counts=list(tail.counts), states=dict(tail.states), repaired=list(tail.repaired)
+            )
         before = (tail.number, tail.offset)
         for number in unsealed:
             if number >= tail.number:
@@ -133,7 +138,7 @@ class StreamReader:
         head, anchor = self.stream.head()
         last = manifests[-1].last if manifests else 0
         number = manifests[-1].number + 1 if manifests else 1
-        return Tail(number, head.hex(), 0, last, head.hex(), anchor.hex(), [0, 0, 0, 0], {}, [])
+        return Tail(number, number, head.hex(), 0, last, head.hex(), anchor.hex(), [0, 0, 0, 0], {}, [])
 
     def _scan(self, tail: Tail, number: int, upto: int | None) -> None:
         path = self.stream.log_path(number)

@@ -9,6 +9,10 @@ from sampan.base.digests import digest_value
 from sampan.base.errors import BadContract
 from sampan.log.declare import EXTRA, Event
 
+_ADVICE: Final = (
+    "Use types that JSON can carry: int, float, str, bool, datetime, list; bounds of an optional field stand inside: "
+    "Annotated[float, Field(ge=0)] | None."
+)
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
 _LOWER: Final = ("gt", "ge", "min_length")
 _UPPER: Final = ("lt", "le", "max_length")
@@ -54,9 +58,7 @@ def describe(contract: type[Event]) -> ContractSpec:
         assert isinstance(info, inspect.StructType)
         fields = tuple(_field(field) for field in info.fields)
     except (TypeError, NameError, ValueError) as error:
-        raise BadContract(
-            f"Read contract {name}", str(error), "Use types that JSON can carry: int, float, str, bool, datetime, list."
-        ) from error
+        raise BadContract(f"Read contract {name}", str(error), _ADVICE) from error
     _one_subject(name, fields)
     lines = (contract.__doc__ or "").strip()
     return ContractSpec(

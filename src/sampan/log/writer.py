@@ -166,6 +166,7 @@ class StreamWriter:
         self._waiting_bytes = 0
         self._refused = 0
         self._full = ""
+        self._closed = False
 
     # -- opening
 
@@ -534,7 +535,10 @@ class StreamWriter:
             await asyncio.shield(task)
 
     def close(self) -> None:
-        """Let go of the stream. What was acknowledged is durable already."""
+        """Let go of the stream; again is harmless. What was acknowledged is durable already."""
+        if self._closed:
+            return
+        self._closed = True
         self._pool.shutdown()
         if self._refused and not self.poisoned:
             with contextlib.suppress(SampanError):  # on a full disk only the count of refused items goes missing
