@@ -16,12 +16,13 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 LIVE = """
 import sys
 from pathlib import Path
-from sampan.app import App, _Hub
+from sampan.app import App
+from sampan.app.hub import RunningHub
 from sampan.api.dispatch import Dispatch
 from sampan.api.site import live_routes, site
 
 app = App(Path(sys.argv[1]))
-hub = _Hub(app, "127.0.0.1", 1)
+hub = RunningHub(app, "127.0.0.1", 1)
 hub.writer = None
 for method, path in sorted({*live_routes(site(hub._routes())), *Dispatch.routes()}):
     print(method, path)

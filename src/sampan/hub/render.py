@@ -170,6 +170,14 @@ def show(value: Any) -> Markup:
     return escape(text if len(text) <= 200 else text[:199] + "…")
 
 
+def said(text: str) -> Markup:
+    """A message of ours: what stands between backticks is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a stray one: leave the text as it is
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if at % 2 else escape(p) for at, p in enumerate(parts))
+
+
 def numeric(type: str) -> bool:
     """Whether a column of this DuckDB type holds figures, which stand to the right."""
     return type.upper().startswith(("DECIMAL", "DOUBLE", "FLOAT")) or type.upper().endswith(("INT", "INTEGER"))
@@ -194,6 +202,7 @@ def _environment() -> jinja2.Environment:
         "pretty": pretty,
         "show": show,
         "numeric": numeric,
+        "said": said,
     }
     environment.globals["url"] = Urls
     environment.globals["draw"] = lambda steps: draw({step.name: step.needs for step in steps})

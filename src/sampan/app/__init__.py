@@ -8,10 +8,9 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,11 +18,11 @@ from sampan.base.errors import BadSetting, Damaged, NewerFormat, NotFound, Unrea
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
+    from sampan.app.hub import RunningHub
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
     from sampan.cli.client import HubClient
     from sampan.flow.engine import Engine
-    from sampan.hub.render import Frame
     from sampan.lake.lake import Lake
     from sampan.lake.query import Source
     from sampan.log.contracts import Contracts
@@ -54,7 +53,7 @@ class App:
         self._parts: dict[str, Any] = {}
         self._db: Database | None = None
         self._threads = threading.local()
-        self._hub: _Hub | None = None
+        self._hub: RunningHub | None = None
         self._one_run = threading.Lock()  # runs of one workspace wait for each other
 
     # -- folder, settings, clock
@@ -368,6 +367,7 @@ class App:
 
     def up(self, host: str, port: int, started: Callable[[str, str], None]) -> None:
         """Be the hub until told to stop. ``started`` gets the address and a one-time sign-in link."""
+        from sampan.app.hub import RunningHub
         from sampan.hub.server import bind, serve
 
         self._check_exposure(host)
@@ -376,7 +376,7 @@ class App:
             self.runs.interrupt(())  # what the process before this one did not end, nobody carries on
             listener = bind(host, port)
             try:
-                hub = self._hub = _Hub(self, host, listener.getsockname()[1])
+                hub = self._hub = RunningHub(self, host, listener.getsockname()[1])
                 serve(hub.stack, listener, lambda: hub.announce(started))
             finally:
                 self._hub = None
@@ -408,116 +408,6 @@ class App:
                 f"other machines could reach the hub there, and it has not been told{needs}",
                 "Set them, and put TLS in front of it; or leave --host out to listen on this machine only.",
             )
-
-
-class _Hub:
-    """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
-
-    def __init__(self, app: App, host: str, port: int) -> None:
-        from secrets import token_hex
-
-        from sampan.api.guard import WILDCARDS, Hosts
-        from sampan.base.clock import SystemClock
-        from sampan.team.gate import Gate
-        from sampan.team.tokens import owner_token
-
-        self.app = app
-        name = "127.0.0.1" if host in WILDCARDS else f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{port}"
-        self.instance = token_hex(8)
-        secrets = [owner_token(app.folder.data / "token"), app.settings.get("token")]
-        self.gate = Gate(app.db, SystemClock(), secrets)  # secrets live in real time, whatever a time-lapse plays
-        self.hosts = Hosts(host, port, app.settings.get("allowed_hosts"))
-        # cookies know no ports: two hubs on one machine must not share a name
-        self.cookie = f"sampan_{sha256(str(app.folder.root).encode()).hexdigest()[:8]}"
-
-    @asynccontextmanager
-    async def stack(self) -> AsyncIterator[Any]:
-        """Everything between a socket and the workspace; taken down in reverse order."""
-        from sampan.api.dispatch import Dispatch
-        from sampan.api.guard import Guard
-        from sampan.api.intake import Intake
-        from sampan.api.policies import Policies
-        from sampan.api.predict import Predict
-        from sampan.api.site import live_routes, site
-        from sampan.hub.render import refusal
-        from sampan.serve.serving import Serving
-        from sampan.team.roles import PRINCIPAL
-
-        app = self.app
-        self.writer = app.log.writer("intake")
-        self.serving = Serving(app.folder.root, app.endpoints, app.settings)
-        import asyncio  # 50 ms, and only the hub needs it
-
-        self.loop = asyncio.get_running_loop()
-        self.count_repaired()
-        try:
-            await self.serving.start()
-            intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
-            rest = site(self._routes())
-            policies = Policies()
-            policies.check({*live_routes(rest), *Dispatch.routes()})
-            yield Guard(
-                Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), rest),
-                policies=policies,
-                gate=self.gate,
-                hosts=self.hosts,
-                cookie=self.cookie,
-                refusal=refusal(self._frame),
-            )
-        finally:
-            await self.serving.stop()
-            await self.writer.drained()
-            self.writer.close()
-
-    def _routes(self) -> list[Any]:
-        from sampan.api.routes import routes
-        from sampan.hub.doors import doors
-        from sampan.hub.pages import pages
-
-        return [
-            *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
-            *pages(self.app, self._frame),
-            *routes(self.app, self.gate, self.url),
-        ]
-
-    def _trouble(self) -> str:
-        return self.writer.health().reason
-
-    def count_repaired(self) -> None:
-        """Take note of how many quarantined events have re-entered the log."""
-        from sampan.log.quarantine import Quarantine
-
-        self.repaired = len(Quarantine(self.app.log).repaired())
-
-    def switch(self, name: str) -> None:
-        """Serve what was deployed under a name; called in a thread. Raises what the new bundle failed with."""
-        import asyncio
-
-        asyncio.run_coroutine_threadsafe(self.serving.refresh(name), self.loop).result()
-
-    def state_of(self, name: str) -> str:
-        """How an endpoint is doing."""
-        return next((one.state for one in self.serving.status() if one.name == name), "stopped")
-
-    def _frame(self) -> "Frame":
-        from sampan.base.clock import iso
-        from sampan.hub.render import Frame
-
-        timelapse = bool(self.app.settings.get("clock"))
-        return Frame(
-            workspace=self.app.folder.root.name,
-            quarantined=self.writer.counts.quarantined - self.repaired,
-            as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
-        )
-
-    def announce(self, started: Callable[[str, str], None]) -> None:
-        """Tell commands (hub.json) and the console that requests are answered."""
-        from sampan.base.files import write_durably
-
-        note = {"pid": os.getpid(), "url": self.url, "instance": self.instance}
-        write_durably(self.app.folder.data / "hub.json", json.dumps(note).encode(), 0o600)
-        started(self.url, f"{self.url}/sign-in?code={self.gate.links.make(self.gate.owner)}")
 
 
 def table(name: str, ref: str = "main", workspace: Path | str | None = None) -> Any:

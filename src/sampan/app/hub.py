@@ -1,0 +1,110 @@
+"""The hub as it runs: the ASGI stack of one start, from the socket down to the workspace."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from sampan.api.dispatch import Dispatch
+from sampan.api.guard import WILDCARDS, Guard, Hosts
+from sampan.api.intake import Intake
+from sampan.api.policies import Policies
+from sampan.api.predict import Predict
+from sampan.api.routes import routes
+from sampan.api.site import live_routes, site
+from sampan.base.clock import SystemClock, iso
+from sampan.base.files import write_durably
+from sampan.hub.doors import doors
+from sampan.hub.pages import pages
+from sampan.hub.render import Frame, refusal
+from sampan.log.quarantine import Quarantine
+from sampan.serve.serving import Serving
+from sampan.team.gate import Gate
+from sampan.team.roles import PRINCIPAL
+from sampan.team.tokens import owner_token
+
+if TYPE_CHECKING:
+    from sampan.app import App
+
+
+class RunningHub:
+    """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
+
+    def __init__(self, app: "App", host: str, port: int) -> None:
+        self.app = app
+        name = "127.0.0.1" if host in WILDCARDS else f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{port}"
+        self.instance = token_hex(8)
+        secrets = [owner_token(app.folder.data / "token"), app.settings.get("token")]
+        self.gate = Gate(app.db, SystemClock(), secrets)  # secrets live in real time, whatever a time-lapse plays
+        self.hosts = Hosts(host, port, app.settings.get("allowed_hosts"))
+        # cookies know no ports: two hubs on one machine must not share a name
+        self.cookie = f"sampan_{sha256(str(app.folder.root).encode()).hexdigest()[:8]}"
+
+    @asynccontextmanager
+    async def stack(self) -> AsyncIterator[Any]:
+        """Everything between a socket and the workspace; taken down in reverse order."""
+        app = self.app
+        self.writer = app.log.writer("intake")
+        self.serving = Serving(app.folder.root, app.endpoints, app.settings)
+
+        self.loop = asyncio.get_running_loop()
+        self.count_repaired()
+        try:
+            await self.serving.start()
+            intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
+            rest = site(self._routes())
+            policies = Policies()
+            policies.check({*live_routes(rest), *Dispatch.routes()})
+            yield Guard(
+                Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), rest),
+                policies=policies,
+                gate=self.gate,
+                hosts=self.hosts,
+                cookie=self.cookie,
+                refusal=refusal(self._frame),
+            )
+        finally:
+            await self.serving.stop()
+            await self.writer.drained()
+            self.writer.close()
+
+    def _routes(self) -> list[Any]:
+        return [
+            *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
+            *pages(self.app, self._frame),
+            *routes(self.app, self.gate, self.url),
+        ]
+
+    def _trouble(self) -> str:
+        return self.writer.health().reason
+
+    def count_repaired(self) -> None:
+        """Take note of how many quarantined events have re-entered the log."""
+        self.repaired = len(Quarantine(self.app.log).repaired())
+
+    def switch(self, name: str) -> None:
+        """Serve what was deployed under a name; called in a thread. Raises what the new bundle failed with."""
+        asyncio.run_coroutine_threadsafe(self.serving.refresh(name), self.loop).result()
+
+    def state_of(self, name: str) -> str:
+        """How an endpoint is doing."""
+        return next((one.state for one in self.serving.status() if one.name == name), "stopped")
+
+    def _frame(self) -> Frame:
+        timelapse = bool(self.app.settings.get("clock"))
+        return Frame(
+            workspace=self.app.folder.root.name,
+            quarantined=self.writer.counts.quarantined - self.repaired,
+            as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
+        )
+
+    def announce(self, started: Callable[[str, str], None]) -> None:
+        """Tell commands (hub.json) and the console that requests are answered."""
+        note = {"pid": os.getpid(), "url": self.url, "instance": self.instance}
+        write_durably(self.app.folder.data / "hub.json", json.dumps(note).encode(), 0o600)
+        started(self.url, f"{self.url}/sign-in?code={self.gate.links.make(self.gate.owner)}")
