@@ -14,6 +14,7 @@ from steps import evaluation, feature_names, reorder
 @pytest.fixture
 def training_set():
     """Two hundred days of customers: some come often and return, the others do not."""
+    noise = np.random.default_rng(5).random(1600).tolist()
     rows = [
         {
             "order_id": f"{number:05}",
@@ -21,8 +22,8 @@ def training_set():
             "ordered_at": MONDAY + timedelta(hours=3 * number),
             "label_known_at": MONDAY + timedelta(hours=3 * number, days=30),
             "orders_before": (number * 7) % 20,
-            "hour": number % 9,
-            "returned": (number * 7) % 20 > 9,
+            "spent_before": noise[number],
+            "returned": (number * 7) % 20 > 9 or noise[number] > 0.9,
         }
         for number in range(1600)
     ]
@@ -41,14 +42,14 @@ def test_brier_is_the_mean_squared_distance():
 def test_the_same_rows_in_any_order_give_the_same_model(training_set):
     shuffled = training_set.take(np.random.default_rng(1).permutation(training_set.num_rows))
     first, second = reorder(training_set), reorder(shuffled)
-    assert first.features == feature_names(training_set) == ["orders_before", "hour"]
+    assert first.features == feature_names(training_set) == ["orders_before", "spent_before"]
     assert first.estimator.model_to_string() == second.estimator.model_to_string()
 
 
 def test_the_evaluation_judges_months_after_what_it_learned_from(training_set):
     found = evaluation(training_set).to_pylist()
     assert [row["month"] for row in found] == ["all", "2011-05", "2011-06", "2011-07"]
-    assert found[0]["auc"] > 0.99
+    assert found[0]["auc"] > 0.95
 
 
 @pytest.fixture
