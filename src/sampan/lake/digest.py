@@ -100,7 +100,7 @@ def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
                     return part
                 path, group, texts = item
                 if (path, texts) not in opened:
-                    opened[path, texts] = pq.ParquetFile(path, read_dictionary=list(texts), memory_map=True)
+                    opened[path, texts] = pq.ParquetFile(path, read_dictionary=list(texts))
                 for batch in opened[path, texts].read_row_group(group, use_threads=False).to_batches():
                     part.update(batch)
         finally:
@@ -108,10 +108,14 @@ def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
                 file.close()
 
     workers = max(1, min(threads, len(groups)))
-    if workers == 1:
-        return work()
-    with ThreadPoolExecutor(workers) as pool:
-        parts = [future.result() for future in [pool.submit(work) for _ in range(workers)]]
+    # the system's allocator gives the same pages to one row group after the other; Arrow's own returns them each time
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            parts = [future.result() for future in [pool.submit(work) for _ in range(workers)]]
+    finally:
+        pa.set_memory_pool(usual)
     whole = parts[0]
     for part in parts[1:]:
         whole.merge(part)
