@@ -314,3 +314,23 @@ def torn_tail(folder: Path, *, sabotage: str | None = None, cuts: int = 3) -> li
         raws = [event.raw for event in the_log(folder).events(limit=10**6)]
         faults += ["an event changed" for raw in raws if b"teapot" not in raw]
     return faults
+
+
+def keys_of_the_acknowledged(folder: Path, *, sabotage: str | None = None) -> list[str]:
+    """A subject's key is durable before an event that it encrypts is acknowledged."""
+    workspace(folder)
+    contracts = folder / "contracts.py"
+    personal = "note: Annotated[str | None, Field(personal=True)]"
+    contracts.write_text(contracts.read_text().replace("note: str | None", personal))
+    sent = [sale(f"e{number}", note=f"secret {number}") | {"subject": f"s{number}"} for number in range(20)]
+    with Server(folder, sabotage=sabotage) as server, Client(server.port) as client:
+        faults = [f"{event['id']} was refused" for event in sent if client.post(event)[0] != 202]
+        server.stop()
+    events = {event.id: event for event in the_log(folder).events()}
+    for event in sent:
+        stored = events[event["id"]]
+        if json.loads(stored.data)["note"] != event["data"]["note"]:
+            faults.append(f"the personal value of {stored.id} cannot be read")
+        if b"secret" in stored.raw:
+            faults.append(f"the personal value of {stored.id} stands in the log")
+    return faults

@@ -214,6 +214,10 @@ class Checker:
         if not odd and joined.isascii():
             return []
         found = []
+        try:
+            joined.decode()
+        except UnicodeDecodeError:
+            found = [index for index, raw in enumerate(raws) if not_utf8(raw)]
         for index in odd:
             event, shape, count = events[index], shapes[index], counts[index]
             fewest = shape.required
@@ -221,14 +225,9 @@ class Checker:
                 fewest += len(mapping(event))
             if count == fewest or count == fewest + sum(map(is_not, shape.maybe(event), shape.nothing)):
                 continue
-            if count != distinct(_ANY.decode(raws[index])):
+            if index not in found and count != distinct(_ANY.decode(raws[index])):
                 found.append(index)
-        if not joined.isascii():
-            try:
-                joined.decode()
-            except UnicodeDecodeError:
-                found += [index for index, raw in enumerate(raws) if not raw.isascii()]
-        return sorted(set(found))
+        return sorted(found)
 
     def _drop(
         self,

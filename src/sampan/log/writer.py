@@ -114,13 +114,14 @@ def _frames_of(requests: list[_Request]) -> Iterator[list[_Request]]:
 class _Group:
     """Requests that share a sync."""
 
-    __slots__ = ("counts", "firsts", "frames", "last", "placed", "requests")
+    __slots__ = ("counts", "firsts", "frames", "last", "placed", "refused", "requests")
 
     def __init__(self, requests: list[_Request], counts: Counts) -> None:
         self.requests, self.counts = requests, counts
         self.frames: list[bytes] = []
         self.firsts: list[int] = []
         self.placed: list[bytes] = []  # keys that were added to the recent ones
+        self.refused = 0  # earlier refusals that its frames record
         self.last = 0
 
 
@@ -385,6 +386,7 @@ class StreamWriter:
             duplicate=frame.duplicate,
             refused=self._refused,
         )
+        group.refused += self._refused
         self._refused = 0
         group.frames.append(payload)
         group.firsts.append(frame.first if number > frame.first else 0)
@@ -504,6 +506,7 @@ class StreamWriter:
         if self._dedupe is not None:
             for key in group.placed:
                 self._dedupe.active.pop(key, None)
+        self._refused += group.refused
         self.refuse(sum(len(request.batch) for request in group.requests))
 
     def _count(self, group: _Group) -> None:

@@ -9,7 +9,10 @@ log's figures. ``--with MODULE`` imports a module first and calls its ``apply()`
 import asyncio
 import importlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,16 @@ def authorize(scope: Any) -> Anybody | None:
 
 class Server(uvicorn.Server):
     """Says where it listens."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGTERM and SIGINT, and do not send them to oneself again: the end is an orderly one."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
