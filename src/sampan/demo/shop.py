@@ -7,6 +7,7 @@ itself knew a line (``known_at``), which for a till is the minute of the line.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,7 +85,7 @@ class Shop:
     def close(self) -> None:
         self._con.close()
 
-    @property
+    @cached_property
     def last(self) -> int:
         """The moment of the last line, in microseconds."""
         return int(self._one("SELECT epoch_us(max(time)) FROM line"))
