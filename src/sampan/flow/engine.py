@@ -20,6 +20,7 @@ from sampan.flow.key import KeyParts, differences
 from sampan.flow.lineage import Lineage, Origin
 from sampan.flow.outcome import Progress, RunResult, log_path
 from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
+from sampan.flow.state import Means, Order
 from sampan.flow.workspace import Workspace, git_commit
 from sampan.lake.query import TableSource
 from sampan.runs.records import SUCCEEDED, Run, Runs
@@ -94,7 +95,9 @@ class Engine:
             sets = {f"{step}.{name}": value for step, found in target.sets.items() for name, value in found.items()}
             target = target.target
         workspace = Workspace(self.folder, sets)
-        return self._execute(new_id(self.clock), target or None, workspace, self._position(), on_event, actor, reason)
+        return self._execute(
+            Order(new_id(self.clock), target or None, workspace, self._position(), on_event, actor, reason)
+        )
 
     def resume(
         self,
@@ -129,9 +132,18 @@ class Engine:
             from sampan.log.position import Position
 
             position = Position.parse(found.position)
-        mixed = [*found.manifest.get("mixed", []), *changed]
+        mixed = (*found.manifest.get("mixed", ()), *changed)
         return self._execute(
-            found.id, target, workspace, position, on_event, actor or found.actor, "", mixed=mixed, before=found
+            Order(
+                found.id,
+                target,
+                workspace,
+                position,
+                on_event,
+                actor or found.actor,
+                mixed=mixed,
+                before=found,
+            )
         )
 
     def why(self, step: str, sets: Mapping[str, Any] | None = None) -> Why:
@@ -213,28 +225,17 @@ class Engine:
             changed += [f"{name}: {what}" for what in differences(recipes[name], now)]
         return changed
 
-    def _execute(
-        self,
-        id: str,
-        target: str | None,
-        workspace: Workspace,
-        position: "Position | None",
-        on_event: Callable[[Progress], None] | None,
-        actor: str,
-        reason: str,
-        mixed: list[str] | None = None,
-        before: Run | None = None,
-    ) -> "RunResult":
-        workspace.graph.select(target)  # an unknown target ends it before anything is recorded
+    def _execute(self, order: Order) -> "RunResult":
+        order.workspace.graph.select(order.target)  # an unknown target ends it before anything is recorded
         self._tidy()
+        means = Means(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.runs)
         with self._lock:
-            self._active.add(id)
+            self._active.add(order.id)
         try:
-            execution = Execution(self, id, target, workspace, position, on_event, actor, reason, mixed or [], before)
-            return execution.run()
+            return Execution(means, order).run()
         finally:
             with self._lock:
-                self._active.discard(id)
+                self._active.discard(order.id)
 
 
 __all__ = ["Engine", "Plan", "PlannedStep", "Progress", "RunResult", "Why"]

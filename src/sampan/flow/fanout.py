@@ -8,21 +8,21 @@ import contextlib
 import os
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from sampan.base.digests import digest_bytes, digest_value
 from sampan.base.errors import BadStep
 from sampan.flow.job import JOIN, SPLIT, Done, Input, Slice, Stored
-from sampan.flow.plan import stored_of
-from sampan.flow.pool import Lost, Task, Worker
+from sampan.flow.jobs import SPLITTING, Jobs
+from sampan.flow.ledger import Ledger
+from sampan.flow.plan import Planner, stored_of
+from sampan.flow.pool import Lost, Pool, Task, Worker
+from sampan.flow.slots import Slots
+from sampan.flow.state import Ends, NodeState
 from sampan.flow.values import INLINE_LIMIT
-from sampan.runs.records import Result, StepRun
-from sampan.store.blobs import Blobs
-
-if TYPE_CHECKING:
-    from sampan.flow.execution import Execution, _State
+from sampan.runs.records import StepRun
 
 _QUEUED: Final = 2  # jobs that a warm worker holds: one runs while the next waits in the socket
 _TOLD: Final = 20
@@ -42,8 +42,20 @@ class _Part:
 class FanOut:
     """The parts of one step in one run."""
 
-    def __init__(self, execution: "Execution", state: "_State") -> None:
-        self._run, self._state, self._node = execution, state, state.node
+    def __init__(
+        self,
+        state: NodeState,
+        run: str,
+        planner: Planner,
+        jobs: Jobs,
+        pool: Pool,
+        slots: Slots,
+        ledger: Ledger,
+        ends: Ends,
+    ) -> None:
+        self._state, self._node, self._id = state, state.node, run
+        self._planner, self._jobs, self._pool, self._slots = planner, jobs, pool, slots
+        self._ledger, self._ends = ledger, ends
         self._parts: list[_Part] = []
         self._pending: deque[_Part] = deque()
         self._by_label: dict[str, _Part] = {}
@@ -53,25 +65,20 @@ class FanOut:
         self._done = 0
         self._seen: dict[str, str] = {}
         self._joining = False
-        self._warm = not execution.workspace.reach(self._node).changes
+        self._warm = not planner.workspace.reach(self._node).changes
         self._queues = True
         self._last_cause = ""
-        self.ran = 0
-
-    @property
-    def total(self) -> int:
-        return len(self._parts)
 
     def start(self) -> None:
         """Find the elements, in this process where they are a plain list, else in a worker."""
         each = self._node.each
-        stored = self._run.states[each].stored if each in self._run.states else None
-        if stored is None or stored.table is not None:
-            self._job(SPLIT, self._run.inputs_of(self._node))
+        stored = self._jobs.elements_of(each)
+        if stored is None:
+            self._job(SPLIT, self._jobs.inputs_of(self._node))
             return
         if stored.kind != "value":
             raise BadStep("Fan out", f"each={each!r} is a {stored.kind}, not a list", "Fan out over a list.")
-        data = stored.inline if stored.inline is not None else Blobs(self._run.data / "blobs").get(stored.blob or "")
+        data = stored.inline if stored.inline is not None else self._jobs.blobs.get(stored.blob or "")
         try:
             raw = msgspec.msgpack.decode(data, type=list[msgspec.Raw])
         except msgspec.ValidationError:
@@ -84,25 +91,22 @@ class FanOut:
 
     def feed(self) -> None:
         """Give waiting parts to workers, as far as there is room."""
-        run = self._run
         while self._pending:
-            share = max(1, run.slots - sum(run.running.values()) + run.running.get(self._node.name, 0))
-            each = int(self._node.options.get("cpus") or 1)
-            room = max(1, share // each)
+            room = max(1, self._slots.share(self._node) // int(self._node.options.get("cpus") or 1))
             worker = self._idle()
             if worker is None:
                 if len(self._workers) >= room:
                     return
-                worker = run.pool.spawn()
+                worker = self._pool.spawn()
                 self._workers[worker] = 0
-                run.running[self._node.name] = len(self._workers) * each
+                self._slots.hold(self._node, len(self._workers))
             part = self._pending.popleft()
             self._workers[worker] += 1
             inputs = self._inputs(part)
             # A message that does not fit into the socket would hold up the whole run behind a busy worker.
             self._queues = sum(len(one.stored.inline or b"") for one in inputs if one.stored) < _SMALL_MESSAGE
-            job = run.job(self._node, inputs, part.key, part.label)
-            run.pool.submit(worker, run.task(self._node, job, part.label))
+            job = self._jobs.job(self._node, inputs, part.key, part.label)
+            self._pool.submit(worker, self._jobs.task(self._node, job, part.label))
 
     def _idle(self) -> Worker | None:
         if not self._warm:
@@ -110,8 +114,7 @@ class FanOut:
         limit = _QUEUED if self._queues and len(self._pending) > len(self._workers) else 1
         free = [worker for worker, held in self._workers.items() if held < limit and not worker.killed]
         empty = [worker for worker in free if self._workers[worker] == 0]
-        share = max(1, self._run.slots - sum(self._run.running.values()) + self._run.running.get(self._node.name, 0))
-        if not empty and len(self._workers) < share:
+        if not empty and len(self._workers) < self._slots.share(self._node):
             return None  # a fresh worker first, a queue behind a busy one second
         return min(empty or free, key=lambda worker: self._workers[worker], default=None)
 
@@ -119,7 +122,7 @@ class FanOut:
         """Take in what a worker said, or how it ended."""
         kind = task.job.kind
         if kind in (SPLIT, JOIN):
-            self._run.pool.release(worker)
+            self._pool.release(worker)
             self._settled(kind, answer)
             return
         part = self._by_label[task.tag[1]]
@@ -144,26 +147,25 @@ class FanOut:
     # -- within
 
     def _job(self, kind: str, inputs: list[Input]) -> None:
-        run = self._run
         assert self._state.decision is not None
-        job = run.job(self._node, inputs, self._state.decision.key, "", kind)
+        job = self._jobs.job(self._node, inputs, self._state.decision.key, "", kind)
         job = msgspec.structs.replace(job, part=self._state.decision.key)
         if any(given.table is not None or given.stored is None for given in inputs):
-            run.pool.preload(["pyarrow", "pyarrow.compute", "duckdb", "sampan.lake.read", "sampan.lake.digest"])
-        run.pool.submit(run.pool.spawn(), run.task(self._node, job))
+            self._pool.preload(SPLITTING)
+        self._pool.submit(self._pool.spawn(), self._jobs.task(self._node, job))
 
     def _settled(self, kind: str, answer: Done | Lost) -> None:
         if isinstance(answer, Lost):
-            self._run.fail(self._state, f"!{answer.reason}", answer.advice)
+            self._ends.fail(self._state, f"!{answer.reason}", answer.advice)
         elif answer.error is not None:
-            self._run.fail(self._state, f"!{answer.error[1]}", answer.error[2])
+            self._ends.fail(self._state, f"!{answer.error[1]}", answer.error[2])
         elif kind == SPLIT:
             self._split(answer.elements)
         elif answer.stored is not None:
-            self._run.succeed(self._state, answer.stored, self._seen)
+            self._ends.succeed(self._state, answer.stored, self._seen)
 
     def _split(self, elements: list[tuple[str, bytes, dict[str, Slice]]]) -> None:
-        node, run = self._node, self._run
+        node = self._node
         assert self._state.decision is not None
         sliced = {name for _, _, slices in elements for name in slices}
         whole = {
@@ -171,21 +173,22 @@ class FanOut:
             for name, digest in self._state.decision.parts.inputs.items()
             if name not in sliced and name != node.each
         }
-        self._base = run.workspace.parts(node, whole).key()
+        self._base = self._planner.workspace.parts(node, whole).key()
         for number, (label, value, slices) in enumerate(elements):
             part = _Part(number, label, value, slices)
             stretches = {name: found.digest for name, found in slices.items()}
             part.key = digest_value(["part", self._base, digest_bytes(value), stretches])
             self._parts.append(part)
             self._by_label[label] = part
-        known = run.runs.results([part.key for part in self._parts])
+        self._state.parts = len(self._parts)
+        known = self._ledger.runs.results([part.key for part in self._parts])
         for part in self._parts:
             result = known.get(part.key)
             stored = stored_of(result) if result is not None else None
-            if stored is not None and not run.planner.missing(stored):
+            if stored is not None and not self._planner.missing(stored):
                 part.stored = stored
                 self._done += 1
-                run.record_part(None, self._row(part, "cached", "nothing changed"))
+                self._ledger.record_part(None, self._row(part, "cached", "nothing changed"))
             else:
                 self._pending.append(part)
         if self._pending and len(self._pending) < len(self._parts):
@@ -193,7 +196,7 @@ class FanOut:
         self._finish_if_done()
 
     def _inputs(self, part: _Part) -> list[Input]:
-        node, run = self._node, self._run
+        node = self._node
         named = {one.name for one in node.parameters}
         found = []
         for name in node.needs:
@@ -202,7 +205,7 @@ class FanOut:
             if name in part.slices:
                 found.append(Input(name, slice=part.slices[name]))
             else:
-                found.append(run.input_of(name))
+                found.append(self._jobs.input_of(name))
         if node.each in named:
             found.append(Input(node.each, element=part.value))
         return found
@@ -220,19 +223,18 @@ class FanOut:
             self._workers[worker] -= 1
             if self._workers[worker] == 0 and (not self._warm or not self._pending):
                 del self._workers[worker]
-                self._run.pool.release(worker)
-        if self._node.name in self._run.running:
-            self._run.running[self._node.name] = max(1, len(self._workers)) * int(self._node.options.get("cpus") or 1)
+                self._pool.release(worker)
+        self._slots.hold(self._node, len(self._workers))
 
     def _succeeded(self, part: _Part, stored: Stored, seen: dict[str, str]) -> None:
         part.stored = stored
         self._done += 1
-        self.ran += 1
+        self._state.parts_ran += 1
         parts = {"node": f"{self._node.kind} {self._node.name}", "engine": "", "part": part.label, "step": self._base}
-        result: Result = self._run.result(part.key, self._node.name, part.label, stored, parts, seen, part)
-        self._run.record_part(result, self._row(part, "ran", ""))
+        result = self._ledger.result(part.key, self._node, part.label, stored, parts, seen, part.seconds, part.memory)
+        self._ledger.record_part(result, self._row(part, "ran", ""))
         if self._done == len(self._parts) or self._done % max(1, len(self._parts) // _TOLD) == 0:
-            self._run.tell(
+            self._ledger.tell(
                 self._node.name,
                 "running",
                 part=part.label,
@@ -244,17 +246,16 @@ class FanOut:
     def _lost(self, part: _Part, obstacle: str, advice: str) -> None:
         part.attempt += 1
         if part.attempt <= int(self._node.options.get("retries") or 0):
-            self._run.tell(self._node.name, "retrying", part=part.label, message=obstacle)
+            self._ledger.tell(self._node.name, "retrying", part=part.label, message=obstacle)
             self._pending.append(part)
             return
         self._failed.append((part.label, obstacle))
         self._last_cause = advice
-        self._run.record_part(None, self._row(part, "failed", "", obstacle))
+        self._ledger.record_part(None, self._row(part, "failed", "", obstacle))
 
     def _row(self, part: _Part, state: str, why: str, error: str = "") -> StepRun:
-        run = self._run
         return StepRun(
-            run.id,
+            self._id,
             self._node.name,
             part.label,
             self._node.kind,
@@ -273,32 +274,32 @@ class FanOut:
             return
         self._joining = True
         for worker in list(self._workers):
-            self._run.pool.release(worker)
+            self._pool.release(worker)
         self._workers.clear()
         for file in {one.file for part in self._parts for one in part.slices.values()}:
             Path(file).unlink(missing_ok=True)
         if self._failed:
             label, obstacle = self._failed[0]
             count = f"{len(self._failed)} of {len(self._parts)} parts failed; " if len(self._failed) > 1 else ""
-            self._run.fail(self._state, f"!{count}part {label!r}: {obstacle}", self._last_cause)
+            self._ends.fail(self._state, f"!{count}part {label!r}: {obstacle}", self._last_cause)
             return
         stored = [part.stored for part in self._parts if part.stored is not None]
         if stored and all(one.table is not None for one in stored):
-            inputs = [Input(f"p{n}", table=self._run.source(f"p{n}", one)) for n, one in enumerate(stored)]
+            inputs = [Input(f"p{n}", table=self._jobs.source(f"p{n}", one)) for n, one in enumerate(stored)]
             self._job(JOIN, inputs)
             return
         kinds = {one.kind for one in stored}
         if kinds - {"value"}:
-            self._run.fail(
+            self._ends.fail(
                 self._state,
                 f"!its parts gave {' and '.join(sorted(kinds))}",
                 "Let every part return a frame, or every part a plain value.",
             )
             return
-        self._run.succeed(self._state, self._list(stored), self._seen)
+        self._ends.succeed(self._state, self._list(stored), self._seen)
 
     def _list(self, stored: list[Stored]) -> Stored:
-        blobs = Blobs(self._run.data / "blobs")
+        blobs = self._jobs.blobs
         items = [msgspec.Raw(one.inline if one.inline is not None else blobs.get(one.blob or "")) for one in stored]
         data = msgspec.msgpack.encode(items)
         digest = "v1-" + digest_value(["list", [one.digest for one in stored]])[:32]

@@ -1,14 +1,16 @@
 """What the engine tells a worker, and what the worker answers: plain data over a socket."""
 
-import socket
 import struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.lake.draft import TableDraft
 from sampan.lake.query import TableSource
-from sampan.lake.write import TableDraft
 from sampan.models.version import VersionDraft
+
+if TYPE_CHECKING:
+    import socket
 
 _LENGTH: Final = struct.Struct("<I")
 
@@ -87,18 +89,18 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True):
     elements: list[tuple[str, bytes, dict[str, Slice]]] = []
 
 
-def send(to: socket.socket, message: msgspec.Struct) -> None:
+def send(to: "socket.socket", message: msgspec.Struct) -> None:
     data = msgspec.msgpack.encode(message)
     to.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def receive(source: socket.socket) -> bytes | None:
+def receive(source: "socket.socket") -> bytes | None:
     """One message; None at the end of the stream."""
     head = _exactly(source, _LENGTH.size)
     return None if head is None else _exactly(source, _LENGTH.unpack(head)[0])
 
 
-def _exactly(source: socket.socket, size: int) -> bytes | None:
+def _exactly(source: "socket.socket", size: int) -> bytes | None:
     parts = bytearray()
     while len(parts) < size:
         piece = source.recv(min(size - len(parts), 1 << 20))

@@ -3,7 +3,7 @@
 The parts are kept beside the result, so that ``sampan why`` can name the one that differs.
 """
 
-import platform
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,7 +35,13 @@ class KeyParts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def python_version() -> str:
-    return f"{platform.python_implementation()} {platform.python_version()}"
+    """``cpython 3.11.7``."""
+    return f"{sys.implementation.name} {sys.version.split()[0]}"
+
+
+def seed_of(key: str, declared: int | None) -> int:
+    """The seed of random, NumPy and torch: the one declared with ``seed=``, else one that the key gives."""
+    return int(key[:8], 16) if declared is None else declared
 
 
 _ENVIRONMENT: Final = "value"

@@ -5,18 +5,21 @@ and digest, is a blob.
 """
 
 import os
-import platform
-import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sampan import __version__
 from sampan.base.digests import digest_file
-from sampan.flow.key import python_version
+from sampan.flow.key import python_version, seed_of
+from sampan.flow.state import NodeState
 from sampan.flow.workspace import Workspace
 from sampan.money.prices import Prices
 from sampan.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class GitState:
@@ -28,6 +31,8 @@ class GitState:
 
     def ask(self) -> None:
         """Start git; without git, or outside of a repository, there is nothing to record."""
+        import subprocess
+
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         for arguments in (["diff", "HEAD", "--binary", "--", "."], ["ls-files", "-o", "--exclude-standard", "-z"]):
             try:
@@ -43,7 +48,7 @@ class GitState:
                 return
             self._asked.append(asked)
 
-    def collect(self, blobs: Blobs) -> dict[str, Any]:
+    def collect(self, folder: Path) -> dict[str, Any]:
         """``patch``: blob of the uncommitted changes, if any; ``untracked``: digests of files git does not know."""
         answers = [asked.communicate()[0] if asked else b"" for asked in self._asked]
         codes = [asked.returncode for asked in self._asked]
@@ -56,7 +61,7 @@ class GitState:
             for name in names
             if (self._root / name).is_file()
         }
-        return {"patch": blobs.put(answers[0]) if answers[0] else None, "untracked": untracked}
+        return {"patch": Blobs(folder).put(answers[0]) if answers[0] else None, "untracked": untracked}
 
     def stop(self) -> None:
         """End what is still asked, for a run that ends before its time."""
@@ -70,11 +75,12 @@ def opening(workspace: Workspace, prices: Prices, **facts: Any) -> dict[str, Any
     """The part of a manifest that is known before the first step."""
     root = workspace.folder.root
     lock = root / "uv.lock"
+    system = os.uname()
     return {
         "sampan": __version__,
         "python": python_version(),
-        "os": f"{platform.system()} {platform.release()}",
-        "machine": platform.machine(),
+        "os": f"{system.sysname} {system.release}",
+        "machine": system.machine,
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "executable": sys.executable,
@@ -94,4 +100,38 @@ def cpu_model() -> str:
                     return line.partition(":")[2].strip()
     except OSError:
         pass
+    import platform
+
     return platform.processor() or platform.machine()
+
+
+def closing(workspace: Workspace, states: Mapping[str, NodeState]) -> dict[str, Any]:
+    """The part of a manifest that tells what became of each step."""
+    return {
+        name: {
+            "state": state.state,
+            "key": state.decision.key if state.decision else None,
+            "code": workspace.code_digest(state.node),
+            "inputs": dict(state.decision.parts.inputs) if state.decision else {},
+            "parameters": workspace.parameters(state.node),
+            "seed": _seed(state),
+            "output": state.digest or None,
+            "seconds": state.seconds,
+            "memory": state.memory,
+            "warnings": state.warnings,
+            "flags": flags(workspace, state),
+        }
+        for name, state in states.items()
+    }
+
+
+def flags(workspace: Workspace, state: NodeState) -> list[str]:
+    """What makes a node's result less certain than it could be."""
+    table = state.stored.table if state.stored is not None else None
+    return [*workspace.flags(state.node), *(table.flags if table is not None else ())]
+
+
+def _seed(state: NodeState) -> int | None:
+    if state.node.query or state.decision is None:
+        return None
+    return seed_of(state.decision.key, state.node.options.get("seed"))

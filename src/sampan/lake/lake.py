@@ -18,8 +18,8 @@ from sampan.base.clock import Clock
 from sampan.base.digests import digest_file
 from sampan.base.errors import Conflict, Damaged, NotFound
 from sampan.base.ids import is_name, new_id
+from sampan.lake.draft import TableDraft, TableFile
 from sampan.lake.query import TableSource
-from sampan.lake.write import TableDraft, TableFile
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 

@@ -13,12 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from sampan.base.digests import digest_file
 from sampan.base.errors import BadQuery, DiskFull, SampanError, StepFailed
 from sampan.base.files import make_folder, sync
-from sampan.lake.query import ARROW, PARQUET, Source, open_sources, quote_name, quote_text
+from sampan.lake.draft import TableDraft, TableFile
+from sampan.lake.query import ARROW, Source, open_sources, quote_name, quote_text
 from sampan.lake.repeat import repeatable
 from sampan.store.blobs import Blobs
 
@@ -29,26 +28,6 @@ if TYPE_CHECKING:
 _OPTIONS: Final = "FORMAT parquet, PARQUET_VERSION v2"
 # DuckDB's Parquet has no 128-bit integers and would write them as DOUBLE
 _NARROWER: Final = {"HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT"}
-
-
-class TableFile(msgspec.Struct, frozen=True):
-    """One immutable file; ``sha256`` is its name in the lake too."""
-
-    sha256: str
-    bytes: int
-    rows: int
-    format: str = PARQUET
-
-
-class TableDraft(msgspec.Struct, frozen=True):
-    """A table that exists as durable files but has no record yet. ``id`` is its digest."""
-
-    id: str
-    fields: tuple[tuple[str, str], ...]
-    files: tuple[TableFile, ...]
-    rows: int
-    bytes: int
-    flags: tuple[str, ...] = ()
 
 
 def write_query(

@@ -1,0 +1,85 @@
+"""What a run is asked for, what it works with, and where each of its nodes stands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sampan.base.clock import Clock
+from sampan.base.settings import Folder, Settings
+from sampan.flow.graph import Node
+from sampan.flow.job import Stored
+from sampan.flow.outcome import Progress
+from sampan.flow.plan import Decision
+from sampan.flow.workspace import Workspace
+from sampan.runs.records import Run, Runs
+from sampan.store.database import Database
+
+if TYPE_CHECKING:
+    from sampan.lake.lake import Lake
+    from sampan.log.log import Log
+    from sampan.log.position import Position
+    from sampan.models.registry import Models
+
+WAITING = "waiting"
+READY = "ready"
+RETRYING = "retrying"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an engine was opened with."""
+
+    folder: Folder
+    db: Database
+    lake: "Lake"
+    log: "Log | None"
+    models: "Models | None"
+    clock: Clock
+    settings: Settings
+    runs: Runs
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one run is asked for. ``before`` is the run as it was found, if it is resumed."""
+
+    id: str
+    target: str | None
+    workspace: Workspace
+    position: "Position | None" = None
+    on_event: Callable[[Progress], None] | None = None
+    actor: str = ""
+    reason: str = ""
+    mixed: tuple[str, ...] = ()
+    before: Run | None = None
+
+
+class NodeState:
+    """A node on its way through a run."""
+
+    def __init__(self, node: Node, waits: set[str]) -> None:
+        self.node, self.waits = node, waits
+        self.state = WAITING
+        self.why = ""
+        self.decision: Decision | None = None
+        self.attempt = 0
+        self.not_before = 0.0
+        self.seconds = 0.0
+        self.memory = 0
+        self.error = ""
+        self.started: int | None = None
+        self.warnings: list[str] = []
+        self.stored: Stored | None = None
+        self.digest = ""
+        self.parts = 0
+        self.parts_ran = 0
+
+
+class Ends(Protocol):
+    """Who wants to know how a node ended."""
+
+    def succeed(self, state: NodeState, stored: Stored, seen: dict[str, str]) -> None:
+        """It gave a result; ``seen`` are the files it read without declaring them."""
+
+    def fail(self, state: NodeState, error: str, advice: str, retry: bool = False) -> None:
+        """It gave none. An error that begins with ``!`` is no verdict of a check."""
