@@ -16,7 +16,7 @@ def test_ten_shuffled_arrival_orders_with_resent_events_give_one_state(make_shop
     events = [line(f"e{number}", quantity=number, customer=str(number % 7)) for number in range(400)]
     states, tables, roots = set(), set(), set()
     for order in range(10):
-        shop = make_shop(f"order{order}", segment_events=130)
+        shop = make_shop(f"order{order}", segment_events=260 if order % 2 else 500_000)
         sent = events + chance.sample(events, 20)
         chance.shuffle(sent)
         writer = shop.writer()

@@ -1,6 +1,5 @@
 """The format of the records: upgraded whole or not at all, refused politely when it is from the future."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -120,4 +119,4 @@ def test_a_kill_while_the_records_are_made_leaves_records_that_start(tmp_path):
     Database(path, writable=True).close()
     assert reading.rows("SELECT * FROM branches") == []
     reading.close()
-    assert os.path.getsize(path) > 0
+    assert path.stat().st_size > 0

@@ -24,7 +24,7 @@ from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
 ID_LIMIT: Final = 200
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LIMIT)]
 _ANY: Final = msgspec.json.Decoder()
-_VECTOR: Final = 16  # events in a batch from which counting with numpy pays
+_VECTOR: Final = 4_000  # bytes of a batch from which counting with numpy pays
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -110,6 +110,7 @@ class Checker:
         self._hashers: dict[str, Any] = {}
         self._older_envelopes: dict[str, Any] = {}
         self._keys = keys
+        self._mappings = False
         self._personal = keys is not None and any(contract.personal for contract in contracts)
         envelopes = []
         for contract in contracts:
@@ -130,7 +131,8 @@ class Checker:
             )
             envelopes.append(envelope)
             sealer = Sealer(contract, keys) if contract.personal and keys is not None else None
-            self._shapes[envelope] = _Shape(contract, self._code(contract.label), sealer)
+            shape = self._shapes[envelope] = _Shape(contract, self._code(contract.label), sealer)
+            self._mappings = self._mappings or bool(shape.mappings)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(Union[tuple(envelopes)]).decode  # noqa: UP007
 
     def _code(self, label: str) -> int:
@@ -209,24 +211,29 @@ class Checker:
         return hasher
 
     def _doubtful(self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> list[int]:
-        """Indexes of events in which a key may stand twice, or whose bytes may not be UTF-8."""
-        counts, odd = _count_keys(joined, raws, shapes)
-        if not odd and joined.isascii():
-            return []
+        """Indexes of events in which a key may stand twice, or whose bytes may not be UTF-8.
+
+        No event has fewer key tokens than keys. So if all events together have as many tokens as keys for certain,
+        each of them has, and none of them repeats a key.
+        """
+        surplus = _tokens_of(joined) - sum([shape.required for shape in shapes])
+        if surplus and self._mappings:
+            for event, shape in zip(events, shapes, strict=True):
+                for mapping in shape.mappings:
+                    surplus -= len(mapping(event))
+        if surplus:
+            for event, shape in zip(events, shapes, strict=True):
+                surplus -= sum(map(is_not, shape.maybe(event), shape.nothing))
         found = []
-        try:
-            joined.decode()
-        except UnicodeDecodeError:
-            found = [index for index, raw in enumerate(raws) if not_utf8(raw)]
-        for index in odd:
-            event, shape, count = events[index], shapes[index], counts[index]
-            fewest = shape.required
-            for mapping in shape.mappings:
-                fewest += len(mapping(event))
-            if count == fewest or count == fewest + sum(map(is_not, shape.maybe(event), shape.nothing)):
-                continue
-            if index not in found and count != distinct(_ANY.decode(raws[index])):
-                found.append(index)
+        if not joined.isascii():
+            try:
+                joined.decode()
+            except UnicodeDecodeError:
+                found = [index for index, raw in enumerate(raws) if not_utf8(raw)]
+        if surplus:
+            for index, raw in enumerate(raws):
+                if index not in found and tokens(raw) != distinct(_ANY.decode(raw)):
+                    found.append(index)
         return sorted(found)
 
     def _drop(
@@ -337,21 +344,14 @@ def same_meaning(one: bytes, other: bytes) -> bool:
     return when and (a.type, a.version, a.subject, a.data) == (b.type, b.version, b.subject, b.data)
 
 
-def _count_keys(joined: bytes, raws: list[bytes], shapes: list[_Shape]) -> tuple[Sequence[int], Sequence[int]]:
-    """For each event its key tokens; and the indexes of events that do not have just their required keys."""
-    if len(raws) < _VECTOR:
-        counts = list(map(tokens, raws))
-        return counts, [index for index, shape in enumerate(shapes) if counts[index] != shape.required]
+def _tokens_of(joined: bytes) -> int:
+    """``tokens`` of many events at once."""
+    if len(joined) < _VECTOR:
+        return tokens(joined)
     import numpy as np  # here: commands that read no events need no numpy
 
     text = np.frombuffer(joined, np.uint8)
-    required = np.fromiter([shape.required for shape in shapes], np.int64, len(shapes))
-    colons = np.flatnonzero(text == 58)
-    before = text[colons - 1]
-    if (before <= 32).any():  # a colon after a blank: in a text, or pretty-printed
-        found = np.fromiter(map(tokens, raws), np.int64, len(raws))
-    else:
-        ends = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)))
-        upto = np.searchsorted(colons[before == 34], ends)
-        found = np.diff(upto, prepend=0)
-    return found.tolist(), np.flatnonzero(found != required).tolist()
+    colon, before = text[1:] == 58, text[:-1]
+    if ((before <= 32) & colon).any():  # a colon after a blank: in a text, or pretty-printed
+        return tokens(joined)
+    return int(np.count_nonzero((before == 34) & colon))

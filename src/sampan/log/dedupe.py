@@ -90,13 +90,18 @@ class Dedupe:
         """Number and content digest of each of these keys that is sealed."""
         return self._index.find(keys)
 
-    def all_new(self, keys: list[bytes], known: dict[bytes, tuple[int, int]]) -> bool:
-        """Whether none of these keys was seen, and none stands twice among them."""
+    def take_new(self, keys: list[bytes], first: int, known: dict[bytes, tuple[int, int]]) -> bool:
+        """Number these keys from ``first`` on, if none was seen and none stands twice among them; else do nothing."""
         if known and not known.keys().isdisjoint(keys):
             return False
-        if len(set(keys)) != len(keys):
+        fresh = dict(zip(keys, range(first, first + len(keys)), strict=True))
+        if len(fresh) != len(keys):
             return False
-        return all(generation.keys().isdisjoint(keys) for generation in self._generations.values())
+        for generation in self._generations.values():
+            if not generation.keys().isdisjoint(fresh):
+                return False
+        self.active.update(fresh)
+        return True
 
     def recent(self, key: bytes) -> int | None:
         """The number of an unsealed event."""

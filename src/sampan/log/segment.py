@@ -113,7 +113,9 @@ class Segment:
         """Account for frames that are durable now. ``firsts`` has 0 for a frame without items."""
         head, offset = self.head, self.size
         for payload, first in zip(frames, firsts, strict=True):
-            head = sha256(head + payload).digest()
+            chain = sha256(head)
+            chain.update(payload)  # not a sum of both: that would copy the payload
+            head = chain.digest()
             if first:
                 self.anchor = head
                 self.firsts.append(first)

@@ -355,9 +355,8 @@ class StreamWriter:
         dedupe = self._dedupe
         if dedupe is not None:
             keys = [key for request in requests for key in request.batch.keys]
-            if dedupe.all_new(keys, known):
-                dedupe.active.update(zip(keys, range(frame.first, frame.first + len(keys)), strict=True))
-                group.placed.extend(keys)
+            if dedupe.take_new(keys, frame.first, known):
+                group.placed += keys
                 dedupe = None  # nothing left to compare
         for request in requests:
             if dedupe is None:
