@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from sampan.base.errors import Damaged
 from sampan.lake.digest import CHUNK, TableDigest, digest_arrow, digest_parquet
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,7 +133,11 @@ def test_a_trip_through_the_engine_does_not_show(tmp_path: Path, table):
     path = tmp_path / "t.parquet"
     for options in ("", ", PARQUET_VERSION v2", ", ROW_GROUP_SIZE 2048, COMPRESSION zstd"):
         connection.execute(f"COPY (FROM t) TO '{path}' (FORMAT parquet{options})")
-        assert digest_parquet([path]).text() == digest_arrow(table)
+        try:
+            assert digest_parquet([path]).text() == digest_arrow(table)
+        except Damaged:  # never wrong, but see test_numbers_of_32_bits_that_lie_far_apart_can_be_written
+            assert "v2" in options
+            assert pa.int32() in table.schema.types
     connection.close()
 
 
@@ -324,3 +329,9 @@ def everything() -> pa.Table:
 def test_the_algorithm_has_not_changed_under_its_prefix():
     assert digest_arrow(pa.table({"x": pa.array([], pa.int64())})) == GOLDEN["empty"]
     assert digest_arrow(everything()) == GOLDEN["all"]
+
+
+def test_a_signalling_nan_is_a_nan_and_warns_nobody():
+    signalling = np.frombuffer(struct.pack("<I", 0x7FA00000), np.float32)
+    quiet = np.array([np.nan], np.float32)
+    assert digest_arrow(pa.table({"x": signalling})) == digest_arrow(pa.table({"x": quiet}))

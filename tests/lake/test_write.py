@@ -261,3 +261,18 @@ print([name for name in ("pandas", "polars", "sqlglot", "sqlalchemy") if name in
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("kind", ["INTEGER", "UINTEGER"])
+def test_numbers_of_32_bits_that_lie_far_apart_can_be_written(tmp_path, kind):
+    """Version 2 of the format, as DuckDB writes it, is then beyond Arrow: the table is written once more."""
+    import pyarrow.parquet as pq
+
+    bounds = {"INTEGER": (-(2**31), 2**31 - 1), "UINTEGER": (0, 2**32 - 1)}[kind]
+    values = ", ".join(f"({bounds[number % 2]})" for number in range(40))
+    draft = write_query(f"SELECT x::{kind} AS x FROM (VALUES {values}) AS v(x)", {}, tmp_path)
+    (file,) = draft.files
+    found = pq.read_table(tmp_path / file.sha256[:2] / file.sha256[2:])["x"].to_pylist()
+    assert sorted(found) == sorted(bounds[number % 2] for number in range(40))
+    assert draft.fields == (("x", kind),)
+    assert list((tmp_path / "tmp").iterdir()) == []

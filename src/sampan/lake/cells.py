@@ -146,7 +146,8 @@ def _from_dictionary(indices: pa.Array, known: Words) -> Words:
 
 
 def _floats(values: npt.NDArray[Any]) -> Words:
-    doubles = values.astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
+    with np.errstate(invalid="ignore"):  # of signalling NaNs
+        doubles = values.astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
     words = doubles.view(np.uint64)
     strange = np.isnan(doubles)
     if strange.any():

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sampan.base.errors import Damaged
 from sampan.lake.cells import cells, finish, fold, kind
 
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -79,7 +80,17 @@ def digest_arrow(data: Any) -> str:
 
 
 def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
-    """The digest of one table's Parquet files, row groups shared out over threads."""
+    """The digest of one table's Parquet files, row groups shared out over threads.
+
+    Raises Damaged if a file is not Parquet that Arrow can read.
+    """
+    try:
+        return _digest_parquet(paths, threads)
+    except (OSError, pa.ArrowException) as error:
+        raise Damaged("Read a table's files", str(error), "Build the table again.") from error
+
+
+def _digest_parquet(paths: Sequence[Path], threads: int) -> TableDigest:
     groups: list[tuple[Path, int, tuple[str, ...]]] = []
     schema = None
     for path in paths:

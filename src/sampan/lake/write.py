@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.base.digests import digest_file
-from sampan.base.errors import BadQuery, DiskFull, SampanError, StepFailed
+from sampan.base.errors import BadQuery, Damaged, DiskFull, SampanError, StepFailed
 from sampan.base.files import make_folder, sync
 from sampan.lake.draft import TableDraft, TableFile
 from sampan.lake.query import ARROW, Source, open_sources, quote_name, quote_text
@@ -49,25 +49,33 @@ def write_query(
     import duckdb
 
     threads = threads or os.cpu_count() or 1
-    temporary = _temporary(out_dir, "parquet")
+    temporary, older = _temporary(out_dir, "parquet"), _temporary(out_dir, "parquet")
     attempted = f"Build {name}"
     try:
-        connection = open_sources(sources, threads=threads, memory=memory, files=[temporary], spill=temporary.parent)
+        written = [temporary, older]
+        connection = open_sources(sources, threads=threads, memory=memory, files=written, spill=temporary.parent)
         try:
             body, flags = _prepare(connection, sql, order_by, name)
             threading.Thread(target=import_module, args=("sampan.lake.digest",)).start()  # while the engine works
             with _early_sync(temporary):
                 connection.execute(f"COPY ({body}\n) TO {quote_text(str(temporary))} ({_OPTIONS})")
-            fields = _fields(connection, f"SELECT * FROM read_parquet({quote_text(str(temporary))})")
+            result = f"SELECT * FROM read_parquet({quote_text(str(temporary))})"
+            fields = _fields(connection, result)
+            try:
+                return _finish(temporary, out_dir, fields, threads, flags)
+            except Damaged:
+                # version 2 of 32-bit numbers that lie more than 32 bits apart: DuckDB writes what Arrow cannot read
+                connection.execute(f"COPY ({result}) TO {quote_text(str(older))} (FORMAT parquet)")
+                return _finish(older, out_dir, fields, threads, flags)
         finally:
             connection.close()
-        return _finish(temporary, out_dir, fields, threads, flags)
     except duckdb.Error as error:
         raise explain(attempted, error, path) from error
     except OSError as error:
         raise _disk(attempted, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        older.unlink(missing_ok=True)
 
 
 def write_arrow(data: Any, out_dir: Path, *, flags: Sequence[str] = (), name: str = "frame") -> TableDraft:
