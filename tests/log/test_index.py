@@ -34,6 +34,7 @@ def test_an_index_knows_what_a_dictionary_knows(tmp_path_factory, runs, absent) 
     assert all(index.covers(segment) for segment in range(1, len(runs) + 1))
     asked = sorted(absent | known.keys())
     assert index.find(asked) == known
+    assert index.find(asked * 5) == known  # together rather than one by one
     sizes = [run.header.count for run in index.runs]
     assert all(older > 4 * newer for older, newer in pairwise(sizes))
     index.close()

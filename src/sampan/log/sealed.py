@@ -5,15 +5,21 @@ chain head. From both, each frame's payload is rebuilt byte by byte, which is ho
 """
 
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sampan.base.errors import Damaged
 from sampan.log.frames import Frame, Notes, encode
+from sampan.log.read import Item
 from sampan.log.stream import Manifest, Stream
 
 EVENTS: Final = pa.schema(
@@ -42,7 +48,17 @@ FRAMES: Final = pa.schema(
     ]
 )
 ROWS: Final = 65_536  # rows in a row group: one is read to show one event
+ESCAPE: Final = b"\\u"  # how JSON may write a letter that it need not escape
 _NOTES: Final = msgspec.json.Decoder(Notes)
+_BROKEN: Final = (
+    pa.ArrowException,
+    OSError,
+    StopIteration,
+    ValueError,
+    IndexError,
+    UnicodeDecodeError,
+    msgspec.MsgspecError,
+)
 
 
 def item(stream: Stream, manifest: Manifest, number: int) -> bytes:
@@ -53,6 +69,140 @@ def item(stream: Stream, manifest: Manifest, number: int) -> bytes:
     return raw
 
 
+@contextmanager
+def _reading(stream: Stream, manifest: Manifest) -> Iterator[None]:
+    """Whatever is wrong with a segment's files becomes Damaged."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except _BROKEN as error:
+        name = f"{manifest.number:08d}"
+        raise Damaged(f"Read sealed segment {name} of {stream.name}", str(error), "Run `sampan log verify`.") from error
+
+
+class _Heads:
+    """What the frames of one segment say besides their items."""
+
+    def __init__(self, path: Path) -> None:
+        names = ["first", "received", "producer", "accepted", "held", "notes"]
+        self._table = pq.read_table(path, columns=names, schema=FRAMES)
+        self._firsts = self._table["first"].to_numpy()
+        self._notes: dict[int, Notes] = {}
+
+    def of(self, number: int) -> int:
+        """Which frame holds an item. A frame without items begins where the next one does, hence the last of them."""
+        return bisect_right(self._firsts, number) - 1
+
+    def rows(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The frames that hold the items from ``first`` to ``last``."""
+        at, end = max(self.of(first), 0), self.of(last) + 1
+        for start in range(at, end, 10_000):
+            yield from enumerate(self._table.slice(start, min(10_000, end - start)).to_pylist(), start)
+
+    def item(self, frame: int, row: dict[str, Any], number: int, label: str | None, raw: bytes) -> Item:
+        complaint = None
+        if label is None:
+            if frame not in self._notes:
+                self._notes[frame] = _NOTES.decode(row["notes"] or "{}")
+            complaint = self._notes[frame].complaints[number - row["first"] - row["accepted"]]
+        return Item(number, row["received"], row["producer"], label, raw, complaint)
+
+    def held(self) -> list[tuple[int, dict[str, Any]]]:
+        """The frames that hold quarantined items."""
+        where = pc.indices_nonzero(pc.greater(self._table["held"], 0))
+        return list(zip(where.to_pylist(), self._table.take(where).to_pylist(), strict=True))
+
+
+@lru_cache(maxsize=8)
+def _heads(path: Path, digest: str) -> _Heads:
+    return _Heads(path)
+
+
+def _heads_of(stream: Stream, manifest: Manifest) -> _Heads:
+    path = stream.path(manifest.number, "frames.parquet")
+    return _heads(path, manifest.files.get(path.name, manifest.head))
+
+
+def items(
+    stream: Stream, manifest: Manifest, first: int, last: int, labels: frozenset[str] | None = None
+) -> Iterator[Item]:
+    """Items of a segment from number ``first`` to ``last``, with ``labels`` only accepted ones of these. Of its file
+    only the row groups are read that hold them. Raises Damaged."""
+    first, last = max(first, manifest.first), min(last, manifest.last)
+    if first > last:
+        return
+    with _reading(stream, manifest):
+        heads = _heads_of(stream, manifest)
+        rows = heads.rows(first, last)
+        frame, row = next(rows)
+        with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+            for number, label, raw in _rows(file, first - manifest.first, last - manifest.first, labels):
+                while manifest.first + number >= row["first"] + row["accepted"] + row["held"]:
+                    frame, row = next(rows)
+                yield heads.item(frame, row, manifest.first + number, label, raw)
+
+
+def _rows(file: Any, first: int, last: int, labels: frozenset[str] | None) -> Iterator[tuple[int, str | None, bytes]]:
+    """Row number, label and bytes of a stretch of a segment's rows."""
+    groups = range(first // ROWS, last // ROWS + 1)
+    at = groups.start * ROWS
+    wanted = pa.array(sorted(labels), pa.string()) if labels is not None else None
+    for batch in file.iter_batches(columns=["label", "raw"], batch_size=16_384, row_groups=list(groups)):
+        begin, end = max(first - at, 0), min(last - at + 1, batch.num_rows)
+        if begin < end:
+            kinds, raws = (batch.column(name).slice(begin, end - begin) for name in ("label", "raw"))
+            numbers: Sequence[int] = range(at + begin, at + end)
+            if wanted is not None:
+                keep = pc.indices_nonzero(pc.is_in(kinds.dictionary_decode(), wanted))
+                if len(keep) < len(kinds):
+                    kinds, raws, numbers = kinds.take(keep), raws.take(keep), pc.add(keep, at + begin).to_pylist()
+            yield from zip(numbers, kinds.to_pylist(), raws.to_pylist(), strict=True)
+        at += batch.num_rows
+
+
+def some(stream: Stream, manifest: Manifest, numbers: Sequence[int]) -> Iterator[Item]:
+    """The items of these numbers, which are in order. Raises Damaged."""
+    with _reading(stream, manifest):
+        heads = _heads_of(stream, manifest)
+        with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+            table, group = None, -1
+            for number in numbers:
+                index = number - manifest.first
+                if index // ROWS != group:
+                    group = index // ROWS
+                    table = file.read_row_group(group, columns=["label", "raw"], use_threads=False)
+                assert table is not None
+                label, raw = (table[name][index % ROWS].as_py() for name in ("label", "raw"))
+                frame, row = next(heads.rows(number, number))
+                yield heads.item(frame, row, number, label, raw)
+
+
+def held(stream: Stream, manifest: Manifest) -> Iterator[Item]:
+    """The quarantined items of a segment without their bytes, of which nothing is read. Raises Damaged."""
+    with _reading(stream, manifest):
+        heads = _heads_of(stream, manifest)
+        for frame, row in heads.held():
+            begin = row["first"] + row["accepted"]
+            for number in range(begin, begin + row["held"]):
+                yield heads.item(frame, row, number, None, b"")
+
+
+def containing(stream: Stream, manifest: Manifest, text: bytes, last: int) -> Iterator[Item]:
+    """Items up to number ``last`` in whose bytes ``text`` stands, or may stand behind an escape; the newest first."""
+    with _reading(stream, manifest), pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+        for group in reversed(range(file.metadata.num_row_groups)):
+            first = manifest.first + group * ROWS
+            if first > last:
+                continue
+            raws = file.read_row_group(group, columns=["raw"], use_threads=False)["raw"]
+            hit = pc.match_substring(raws, text)
+            if any(ESCAPE in chunk.buffers()[2].to_pybytes() for chunk in raws.chunks if chunk.buffers()[2]):
+                hit = pc.or_(hit, pc.match_substring(raws, ESCAPE))
+            found = [first + at for at in pc.indices_nonzero(hit).to_pylist() if first + at <= last]
+            yield from reversed(list(some(stream, manifest, found)))
+
+
 def frames(stream: Stream, manifest: Manifest) -> Iterator[tuple[Frame, bytes]]:
     """Each frame of a sealed segment, rebuilt, with the chain head that was recorded after it. Raises Damaged."""
     try:
@@ -61,7 +211,7 @@ def frames(stream: Stream, manifest: Manifest) -> Iterator[tuple[Frame, bytes]]:
             items = _items(file)
             for row in heads:
                 yield _rebuild(row, items), row["head"]
-    except (pa.ArrowException, OSError, StopIteration, ValueError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except _BROKEN as error:
         name = f"{manifest.number:08d}"
         raise Damaged(f"Read sealed segment {name} of {stream.name}", str(error), "Run `sampan log verify`.") from error
 
