@@ -1,6 +1,6 @@
 """Checks hold back: what would be built on their inputs, and publication."""
 
-from conftest import Bench, outcome
+from flow_bench import Bench, outcome
 
 BASE = {
     "tables__orders": "SELECT * FROM (VALUES (1, 5), (2, -3)) t(id, price)",

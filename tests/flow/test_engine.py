@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from flow_bench import Bench
 
 from sampan.base.errors import BadQuery, BadStep, BadWorkspace, NotFound, Usage
 
@@ -488,7 +488,7 @@ NOTHING_TO_DO = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from conftest import Bench
+from flow_bench import Bench
 bench = Bench(Path({root!r}))
 print(len(bench.ran()), sorted({{"duckdb", "sqlglot", "pyarrow", "numpy", "pandas", "steps"}} & set(sys.modules)))
 bench.db.close()

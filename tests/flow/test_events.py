@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, outcome
+from flow_bench import Bench, outcome
 
 from sampan.base.clock import SystemClock
 from sampan.flow.engine import Engine

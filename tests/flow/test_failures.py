@@ -5,11 +5,11 @@
 import textwrap
 
 import pytest
-from conftest import Bench, outcome
+from flow_bench import Bench, outcome
 
 FAILURES = {
     "returns nothing": ("return None", "it returned None"),
-    "returns something without a plain form": ("return object()", "it returned a object, which has no plain form"),
+    "returns something without a plain form": ("return object()", "it returned an object, which has no plain form"),
     "returns a list of such": ("return [open]", "which has no plain form"),
     "raises": ("raise ValueError('too few rows')", "ValueError: too few rows (steps.py:6)"),
     "raises in a helper": ("return helper()", "KeyError: 'price' (helpers.py:3)"),

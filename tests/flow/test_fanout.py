@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501 - source text
 
-from conftest import Bench, outcome
+from flow_bench import Bench, outcome
 
 SQUARES = {
     "steps": """

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501 - source text
 
-from conftest import Bench
+from flow_bench import Bench
 
 MADE = """
 import pandas as pd

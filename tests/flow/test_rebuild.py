@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from flow_bench import Bench
 
 FILES = {
     "steps.py": "from sampan import step\nfrom helpers import scale\nfrom pkg import shift\nimport pyarrow as pa\n\nSIZE = 3\n\n"

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import Bench, outcome
+from flow_bench import Bench, outcome
 
 from sampan.base.errors import NotFound, Refused
 
@@ -51,7 +51,7 @@ DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from conftest import Bench
+from flow_bench import Bench
 bench = Bench(Path({root!r}))
 bench.engine.settings = bench.folder.settings()
 seen = []

@@ -116,19 +116,14 @@ def why(app: "App", step: str, as_json: bool) -> None:
 
 
 def parse_sets(texts: Sequence[str]) -> dict[str, Any]:
-    """``step.param=value`` as a mapping; a value that reads as JSON is that, any other is text."""
-    import json
-
+    """``step.param=value`` as a mapping. Values stay text: the engine reads them as the parameter's type."""
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         step, dot, parameter = name.strip().partition(".")
         if not (equals and dot and step and parameter):
             raise Usage("Read --set", f"{text!r} is not STEP.PARAM=VALUE", "For instance: --set reorder.trees=200")
-        try:
-            found[name.strip()] = json.loads(value)
-        except ValueError:
-            found[name.strip()] = value
+        found[name.strip()] = value
     return found
 
 
@@ -220,7 +215,7 @@ def _tell(result: dict[str, Any]) -> None:
     steps = result["steps"]
     failed = [step for step in steps if step["state"] == "failed"]
     for step in failed:
-        click.echo(f"\n{step['name']} failed: {step['why']}", err=True)
+        click.echo(f"\n{step['name']} failed.", err=True)
         if step.get("error"):
             click.echo("  " + step["error"].replace("\n", "\n  "), err=True)
     ran = sum(step["state"] == "ran" for step in steps)

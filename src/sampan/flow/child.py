@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class CheckFailed(Exception):
 def main(channel: socket.socket) -> None:
     """Serve jobs until the engine closes its end."""
     watch: Watch | None = None
+    me = os.getpid()
     if not sys.platform.startswith("linux"):
         _leave_with(channel)
     while (data := receive(channel)) is not None:
@@ -46,6 +48,10 @@ def main(channel: socket.socket) -> None:
             watch = Watch(job.root)
         with _captured(job.log):
             done = _run(job, watch)
+            if os.getpid() != me:  # a process that the step forked came back from it: the answer is the step's own
+                print(f"{job.step}: a forked process returned from the step; what it returned is not used")  # noqa: T201
+                sys.stdout.flush()
+                os._exit(0)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             send(channel, done)
 
@@ -140,8 +146,17 @@ def _call(job: Job) -> Any:
     for name, value in job.parameters.items():
         arguments[name] = value
     _seed(job)
-    positional = [arguments.pop(name) for name in options.get("positional", ()) if name in arguments]
-    return function(*positional, **arguments)
+    return function(*_positional(function, options.get("positional", ()), arguments), **arguments)
+
+
+def _positional(function: Any, names: Sequence[str], arguments: dict[str, Any]) -> list[Any]:
+    """Take out the arguments that must not be given by name; one that is not given keeps its default."""
+    if not names:
+        return []
+    import inspect
+
+    known = inspect.signature(function).parameters
+    return [arguments.pop(name) if name in arguments else known[name].default for name in names]
 
 
 def _seed(job: Job) -> None:

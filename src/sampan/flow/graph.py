@@ -142,7 +142,7 @@ def _sql(root: Path, folder: str, kind: str, queries: Queries) -> list[Node]:
         shown = f"{folder}/{path.name}"
         if not is_name(path.stem):
             raise BadWorkspace(
-                f"Read {shown}", f"{path.stem!r} cannot name a {kind}", "Use letters, digits and underscores."
+                f"Read {shown}", f"{path.stem!r} cannot name a {kind}", "Use letters a to z, digits and underscores."
             )
         query = queries.read(path, shown)
         found.append(Node(path.stem, kind, shown, 1, tuple(query.depends), query=query))
@@ -152,9 +152,14 @@ def _sql(root: Path, folder: str, kind: str, queries: Queries) -> list[Node]:
 def _python(modules: Modules) -> list[Node]:
     found = []
     for module in modules:
-        if module.name in _NOT_STEPS:
-            continue
         for one in module.facts.definitions:
+            where = f"Read {module.path}:{one.line}"
+            if module.name in _NOT_STEPS:
+                raise BadStep(where, f"{module.path} declares no {one.kind}s", "Move it to a module of its own.")
+            if not is_name(one.name):
+                raise BadStep(
+                    where, f"{one.name!r} cannot name a {one.kind}", "Use letters a to z, digits and underscores."
+                )
             needs = tuple(p.name for p in one.parameters if not p.has_default)
             found.append(
                 Node(

@@ -85,7 +85,7 @@ class Jobs:
         return Job(
             kind=PYTHON,
             module=node.module,
-            parameters=workspace.parameters(node),
+            parameters=workspace.sets.get(node.name, {}),
             options=options,
             seed=seed_of(key, node.options.get("seed")),
             files=[*workspace.declared_files(node)],

@@ -309,4 +309,7 @@ def _how(code: int) -> tuple[str, str]:
             name = signal.Signals(-code).name
             return f"its process crashed ({name})", "Native code did this; its log may hold the place."
         return f"its process ended with signal {-code}", "Its log may say why."
-    return f"its process ended by itself with exit code {code}", "A step returns; it must not call os._exit."
+    return (
+        f"its process ended by itself with exit code {code}",
+        "A step returns: it must not call os._exit, nor close files that it did not open.",
+    )

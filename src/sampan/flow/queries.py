@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from sampan.base.digests import digest_bytes
-from sampan.base.errors import BadQuery, BadWorkspace
+from sampan.base.errors import BadQuery
+from sampan.flow.source import decode
 
 _VERSION: Final = 1
 
@@ -36,11 +37,7 @@ class Queries:
         key = digest_bytes(data)
         query = self._known.get(key)
         if query is None:
-            try:
-                text = data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise BadWorkspace(f"Read {shown}", f"not UTF-8 text at byte {error.start}") from None
-            query = _analyse(text, shown)
+            query = _analyse(decode(data, shown), shown)
         self._used[key] = query
         return query
 

@@ -14,8 +14,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.digests import digest_bytes
-from sampan.base.errors import BadWorkspace
-from sampan.flow.source import FACTS_VERSION, Alias, ModuleFacts, Unit, Use, read_module
+from sampan.flow.source import FACTS_VERSION, Alias, ModuleFacts, Unit, Use, decode, read_module
 from sampan.flow.syntax import LOAD_ONLY
 
 _SKIPPED: Final = frozenset({"tests", "node_modules", "site-packages", "build", "dist", "venv", "env", "__pycache__"})
@@ -80,13 +79,7 @@ def load_modules(root: Path, cache: Path | None) -> Modules:
         digest = digest_bytes(data)
         found = known.get(digest)
         if found is None:
-            try:
-                text = data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise BadWorkspace(
-                    f"Read {relative}", f"not UTF-8 text at byte {error.start}", "Save the file as UTF-8."
-                ) from None
-            found = read_module(text, relative)
+            found = read_module(decode(data, relative), relative)
         facts[digest] = found
         name = relative[:-3].replace("/", ".")
         package = name == "__init__" or name.endswith(".__init__")

@@ -16,10 +16,10 @@ import msgspec
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadStep, BadWorkspace
 from sampan.flow.declare import MODEL_KINDS, OPTIONS
-from sampan.flow.syntax import UseCollector, dump
+from sampan.flow.syntax import NO_LITERAL, UseCollector, dump, is_plain, literal
 from sampan.log.declare import snake_case
 
-FACTS_VERSION: Final = 2
+FACTS_VERSION: Final = 3
 """Raise it when facts of the same text change: cached ones are then thrown away."""
 
 
@@ -104,6 +104,9 @@ _EVENT: Final = {"sampan.Event", "sampan.log.declare.Event"}
 def read_module(text: str, path: str) -> ModuleFacts:
     """The facts of one module. Raises BadWorkspace for a syntax error, BadStep for a declaration that is wrong."""
     try:
+        if "\0" in text:
+            line = text[: text.index("\0")].count("\n") + 1
+            raise BadWorkspace(f"Read {path}", f"line {line} holds a null byte", "Save the file as plain UTF-8 text.")
         tree = ast.parse(text, path)
     except SyntaxError as error:
         column = " " * max((error.offset or 1) - 1, 0) + "^"
@@ -111,9 +114,21 @@ def read_module(text: str, path: str) -> ModuleFacts:
         raise BadWorkspace(
             f"Read {path}", f"line {error.lineno}: {error.msg}{shown}", "Mend that line and try again."
         ) from None
-    except ValueError as error:  # null bytes
-        raise BadWorkspace(f"Read {path}", str(error), "Save the file as plain UTF-8 text.") from None
+    except (RecursionError, MemoryError):
+        raise BadWorkspace(
+            f"Read {path}", "it is nested too deeply to be read", "Break its longest expression up."
+        ) from None
     return _Reader(tree, path).facts()
+
+
+def decode(data: bytes, shown: str) -> str:
+    """A source file as text. Raises BadWorkspace, naming the line, if it is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        said = f"line {line} holds the byte 0x{data[error.start]:02x}, which is not UTF-8"
+        raise BadWorkspace(f"Read {shown}", said, "Save the file as UTF-8.") from None
 
 
 class _Reader:
@@ -132,6 +147,7 @@ class _Reader:
         for statement in self.body:
             self._imports(statement)
             self._constants(statement)
+        self._misplaced()
         loaded = {name.id for part in self.body for name in ast.walk(part) if isinstance(name, ast.Name)}
         units = tuple(self._unit(statement, loaded) for statement in self.body)
         return ModuleFacts(
@@ -236,15 +252,33 @@ class _Reader:
         if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             return None
         for decorator in statement.decorator_list:
-            call = decorator if isinstance(decorator, ast.Call) else None
-            chain = _chain(call.func if call else decorator)
-            if not chain:
-                continue
-            home, _, kind = self.resolve(chain).rpartition(".")
-            if home in _SAMPAN and kind in OPTIONS:
-                self._define(statement, kind, call)
+            if kind := self._kind(decorator):
+                self._define(statement, kind, decorator if isinstance(decorator, ast.Call) else None)
                 return decorator
         return None
+
+    def _misplaced(self) -> None:
+        """Refuse a declaration that planning would not see: on a class, or not at the top level of its module."""
+        at_top = {id(part) for part in self.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+        for part in self.body:
+            for node in ast.walk(part):
+                if id(node) in at_top or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    continue
+                kinds = [kind for decorator in node.decorator_list if (kind := self._kind(decorator))]
+                if not kinds:
+                    continue
+                what = "a class" if isinstance(node, ast.ClassDef) else "inside another statement"
+                raise BadStep(
+                    f"Read {self.path}",
+                    f"line {node.lineno}: {kinds[0]} {node.name!r} is {what}",
+                    "Make it a plain function at the top level of its module.",
+                )
+
+    def _kind(self, decorator: ast.expr) -> str:
+        """Which of our decorators this is; empty if it is none."""
+        chain = _chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
+        home, _, kind = self.resolve(chain).rpartition(".") if chain else ("", "", "")
+        return kind if home in _SAMPAN and kind in OPTIONS else ""
 
     def _define(self, statement: ast.FunctionDef | ast.AsyncFunctionDef, kind: str, call: ast.Call | None) -> None:
         where = f"line {statement.lineno}: {kind} {statement.name!r}"
@@ -300,17 +334,11 @@ class _Reader:
             first = default.args[0] if default.args else None
             if self.resolve(chain) in {f"{home}.File" for home in _SAMPAN} and isinstance(first, ast.Constant):
                 return Parameter(arg.arg, True, file=str(first.value), annotation=annotation, positional=positional)
-        try:
-            value, literal = ast.literal_eval(default), True
-            msgspec.msgpack.encode(value)
-        except (ValueError, TypeError, SyntaxError):
-            value, literal = None, False
-            if isinstance(default, ast.Name) and default.id in self.constants:
-                value = self.constants[default.id]
-                literal = isinstance(value, int | float | str | bool | None | list | dict)
-        if not literal:
-            value = None
-        return Parameter(arg.arg, True, literal, value, annotation=annotation, positional=positional)
+        value = literal(default)
+        if isinstance(default, ast.Name) and is_plain(self.constants.get(default.id, NO_LITERAL)):
+            value = self.constants[default.id]
+        known = value is not NO_LITERAL
+        return Parameter(arg.arg, True, known, value if known else None, annotation=annotation, positional=positional)
 
     def _annotation(self, node: ast.expr | None) -> str:
         if node is None:

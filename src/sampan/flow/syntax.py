@@ -6,8 +6,9 @@ Python's scopes, so that a parameter or a local variable named like a global is 
 """
 
 import ast
+import math
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from sampan.flow.declare import EXECUTION_OPTIONS
 
@@ -72,11 +73,7 @@ def _plain_arguments(node: ast.arguments) -> ast.arguments:
     """Literal defaults replaced by a mark: hyper-parameters are keyed by their values."""
 
     def plain(default: ast.expr) -> ast.expr:
-        try:
-            ast.literal_eval(default)
-        except (ValueError, TypeError, SyntaxError):
-            return default
-        return ast.Constant(...)
+        return default if literal(default) is NO_LITERAL else ast.Constant(...)
 
     return ast.arguments(
         posonlyargs=node.posonlyargs,
@@ -87,6 +84,31 @@ def _plain_arguments(node: ast.arguments) -> ast.arguments:
         kwarg=node.kwarg,
         defaults=[plain(default) for default in node.defaults],
     )
+
+
+NO_LITERAL: Final = object()
+
+
+def literal(node: ast.expr) -> Any:
+    """The value of a literal that JSON tells from every other; NO_LITERAL for all else (a tuple, bytes, 1e999)."""
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return NO_LITERAL
+    return value if is_plain(value) else NO_LITERAL
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value survives JSON as it is."""
+    if value is None or type(value) in (bool, str):
+        return True
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 64
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is list:
+        return all(is_plain(item) for item in value)
+    return type(value) is dict and all(type(key) is str and is_plain(item) for key, item in value.items())
 
 
 class _Scope:

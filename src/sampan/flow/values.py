@@ -4,6 +4,7 @@ Plain values are MessagePack, inline up to 64 KiB and a blob beyond; frames are 
 frozen. Nothing is pickled: what has no such form is refused with the reason.
 """
 
+import dataclasses
 import decimal
 from pathlib import Path
 from typing import Any, Final
@@ -70,16 +71,35 @@ def encode(value: Any, name: str) -> tuple[bytes, bytes]:
     """A plain value as MessagePack, and once more with sets and mappings in a fixed order, for its digest."""
     try:
         encoded = _ENCODER.encode(value)
-        return encoded, _CANONICAL.encode(value)
+        try:
+            return encoded, _CANONICAL.encode(value)
+        except TypeError:  # a mapping whose keys are no texts
+            return encoded, _CANONICAL.encode(_ordered(value))
     except (TypeError, ValueError, NotImplementedError, RecursionError, OverflowError) as error:
         kind = type(value)
         shown = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        why = f" ({error})" if str(error) and kind in (list, tuple, dict, set) else ""
+        why = f" ({error})" if str(error) and kind in (int, list, tuple, dict, set) else ""
+        advice = "Return a frame, a model, numbers, texts, bytes, lists, mappings, dataclasses or msgspec structs."
         raise BadStep(
             f"Keep the result of {name}",
-            f"it returned a {shown}, which has no plain form{why}",
-            "Return a frame, a model, numbers, texts, bytes, lists, mappings, dataclasses or msgspec structs.",
+            f"it returned {'an' if shown[0] in 'aeiou' else 'a'} {shown}, which has no plain form{why}",
+            "It can be read only once: return list(…) of it." if hasattr(kind, "__next__") else advice,
         ) from None
+
+
+def _ordered(value: Any) -> Any:
+    """A value with each mapping as a list of pairs and each set as a list, both in the order of their encodings."""
+    if isinstance(value, dict):
+        pairs = [(_CANONICAL.encode(_ordered(key)), _ordered(item)) for key, item in value.items()]
+        return ["mapping", sorted(pairs, key=lambda pair: pair[0])]
+    if isinstance(value, set | frozenset):
+        return ["set", sorted(_CANONICAL.encode(_ordered(item)) for item in value)]
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    if isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(value):
+        names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else value.__dataclass_fields__
+        return ["fields", [(name, _ordered(getattr(value, name))) for name in names]]
+    return value
 
 
 def decode(data: bytes, type: Any = Any) -> Any:

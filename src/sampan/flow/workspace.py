@@ -1,6 +1,7 @@
 """A workspace as planning sees it: modules, graph, packages and files, read once per plan and never imported."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,11 @@ from sampan.flow.packages import Packages
 from sampan.flow.queries import Queries
 from sampan.flow.reach import Reach, load_modules
 from sampan.flow.source import Parameter
+from sampan.flow.syntax import is_plain
 
 _KEYED_OPTIONS: Final = ("each", "order_by", "kind", "target", "seed")
 _SQL_PACKAGES: Final = ["duckdb"]
-_TYPED: Final[dict[str, type]] = {"int": int, "float": float, "str": str, "bool": bool}
+_TYPED: Final[dict[str, type]] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
 
 
 class Workspace:
@@ -146,27 +148,50 @@ class Workspace:
 
 
 def typed(shown: str, parameter: Parameter, value: Any) -> Any:
-    """A value given as text, as its parameter's annotation or default says. Raises Usage."""
-    if not isinstance(value, str):
-        return value
-    wanted = _TYPED.get(parameter.annotation.removeprefix("builtins."))
-    if wanted is None and parameter.literal and parameter.default is not None:
-        wanted = type(parameter.default)
+    """A value for a parameter, as its annotation or default says; text is read as that type. Raises Usage."""
+    wanted = _wanted(parameter)
+    if isinstance(value, str) and wanted is not str:
+        value = _read(shown, value, wanted, _may_be_none(parameter))
+    if type(value) is int and wanted is float:
+        value = float(value)
+    if wanted is not None and type(value) is not wanted and not (value is None and _may_be_none(parameter)):
+        raise Usage(f"Set {shown}", f"{_short(value)} is no {wanted.__name__}", "Give a value of that type.")
+    if not is_plain(value):
+        raise Usage(f"Set {shown}", f"{_short(value)} is no value that JSON knows", "Numbers are finite, of 64 bits.")
+    return value
+
+
+def _wanted(parameter: Parameter) -> type | None:
+    """The one plain type that a parameter takes; None if it may be any."""
+    named = {_TYPED[word] for word in re.findall(r"\w+", parameter.annotation) if word in _TYPED}
+    if parameter.annotation and not re.search(r"\[", parameter.annotation.replace("Optional[", "")):
+        return named.pop() if len(named) == 1 else None
+    return type(parameter.default) if parameter.literal and parameter.default is not None else None
+
+
+def _may_be_none(parameter: Parameter) -> bool:
+    known = parameter.annotation and not re.search(r"\b(None|Optional|Any)\b", parameter.annotation)
+    return (parameter.literal and parameter.default is None) or not known
+
+
+def _read(shown: str, text: str, wanted: type | None, none: bool) -> Any:
+    if none and text in ("null", "None"):
+        return None
     try:
-        if wanted is str:
-            return value
         if wanted is bool:
-            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[value.lower()]
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
         if wanted in (int, float):
-            return wanted(value)
-        if wanted in (list, tuple, dict):
-            return msgspec.json.decode(value, type=wanted)
+            return wanted(text)
+        return msgspec.json.decode(text) if wanted is None else msgspec.json.decode(text, type=wanted)
     except (ValueError, KeyError, msgspec.DecodeError):
-        raise Usage(f"Set {shown}", f"{value!r} is no {wanted.__name__}", "Give a value of that type.") from None  # type: ignore[union-attr]
-    try:
-        return msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return value
+        if wanted is None:
+            return text
+    raise Usage(f"Set {shown}", f"{_short(text)} is no {wanted.__name__}", "Give a value of that type.")
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if type(value) is not int or abs(value) < 1 << 64 else "a number of more than 64 bits"
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def git_commit(root: Path) -> str | None:
