@@ -167,3 +167,22 @@ def test_every_error_that_can_be_sent_has_three_parts(answerer):
     with pytest.raises(SampanError) as caught:
         answer(answerer, b"[]")
     assert set(caught.value.body()["error"]) == {"kind", "attempted", "obstacle", "advice"}
+
+
+@pytest.mark.parametrize(("output", "expected"), [("probability", True), ("number", False), ("score", False)])
+def test_an_action_has_an_expected_value_only_where_the_model_gives_probabilities(shop, output, expected):
+    import msgspec
+
+    from sampan.models.formats import load
+
+    bundle = shop.endpoints.bundle(shop.endpoints.get("reorder").bundle)
+    rules = decision(model="reorder", values={"wait": {True: 1.0, False: 2.0}})(lambda p, c: Action("wait"))
+    predictor = load(bundle.model, shop.blobs)
+    signature = msgspec.structs.replace(bundle.model.signature, output=output)
+    model = msgspec.structs.replace(bundle.model, signature=signature)
+    bundle = msgspec.structs.replace(bundle, decision=facts_of(rules), model=model)
+    answered = answer(
+        Answerer("reorder", OpenBundle(bundle, predictor, rules), ManualClock(1_300_000_000_000_000)), body(record())
+    )
+    value = json.loads(answered.events[0])["data"]["value"]
+    assert (value["expected"] is not None) == expected

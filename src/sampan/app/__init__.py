@@ -253,6 +253,7 @@ class App:
 
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any:
         """What a run would do, and why."""
+        self.contracts.check(self.db)
         return self.engine.plan(target or None, sets or {}).json()
 
     def why(self, step: str) -> Any:
@@ -262,6 +263,7 @@ class App:
     def run(self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
         """Run what has changed and publish it if its checks pass."""
         with self._one_run, self._as_writer("Run the flow"):
+            self.contracts.check(self.db)
             made = self.engine.run(target or None, sets, on_event=lambda e: report(_plain(e)), actor=actor)
             return {**made.json(), "exit_code": made.exit_code}
 

@@ -20,6 +20,8 @@ def contract() -> None:
 @click.pass_obj
 def list_(app: "App", as_json: bool) -> None:
     """List the kinds of event."""
+    if not app.remote:
+        app.contracts.check(app.db)
     found = app.view("/contracts")
     if as_json:
         emit(found)

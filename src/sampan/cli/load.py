@@ -99,6 +99,13 @@ def rows(path: Path, spec: ContractSpec, source: str, columns: Columns) -> Itera
         yield Batch(b"\n".join(lines), len(lines), progress)
 
 
+def no_fields(path: Path, spec: ContractSpec, columns: Columns) -> list[str]:
+    """Columns of the first row that neither a field nor the event itself takes; they are kept, but in no table."""
+    row = next(_read(path), ({}, 0))[0]
+    taken = {columns.time or "time", columns.id, columns.subject, columns.known_at, *columns.fields.values()}
+    return [column for column in row if column not in taken and spec.field(column) is None]
+
+
 def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     form = form_of(path)
     if form == "parquet":
@@ -189,7 +196,8 @@ class _Maker:
         for column in filter(None, named):
             if column not in row:
                 what = "no column says when it happened" if column == "time" else f"there is no column {column!r}"
-                raise Usage(f"Load {self._path}", what, f"Its columns: {', '.join(row)}. --time COLUMN names it.")
+                names_it = " --time COLUMN names it." if column == named[0] else ""
+                raise Usage(f"Load {self._path}", what, f"Its columns: {', '.join(row)}.{names_it}")
         self._checked = True
 
     def _id(self, row: dict[str, Any]) -> str:

@@ -108,15 +108,17 @@ def load(
     Rows become events of --type, their columns its fields; what does not fit goes to quarantine. A file that is loaded
     twice is stored once.
     """
-    from sampan.cli.load import Columns, events, form_of, rows, total_of
+    from sampan.cli.load import Columns, events, form_of, no_fields, rows, total_of
 
     total = total_of(file)
+    odd: list[str] = []
     if type_:
         if type_ not in app.contracts:
             known = ", ".join(app.contracts.types())
             raise Usage(f"Load {file}", f"no contract is named {type_!r}", f"There are: {known}.")
         pairs = dict(_pair(text) for text in maps)
         columns = Columns(time_, id_, subject, known_at, pairs)
+        odd = no_fields(file, app.contracts.get(type_), columns)
         batches = rows(file, app.contracts.get(type_), source or file.name, columns)
     elif form_of(file) == "ndjson":
         batches = events(file)
@@ -140,6 +142,8 @@ def load(
     )
     if counts["quarantined"]:
         click.echo("  `sampan quarantine list` says why.")
+    if odd:
+        click.echo(f"  No field of {type_}, kept with the event: {', '.join(odd)}. --map FIELD=COLUMN maps one.")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -42,8 +42,15 @@ def sql(app: "App", query: str, run: str, as_csv: bool, limit: int, as_json: boo
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows(found["rows"])
+        writer.writerows([_cell(value) for value in row] for row in found["rows"])
     else:
         show_table(names, found["rows"], empty="No rows.", color=str(app.settings.get("color")))
     if found["more"]:
         warn(f"Only the first {most:,} rows are shown; --limit or --csv gives more.")
+
+
+def _cell(value: Any) -> Any:
+    """A list or a struct as JSON, which whoever reads the CSV can parse; all else as it is."""
+    import msgspec
+
+    return msgspec.json.encode(value).decode() if isinstance(value, (list, dict, tuple)) else value

@@ -142,12 +142,26 @@ def _read(contract: Contract, items: Sequence[Item], keys: SubjectKeys | None) -
             version = int((item.label or "").rpartition("@")[2])
             data.append(_forgiving(contract, event.data, version, sealer))
         except (msgspec.MsgspecError, KeyError) as error:
-            raise BadContract(
-                f"Read {item.label} from the log",
-                f"item {item.number} does not fit contract {contract.label}: {error}",
-                f"Declare @upcast functions from each older version, or widen the contract of {contract.type}.",
-            ) from error
+            raise _unreadable(contract, item, error) from error
     return events, data
+
+
+def _unreadable(contract: Contract, item: Item, error: Exception) -> BadContract:
+    attempted = f"Read {item.label} from the log"
+    version = int((item.label or "").rpartition("@")[2])
+    if version < min(contract.versions):
+        since = min(contract.versions) - 1
+        return BadContract(
+            attempted,
+            f"no @upcast leads from version {since} of {contract.type} to version {since + 1}",
+            f"Declare one in contracts.py: @upcast({contract.cls.__name__}, since={since}).",
+        )
+    what = f"the upcast finds no {error}" if isinstance(error, KeyError) else str(error)
+    return BadContract(
+        attempted,
+        f"item {item.number} does not fit contract {contract.label}: {what}",
+        f"Declare @upcast functions from each older version, or widen the contract of {contract.type}.",
+    )
 
 
 def _forgiving(contract: Contract, data: dict[str, Any], version: int, sealer: Sealer | None) -> Any:

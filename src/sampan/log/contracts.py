@@ -156,17 +156,7 @@ class Contracts:
         Raises BadContract, naming the field, if a change would break a producer or a reader and the version is the
         same as before, or if a version went backwards.
         """
-        changed = []
-        rows = db.rows("SELECT type, version, spec FROM contracts ORDER BY type, version")
-        recorded: dict[str, list[ContractSpec]] = {}
-        for row in rows:
-            recorded.setdefault(row["type"], []).append(msgspec.json.decode(row["spec"], type=ContractSpec))
-        for contract in self._contracts.values():
-            spec = contract.spec
-            before = recorded.get(spec.type, [])
-            self._refuse_breaking(spec, before)
-            if not before or before[-1] != spec:
-                changed.append(spec)
+        changed = self.check(db)
         if changed:
             with db.transaction() as connection:
                 for spec in changed:
@@ -177,7 +167,21 @@ class Contracts:
                     )
         return changed
 
-    def _refuse_breaking(self, spec: ContractSpec, before: list[ContractSpec]) -> None:
+    def check(self, db: Database) -> list[ContractSpec]:
+        """The contracts that are new or changed since they were recorded. Raises as ``register``; writes nothing."""
+        recorded: dict[str, list[ContractSpec]] = {}
+        for row in db.rows("SELECT type, version, spec FROM contracts ORDER BY type, version"):
+            recorded.setdefault(row["type"], []).append(msgspec.json.decode(row["spec"], type=ContractSpec))
+        changed = []
+        for contract in self._contracts.values():
+            before = recorded.get(contract.type, [])
+            self._refuse_breaking(contract, before)
+            if not before or before[-1] != contract.spec:
+                changed.append(contract.spec)
+        return changed
+
+    def _refuse_breaking(self, contract: Contract, before: list[ContractSpec]) -> None:
+        spec = contract.spec
         if not before:
             return
         newest = before[-1]
@@ -192,7 +196,7 @@ class Contracts:
             raise BadContract(
                 f"Register contract {spec.type}{where}",
                 f"{'; '.join(faults)}. That breaks events of version {spec.version}",
-                f"Write version={spec.version + 1} and declare @upcast({{class}}, since={spec.version}), "
+                f"Write version={spec.version + 1} and declare @upcast({contract.cls.__name__}, since={spec.version}), "
                 "or take the change back.",
                 fields=faults,
             )

@@ -26,7 +26,6 @@ from sampan.log.contracts import Contracts
 from sampan.log.dedupe import Dedupe
 from sampan.log.frames import Complaint, Frame, Notes, Repair, SegmentHeader, encode
 from sampan.log.keys import SubjectKeys
-from sampan.log.position import place
 from sampan.log.sealing import Sealing
 from sampan.log.segment import Segment
 from sampan.log.stream import Durable, Mark, Stream, read_mark
@@ -422,7 +421,8 @@ class StreamWriter:
                 frame.duplicate += 1
             else:
                 label = batch.labels[code].rpartition("@")[0]
-                reason = f"conflict: {place(self.name, number)} has the same source and id and other content"
+                # The same words for every conflict, so that the list of quarantine stays short however many there are.
+                reason = "conflict: the log has the same source and id with other content"
                 source = msgspec.json.decode(raw)["source"]
                 conflicts.append(Bad(index, raw, Complaint(reason, "$", label, id, source)))
         bads = sorted([*batch.bads, *conflicts], key=lambda bad: bad.index) if conflicts else batch.bads

@@ -64,6 +64,7 @@ class Answerer:
         self._decision = opened.decision
         self._clock = clock
         self._inputs = tuple(opened.bundle.model.signature.inputs)
+        self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
         facts = opened.bundle.decision
         self._facts = facts
@@ -227,7 +228,8 @@ class Answerer:
         return {
             "currency": self._facts.currency,
             "outcomes": outcomes,
-            "expected": expected_value(prediction, outcomes),
+            # A number or a score is no probability, so nothing can be expected of it.
+            "expected": expected_value(prediction, outcomes) if self._probable else None,
         }
 
     def _name(self, record: Mapping[str, Any], place: int) -> str:

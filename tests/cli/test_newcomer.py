@@ -1,0 +1,55 @@
+"""What somebody who has never used Sampan stumbles over."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Shell
+
+
+def load(shell: Shell, path: Path, *options: str) -> str:
+    return shell("log", "load", str(path), "--type", "visit", "--time", "at", *options)
+
+
+def file(shell: Shell, text: str) -> Path:
+    path = shell.folder.parent / "visits.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_column_that_is_no_field_is_named(shell: Shell) -> None:
+    path = file(shell, "at,page,Page-Title\n2026-01-31T12:00:00Z,/a,Start\n")
+    assert "No field of visit, kept with the event: Page-Title." in load(shell, path)
+    assert "No field" not in load(shell, file(shell, "at,page\n2026-01-31T12:00:00Z,/b\n"))
+
+
+def test_a_column_that_is_missing_is_named_with_those_that_there_are(shell: Shell) -> None:
+    path = file(shell, "at,Page\n2026-01-31T12:00:00Z,/a\n")
+    said = shell.complaint("log", "load", str(path), "--type", "visit", "--time", "at", "--map", "page=Pag", code=2)
+    assert "there is no column 'Pag'" in said
+    assert "Its columns: at, Page.\n" in said
+
+
+def test_many_conflicts_are_one_line_of_quarantine(shell: Shell) -> None:
+    rows = "\n".join(f"2026-01-31T12:00:00Z,{n},/a" for n in range(20))
+    load(shell, file(shell, f"at,n,page\n{rows}\n"), "--id", "n")
+    load(shell, file(shell, f"at,n,page\n{rows}\n".replace("/a", "/b")), "--id", "n")
+    found = shell.json("quarantine", "list")["reasons"]
+    assert [(line["count"], line["reason"].partition(":")[0]) for line in found] == [(20, "conflict")]
+
+
+def test_a_breaking_change_is_refused_before_anything_is_planned_or_run(shell: Shell) -> None:
+    load(shell, file(shell, "at,page\n2026-01-31T12:00:00Z,/a\n"))
+    contracts = shell.folder / "contracts.py"
+    before = contracts.read_text()
+    contracts.write_text(before.replace("page:", "path:"))
+    for command in (["plan"], ["run"], ["contract", "list"]):
+        said = shell.complaint(*command, code=2)
+        assert "field 'page' is gone" in said
+        assert "@upcast(Visit, since=1)" in said
+    contracts.write_text(before.replace("page:", "path:").replace("version=1", "version=2"))
+    said = shell.complaint("sql", "FROM visit", code=2)
+    assert "no @upcast leads from version 1 of visit to version 2" in said
+
+
+def test_lists_and_structs_are_json_in_csv(shell: Shell) -> None:
+    printed = shell("sql", "select [1, 2] as l, {'a': 'x'} as s", "--csv")
+    assert printed == 'l,s\n"[1,2]","{""a"":""x""}"\n'
