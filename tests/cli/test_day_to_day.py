@@ -45,9 +45,10 @@ def day(shell: Shell, visits: Path) -> None:
     assert [run["state"] for run in shell.json("runs", "list")["runs"]] == ["succeeded", "succeeded"]
     assert shell.json("runs", "show", "last")["steps"][0]["name"] == "pages"
     assert "up to date" in shell("why", "pages")
-    chain = [link["kind"] for link in shell.json("lineage", "pages")["chain"]]
-    assert chain[0] == "table"
-    assert chain[-1] == "events"
+    origin = shell.json("lineage", "pages")
+    assert (origin["kind"], origin["name"], origin["facts"]["rows"]) == ("table", "pages", 2)
+    assert [(one["kind"], one["name"]) for one in origin["made_from"]][1:] == [("events", "visit")]
+    assert "└─ events visit\n          2 events" in shell("lineage", "pages")
 
 
 def test_a_day_without_a_hub(shell: Shell, visits: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sampan.base.errors import BadWorkspace
 from sampan.log.quarantine import Quarantine
+from sampan.log.sealed import frames
 from tests.log.conftest import Shop, line
 
 RULE = """
@@ -41,8 +42,9 @@ def test_a_rule_repairs_what_it_is_about_and_again_changes_nothing(shop: Shop, r
     writer.seal()
     assert len(Quarantine(shop.log()).items()) == 1
     assert quarantine.fix(rule, writer, author="ann").accepted == 0
-    frames = [item.frame for item in shop.log().readers()["intake"].items() if item.frame.notes.repairs]
-    told = [(repair.of, repair.author) for repair in frames[0].notes.repairs]
+    stream = shop.log().readers()["intake"].stream
+    sealed = [frame for manifest in stream.manifests() for frame, _ in frames(stream, manifest)]
+    told = [(repair.of, repair.author) for frame in sealed for repair in frame.notes.repairs]
     assert told == [("intake:2", "ann"), ("intake:3", "ann")]
 
 

@@ -1,6 +1,7 @@
 """``sampan lineage``: from an object back to the raw events."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -17,18 +18,17 @@ if TYPE_CHECKING:
 def lineage(app: "App", object: str, as_json: bool) -> None:
     """Walk from an object back to the raw events.
 
-    OBJECT is a prediction's id, a version (MODEL@N), a run or a table. For a prediction: rule, bundle, version, run,
-    code, the tables it was trained from, and the events they were derived from.
+    OBJECT is a prediction's id, a version (MODEL@N), a table, a step or a run. For a prediction: rule, bundle and
+    thresholds, version, run, code, the tables it was trained from, and the events they were derived from; then what
+    was known of whom it is about. What was told once is not told again.
     """
-    found = app.view(f"/lineage/{object}")
+    found = app.view(f"/lineage/{quote(object, safe='')}")
     if as_json:
         emit(found)
         return
-    for level, line in enumerate(found["chain"]):
-        _show(level, line)
+    import msgspec
 
+    from sampan.flow.lineage import Origin
 
-def _show(level: int, line: dict[str, Any]) -> None:
-    click.echo(f"{'  ' * level}{'└ ' if level else ''}{line['kind']} {line['name']}")
-    for fact in line["facts"]:
-        click.echo(f"{'  ' * level}    {fact}")
+    for line in msgspec.convert(found, Origin).lines():
+        click.echo(line.rstrip())

@@ -4,6 +4,7 @@ It is read from records alone: a result's key names the digests of all that went
 what was really used, also through results that an earlier run made. What is shown once is not expanded again.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound
 from sampan.flow.plan import stored_of
+from sampan.flow.told import tell
 from sampan.runs.records import Result, Run, Runs
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sampan.models.registry import Models
 
 _EVENTS_SHOWN = 50
+_EVENTS_TOLD = 5
 _OWN_EVENTS = ("prediction", "outcome")
 
 
@@ -37,27 +40,49 @@ class Origin(msgspec.Struct, omit_defaults=True):
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
-    def lines(self, indent: str = "") -> list[str]:
-        """The tree as text, one line per thing."""
-        facts = ", ".join(
-            f"{name} {_short(value)}" for name, value in self.facts.items() if value not in (None, "", {})
-        )
-        more = " (see above)" if self.seen else ""
-        text = [f"{indent}{self.kind} {self.name}{': ' if facts else ''}{facts}{more}"]
-        for one in self.made_from:
-            text += one.lines(indent + "  ")
-        return text
+    def told(self) -> list[str]:
+        """What is known of it, in sentences; what its parts tell themselves is left out."""
+        return [] if self.seen else tell(self.kind, {**self.facts, "name": self.name})
+
+    def lines(self) -> list[str]:
+        """The tree as text."""
+        return [self.title(), *(f"{'│' if self.made_from else ' '}   {fact}" for fact in self.told()), *self._below("")]
+
+    def title(self) -> str:
+        return f"{self.kind} {self.name}{' (see above)' if self.seen else ''}"
+
+    def _below(self, margin: str) -> list[str]:
+        text = []
+        few = self.made_from[:_EVENTS_TOLD] if self.kind == "events" else self.made_from
+        left = self.facts.get("events", 0) - len(few) if self.kind == "events" and few else 0
+        for at, one in enumerate(few, 1):
+            last = at == len(few) and not left
+            bar = "│" if one.made_from else " "
+            inner = f"{margin}{' ' if last else '│'}  "
+            text.append(f"{margin}{'└' if last else '├'}─ {one.title()}")
+            text += [f"{inner}{bar}   {fact}" for fact in one.told()]
+            text += one._below(inner)
+        return [*text, f"{margin}└─ and {left} more"] if left else text
 
 
 class Lineage:
     """Walks back through the records of a workspace."""
 
-    def __init__(self, runs: Runs, lake: "Lake", models: "Models | None", log: "Log | None") -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        lake: "Lake",
+        models: "Models | None",
+        log: "Log | None",
+        rules: Callable[[str], dict[str, Any]] | None = None,
+    ) -> None:
+        """``rules`` says what a bundle's decision function is called and which thresholds it had."""
         self._runs, self._lake, self._models, self._log = runs, lake, models, log
+        self._rules = rules or (lambda bundle: {})
         self._seen: set[str] = set()
 
     def of(self, name: str) -> Origin:
-        """The origin of a prediction (its id), a version (``reorder@3``), a table, a step or a model by name.
+        """The origin of a prediction (its id), a version (``reorder@3``), a table, step or model by name, or a run.
 
         Raises NotFound.
         """
@@ -71,13 +96,28 @@ class Lineage:
         if name in tables:
             return self.result(self._made(name, tables[name].id, tables[name].key))
         latest = self._runs.latest(name)
-        if latest is None:
+        if latest is not None:
+            return self.result(latest)
+        run = self._run(name)
+        if run is None:
             raise NotFound(
-                f"Find where {name} comes from",
-                "it is no prediction, version, table or step with a result",
-                "Give a prediction's id, MODEL@NUMBER, or the name of a table or step.",
+                f"Find where {name[:100]!r} comes from",
+                "no prediction, version, table, step or run has this name",
+                "`sampan log tail --type prediction`, `sampan model list`, `sampan table list` and `sampan runs list`"
+                " show them.",
             )
-        return self.result(latest)
+        return self.whole(run)
+
+    def whole(self, run: Run) -> Origin:
+        """From a run to all that it gave."""
+        origin = self._run_origin(run)
+        steps = [one for one in self._runs.steps(run.id) if one.key]
+        needed = {need for one in steps for need in one.needs}
+        for one in steps:
+            result = self._runs.result(one.key) if one.name not in needed else None
+            if result is not None:
+                origin.made_from.append(self.result(result))
+        return origin
 
     def prediction(self, event: "StoredEvent") -> Origin:
         """From a prediction to its rule, its version, and what was known of its entity by then."""
@@ -88,9 +128,15 @@ class Lineage:
             "time": iso(event.time or 0),
             "endpoint": data.get("endpoint"),
             "position": event.position,
+            "features": len(data.get("features") or ()),
         }
         origin = Origin("prediction", event.id or "", facts)
-        decided = {"rule": data.get("rule"), "bundle": data.get("bundle"), "expected": data.get("value")}
+        decided = {
+            "rule": data.get("rule"),
+            "expected": data.get("value"),
+            "bundle": data.get("bundle"),
+            **self._rules(data.get("bundle") or ""),
+        }
         origin.made_from.append(Origin("decision", data.get("action") or "none", decided))
         if data.get("version"):
             origin.made_from.append(self.version(data["version"]))
@@ -102,7 +148,12 @@ class Lineage:
         if self._models is None:
             raise NotFound(f"Find version {ref}", "there are no models")
         version = self._models.get(ref)
-        facts = {"format": version.format, "digest": version.digest, "metrics": version.metrics}
+        facts = {
+            "kind": version.kind,
+            "format": version.format,
+            "digest": version.digest,
+            "metrics": version.metrics,
+        }
         result = self._runs.result(version.key) if version.key else None
         return Origin("version", version.ref, facts, [self.result(result)] if result is not None else [])
 
@@ -118,6 +169,7 @@ class Lineage:
             return Origin(kind, name, facts, seen=True)
         self._seen.add(result.key)
         facts.update(
+            run=result.run,
             key=result.key,
             code=parts.get("code", {}),
             parameters=parts.get("parameters", {}),
@@ -125,7 +177,7 @@ class Lineage:
         )
         origin = Origin(kind, name, facts)
         run = self._run(result.run)
-        if run is not None:
+        if run is not None and run.id not in self._seen:
             origin.made_from.append(self._run_origin(run))
         for needed, digest in parts.get("inputs", {}).items():
             origin.made_from.append(self._input(needed, digest, run))
@@ -136,9 +188,17 @@ class Lineage:
     def _input(self, name: str, digest: str, run: Run | None) -> Origin:
         events = run.manifest.get("inputs", {}) if run is not None else {}
         if run is not None and name in events:
-            facts = {"events": events[name]["count"], "digest": events[name]["digest"], "position": run.position}
-            return Origin("events", name, facts)
-        return self.result(self._made(name, digest, None))
+            facts = {
+                "events": events[name]["count"],
+                "digest": events[name]["digest"],
+                "position": run.position,
+                "root": run.root,
+            }
+            seen = f"events {name} {run.position}" in self._seen
+            self._seen.add(f"events {name} {run.position}")
+            return Origin("events", name, facts, seen=seen)
+        used = run.manifest.get("steps", {}).get(name, {}) if run is not None else {}
+        return self.result(self._made(name, digest, used.get("key") if used.get("output") == digest else None))
 
     def _made(self, name: str, digest: str, key: str | None) -> Result:
         found = self._runs.result(key) if key else None
@@ -156,43 +216,33 @@ class Lineage:
             return None
 
     def _run_origin(self, run: Run) -> Origin:
-        if run.id in self._seen:
-            return Origin("run", run.id, {"git": run.git}, seen=True)
         self._seen.add(run.id)
         facts = {
-            "git": run.git,
-            "patch": run.manifest.get("patch"),
+            "state": run.state,
             "by": run.actor,
             "started": iso(run.started),
+            "commit": run.commit_id,
+            "git": run.git,
+            "patch": run.manifest.get("patch"),
             "position": run.position,
             "root": run.root,
-            "commit": run.commit_id,
-            "python": run.manifest.get("python"),
+            **{name: run.manifest.get(name) for name in ("python", "sampan", "os", "cpu")},
             "mixed": run.manifest.get("mixed") or None,
         }
         return Origin("run", run.id, facts)
 
     def _entity(self, entity: str, event: "StoredEvent") -> Origin:
         """The raw events of an entity that were known when the prediction was made, the newest ones."""
-        origin = Origin("events", f"of {entity or 'nobody'}", {"known by": iso(event.time or 0)})
+        time = event.time or event.received
+        origin = Origin("events", f"of {entity or 'nobody'}", {"entity": entity, "known_by": iso(time)})
         if self._log is None or not entity:
             return origin
-        known = [
-            one
-            for one in self._log.events(subject=entity, newest_first=True, limit=_EVENTS_SHOWN * 4)
-            if one.type not in _OWN_EVENTS and (one.known_at or one.received) <= (event.time or event.received)
-        ]
+        found = self._log.events(subject=entity, known_by=time, newest_first=True, limit=_EVENTS_SHOWN * 4)
+        known = [one for one in found if one.type not in _OWN_EVENTS]
         for one in known[:_EVENTS_SHOWN]:
             data = msgspec.json.decode(one.data) if one.data else None
             facts = {"time": iso(one.time or 0), "position": one.position, "data": data}
             origin.made_from.append(Origin(one.type or "event", one.id or "", facts))
         origin.facts["events"] = len(known)
+        origin.facts["more"] = len(found) == _EVENTS_SHOWN * 4
         return origin
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str):
-        return value[:24]
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_short(one)}" for name, one in list(value.items())[:6]) + "}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from sampan.base.clock import from_micros, iso
 from sampan.base.errors import SampanError
 from sampan.hub.dag import draw
+from sampan.hub.origins import address, nodes
 from sampan.hub.urls import Urls
 
 _HERE: Final = Path(__file__).parent
@@ -41,9 +42,10 @@ class Frame(msgspec.Struct, kw_only=True):
 
 
 def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200) -> Answer:
-    """A page. In templates the context's fields are names, the frame is ``frame``, addresses come from ``url``."""
+    """A page. In templates the context's fields are names, the whole of it is ``it``, the frame ``frame``; addresses
+    come from ``url``."""
     fields = {name: getattr(context, name) for name in context.__struct_fields__}
-    html = _environment().get_template(template).render(**fields, frame=frame)
+    html = _environment().get_template(template).render(**fields, it=context, frame=frame)
     return Answer(status, "text/html", html.encode())
 
 
@@ -205,5 +207,6 @@ def _environment() -> jinja2.Environment:
         "said": said,
     }
     environment.globals["url"] = Urls
+    environment.globals |= {"address": address, "origins": nodes}
     environment.globals["draw"] = lambda steps: draw({step.name: step.needs for step in steps})
     return environment

@@ -5,6 +5,7 @@ The same table answers commands: ``sampan runs list --json`` prints what the JSO
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -52,5 +53,5 @@ def view(parts: Parts, path: str, query: Query | None = None) -> msgspec.Struct:
             continue
         pairs = list(zip(own, segments, strict=True))
         if all(a == b or (a[:1] == "{" and b) for a, b in pairs):
-            return page.view(parts, {**(query or {}), **{a[1:-1]: b for a, b in pairs if a[:1] == "{"}})
+            return page.view(parts, {**(query or {}), **{a[1:-1]: unquote(b) for a, b in pairs if a[:1] == "{"}})
     raise KeyError(path)

@@ -154,14 +154,17 @@ class Log:
         limit: int = 100,
         newest_first: bool = False,
         subject: str | None = None,
+        known_by: int | None = None,
         ids: set[str] | None = None,
         verdict: str = "accepted",
         stream: str | None = None,
     ) -> list[StoredEvent]:
-        """Events in the order received, or the newest first. ``after``: the position of the last one seen."""
+        """Events in the order received, or the newest first. ``after``: the position of the last one seen;
+        ``subject``: whom they are about, as the event says or the field that its contract marks; ``known_by``: what
+        could be used at that instant."""
         found: list[StoredEvent] = []
         walks = [
-            self._walk(reader, type, after, newest_first)
+            self._walk(reader, type, after, newest_first, subject)
             for name, reader in self.readers().items()
             if stream in (None, name)
         ]
@@ -170,20 +173,34 @@ class Log:
             if (item.label is None) != (verdict == "quarantined"):
                 continue
             event = self.stored(name, item)
-            if (subject is None or event.subject == subject) and (ids is None or event.id in ids):
+            if (
+                (subject is None or self._about(event) == subject)
+                and (ids is None or event.id in ids)
+                and (known_by is None or (event.known_at or event.received) <= known_by)
+            ):
                 found.append(event)
                 if len(found) >= limit:
                     break
         return found
 
+    def _about(self, event: StoredEvent) -> str | None:
+        """Whom an event is about."""
+        if event.subject is not None or event.type is None or event.type not in self.contracts:
+            return event.subject
+        field = self.contracts.contract(event.type).subject_field
+        value = msgspec.json.decode(event.data).get(field) if field else None
+        return None if value is None else str(value)
+
     def _walk(
-        self, reader: StreamReader, type: str | None, after: str | None, newest_first: bool
+        self, reader: StreamReader, type: str | None, after: str | None, newest_first: bool, subject: str | None
     ) -> Iterator[tuple[str, Item]]:
-        labels = None
-        if type is not None:
-            labels = self.contracts.contract(type).labels
+        labels = self.contracts.contract(type).labels if type is not None else None
+        walk: Iterator[Item]
         seen = Position.parse(after)[reader.name] if after else 0
-        if newest_first:
+        if newest_first and subject:
+            found = reader.containing(subject, seen - 1 if seen else None, labels=labels)
+            walk = (item for item in found if labels is None or item.label in labels)
+        elif newest_first:
             walk = reader.newest(seen - 1 if seen else None, labels=labels)
         else:
             walk = reader.items(seen + 1, labels=labels)
@@ -198,7 +215,7 @@ class Log:
                 sealer = Sealer(self.contracts.contract(kind), self.keys)
                 opened = msgspec.json.encode(sealer.open(msgspec.json.decode(item.raw))["data"])
         event = stored(stream, item, opened)
-        if item.label is None and (subject := item.complaint.sealed_for) is not None:
+        if item.complaint is not None and (subject := item.complaint.sealed_for) is not None:
             raw = open_bytes(self.keys, subject, item.raw)
             gone = f"{event.reason}; its bytes were forgotten with their subject's key"
             event = msgspec.structs.replace(event, raw=raw or b"", reason=event.reason if raw is not None else gone)
@@ -206,8 +223,9 @@ class Log:
 
     def find(self, id: str, type: str | None = None, source: str | None = None) -> StoredEvent | None:
         """The accepted event of an id, or None."""
+        labels = self.contracts.contract(type).labels if type is not None and type in self.contracts else None
         for name, reader in self.readers().items():
-            for item in reader.with_id(id):
+            for item in reader.with_id(id, labels=labels):
                 event = self.stored(name, item)
                 if type in (None, event.type) and source in (None, event.source):
                     return event

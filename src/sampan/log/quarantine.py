@@ -7,10 +7,10 @@ quarantine stay as they are.
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,8 +22,10 @@ from sampan.log.frames import Repair
 from sampan.log.keys import Sealer, SubjectKeys
 from sampan.log.log import Log
 from sampan.log.position import place
-from sampan.log.read import StoredEvent
-from sampan.log.writer import StreamWriter
+from sampan.log.read import Item, StoredEvent, stored
+
+if TYPE_CHECKING:
+    from sampan.log.writer import StreamWriter
 
 _TOGETHER: Final = 1_000  # events that re-enter with one frame
 Rule = Callable[[dict[str, Any], str], dict[str, Any] | None]
@@ -73,19 +75,45 @@ class Quarantine:
         reason: str | None = None,
         waiting: bool = True,
         newest_first: bool = False,
+        whole: bool = True,
     ) -> list[StoredEvent]:
-        """Items in quarantine; ``waiting`` leaves out those that have been re-entered; ``reason`` is how it starts."""
-        found = []
-        for event in self._walk(waiting=waiting, newest_first=newest_first, after=after):
-            if reason is None or (event.reason or "").startswith(reason):
-                found.append(event)
+        """Items in quarantine; ``waiting`` leaves out those that have been re-entered; ``reason`` is how it starts.
+
+        ``whole=False``: without their bytes, which is quick however many there are.
+        """
+        found: list[tuple[str, Item]] = []
+        for name, item in self._walk(waiting=waiting, newest_first=newest_first, after=after):
+            if reason is None or (item.complaint is not None and item.complaint.reason.startswith(reason)):
+                found.append((name, item))
                 if limit is not None and len(found) >= limit:
                     break
+        if not whole:
+            return [stored(name, item) for name, item in found]
+        return [self._log.stored(name, item) for name, item in self._with_bytes(found)]
+
+    def these(self, positions: Iterable[str]) -> list[StoredEvent]:
+        """The items at these positions, whole."""
+        found = []
+        numbers: dict[str, list[int]] = {}
+        for position in positions:
+            name, _, number = position.rpartition(":")
+            numbers.setdefault(name, []).append(int(number))
+        readers = self._log.readers()
+        for name, wanted in numbers.items():
+            found += [self._log.stored(name, item) for item in readers[name].some(wanted)]
         return found
+
+    def _with_bytes(self, found: list[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
+        """The same items with their bytes, in the same order."""
+        read: dict[tuple[str, int], Item] = {}
+        for name, reader in self._log.readers().items():
+            numbers = [item.number for stream, item in found if stream == name and not item.raw]
+            read.update(((name, item.number), item) for item in reader.some(numbers))
+        return ((name, read.get((name, item.number), item)) for name, item in found)
 
     def _walk(
         self, *, waiting: bool = True, newest_first: bool = False, after: str | None = None
-    ) -> Iterator[StoredEvent]:
+    ) -> Iterator[tuple[str, Item]]:
         from sampan.log.position import Position
 
         gone = self.repaired() if waiting else set()
@@ -94,7 +122,7 @@ class Quarantine:
             for item in reader.held(newest_first=newest_first):
                 late = item.number < seen[name] if newest_first else item.number > seen[name]
                 if place(name, item.number) not in gone and (late or not seen[name]):
-                    yield self._log.stored(name, item)
+                    yield name, item
 
     def show(self, position: str) -> StoredEvent:
         """One quarantined item, with its bytes. Raises NotFound."""
@@ -113,7 +141,7 @@ class Quarantine:
                 proposals.append(_propose(fix, rule, event, checker, self._log.keys))
         return proposals
 
-    def apply(self, proposals: list[Proposal], writer: StreamWriter, *, rule: str, author: str) -> Repaired:
+    def apply(self, proposals: list[Proposal], writer: "StreamWriter", *, rule: str, author: str) -> Repaired:
         """Re-enter repaired events. Running it again changes nothing. ``rule`` is the digest of the rule's file."""
         gone = self.repaired()
         ready: list[Proposal] = []
@@ -136,12 +164,12 @@ class Quarantine:
         left = sum(proposal.after is None for proposal in proposals)
         return Repaired(accepted=accepted, duplicate=duplicate, left=left, wrong=wrong, rule=rule, author=author)
 
-    def fix(self, rule: Path, writer: StreamWriter, *, author: str) -> Repaired:
+    def fix(self, rule: Path, writer: "StreamWriter", *, author: str) -> Repaired:
         """Apply a rule to everything that waits."""
         return self.apply(self.propose(rule), writer, rule=digest_bytes(rule.read_bytes()), author=author)
 
 
-def conflicts(writer: StreamWriter, raw: bytes) -> bool:
+def conflicts(writer: "StreamWriter", raw: bytes) -> bool:
     """Whether the log has another event with the same source and id."""
     batch = writer.checker.batch([raw])
     event = msgspec.json.decode(raw)

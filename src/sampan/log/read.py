@@ -1,7 +1,8 @@
 """Reading one stream without its writer: how far it is durable, its chain, its items, wherever they lie."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,9 @@ from sampan.log.position import place
 from sampan.log.stream import Manifest, Stream, TypeState, content_digest, read_mark
 
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
+_STRETCH: Final = 256  # items read at first to find the newest of a kind, then twice as many …
+_FURTHEST: Final = 65_536  # … up to so many
+ESCAPE: Final = b"\\u"  # how JSON may write a letter that need not be escaped
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +49,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     producer: str
     label: str | None
     raw: bytes
-    frame: Frame
-
-    @property
-    def complaint(self) -> Complaint:
-        """Why a quarantined item is there."""
-        return self.frame.notes.complaints[self.number - self.frame.first - self.frame.accepted]
+    complaint: Complaint | None = None  # why it is in quarantine
 
 
 class Tail(msgspec.Struct):
@@ -237,13 +236,12 @@ class StreamReader:
             sealed = manifest.number
             wanted = labels is None or not labels.isdisjoint(manifest.types)
             if wanted and manifest.last >= first and manifest.first <= last:
-                from sampan.log.sealed import frames
+                from sampan.log.sealed import items
 
-                for frame, _ in frames(self.stream, manifest):
-                    yield from _of(frame, first, last, labels)
+                yield from items(self.stream, manifest, first, last, labels)
         for number in self.stream.unsealed():
             if number > sealed:
-                for frame in self.stream.frames(number, self._end(number)):
+                for frame in self.stream.frames(number, self._end(number), first=first):
                     if frame.first > last:
                         return
                     yield from _of(frame, first, last, labels)
@@ -251,46 +249,99 @@ class StreamReader:
     def newest(self, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
         """Items from number ``last`` (default: the end) backwards."""
         last = self.last() if last is None else last
-        spans = [(manifest.first, manifest.last) for manifest in self.stream.manifests()]
-        sealed = spans[-1][1] if spans else 0
-        for first, end in ((sealed + 1, last), *reversed(spans)):
-            if first <= last:
-                block = list(self.items(first, min(end, last), labels=labels))
-                yield from reversed(block)
+        stretch = _STRETCH
+        while last > 0:
+            first = max(1, last - stretch + 1)
+            yield from reversed(list(self.items(first, last, labels=labels)))
+            last, stretch = first - 1, min(2 * stretch, _FURTHEST)
 
     def held(self, *, newest_first: bool = False) -> Iterator[Item]:
-        """Quarantined items; segments without any are not opened."""
-        spans = [(manifest.first, manifest.last) for manifest in self.stream.manifests() if manifest.quarantined]
+        """Quarantined items, those of sealed segments without their bytes (``some`` reads them)."""
         manifests = self.stream.manifests()
-        spans.append(((manifests[-1].last if manifests else 0) + 1, self.last()))
-        for first, last in reversed(spans) if newest_first else spans:
-            found = (item for item in self.items(first, last) if item.label is None)
+        stretches = [self._held(manifest) for manifest in manifests if manifest.quarantined]
+        first = manifests[-1].last + 1 if manifests else 1
+        stretches.append(item for item in self.items(first) if item.label is None)
+        for found in reversed(stretches) if newest_first else stretches:
             yield from reversed(list(found)) if newest_first else found
 
-    def with_id(self, id: str) -> Iterator[Item]:
-        """Accepted items of an id, whatever their source."""
-        for manifest in self.stream.manifests():
-            from sampan.log.sealed import numbers_of
+    def _held(self, manifest: Manifest) -> Iterator[Item]:
+        from sampan.log.sealed import held
 
-            for number in numbers_of(self.stream, manifest, id):
-                yield from (item for item in self.items(number, number) if item.label is not None)
-        sealed = self.stream.manifests()[-1].last if self.stream.manifests() else 0
-        needle = msgspec.json.encode(id)[1:-1]
-        for item in self.items(sealed + 1):
-            if item.label is not None and (needle in item.raw or b"\\" in item.raw):
-                told = msgspec.json.decode(item.raw, type=_Told)
-                if told.id == id:
-                    yield item
+        return held(self.stream, manifest)
+
+    def some(self, numbers: Sequence[int]) -> Iterator[Item]:
+        """The items of these numbers, in order."""
+        wanted = sorted(numbers)
+        for manifest in self.stream.manifests():
+            if mine := [number for number in wanted if manifest.first <= number <= manifest.last]:
+                from sampan.log.sealed import some
+
+                yield from some(self.stream, manifest, mine)
+                wanted = wanted[wanted.index(mine[-1]) + 1 :]
+        for number in wanted:
+            yield from self.items(number, number)
+
+    def with_id(self, id: str, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
+        """Accepted items of an id, whatever their source; segments that have none of ``labels`` are not opened."""
+        sealed = 0
+        for manifest in self.stream.manifests():
+            sealed = manifest.last
+            if labels is None or not labels.isdisjoint(manifest.types):
+                from sampan.log.sealed import numbers_of
+
+                yield from self.some(numbers_of(self.stream, manifest, id))
+        for item in self._containing(id, sealed + 1, self.last()):
+            if item.label is not None and msgspec.json.decode(item.raw, type=_Told).id == id:
+                yield item
+
+    def containing(self, text: str, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
+        """Items that may say ``text`` somewhere, from number ``last`` (default: the end) backwards; the caller looks
+        where, and whether they are of ``labels``. Costs a search through the bytes, and nothing per event."""
+        last = self.last() if last is None else last
+        manifests = self.stream.manifests()
+        yield from reversed(list(self._containing(text, manifests[-1].last + 1 if manifests else 1, last)))
+        for manifest in reversed(manifests):
+            if labels is None or not labels.isdisjoint(manifest.types):
+                from sampan.log.sealed import containing
+
+                yield from containing(self.stream, manifest, _needle(text), last)
+
+    def _containing(self, text: str, first: int, last: int) -> Iterator[Item]:
+        """The same of the unsealed part, from item ``first`` on."""
+        needle = _needle(text)
+        for number in self.stream.unsealed():
+            for frame in self.stream.frames(number, self._end(number), first=first):
+                if frame.first > last:
+                    return
+                if _says(frame.payload, needle):
+                    for item in _of(frame, first, last, None):
+                        if _says(item.raw, needle):
+                            yield item
+
+
+def _needle(text: str) -> bytes:
+    """What must stand in JSON that says ``text`` without escaping what need not be: its longest plain stretch."""
+    return max(re.split(r'["\\/\x00-\x1f\x7f]', text), key=len).encode()
+
+
+def _says(data: bytes, needle: bytes) -> bool:
+    """Whether it stands in JSON, or may stand there behind an escape."""
+    return needle in data or (b"\\" in data and ESCAPE in data)
 
 
 def _of(frame: Frame, first: int, last: int, labels: frozenset[str] | None) -> Iterator[Item]:
     if frame.last < first or frame.first > last or (labels is not None and labels.isdisjoint(frame.labels)):
         return
-    for index, raw in enumerate(frame.raws()):
-        number = frame.first + index
-        label = frame.label(index) if index < frame.accepted else None
-        if first <= number <= last and (labels is None or label in labels):
-            yield Item(number, frame.received, frame.producer, label, raw, frame)
+    begin, end = max(first - frame.first, 0), min(last - frame.first + 1, frame.items)
+    if begin >= end:
+        return
+    raws: Mapping[int, bytes] | Sequence[bytes] = frame.raws() if end - begin > 1 else {begin: frame.raw(begin)}
+    accepted = frame.accepted
+    for index in range(begin, end):
+        label = frame.label(index) if index < accepted else None
+        if labels is None or label in labels:
+            complaint = frame.notes.complaints[index - accepted] if label is None else None
+            yield Item(frame.first + index, frame.received, frame.producer, label, raws[index], complaint)
 
 
 class _Told(msgspec.Struct, gc=False):
@@ -306,7 +357,7 @@ def stored(stream: str, item: Item, opened: bytes | None = None) -> StoredEvent:
     """An item as pages show it. ``opened``: its data with personal values readable."""
     where = place(stream, item.number)
     if item.label is None:
-        complaint = item.complaint
+        complaint = item.complaint or Complaint("unknown")
         return StoredEvent(
             position=where,
             verdict="quarantined",

@@ -6,9 +6,10 @@ chain head. From both, each frame's payload is rebuilt byte by byte, which is ho
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from sampan.base.errors import Damaged
 from sampan.log.frames import Frame, Notes, encode
-from sampan.log.read import Item
+from sampan.log.read import ESCAPE, Item
 from sampan.log.stream import Manifest, Stream
 
 EVENTS: Final = pa.schema(
@@ -48,7 +49,6 @@ FRAMES: Final = pa.schema(
     ]
 )
 ROWS: Final = 65_536  # rows in a row group: one is read to show one event
-ESCAPE: Final = b"\\u"  # how JSON may write a letter that it need not escape
 _NOTES: Final = msgspec.json.Decoder(Notes)
 _BROKEN: Final = (
     pa.ArrowException,
@@ -74,8 +74,6 @@ def _reading(stream: Stream, manifest: Manifest) -> Iterator[None]:
     """Whatever is wrong with a segment's files becomes Damaged."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except _BROKEN as error:
         name = f"{manifest.number:08d}"
         raise Damaged(f"Read sealed segment {name} of {stream.name}", str(error), "Run `sampan log verify`.") from error
@@ -86,7 +84,7 @@ class _Heads:
 
     def __init__(self, path: Path) -> None:
         names = ["first", "received", "producer", "accepted", "held", "notes"]
-        self._table = pq.read_table(path, columns=names, schema=FRAMES)
+        self._table = _table(path, names)
         self._firsts = self._table["first"].to_numpy()
         self._notes: dict[int, Notes] = {}
 
@@ -163,19 +161,22 @@ def _rows(file: Any, first: int, last: int, labels: frozenset[str] | None) -> It
 
 def some(stream: Stream, manifest: Manifest, numbers: Sequence[int]) -> Iterator[Item]:
     """The items of these numbers, which are in order. Raises Damaged."""
-    with _reading(stream, manifest):
+    with _reading(stream, manifest), pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
         heads = _heads_of(stream, manifest)
-        with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
-            table, group = None, -1
-            for number in numbers:
-                index = number - manifest.first
-                if index // ROWS != group:
-                    group = index // ROWS
-                    table = file.read_row_group(group, columns=["label", "raw"], use_threads=False)
-                assert table is not None
-                label, raw = (table[name][index % ROWS].as_py() for name in ("label", "raw"))
-                frame, row = next(heads.rows(number, number))
-                yield heads.item(frame, row, number, label, raw)
+        for group, mine in groupby(numbers, lambda number: (number - manifest.first) // ROWS):
+            yield from _picked(heads, _group(file, group), manifest.first + group * ROWS, mine)
+
+
+def _group(file: Any, group: int) -> Any:
+    return file.read_row_group(group, columns=["label", "raw"], use_threads=False)
+
+
+def _picked(heads: _Heads, table: Any, first: int, numbers: Iterable[int]) -> Iterator[Item]:
+    """Items of one row group, whose first item is ``first``."""
+    for number in numbers:
+        label, raw = (table[name][number - first].as_py() for name in ("label", "raw"))
+        frame, row = next(heads.rows(number, number))
+        yield heads.item(frame, row, number, label, raw)
 
 
 def held(stream: Stream, manifest: Manifest) -> Iterator[Item]:
@@ -195,18 +196,47 @@ def containing(stream: Stream, manifest: Manifest, text: bytes, last: int) -> It
             first = manifest.first + group * ROWS
             if first > last:
                 continue
-            raws = file.read_row_group(group, columns=["raw"], use_threads=False)["raw"]
-            hit = pc.match_substring(raws, text)
-            if any(ESCAPE in chunk.buffers()[2].to_pybytes() for chunk in raws.chunks if chunk.buffers()[2]):
-                hit = pc.or_(hit, pc.match_substring(raws, ESCAPE))
-            found = [first + at for at in pc.indices_nonzero(hit).to_pylist() if first + at <= last]
-            yield from reversed(list(some(stream, manifest, found)))
+            table = _group(file, group)
+            found: set[int] = set()
+            at = 0
+            for chunk in table["raw"].chunks:
+                found.update(at + row for needle in (text, ESCAPE) for row in _rows_with(chunk, needle))
+                at += len(chunk)
+            numbers = sorted((first + row for row in found if first + row <= last), reverse=True)
+            if numbers:
+                yield from _picked(_heads_of(stream, manifest), table, first, numbers)
+
+
+def _rows_with(column: Any, needle: bytes) -> Iterator[int]:
+    """The rows of a binary column in which a text stands: searched as one stretch of bytes."""
+    _, ends, data = column.buffers()
+    if data is None or not needle:
+        yield from range(len(column) if not needle else 0)
+        return
+    places = memoryview(ends).cast("B").cast("i")[column.offset : column.offset + len(column) + 1]
+    blob = data.to_pybytes()
+    if needle[:1] not in blob:  # far quicker than a search for two letters, where there is no escape at all
+        return
+    at = blob.find(needle, places[0], places[-1])
+    while at >= 0:
+        row = bisect_right(places, at) - 1
+        if at + len(needle) <= places[row + 1]:
+            yield row
+            at = blob.find(needle, places[row + 1], places[-1])
+        else:
+            at = blob.find(needle, at + 1, places[-1])
+
+
+def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A small Parquet file. Not by ``pq.read_table``, which imports pandas: most of a second."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns, use_threads=False)
 
 
 def frames(stream: Stream, manifest: Manifest) -> Iterator[tuple[Frame, bytes]]:
     """Each frame of a sealed segment, rebuilt, with the chain head that was recorded after it. Raises Damaged."""
     try:
-        heads = pq.read_table(stream.path(manifest.number, "frames.parquet"), schema=FRAMES).to_pylist()
+        heads = _table(stream.path(manifest.number, "frames.parquet")).to_pylist()
         with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
             items = _items(file)
             for row in heads:
@@ -256,7 +286,7 @@ def _next(items: Iterator[tuple[str | None, bytes]]) -> tuple[str | None, bytes]
 
 def anchor(stream: Stream, manifest: Manifest, last: int) -> str:
     """Chain head after the frame that ends with item ``last`` (or the last one before it that has items)."""
-    table = pq.read_table(stream.path(manifest.number, "frames.parquet"), columns=["first", "accepted", "held", "head"])
+    table = _table(stream.path(manifest.number, "frames.parquet"), ["first", "accepted", "held", "head"])
     found = manifest.previous
     for row in table.to_pylist():
         items = row["accepted"] + row["held"]
@@ -266,8 +296,13 @@ def anchor(stream: Stream, manifest: Manifest, last: int) -> str:
 
 
 def numbers_of(stream: Stream, manifest: Manifest, id: str) -> list[int]:
-    """Numbers of the accepted items of an id."""
-    path = stream.path(manifest.number, "events.parquet")
-    table = pq.read_table(path, columns=["number", "label"], filters=[("id", "==", id)])
-    rows = zip(table["number"].to_pylist(), table["label"].to_pylist(), strict=True)
-    return [number for number, label in rows if label is not None]
+    """Numbers of the accepted items of an id. Raises Damaged."""
+    found: list[int] = []
+    with _reading(stream, manifest), pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+        for group in range(file.metadata.num_row_groups):
+            ids = file.read_row_group(group, columns=["id"], use_threads=False)["id"]
+            hits = pc.indices_nonzero(pc.equal(ids, id)).to_pylist()
+            if hits:
+                labels = file.read_row_group(group, columns=["label"], use_threads=False)["label"]
+                found += [manifest.first + group * ROWS + at for at in hits if labels[at].as_py() is not None]
+    return found

@@ -20,6 +20,7 @@ from sampan.base.errors import Damaged, NewerFormat, NotFound
 from sampan.base.files import write_durably
 from sampan.log.frames import FORMAT, Frame, genesis, payloads, read_file_header
 from sampan.log.position import place
+from sampan.log.starts import Starts
 from sampan.log.sums import byte_at
 
 _BITS: Final = (1 << 128) - 1
@@ -153,6 +154,7 @@ class Stream:
         self.folder = folder
         self.name = folder.name
         self._manifests: dict[int, Manifest] = {}
+        self._starts: dict[int, tuple[str, Starts]] = {}
 
     def log_path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.log"
@@ -189,17 +191,34 @@ class Stream:
             return genesis(self.name), genesis(self.name)
         return bytes.fromhex(manifests[-1].head), bytes.fromhex(manifests[-1].anchor)
 
-    def frames(self, number: int, end: int | None = None) -> Iterator[Frame]:
-        """Frames of an unsealed segment, up to byte ``end``. Raises FileNotFoundError if it was sealed meanwhile."""
+    def frames(self, number: int, end: int | None = None, *, first: int = 0) -> Iterator[Frame]:
+        """Frames of an unsealed segment from item ``first``, up to byte ``end``. Raises FileNotFoundError if it was
+        sealed meanwhile."""
         path = self.log_path(number)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = read_file_header(fd, path)
             if found is not None:
-                for _, payload in payloads(fd, found[1], end):
+                header, begin = found
+                if first > header.first:
+                    begin = self._start(fd, number, header.head, begin, end, first)
+                for _, payload in payloads(fd, begin, end):
                     yield Frame(payload)
         finally:
             os.close(fd)
+
+    def _start(self, fd: int, number: int, head: str, begin: int, end: int | None, first: int) -> int:
+        """The offset of the frame with item ``first``, or one before it."""
+        known = self._starts.get(number)
+        if known is None or known[0] != head:
+            known = self._starts[number] = (head, Starts(begin))
+        known[1].learn(fd, end)
+        offset, meant = known[1].offset(first)
+        there = next(payloads(fd, offset, end), None)
+        if meant is not None and (there is None or Frame(there[1]).first != meant):
+            del self._starts[number]
+            return begin
+        return offset
 
     def sealed_item(self, number: int) -> bytes:
         """The bytes of a sealed item. Raises NotFound."""

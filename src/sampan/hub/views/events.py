@@ -11,8 +11,6 @@ from sampan.log.position import Position
 from sampan.log.quarantine import Quarantine
 
 _PAGE: Final = 50
-MOST: Final = 50
-_FEW: Final = 5_000  # events whose envelopes may be read one by one while somebody waits
 BUILTIN: Final = frozenset({"outcome", "prediction"})
 
 
@@ -52,10 +50,10 @@ def log(parts: Parts, query: Query) -> LogPage:
     if id:
         one = parts.log.find(id, type=type or None)
         lines = [_line(one)] if one else []
-    elif subject:
-        lines = about(parts, subject, type)
     else:
-        found = parts.log.events(type=type or None, after=after, limit=_PAGE, newest_first=True)
+        found = parts.log.events(
+            type=type or None, subject=subject or None, after=after, limit=_PAGE, newest_first=True
+        )
         lines, next = [_line(one) for one in found], older(after, found, _PAGE)
     return LogPage(parts.log.stats(), types, type, subject, id, lines, next)
 
@@ -65,42 +63,6 @@ def _line(event: StoredEvent) -> EventLine:
     return EventLine(
         event.position, event.id, event.type, event.source, event.subject, event.time, event.received, data
     )
-
-
-def about(parts: Parts, subject: str, type: str = "", until: int | None = None) -> list[EventLine]:
-    """The newest events about somebody, at most ``MOST``: by the field that a contract marks as its subject.
-
-    Kinds whose contract marks none, and small ones, are searched for the envelope's ``subject`` as well. ``until``:
-    those that happened before. Events that a query found come without their data.
-    """
-    position = parts.log.position()
-    found: list[EventLine] = []
-    for kind in [type] if type else parts.contracts.types():
-        count = parts.log.state(kind, position).count
-        field = "entity" if kind == "prediction" else parts.contracts.contract(kind).subject_field
-        if not count or (kind == "outcome" and not type):  # an outcome is about a prediction
-            continue
-        lines = _asked(parts, kind, field, subject, until) if field else []
-        if not lines and (field is None or count <= _FEW):
-            lines = [_line(e) for e in parts.log.events(type=kind, subject=subject, limit=MOST, newest_first=True)]
-        found += lines
-    return sorted(found, key=lambda line: (-line.received, line.position))[:MOST]
-
-
-def _asked(parts: Parts, kind: str, field: str, subject: str, until: int | None) -> list[EventLine]:
-    """Events of a kind by a field, through SQL: the log's files hold columns, and a person's events lie scattered."""
-    from sampan.lake.query import open_sources, quote_name
-
-    connection = open_sources({"it": parts.log.source(kind, parts.log.position())}, threads=1)
-    try:
-        columns = "_position, _id, _source, epoch_us(_time), epoch_us(_received)"
-        sql = f"SELECT {columns} FROM it WHERE {quote_name(field)} = ?"
-        sql += " AND _time <= make_timestamptz(?)" if until is not None else ""
-        given = [subject] if until is None else [subject, until]
-        rows = connection.execute(f"{sql} ORDER BY _received DESC, _position DESC LIMIT {MOST}", given).fetchall()
-    finally:
-        connection.close()
-    return [EventLine(row[0], row[1], kind, row[2], subject, row[3], row[4]) for row in rows]
 
 
 def older(after: str | None, found: list[StoredEvent], page: int) -> str | None:
@@ -204,7 +166,8 @@ class QuarantinePage(msgspec.Struct):
 def quarantine(parts: Parts, query: Query) -> QuarantinePage:
     """What broke its contract, by reason; with ``reason``, the items themselves."""
     wanted, after = str(query.get("reason", "")), str(query.get("after", "")) or None
-    found = Quarantine(parts.log).items(limit=None, newest_first=True)
+    held = Quarantine(parts.log)
+    found = held.items(limit=None, newest_first=True, whole=False)
     reasons: dict[tuple[str, str | None, str | None, str], ReasonLine] = {}
     for one in found:
         reason = one.reason or "unknown"
@@ -221,6 +184,7 @@ def quarantine(parts: Parts, query: Query) -> QuarantinePage:
     if after:
         seen = Position.parse(after)
         chosen = [one for one in chosen if _number(one) < seen[one.position.rpartition(":")[0]]]
+    whole = {one.position: one for one in held.these([one.position for one in chosen[:_PAGE]])}
     items = [
         ItemLine(
             one.position,
@@ -230,7 +194,7 @@ def quarantine(parts: Parts, query: Query) -> QuarantinePage:
             one.received,
             one.reason or "",
             one.path,
-            as_text(one.raw[:200]).replace("\n", " "),
+            as_text(whole[one.position].raw[:200]).replace("\n", " "),
         )
         for one in chosen[:_PAGE]
     ]

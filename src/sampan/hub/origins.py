@@ -1,0 +1,90 @@
+"""The way back to the raw events as the page shows it: an address for each thing, and boxes to draw."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from sampan.flow.lineage import Origin
+from sampan.hub.urls import Urls
+
+_RESULTS = ("table", "step", "model", "check")
+
+
+class Node(msgspec.Struct):
+    """A box of the drawing: ``name`` tells it from others, ``label`` and ``note`` stand in it."""
+
+    name: str
+    label: str
+    kind: str
+    note: str
+    needs: list[str]
+    address: str
+
+
+def address(origin: Origin) -> str:
+    """The page of one thing on the way back; empty if it has none."""
+    kind, name, facts = origin.kind, origin.name, origin.facts
+    if kind == "prediction":
+        return Urls.prediction(name)
+    if kind == "decision":
+        return "/endpoints"
+    if kind == "version":
+        return Urls.version(name)
+    if kind == "run":
+        return Urls.run(name)
+    if kind == "events":
+        return Urls.log(subject=facts["entity"]) if "known_by" in facts else Urls.log(type=name)
+    if kind == "table" or facts.get("snapshot"):
+        return Urls.table(name, snapshot=facts.get("snapshot"))
+    if kind in _RESULTS:
+        return f"{Urls.run(facts['run'])}#step-{name}" if facts.get("run") else ""
+    return Urls.event(facts["position"]) if facts.get("position") else ""
+
+
+def nodes(origin: Origin) -> list[Node]:
+    """What is drawn: results and events, not the runs that made them nor single events. Each thing once."""
+    found: dict[str, Node] = {}
+    for one in _walk(origin):
+        name = _name(one)
+        needs = [_name(below) for below in one.made_from if _drawn(below)]
+        if one.kind == "prediction":  # it was made by the version, and the decision by it
+            found[f"decision {one.name}"] = _decided(one, name)
+            needs = [_name(below) for below in one.made_from if _drawn(below) and below.kind != "decision"]
+        if one.kind != "decision" and (name not in found or not one.seen):
+            found[name] = Node(name, one.name, one.kind, _note(one), needs, address(one))
+    return list(found.values())
+
+
+def _decided(prediction: Origin, name: str) -> Node:
+    one = next(below for below in prediction.made_from if below.kind == "decision")
+    return Node(
+        f"decision {prediction.name}", one.name, "decision", str(one.facts.get("rule") or ""), [name], "/endpoints"
+    )
+
+
+def _walk(origin: Origin) -> Iterator[Origin]:
+    if _drawn(origin) or origin.kind == "run":
+        if origin.kind != "run":
+            yield origin
+        for one in origin.made_from:
+            yield from _walk(one)
+
+
+def _drawn(origin: Origin) -> bool:
+    return origin.kind in ("prediction", "decision", "version", "events", *_RESULTS)
+
+
+def _name(origin: Origin) -> str:
+    return f"{origin.kind} {origin.name} {origin.facts.get('digest', '')}"
+
+
+def _note(origin: Origin) -> str:
+    facts = origin.facts
+    if origin.kind == "events":
+        return f"{facts.get('events', 0):,}{'+' if facts.get('more') else ''} events"
+    if facts.get("rows") is not None:
+        return f"{origin.kind}, {facts['rows']:,} rows"
+    if origin.kind == "prediction":
+        said = facts.get("prediction")
+        return f"said {said:.4f}" if isinstance(said, float) else f"said {said}"
+    return str(facts.get("kind") or origin.kind) + (" model" if origin.kind == "version" else "")

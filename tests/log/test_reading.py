@@ -1,0 +1,145 @@
+"""Reading a few items is reading the same items that a walk through everything finds."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from sampan.log.log import Log
+from sampan.log.quarantine import Quarantine
+from sampan.log.read import Item, StreamReader
+from sampan.log.sealed import ROWS, frames
+from tests.log.conftest import Shop, line
+
+MANY = ROWS + 3_000  # so that the first sealed segment has two row groups
+
+
+def event(n: int) -> bytes:
+    """Mostly plain lines; some are wrong, some name their subject in the envelope, some write it with an escape."""
+    data = {"invoice": str(n), "quantity": 1, "customer": f"c{n % 997}"}
+    made = line(str(n), **data)
+    if n % 500 == 7:
+        made["data"]["quantity"] = "many"
+    if n % 900 == 11:
+        made["subject"] = "ann"
+    raw = json.dumps(made).encode()
+    return raw.replace(b'"c5"', b'"\\u00635"') if n % 2 else raw
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    """Two sealed segments and an unsealed one, in frames of one to 2,000 items."""
+    shop = Shop(tmp_path_factory.mktemp("many"))
+    writer = shop.writer()
+    for start, stop, step in ((0, MANY, 2_000), (MANY, MANY + 40, 1), (MANY + 40, MANY + 900, 50)):
+        if start:
+            writer.seal()
+        for first in range(start, stop, step):
+            shop.clock.advance(timedelta(seconds=1))
+            writer.append(writer.checker.batch([event(n) for n in range(first, min(first + step, stop))]), "test")
+    yield shop.log()
+    shop.close()
+
+
+def test_the_log_of_these_tests_has_every_kind_of_place(log: Log) -> None:
+    stream = log.readers()["intake"].stream
+    assert len(stream.manifests()) == 2
+    assert stream.unsealed() == [3]
+
+
+@pytest.fixture(scope="module")
+def reader(log: Log) -> StreamReader:
+    return log.readers()["intake"]
+
+
+@pytest.fixture(scope="module")
+def everything(reader: StreamReader) -> list[Item]:
+    """All items by the way that ``verify`` goes: frame by frame, rebuilt byte by byte."""
+    found = []
+    stream = reader.stream
+    sealed = [frame for manifest in stream.manifests() for frame, _ in frames(stream, manifest)]
+    for frame in [*sealed, *stream.frames(3)]:
+        for at, raw in enumerate(frame.raws()):
+            label = frame.label(at) if at < frame.accepted else None
+            complaint = None if label else frame.notes.complaints[at - frame.accepted]
+            found.append(Item(frame.first + at, frame.received, frame.producer, label, raw, complaint))
+    assert len(found) == MANY + 900
+    return found
+
+
+def test_any_stretch_is_the_same_stretch_of_the_whole(reader: StreamReader, everything: list[Item]) -> None:
+    chance = random.Random(5)
+    edges = [1, 2, ROWS, ROWS + 1, MANY, MANY + 1, MANY + 40, MANY + 41, len(everything)]
+    edges += chance.sample(range(1, len(everything)), 15)
+    for first in edges:
+        for last in (first, first + 70, first + 2_500):
+            assert list(reader.items(first, last)) == everything[first - 1 : last], (first, last)
+    assert list(reader.items()) == everything
+
+
+def test_the_newest_are_the_last_backwards(reader: StreamReader, everything: list[Item]) -> None:
+    assert list(reader.newest()) == everything[::-1]
+    assert next(reader.newest(MANY - 5)) == everything[MANY - 6]
+    wanted = frozenset({"order_line@2"})
+    assert list(reader.newest(labels=wanted)) == [item for item in everything[::-1] if item.label in wanted]
+
+
+def test_a_few_are_read_where_they_lie(reader: StreamReader, everything: list[Item]) -> None:
+    numbers = sorted(random.Random(6).sample(range(1, len(everything) + 1), 60))
+    assert list(reader.some(numbers)) == [everything[number - 1] for number in numbers]
+
+
+def test_quarantine_is_found_without_reading_what_is_not_in_it(log: Log, everything: list[Item]) -> None:
+    held = [item for item in everything if item.label is None]
+    assert len(held) > 100
+    listed = Quarantine(log).items(limit=None)
+    assert [(one.position, one.raw, one.path) for one in listed] == [
+        (f"intake:{item.number}", item.raw, item.complaint.path if item.complaint else "") for item in held
+    ]
+    newest = Quarantine(log).items(limit=30, newest_first=True)
+    assert [one.position for one in newest] == [f"intake:{item.number}" for item in held[:-31:-1]]
+    assert [one.raw for one in Quarantine(log).these([newest[0].position, newest[29].position])] == [
+        newest[29].raw,
+        newest[0].raw,
+    ]
+    brief = Quarantine(log).items(limit=None, whole=False)
+    assert [(one.position, one.reason) for one in brief] == [(one.position, one.reason) for one in listed]
+
+
+@pytest.mark.parametrize("subject", ["c5", "c996", "ann", "c", "nobody"])
+def test_events_about_somebody_are_found_by_envelope_or_field_whatever_their_spelling(
+    log: Log, everything: list[Item], subject: str
+) -> None:
+    def about(item: Item) -> str:
+        event = json.loads(item.raw)
+        return str(event.get("subject") or event["data"]["customer"])
+
+    told = [item.number for item in everything[::-1] if item.label and about(item) == subject]
+    found = log.events(subject=subject, newest_first=True, limit=10_000)
+    assert [int(one.position.partition(":")[2]) for one in found] == told
+    assert bool(told) == (subject not in ("c", "nobody"))
+
+
+def test_an_event_is_found_by_its_id_wherever_it_lies(log: Log, everything: list[Item]) -> None:
+    for number in (1, ROWS + 5, MANY + 3, MANY + 700):
+        item = everything[number - 1]
+        found = log.find(json.loads(item.raw)["id"])
+        assert found is not None
+        assert found.raw == item.raw
+    assert log.find("7") is None, "it is in quarantine"
+
+
+def test_a_frame_that_replaced_a_torn_one_is_read_as_it_is_now(shop: Shop) -> None:
+    shop.send(*(line(str(n)) for n in range(5)))
+    shop.send(line("torn", invoice="x" * 200))
+    log = shop.log()
+    assert [event.id for event in log.events(newest_first=True, limit=1)] == ["torn"]
+    (shop.stream / "durable").unlink()  # the frame had not been synced when the power went
+    path = shop.stream / "00000001.log"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    shop.send(*(line(f"later {n}") for n in range(3)))
+    newest = [event.id for event in log.events(newest_first=True, limit=4)]
+    assert newest == ["later 2", "later 1", "later 0", "4"]
