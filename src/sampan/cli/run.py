@@ -31,6 +31,7 @@ def run(ctx: click.Context, target: str, sets: Sequence[str], as_json: bool) -> 
     together or not at all. Exits with 1 if a check said no, with 3 if something failed.
     """
     app: App = ctx.obj
+    _stop_in_order()
     with _screen(app, as_json) as report:
         result = app.work().run(target, parse_sets(sets), _me(), report)
     _finish(ctx, result, as_json)
@@ -47,6 +48,7 @@ def resume(ctx: click.Context, run: str, rebase: bool, as_json: bool) -> None:
     It keeps its log position and parameters; what it finished is not run again. RUN is an id, its beginning, or `last`.
     """
     app: App = ctx.obj
+    _stop_in_order()
     with _screen(app, as_json) as report:
         result = app.work().resume(run, rebase, _me(), report)
     _finish(ctx, result, as_json)
@@ -113,6 +115,15 @@ def why(app: "App", step: str, as_json: bool) -> None:
         fields((f"  {name}", f"{len(value)}: {', '.join(map(str, list(value)[:8]))}") for name, value in pairs)
     if found.get("last_run"):
         click.echo(f"\nLast result: run {found['last_run']}.")
+
+
+def _stop_in_order() -> None:
+    """Let SIGTERM and a closed terminal end a run as Ctrl-C does: recorded as interrupted, ready to be resumed."""
+    import signal
+
+    for wanted in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(wanted) == signal.SIG_DFL:  # `nohup` has it ignored
+            signal.signal(wanted, signal.default_int_handler)
 
 
 def parse_sets(texts: Sequence[str]) -> dict[str, Any]:

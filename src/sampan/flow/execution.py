@@ -217,6 +217,7 @@ class Execution:
         """Leave a run that something other than a step brought down so that it can be resumed."""
         if self._ledger.begun:
             said = error.obstacle if isinstance(error, SampanError) else type(error).__name__
+            said = "it was stopped" if isinstance(error, KeyboardInterrupt) else said
             text = f"{said}; `sampan resume {self._order.id}` goes on"
             self._ledger.flush()
             self._finish(INTERRUPTED, None, text)
