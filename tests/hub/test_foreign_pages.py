@@ -101,8 +101,15 @@ def test_a_client_with_a_token_is_not_a_browser(hub: Hub) -> None:
     assert response.status == 201, said
 
 
-def test_every_answer_carries_the_headers(hub: Hub, cookie: str) -> None:
-    for path, who in (("/", {"cookie": cookie}), ("/health", {}), ("/nothing", {}), ("/static/app.css", {})):
+def test_every_answer_that_a_browser_may_show_carries_the_headers(hub: Hub, cookie: str) -> None:
+    for path, who in (
+        ("/", {"cookie": cookie}),
+        ("/health", {}),
+        ("/nothing", {}),
+        ("/static/app.css", {}),
+        ("/v1/events", {"cookie": cookie}),
+        ("/predict/nothing", {"token": False}),
+    ):
         response, _ = hub.ask("GET", path, **who)  # type: ignore[arg-type]
         policy = response.headers["content-security-policy"]
         assert "unsafe" not in policy

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.api.dispatch import Dispatch
 from sampan.api.guard import WILDCARDS, Guard, Hosts
+from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
 from sampan.api.policies import Policies
 from sampan.api.predict import Predict
@@ -60,7 +61,7 @@ class RunningHub:
             rest = site(self._routes())
             policies = Policies()
             policies.check({*live_routes(rest), *Dispatch.routes()})
-            yield Guard(
+            guarded = Guard(
                 Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), rest),
                 policies=policies,
                 gate=self.gate,
@@ -68,6 +69,7 @@ class RunningHub:
                 cookie=self.cookie,
                 refusal=refusal(self._frame),
             )
+            yield SecurityHeaders(guarded)
         finally:
             await self.serving.stop()
             await self.writer.drained()

@@ -1,7 +1,6 @@
 """One server process: binds its socket first, serves until told to stop, lets requests in flight finish.
 
-uvicorn with uvloop and httptools. Security headers are uvicorn's default headers, so that every answer carries them,
-those that no handler made included.
+uvicorn with uvloop and httptools.
 """
 
 import asyncio
@@ -21,18 +20,6 @@ from sampan.base.errors import BadSetting, Busy
 
 #: Seconds that requests in flight may take to finish after SIGTERM.
 GRACE: Final = 7
-HEADERS: Final = [
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-]
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -94,7 +81,6 @@ def serve(
                     lifespan="off",
                     access_log=False,
                     log_config=None,
-                    headers=HEADERS,
                     server_header=False,
                     proxy_headers=False,
                     timeout_graceful_shutdown=GRACE,
