@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from flow_bench import Bench, outcome
 
+from sampan.base.clock import ManualClock
 from sampan.base.errors import NotFound, Refused
 
 FLOW = {
@@ -231,3 +233,26 @@ def test_workers_do_not_outlive_the_engine(bench: Bench, tmp_path: Path) -> None
         subprocess.run(["sleep", "0.1"], check=True)
     else:
         raise AssertionError(f"worker {pid} is still there")
+
+
+def test_how_long_a_run_took_is_measured_whatever_its_clock_tells(bench: Bench) -> None:
+    bench.file("steps.py", STOPS)
+    bench.engine.clock = ManualClock(datetime(2011, 1, 1, tzinfo=UTC))
+    failed = bench.run()
+    run = bench.engine.runs.get(failed.run)
+    assert run.started == run.finished, "the story's clock stood still"
+    assert run.manifest["seconds"] >= 0.2
+    bench.file("go", "")
+    resumed = bench.engine.resume(failed.run)
+    assert bench.engine.runs.get(failed.run).manifest["seconds"] >= run.manifest["seconds"] + resumed.seconds - 0.1
+
+
+STOPS = """
+    import os, time
+    from sampan import step
+
+    @step
+    def one() -> int:
+        time.sleep(0.2)
+        return 1 // int(os.path.exists("go"))
+    """
