@@ -1,4 +1,4 @@
-"""Turn one closed segment into Parquet. Run as a process: ``python -m sampan.log.seal FOLDER NUMBER [--no-index]``.
+"""Turn one closed segment into Parquet. Run as a process: ``python -m sampan.log.seal FOLDER NUMBER [--no-index] [--gently]``.
 
 Everything that names the result (the manifest) is written last and as a whole.
 """
@@ -167,7 +167,8 @@ def reindex(folder: Path, number: int) -> None:
 def main() -> int:
     folder, number = Path(sys.argv[1]), int(sys.argv[2])
     try:
-        os.nice(10)
+        if "--gently" in sys.argv:
+            os.nice(19)
         seal(folder, number, index="--no-index" not in sys.argv)
     except SampanError as error:
         sys.stderr.write(f"{error}\n")

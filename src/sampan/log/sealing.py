@@ -13,6 +13,8 @@ import threading
 from sampan.base.errors import SampanError
 from sampan.log.stream import Stream
 
+_BACKLOG = 8  # segments that may wait before sealing takes its full share of the processors
+
 
 class Sealing:
     """Seals a stream's closed segments in order."""
@@ -85,6 +87,8 @@ class Sealing:
         command = [sys.executable, "-m", "sampan.log.seal", str(self._stream.folder), str(number)]
         if not self._index:
             command.append("--no-index")
+        if self._pending < _BACKLOG:  # requests come first, as long as the keys of what waits fit in memory
+            command.append("--gently")
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             self._process = process
             _, said = process.communicate()
