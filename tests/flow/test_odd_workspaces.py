@@ -141,6 +141,39 @@ def test_a_step_may_change_its_folder_print_anything_and_leave_threads_behind(be
     assert bench.log(result, "prints").count("\n") == 100_002
 
 
+@pytest.mark.parametrize("name", ["tables/t.sql", "checks/t.sql", "steps.py"])
+def test_a_source_file_that_cannot_be_read_is_named(bench: Bench, name: str) -> None:
+    (bench.root / name).parent.mkdir(exist_ok=True)
+    if name.endswith(".sql"):
+        (bench.root / name).symlink_to("nowhere")
+        with pytest.raises(BadWorkspace, match=f"Read {name}: no such file"):
+            bench.plan()
+        (bench.root / name).unlink()
+    (bench.root / name).mkdir()
+    if name.endswith(".sql"):
+        with pytest.raises(BadWorkspace, match=f"Read {name}: is a directory"):
+            bench.plan()
+    else:
+        assert bench.plan().steps == ()
+
+
+def test_a_long_error_is_shown_by_its_first_line(bench: Bench) -> None:
+    bench.file("steps.py", HEAD + "@step\ndef one() -> int:\n    raise ValueError('first\\nsecond' + 'x' * 9999)\n")
+    assert "ValueError: first (steps.py:4)" in outcome(bench.run(), "one").error
+    bench.edit("steps.py", "first\\n", "")
+    assert len(outcome(bench.run(), "one").error) < 400
+
+
+@pytest.mark.parametrize(("setting", "said"), [("workers = -3", "it is -3"), ('memory = "lots"', "no amount")])
+def test_a_setting_that_makes_no_sense_is_refused_before_the_run(bench: Bench, setting: str, said: str) -> None:
+    bench.write(tables__t="SELECT 1 AS x")
+    bench.file("sampan.toml", f"[settings]\n{setting}\n")
+    bench.engine.settings = bench.folder.settings()
+    with pytest.raises(Usage, match=said):
+        bench.run()
+    assert bench.engine.runs.list() == []
+
+
 # -- parameters
 
 

@@ -243,6 +243,9 @@ def _tell(result: dict[str, Any]) -> None:
     for step in steps:
         for warning in step.get("warnings", ()):
             click.echo(f"{step['name']}: {warning}", err=True)
+    if not steps:
+        click.echo("There is nothing to run: no tables/*.sql, and no steps in *.py.")
+        return
     if not ran:
         click.echo(f"Nothing had changed; {len(steps)} steps are cached.")
         return

@@ -29,6 +29,7 @@ from sampan.flow.values import as_arrow, is_frame, store
 from sampan.flow.watch import Watch
 
 _SHOWN_ROWS = 10
+_SHOWN_LENGTH = 300
 
 
 class CheckFailed(Exception):
@@ -256,7 +257,9 @@ def _explain(job: Job, error: BaseException) -> tuple[str, str, str]:
     whole = traceback.TracebackException.from_exception(error)
     place = _trim(whole, os.path.realpath(job.root) + os.sep)
     print("".join(whole.format()).rstrip())  # noqa: T201 - the step's log
-    line = " ".join("".join(whole.format_exception_only()).strip().splitlines()[-1:])
+    lines = "".join(whole.format_exception_only()).strip().splitlines() or [type(error).__name__]
+    line = lines[-1] if isinstance(error, SyntaxError) else lines[0]
+    line = line if len(line) <= _SHOWN_LENGTH else line[:_SHOWN_LENGTH] + "…"
     if isinstance(error, SystemExit):
         line = f"it called sys.exit({error.code!r})"
     if isinstance(error, MemoryError):

@@ -11,7 +11,7 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadQuery
-from sampan.flow.source import decode
+from sampan.flow.source import decode, read_bytes
 
 _VERSION: Final = 1
 
@@ -33,7 +33,7 @@ class Queries:
 
     def read(self, path: Path, shown: str) -> Query:
         """The facts of one file. Raises BadQuery for what is refused, with line and reason."""
-        data = path.read_bytes()
+        data = read_bytes(path, shown)
         key = digest_bytes(data)
         query = self._known.get(key)
         if query is None:

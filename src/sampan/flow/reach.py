@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.digests import digest_bytes
-from sampan.flow.source import FACTS_VERSION, Alias, ModuleFacts, Unit, Use, decode, read_module
+from sampan.flow.source import FACTS_VERSION, Alias, ModuleFacts, Unit, Use, decode, read_bytes, read_module
 from sampan.flow.syntax import LOAD_ONLY
 
 _SKIPPED: Final = frozenset({"tests", "node_modules", "site-packages", "build", "dist", "venv", "env", "__pycache__"})
@@ -75,7 +75,7 @@ def load_modules(root: Path, cache: Path | None) -> Modules:
     facts: dict[str, ModuleFacts] = {}
     modules: dict[str, Module] = {}
     for relative in sorted(_python_files(root, "")):
-        data = (root / relative).read_bytes()
+        data = read_bytes(root / relative, relative)
         digest = digest_bytes(data)
         found = known.get(digest)
         if found is None:

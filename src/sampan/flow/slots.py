@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from sampan.base.errors import Usage
 from sampan.base.settings import Settings
 from sampan.flow.graph import Node
 from sampan.flow.source import parse_bytes
@@ -12,7 +13,10 @@ class Slots:
     """Who holds how many of the run's processors, and who declared how much memory."""
 
     def __init__(self, settings: Settings) -> None:
-        self.total: int = settings.get("workers") or processors()
+        workers: int = settings.get("workers")
+        if workers < 0:
+            raise Usage("Read [settings] workers", f"it is {workers}", "0: one step per processor.")
+        self.total = workers or processors()
         self.memory = _memory(str(settings.get("memory")))
         self._held: dict[str, int] = {}
         self._declared: dict[str, int] = {}
@@ -78,6 +82,10 @@ def processors() -> int:
 
 def _memory(text: str) -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if text.strip().endswith("%"):
-        return int(total * float(text.strip().rstrip("%")) / 100)
-    return parse_bytes(int(text) if text.isdigit() else text) or total
+    share = text.strip().removesuffix("%")
+    if share != text.strip() and share.replace(".", "", 1).isdigit() and float(share) > 0:
+        return int(total * float(share) / 100)
+    found = parse_bytes(int(text) if text.isdigit() else text)
+    if found is None:
+        raise Usage("Read [settings] memory", f"{text!r} is no amount of memory", 'Give "80%", or such as "4GB".')
+    return found

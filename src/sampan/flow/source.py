@@ -9,6 +9,7 @@ second file (``reach``) or the meaning of the whole flow (``graph``).
 """
 
 import ast
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -119,6 +120,15 @@ def read_module(text: str, path: str) -> ModuleFacts:
             f"Read {path}", "it is nested too deeply to be read", "Break its longest expression up."
         ) from None
     return _Reader(tree, path).facts()
+
+
+def read_bytes(path: Path, shown: str) -> bytes:
+    """A source file's content. Raises BadWorkspace if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise BadWorkspace(f"Read {shown}", said, "Mend it, or take it out of the workspace.") from None
 
 
 def decode(data: bytes, shown: str) -> str:
