@@ -48,7 +48,7 @@ def day(shell: Shell, visits: Path) -> None:
     origin = shell.json("lineage", "pages")
     assert (origin["kind"], origin["name"], origin["facts"]["rows"]) == ("table", "pages", 2)
     assert [(one["kind"], one["name"]) for one in origin["made_from"]][1:] == [("events", "visit")]
-    assert "└─ events visit\n          2 events" in shell("lineage", "pages")
+    assert "└─ events visit\n       2 events" in shell("lineage", "pages")
 
 
 def test_a_day_without_a_hub(shell: Shell, visits: Path) -> None:

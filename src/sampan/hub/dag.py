@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 160, 44, 16, 36, 6
+WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 176, 44, 16, 36, 6
 _SWEEPS: Final = 8
 
 
@@ -109,10 +109,16 @@ def _untangle(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> None
 
 def _places(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> dict[Any, float]:
     """Horizontal places: every node as near to its neighbours as order and distance within its row allow."""
-    near: dict[Any, list[Any]] = {node: list(sources) for node, sources in above.items()}
+    below: dict[Any, list[Any]] = {}
     for node, sources in above.items():
         for source in sources:
-            near.setdefault(source, []).append(node)
+            below.setdefault(source, []).append(node)
+    pulls: dict[Any, list[tuple[Any, float]]] = {}
+    for node, sources in above.items():
+        for source in sources:
+            pull = _pull(source, node, len(below[source]) == 1 == len(sources))
+            pulls.setdefault(node, []).append((source, pull))
+            pulls.setdefault(source, []).append((node, pull))
     place: dict[Any, float] = {}
     for row in rows:
         at = 0.0
@@ -121,16 +127,25 @@ def _places(rows: list[list[Any]], above: Mapping[Any, Sequence[Any]]) -> dict[A
             at += _room(node)
         for node in row:
             place[node] -= at / 2
-    for sweep in range(3 * _SWEEPS):
+    for sweep in range(12 * _SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
             wanted = []
             for node in row:
-                found = [place[one] + _half(one) for one in near.get(node, ())]
-                wanted.append(sum(found) / len(found) - _half(node) if found else place[node])
-            weights = [len(near.get(node, ())) * (1.0 if isinstance(node, str) else 0.5) + 0.1 for node in row]
+                found = pulls.get(node, ())
+                mass = sum(pull for _, pull in found)
+                middle = sum((place[one] + _half(one)) * pull for one, pull in found) / mass if mass else 0.0
+                wanted.append(middle - _half(node) if mass else place[node])
+            weights = [sum(pull for _, pull in pulls.get(node, ())) + 0.1 for node in row]
             for node, x in zip(row, _spread(row, wanted, weights), strict=True):
                 place[node] = x
     return place
+
+
+def _pull(source: Any, node: Any, only: bool) -> float:
+    """How strongly a line wants to be straight: the more, the farther from boxes it runs (after Gansner et al., 1993),
+    and between two things that have only each other."""
+    bends = (not isinstance(source, str)) + (not isinstance(node, str))
+    return 8.0 if bends == 2 or (only and not bends) else 2.0 if bends else 1.0
 
 
 def _half(node: Any) -> float:

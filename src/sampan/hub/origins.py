@@ -51,7 +51,7 @@ def nodes(origin: Origin) -> list[Node]:
             found[f"decision {one.name}"] = _decided(one, name)
             needs = [_name(below) for below in one.made_from if _drawn(below) and below.kind != "decision"]
         if one.kind != "decision" and (name not in found or not one.seen):
-            found[name] = Node(name, one.name, one.kind, _note(one), needs, address(one))
+            found[name] = Node(name, _label(one), one.kind, _note(one), needs, address(one))
     return list(found.values())
 
 
@@ -72,6 +72,10 @@ def _walk(origin: Origin) -> Iterator[Origin]:
 
 def _drawn(origin: Origin) -> bool:
     return origin.kind in ("prediction", "decision", "version", "events", *_RESULTS)
+
+
+def _label(origin: Origin) -> str:
+    return f"about {origin.facts['entity']}" if "known_by" in origin.facts else origin.name
 
 
 def _name(origin: Origin) -> str:

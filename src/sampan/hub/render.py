@@ -114,6 +114,11 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def money(value: float | int | None) -> str:
+    """An amount: always two digits after the point, a real minus."""
+    return "–" if value is None else f"{value:,.2f}".replace("-", "−")
+
+
 def seconds(value: float | None) -> str:
     """A duration."""
     if value is None:
@@ -198,6 +203,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "when": when,
         "number": number,
+        "money": money,
         "seconds": seconds,
         "size": size,
         "short": short,

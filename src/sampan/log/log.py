@@ -174,7 +174,7 @@ class Log:
                 continue
             event = self.stored(name, item)
             if (
-                (subject is None or self._about(event) == subject)
+                (subject is None or self.subject(event) == subject)
                 and (ids is None or event.id in ids)
                 and (known_by is None or (event.known_at or event.received) <= known_by)
             ):
@@ -183,8 +183,8 @@ class Log:
                     break
         return found
 
-    def _about(self, event: StoredEvent) -> str | None:
-        """Whom an event is about."""
+    def subject(self, event: StoredEvent) -> str | None:
+        """Whom an event is about: as it says, else by the field that its contract marks."""
         if event.subject is not None or event.type is None or event.type not in self.contracts:
             return event.subject
         field = self.contracts.contract(event.type).subject_field

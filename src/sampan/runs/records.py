@@ -117,7 +117,7 @@ class Runs:
     def get(self, id: str) -> Run:
         """A run by its id, a beginning of it that no other has, or ``last``. Raises NotFound."""
         if id == "last":
-            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, id DESC LIMIT 1")
+            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, rowid DESC LIMIT 1")
         else:
             rows = self.db.rows("SELECT * FROM runs WHERE id = ?", (id,))
             if not rows and len(id) >= 4 and id.isalnum():
@@ -130,9 +130,9 @@ class Runs:
     def list(self, limit: int = 50, target: str | None = None) -> Sequence[Run]:
         """Newest first."""
         if target is None:
-            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, id DESC LIMIT ?", (limit,))
+            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
         else:
-            sql = "SELECT * FROM runs WHERE target = ? ORDER BY started DESC, id DESC LIMIT ?"
+            sql = "SELECT * FROM runs WHERE target = ? ORDER BY started DESC, rowid DESC LIMIT ?"
             rows = self.db.rows(sql, (target, limit))
         return [_run(row) for row in rows]
 

@@ -1,5 +1,6 @@
 """The log: the newest events, one event, what is in quarantine."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -49,19 +50,19 @@ def log(parts: Parts, query: Query) -> LogPage:
     next = None
     if id:
         one = parts.log.find(id, type=type or None)
-        lines = [_line(one)] if one else []
+        lines = [_line(parts, one)] if one else []
     else:
         found = parts.log.events(
             type=type or None, subject=subject or None, after=after, limit=_PAGE, newest_first=True
         )
-        lines, next = [_line(one) for one in found], older(after, found, _PAGE)
+        lines, next = [_line(parts, one) for one in found], older(after, found, _PAGE)
     return LogPage(parts.log.stats(), types, type, subject, id, lines, next)
 
 
-def _line(event: StoredEvent) -> EventLine:
+def _line(parts: Parts, event: StoredEvent) -> EventLine:
     data = msgspec.json.decode(event.data)
     return EventLine(
-        event.position, event.id, event.type, event.source, event.subject, event.time, event.received, data
+        event.position, event.id, event.type, event.source, parts.log.subject(event), event.time, event.received, data
     )
 
 
@@ -99,10 +100,10 @@ class EventPage(msgspec.Struct):
 
 def event(parts: Parts, query: Query) -> EventPage:
     """One event, whole."""
-    return _page(parts.log.at(query["event"]))
+    return _page(parts, parts.log.at(query["event"]))
 
 
-def _page(found: StoredEvent) -> EventPage:
+def _page(parts: Parts, found: StoredEvent) -> EventPage:
     try:
         data = msgspec.json.decode(found.data) if found.data else None
     except msgspec.DecodeError:
@@ -114,7 +115,7 @@ def _page(found: StoredEvent) -> EventPage:
         type=found.type,
         version=found.version,
         source=found.source,
-        subject=found.subject,
+        subject=parts.log.subject(found),
         producer=found.producer,
         time=found.time,
         received=found.received,
@@ -194,11 +195,23 @@ def quarantine(parts: Parts, query: Query) -> QuarantinePage:
             one.received,
             one.reason or "",
             one.path,
-            as_text(whole[one.position].raw[:200]).replace("\n", " "),
+            _excerpt(whole[one.position]),
         )
         for one in chosen[:_PAGE]
     ]
     return QuarantinePage(len(found), wanted, lines, items, older(after, chosen[:_PAGE], _PAGE))
+
+
+def _excerpt(held: StoredEvent) -> str:
+    """What is wrong with an item: the value at the place that its reason names, else how its bytes begin."""
+    steps = (held.path or "$").removeprefix("$.").split(".")
+    with suppress(msgspec.DecodeError):
+        value = msgspec.json.decode(held.raw)
+        for step in steps:
+            value = value.get(step, msgspec.UNSET) if isinstance(value, dict) else msgspec.UNSET
+        if value is not msgspec.UNSET:
+            return f'"{steps[-1]}": {as_text(msgspec.json.encode(value)[:200])}'
+    return as_text(held.raw[:200]).replace("\n", " ")
 
 
 def _number(event: StoredEvent) -> int:
@@ -207,7 +220,7 @@ def _number(event: StoredEvent) -> int:
 
 def item(parts: Parts, query: Query) -> EventPage:
     """One quarantined item with its bytes."""
-    return _page(Quarantine(parts.log).show(query["item"]))
+    return _page(parts, Quarantine(parts.log).show(query["item"]))
 
 
 def as_text(raw: bytes, most: int = 100_000) -> str:

@@ -7,9 +7,10 @@ import msgspec
 
 from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts, Query
-from sampan.runs.records import Run, Runs
+from sampan.runs.records import Run, Runs, StepRun
 
 _SHOWN: Final = 200_000
+_VALUE: Final = 80
 
 
 class RunLine(msgspec.Struct):
@@ -87,6 +88,8 @@ class StepLine(msgspec.Struct):
     error: str
     needs: tuple[str, ...]
     log: str
+    value: str
+    """A plain result as JSON, shortened; empty for tables, models and checks."""
 
 
 class RunPage(msgspec.Struct):
@@ -115,6 +118,20 @@ class RunPage(msgspec.Struct):
     before: str | None
 
 
+def _value(records: Runs, step: StepRun) -> str:
+    if step.kind != "step" or not step.digest.startswith("v1-"):
+        return ""
+    from sampan.flow.plan import stored_of
+    from sampan.flow.values import decode
+
+    result = records.result(step.key)
+    stored = stored_of(result) if result is not None else None
+    if stored is None or stored.inline is None:
+        return ""
+    text = msgspec.json.encode(decode(stored.inline), enc_hook=str).decode()
+    return text if len(text) <= _VALUE else f"{text[: _VALUE - 1]}…"
+
+
 def run(parts: Parts, query: Query) -> RunPage:
     """One run: what ran and why, from what, and what it gave."""
     records = Runs(parts.db)
@@ -134,6 +151,7 @@ def run(parts: Parts, query: Query) -> RunPage:
             step.error.removeprefix("!"),
             step.needs,
             _log_of(step.name, step.part, logs),
+            _value(records, step),
         )
         for step in records.steps(found.id, parts=True)
     ]
