@@ -50,6 +50,27 @@ def test_a_breaking_change_is_refused_before_anything_is_planned_or_run(shell: S
     assert "no @upcast leads from version 1 of visit to version 2" in said
 
 
+def test_a_rule_that_returns_no_event_is_told_so(shell: Shell) -> None:
+    load(shell, file(shell, "at,page,seconds\n2026-01-31T12:00:00Z,/a,-1\n"))
+    rule = shell.folder / "fix.py"
+    rule.write_text("def fix(event, reason):\n    return 3\n")
+    assert "it returned a int" in shell.complaint("quarantine", "fix", "--rule", str(rule), code=2)
+
+
+def test_the_plain_value_of_a_step_can_be_seen(shell: Shell) -> None:
+    load(shell, file(shell, "at,page\n2026-01-31T12:00:00Z,/a\n"))
+    (shell.folder / "steps.py").write_text(
+        "from sampan import step\n\n@step\ndef many(pages) -> dict:\n    return {'pages': len(pages)}\n"
+    )
+    shell("run")
+    shell("run")
+    shown = {one["name"]: one["value"] for one in shell.json("runs", "show")["steps"]}
+    assert shown == {"pages": "", "many": '{"pages":1}'}
+    assert '{"pages":1}' in shell("runs", "show")
+    assert "`sampan runs show` shows a value" in shell.complaint("sql", "FROM many", code=1)
+    assert "What is cached printed in the run that made it" in shell.run("runs", "logs", "last", "many").stderr
+
+
 def test_lists_and_structs_are_json_in_csv(shell: Shell) -> None:
     printed = shell("sql", "select [1, 2] as l, {'a': 'x'} as s", "--csv")
     assert printed == 'l,s\n"[1,2]","{""a"":""x""}"\n'

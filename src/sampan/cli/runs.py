@@ -61,8 +61,11 @@ def show(app: "App", run: str, as_json: bool) -> None:
         click.echo(f"\n{found['error']}")
     click.echo()
     table(
-        ["step", "kind", "state", "seconds", "digest", "why"],
-        [[s["name"], s["kind"], s["state"], s["seconds"], s["digest"][:13], s["why"]] for s in found["steps"]],
+        ["step", "kind", "state", "seconds", "digest", "value", "why"],
+        [
+            [s["name"], s["kind"], s["state"], s["seconds"], s["digest"][:13], s["value"], s["why"]]
+            for s in found["steps"]
+        ],
     )
 
 
@@ -76,6 +79,8 @@ def logs(app: "App", run: str, step: str) -> None:
     names = [name for name in found["logs"] if not step or name == f"{step}.log" or name.startswith(f"{step}.")]
     if not names:
         click.echo(f"{step or 'No step'} of run {found['run']} printed {'nothing' if step else 'anything'}.", err=True)
+        if any(one["state"] == "cached" and (not step or one["name"] == step) for one in found["steps"]):
+            click.echo("  What is cached printed in the run that made it: `sampan why STEP` names it.", err=True)
     for name in names:
         if len(names) > 1:
             click.echo(f"── {name}")

@@ -160,7 +160,11 @@ def query(
             sources[asked] = log.source(types[name], log.position() if position is None else position)
         else:
             there = ", ".join(sorted({first for first, _ in tables.values()} | set(types.values()) | set(extra or {})))
-            raise NotFound("Answer the question", f"there is no table or event {asked!r}", f"There are: {there}.")
+            raise NotFound(
+                "Answer the question",
+                f"there is no table or event {asked!r}",
+                f"There are: {there}. A step makes a table if it returns a frame; `sampan runs show` shows a value.",
+            )
     connection = open_sources(sources)
     try:
         return Answer(connection, text)

@@ -224,6 +224,12 @@ def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: S
     said = {"position": held.position, "reason": reason, "before": text}
     if made is None:
         return Proposal(after=None, **said)
+    if not isinstance(made, dict):
+        raise BadWorkspace(
+            f"Apply rule {path} to {held.position}",
+            f"it returned a {type(made).__name__}",
+            "Return the repaired event, a dict, or None to leave it where it is.",
+        )
     try:
         raw = msgspec.json.encode(made)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
