@@ -61,9 +61,9 @@ def show(app: "App", run: str, as_json: bool) -> None:
         click.echo(f"\n{found['error']}")
     click.echo()
     table(
-        ["step", "kind", "state", "seconds", "digest", "value", "why"],
+        ["step", "kind", "state", "seconds", "digest", "why", "value"],
         [
-            [s["name"], s["kind"], s["state"], s["seconds"], s["digest"][:13], s["value"], s["why"]]
+            [s["name"], s["kind"], s["state"], s["seconds"], s["digest"][:13], s["why"], s["value"]]
             for s in found["steps"]
         ],
     )

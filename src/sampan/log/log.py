@@ -188,7 +188,8 @@ class Log:
         if event.subject is not None or event.type is None or event.type not in self.contracts:
             return event.subject
         field = self.contracts.contract(event.type).subject_field
-        value = msgspec.json.decode(event.data).get(field) if field else None
+        # What is in quarantine has no data that can be trusted to be read.
+        value = msgspec.json.decode(event.data).get(field) if field and event.data else None
         return None if value is None else str(value)
 
     def _walk(
