@@ -54,7 +54,7 @@ def test_a_rule_that_returns_no_event_is_told_so(shell: Shell) -> None:
     load(shell, file(shell, "at,page,seconds\n2026-01-31T12:00:00Z,/a,-1\n"))
     rule = shell.folder / "fix.py"
     rule.write_text("def fix(event, reason):\n    return 3\n")
-    assert "it returned a int" in shell.complaint("quarantine", "fix", "--rule", str(rule), code=2)
+    assert "it returned 3\n" in shell.complaint("quarantine", "fix", "--rule", str(rule), code=2)
 
 
 def test_the_plain_value_of_a_step_can_be_seen(shell: Shell) -> None:

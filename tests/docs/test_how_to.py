@@ -125,6 +125,7 @@ def test_what_the_page_on_models_shows_works(plant: Shell) -> None:
         assert [one["verdict"] for one in hub.send(json.loads(outcome))] == ["accepted"]
         joined = "SELECT p._id, o.value FROM prediction p JOIN outcome o ON o.prediction_id = p._id"
         assert rows(plant, joined) == [["check-1", "fail"]]
+        assert "fail, ok, warn" in plant("model", "show", "condition")
         assert "version condition@1" in plant("lineage", "check-1")
     finally:
         hub.stop()

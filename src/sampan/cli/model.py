@@ -62,7 +62,9 @@ def show(app: "App", ref: str, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    fields((key, found[key]) for key in ("ref", "kind", "format", "digest", "run", "serving"))
+    fields((key, found[key]) for key in ("ref", "kind", "format", "digest", "run"))
+    classes = ", ".join(str(label) for label in found["signature"].get("classes") or ())
+    fields([("classes", classes or "none"), ("serving", ", ".join(found["serving"]) or "nowhere")])
     click.echo()
     table(["metric", "value"], [[key, value] for key, value in found["metrics"].items()], empty="No metrics.")
     click.echo()

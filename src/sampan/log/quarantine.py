@@ -227,7 +227,7 @@ def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: S
     if not isinstance(made, dict):
         raise BadWorkspace(
             f"Apply rule {path} to {held.position}",
-            f"it returned a {type(made).__name__}",
+            f"it returned {made!r:.60}",
             "Return the repaired event, a dict, or None to leave it where it is.",
         )
     try:
