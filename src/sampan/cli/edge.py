@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from sampan.base.errors import SampanError
 
@@ -41,7 +40,7 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
     except SystemExit as end:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # how click says that the reader of a pipe has seen enough
+        if isinstance(end.__context__, BrokenPipeError):  # the reader of our pipe has seen enough
             return 0
         return end.code if isinstance(end.code, int) else 3
     except Exception as error:

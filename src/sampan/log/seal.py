@@ -1,4 +1,4 @@
-"""Turn one closed segment into Parquet. Run as a process: ``python -m sampan.log.seal FOLDER NUMBER [--no-index] [--gently]``.
+"""Turn one closed segment into Parquet, as ``python -m sampan.log.seal FOLDER NUMBER [--no-index] [--gently]``.
 
 Everything that names the result (the manifest) is written last and as a whole.
 """

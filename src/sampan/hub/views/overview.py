@@ -82,7 +82,7 @@ def patterns(parts: Parts, query: Query) -> Patterns:
     states = ("ran", "cached", "cached", "ran", "failed", "blocked")
     kinds = ("table", "table", "table", "table", "model", "check")
     lines = [
-        runs.StepLine(name, "", kind, state, "an example", "", 1.2, 0, 0.0, "", needs[name], "")
+        runs.StepLine(name, "", kind, state, "an example", "", 1.2, 0, 0.0, "", needs[name], "", "")
         for name, state, kind in zip(needs, states, kinds, strict=True)
     ]
     return Patterns(lines)
