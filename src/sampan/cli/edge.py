@@ -40,7 +40,8 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # the reader of our pipe has seen enough
+        # click replaces the stream by a private wrapper where the reader of our pipe has seen enough
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             return 0
         return end.code if isinstance(end.code, int) else 3
     except Exception as error:
