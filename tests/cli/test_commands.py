@@ -8,7 +8,7 @@ import click
 import pytest
 
 from sampan.cli.root import SECTIONS, load, root
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Here, Shell
 from tests.hub.conftest import environment
 
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -85,14 +85,22 @@ def test_the_version(shell: Shell) -> None:
         (["run", "--set", "nothing"], 2, "STEP.PARAM=VALUE"),
         (["why", "nothing"], 1, "no table, step, model or check 'nothing'"),
         (["resume", "nothing"], 1, "Find the run 'nothing'"),
-        (["lineage", "nothing"], 1, "no prediction, version, table or run"),
+        (["lineage", "nothing"], 1, "no prediction, version, table, step or run"),
         (["sql", "select * from nothing"], 1, "no table or event 'nothing'"),
         (["sql", "selec 1"], 2, "selec"),
     ],
 )
-def test_a_mistake_gets_one_message_and_its_exit_code(shell: Shell, arguments: list[str], code: int, said: str) -> None:
-    complaint = shell.complaint(*arguments, code=code)
+def test_a_mistake_gets_one_message_and_its_exit_code(here: Here, arguments: list[str], code: int, said: str) -> None:
+    complaint = here.complaint(*arguments, code=code)
     assert said in complaint
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["rum"], 2), (["why", "nothing"], 1), (["sql", "FROM pages"], 1)])
+def test_a_whole_process_ends_with_the_code_and_says_no_more(shell: Shell, arguments: list[str], code: int) -> None:
+    done = shell.run(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error: ") == 1
 
 
 def test_outside_of_a_workspace_it_says_how_to_make_one(tmp_path: Path) -> None:

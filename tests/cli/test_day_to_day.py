@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Here, Shell
 from tests.hub.conftest import Hub, visit
 
 
@@ -14,8 +14,8 @@ def load(shell: Shell, file: Path, *more: str) -> dict[str, int]:
     return found
 
 
-def day(shell: Shell, visits: Path) -> None:
-    """The same day, whether a hub is up or not."""
+def day(shell: Shell, visits: Path, ask: Shell) -> None:
+    """The same day, whether a hub is up or not. ``ask``: where what is only looked at is typed."""
     assert load(shell, visits) == {"sent": 3, "accepted": 2, "duplicate": 0, "quarantined": 1, "refused": 0}
     again = load(shell, visits)
     assert (again["accepted"], again["duplicate"]) == (0, 2)
@@ -29,34 +29,34 @@ def day(shell: Shell, visits: Path) -> None:
     assert [step["state"] for step in shell.json("run")["steps"]] == ["cached"]
     assert [step["state"] for step in shell.json("plan")["steps"]] == ["cached"]
 
-    asked = shell.json("sql", "select page, visits from pages order by page")
+    asked = ask.json("sql", "select page, visits from pages order by page")
     assert asked["rows"] == [["/a", 1], ["/b", 1]]
-    assert shell("sql", "select page from pages order by page", "--csv") == "page\n/a\n/b\n"
-    assert shell.json("sql", "select count(*) from visit")["rows"] == [[2]]
+    assert ask("sql", "select page from pages order by page", "--csv") == "page\n/a\n/b\n"
+    assert ask.json("sql", "select count(*) from visit")["rows"] == [[2]]
 
-    stats = shell.json("log", "stats")
+    stats = ask.json("log", "stats")
     assert list(stats) == ["accepted", "duplicate", "quarantined", "refused", "segments", "root", "position"]
     assert (stats["accepted"], stats["duplicate"], stats["quarantined"]) == (2, 2, 2)
-    assert "All 4 items are as they were written" in shell("log", "verify")
-    assert [json.loads(line)["type"] for line in shell("log", "tail", "--json").splitlines()] == ["visit", "visit"]
+    assert "All 4 items are as they were written" in ask("log", "verify")
+    assert [json.loads(line)["type"] for line in ask("log", "tail", "--json").splitlines()] == ["visit", "visit"]
 
-    assert [table["name"] for table in shell.json("table", "list")["tables"]] == ["pages"]
-    assert shell.json("table", "show", "pages")["rows"] == 2
-    assert [run["state"] for run in shell.json("runs", "list")["runs"]] == ["succeeded", "succeeded"]
-    assert shell.json("runs", "show", "last")["steps"][0]["name"] == "pages"
-    assert "up to date" in shell("why", "pages")
-    origin = shell.json("lineage", "pages")
+    assert [table["name"] for table in ask.json("table", "list")["tables"]] == ["pages"]
+    assert ask.json("table", "show", "pages")["rows"] == 2
+    assert [run["state"] for run in ask.json("runs", "list")["runs"]] == ["succeeded", "succeeded"]
+    assert ask.json("runs", "show", "last")["steps"][0]["name"] == "pages"
+    assert "up to date" in ask("why", "pages")
+    origin = ask.json("lineage", "pages")
     assert (origin["kind"], origin["name"], origin["facts"]["rows"]) == ("table", "pages", 2)
     assert [(one["kind"], one["name"]) for one in origin["made_from"]][1:] == [("events", "visit")]
-    assert "└─ events visit\n       2 events" in shell("lineage", "pages")
+    assert "└─ events visit\n       2 events" in ask("lineage", "pages")
 
 
 def test_a_day_without_a_hub(shell: Shell, visits: Path) -> None:
-    day(shell, visits)
+    day(shell, visits, shell)
 
 
-def test_a_day_through_the_hub(shell: Shell, hub: Hub, visits: Path) -> None:
-    day(shell, visits)
+def test_a_day_through_the_hub(shell: Shell, hub: Hub, visits: Path, here: Here) -> None:
+    day(shell, visits, here)
     assert hub.json("/runs")["runs"][0]["actor"] == "owner", "it went through the hub"
 
 
@@ -64,7 +64,7 @@ def test_a_day_through_a_hub_that_is_named(shell: Shell, hub: Hub, visits: Path,
     """SAMPAN_URL and SAMPAN_TOKEN are enough: nothing is read from a folder."""
     load(shell, visits)
     shell("run")
-    elsewhere = Shell(tmp_path)
+    elsewhere = Here(tmp_path)
     elsewhere.extra = {"SAMPAN_URL": hub.url, "SAMPAN_TOKEN": hub.token}
     assert elsewhere.json("sql", "select count(*) from pages")["rows"] == [[2]]
     assert elsewhere.json("log", "stats")["accepted"] == 2

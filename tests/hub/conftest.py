@@ -161,11 +161,12 @@ def visit(id: str, page: str = "/", **data: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """One hub for the tests of a module; they must not stop it."""
+    """One hub for all tests that only ask; they must not stop it, and keep its log empty."""
     running = Hub(make_workspace(tmp_path_factory.mktemp("hub") / "shop"))
     yield running
+    assert running.json("/v1/log/stats")["accepted"] == 0
     assert running.stop() == 0
 
 

@@ -42,9 +42,9 @@ def listening(pid: int) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's socket table")
-def test_it_listens_on_loopback_only(fresh: Hub) -> None:
-    children = Path(f"/proc/{fresh.process.pid}/task/{fresh.process.pid}/children").read_text().split()
-    assert listening(fresh.process.pid) == {"0100007F"}
+def test_it_listens_on_loopback_only(hub: Hub) -> None:
+    children = Path(f"/proc/{hub.process.pid}/task/{hub.process.pid}/children").read_text().split()
+    assert listening(hub.process.pid) == {"0100007F"}
     for child in children:
         assert listening(int(child)) <= {"0100007F"}
 
@@ -85,20 +85,20 @@ def test_ten_wrong_tokens_within_a_minute_are_enough(fresh: Hub) -> None:
     assert fresh.ask("GET", "/log")[0].status == 200, "those who are signed in notice nothing"
 
 
-def test_its_secrets_are_its_owners(fresh: Hub) -> None:
+def test_its_secrets_are_its_owners(hub: Hub) -> None:
     for name in ("token", "hub.json"):
-        mode = stat.S_IMODE((fresh.folder / ".sampan" / name).stat().st_mode)
+        mode = stat.S_IMODE((hub.folder / ".sampan" / name).stat().st_mode)
         assert mode == 0o600, name
 
 
-def test_the_records_hold_no_usable_secret(fresh: Hub) -> None:
-    cookie = fresh.sign_in().partition("=")[2]
+def test_the_records_hold_no_usable_secret(hub: Hub) -> None:
+    cookie = hub.sign_in().partition("=")[2]
     made = json.loads(
-        fresh.ask("POST", "/v1/tokens", b'{"name": "till", "role": "producer"}', content_type="application/json")[1]
+        hub.ask("POST", "/v1/tokens", b'{"name": "till", "role": "producer"}', content_type="application/json")[1]
     )
-    for file in (fresh.folder / ".sampan").glob("records.db*"):
+    for file in (hub.folder / ".sampan").glob("records.db*"):
         data = file.read_bytes()
-        for secret in (cookie, made["secret"], fresh.token):
+        for secret in (cookie, made["secret"], hub.token):
             assert secret.encode() not in data, file
 
 
@@ -132,15 +132,15 @@ def test_with_both_it_starts_and_answers_to_the_names_given(workspace: Path) -> 
         hub.stop()
 
 
-def test_a_busy_port_is_one_message(fresh: Hub, tmp_path: Path) -> None:
-    done = sampan(make_workspace(tmp_path / "other"), "up", "--port", str(fresh.port))
+def test_a_busy_port_is_one_message(hub: Hub, tmp_path: Path) -> None:
+    done = sampan(make_workspace(tmp_path / "other"), "up", "--port", str(hub.port))
     assert done.returncode == 3
     assert "the port is taken" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_second_hub_of_the_same_workspace_is_one_message(fresh: Hub) -> None:
-    done = sampan(fresh.folder, "up", "--port", "0")
+def test_a_second_hub_of_the_same_workspace_is_one_message(hub: Hub) -> None:
+    done = sampan(hub.folder, "up", "--port", "0")
     assert done.returncode == 3
     assert "writer.lock is held by process" in done.stderr
 

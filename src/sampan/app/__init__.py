@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -360,8 +360,9 @@ class App:
 
         with suppress(Unreachable, ProcessLookupError, PermissionError):
             os.kill(pid, 0)
-            if HubClient(url, "").instance() == instance:
-                return url
+            with closing(HubClient(url, "")) as client:
+                if client.instance() == instance:
+                    return url
         path.unlink(missing_ok=True)
         return ""
 
