@@ -112,29 +112,27 @@ def test_a_step_that_raises_is_told_with_its_line(shell: Shell, visits: Path) ->
     assert "so far" in shell("runs", "logs", "last", "half")
 
 
-def test_quarantined_events_are_repaired_once(shell: Shell, hub: Hub, visits: Path) -> None:
-    load(shell, visits)
-    (reason,) = shell.json("quarantine", "list")["reasons"]
+def test_quarantined_events_are_repaired_once(here: Here, hub: Hub, visits: Path) -> None:
+    load(here, visits)
+    (reason,) = here.json("quarantine", "list")["reasons"]
     assert reason["count"] == 1
-    assert "never" in shell.json("quarantine", "show", reason["example"])["raw"]
-    rule = shell.folder / "rule.py"
+    assert "never" in here.json("quarantine", "show", reason["example"])["raw"]
+    rule = here.folder / "rule.py"
     rule.write_text("def fix(event, reason):\n    return {**event, 'time': '2026-01-03T00:00:00Z'}\n")
-    said = shell("quarantine", "fix", "--rule", str(rule), "--dry-run")
+    said = here("quarantine", "fix", "--rule", str(rule), "--dry-run")
     assert "1 of 1 would enter the log. Nothing was changed." in said
-    assert shell.json("log", "stats")["accepted"] == 2
-    assert shell.json("quarantine", "fix", "--rule", str(rule))["accepted"] == 1
-    assert shell.json("quarantine", "fix", "--rule", str(rule))["accepted"] == 0
-    assert shell.json("log", "stats")["accepted"] == 3
-    assert shell.json("quarantine", "list")["total"] == 0
+    assert here.json("log", "stats")["accepted"] == 2
+    assert here.json("quarantine", "fix", "--rule", str(rule))["accepted"] == 1
+    assert here.json("quarantine", "fix", "--rule", str(rule))["accepted"] == 0
+    assert here.json("log", "stats")["accepted"] == 3
+    assert here.json("quarantine", "list")["total"] == 0
     rule.write_text("def fix(event, reason):\n    return 1 // 0\n")
     hub.send(visit("x", seconds="long"))
-    assert "line 2" in shell.complaint("quarantine", "fix", "--rule", str(rule), code=2)
+    assert "line 2" in here.complaint("quarantine", "fix", "--rule", str(rule), code=2)
 
 
-def test_tokens_open_what_their_role_may(shell: Shell, hub: Hub) -> None:
-    secrets = {
-        role: shell("token", "create", role, "--role", role).strip() for role in ("producer", "viewer", "editor")
-    }
+def test_tokens_open_what_their_role_may(here: Here, hub: Hub) -> None:
+    secrets = {role: here("token", "create", role, "--role", role).strip() for role in ("producer", "viewer", "editor")}
     allowed = {
         ("GET", "/log"): {"viewer", "editor"},
         ("POST", "/v1/events"): {"producer", "editor"},
@@ -149,15 +147,15 @@ def test_tokens_open_what_their_role_may(shell: Shell, hub: Hub) -> None:
                 method, path, body, authorization=f"Bearer {secret}", content_type="application/json"
             )
             assert (answer.status != 403) == (role in roles), (role, path, answer.status, said)
-    shell("token", "revoke", "viewer")
+    here("token", "revoke", "viewer")
     answer, _ = hub.ask("GET", "/log", authorization=f"Bearer {secrets['viewer']}")
     assert answer.status == 401
-    states = {one["name"]: one["revoked"] is None for one in shell.json("token", "list")["tokens"]}
+    states = {one["name"]: one["revoked"] is None for one in here.json("token", "list")["tokens"]}
     assert states == {"producer": True, "viewer": False, "editor": True}
 
 
 @pytest.mark.parametrize("form", ["parquet", "ndjson"])
-def test_rows_of_every_form_become_events(shell: Shell, tmp_path: Path, form: str) -> None:
+def test_rows_of_every_form_become_events(here: Here, tmp_path: Path, form: str) -> None:
     from datetime import datetime
 
     import pyarrow as pa
@@ -174,9 +172,9 @@ def test_rows_of_every_form_become_events(shell: Shell, tmp_path: Path, form: st
     else:
         path.write_text("".join(json.dumps(row, default=str).replace("NaN", "null") + "\n" for row in rows))
     options = ("--time", "when", "--map", "visitor=who", "--known-at", "when")
-    assert load_as(shell, path, options) == {"sent": 3, "accepted": 3, "duplicate": 0, "quarantined": 0, "refused": 0}
-    assert load_as(shell, path, options)["duplicate"] == 3, "two equal rows are two events, and the same ones again"
-    found = shell.json("sql", "select page, visitor, seconds, _time = _known_at, _source from visit order by page")
+    assert load_as(here, path, options) == {"sent": 3, "accepted": 3, "duplicate": 0, "quarantined": 0, "refused": 0}
+    assert load_as(here, path, options)["duplicate"] == 3, "two equal rows are two events, and the same ones again"
+    found = here.json("sql", "select page, visitor, seconds, _time = _known_at, _source from visit order by page")
     assert found["rows"] == [["/a", "7", 1.5, True, path.name]] * 2 + [["/b", None, 0.0, True, path.name]]
 
 
@@ -185,10 +183,10 @@ def load_as(shell: Shell, path: Path, options: tuple[str, ...]) -> dict[str, int
     return found
 
 
-def test_whole_events_are_loaded_line_by_line_whatever_is_wrong_with_one(shell: Shell, tmp_path: Path) -> None:
+def test_whole_events_are_loaded_line_by_line_whatever_is_wrong_with_one(here: Here, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(json.dumps(visit("1")).encode() + b"\n{broken\n\n\xff\xfe\n" + json.dumps(visit("2")).encode())
-    assert shell.json("log", "load", str(path)) == {
+    assert here.json("log", "load", str(path)) == {
         "sent": 4,
         "accepted": 2,
         "duplicate": 0,
