@@ -104,44 +104,44 @@ def test_a_whole_process_ends_with_the_code_and_says_no_more(shell: Shell, argum
 
 
 def test_outside_of_a_workspace_it_says_how_to_make_one(tmp_path: Path) -> None:
-    assert "sampan init NAME" in Shell(tmp_path).complaint("runs", "list", code=1)
+    assert "sampan init NAME" in Here(tmp_path).complaint("runs", "list", code=1)
 
 
-def test_a_workspace_can_be_named(shell: Shell, tmp_path: Path) -> None:
-    assert Shell(tmp_path)("-C", str(shell.folder), "runs", "list").startswith("Nothing has run yet")
+def test_a_workspace_can_be_named(here: Here, tmp_path: Path) -> None:
+    assert Here(tmp_path)("-C", str(here.folder), "runs", "list").startswith("Nothing has run yet")
 
 
-def test_a_broken_settings_file_names_the_line(shell: Shell) -> None:
-    (shell.folder / "sampan.toml").write_text("[settings\n")
-    assert "line 1" in shell.complaint("runs", "list", code=2)
+def test_a_broken_settings_file_names_the_line(here: Here) -> None:
+    (here.folder / "sampan.toml").write_text("[settings\n")
+    assert "line 1" in here.complaint("runs", "list", code=2)
 
 
-def test_an_unknown_setting_lists_the_known_ones(shell: Shell) -> None:
-    (shell.folder / "sampan.toml").write_text("[settings]\nprot = 1\n")
-    assert "Known: " in shell.complaint("runs", "list", code=2)
+def test_an_unknown_setting_lists_the_known_ones(here: Here) -> None:
+    (here.folder / "sampan.toml").write_text("[settings]\nprot = 1\n")
+    assert "Known: " in here.complaint("runs", "list", code=2)
 
 
-def test_data_of_a_newer_sampan_is_left_alone(shell: Shell) -> None:
-    shell("run")
-    mark = shell.folder / ".sampan" / "format"
+def test_data_of_a_newer_sampan_is_left_alone(here: Here) -> None:
+    here("run")
+    mark = here.folder / ".sampan" / "format"
     mark.write_text("2\n")
-    before = sorted(path.stat().st_mtime_ns for path in (shell.folder / ".sampan").rglob("*"))
+    before = sorted(path.stat().st_mtime_ns for path in (here.folder / ".sampan").rglob("*"))
     for command in (["run"], ["up", "--port", "0"], ["sql", "select 1"], ["log", "stats"]):
-        complaint = shell.complaint(*command, code=2)
+        complaint = here.complaint(*command, code=2)
         assert "it has format 2" in complaint
         assert "nothing was changed" in complaint
-    assert before == sorted(path.stat().st_mtime_ns for path in (shell.folder / ".sampan").rglob("*"))
+    assert before == sorted(path.stat().st_mtime_ns for path in (here.folder / ".sampan").rglob("*"))
 
 
-def test_records_of_a_newer_sampan_are_left_alone(shell: Shell) -> None:
+def test_records_of_a_newer_sampan_are_left_alone(here: Here) -> None:
     import sqlite3
     from contextlib import closing
 
-    shell("run")
-    with closing(sqlite3.connect(shell.folder / ".sampan" / "records.db")) as records:
+    here("run")
+    with closing(sqlite3.connect(here.folder / ".sampan" / "records.db")) as records:
         records.execute("INSERT INTO format VALUES (999)")
         records.commit()
-    assert "they have format 999" in shell.complaint("run", code=2)
+    assert "they have format 999" in here.complaint("run", code=2)
 
 
 def test_what_nobody_foresaw_is_one_message_and_a_file(shell: Shell) -> None:

@@ -87,29 +87,29 @@ def test_a_day_through_a_hub_that_is_named(shell: Shell, hub: Hub, visits: Path,
     assert "It looks like" in elsewhere.complaint("log", "stats", code=2)
 
 
-def test_a_failed_check_says_no_and_shows_its_candidate(shell: Shell, visits: Path) -> None:
-    load(shell, visits)
+def test_a_failed_check_says_no_and_shows_its_candidate(shell: Shell, here: Here, visits: Path) -> None:
+    load(here, visits)
     (shell.folder / "checks").mkdir()
     (shell.folder / "checks" / "no_b.sql").write_text("SELECT * FROM pages WHERE page = '/b'\n")
     made = shell.json("run", code=1)
     assert made["state"] == "failed"
     assert {step["name"]: step["state"] for step in made["steps"]} == {"pages": "ran", "no_b": "failed"}
-    assert shell.json("table", "list")["tables"] == []
-    assert shell.json("sql", "select count(*) from pages", "--run", made["run"])["rows"] == [[2]]
+    assert here.json("table", "list")["tables"] == []
+    assert here.json("sql", "select count(*) from pages", "--run", made["run"])["rows"] == [[2]]
     complaint = shell.complaint("run", code=1)
     assert "no_b failed" in complaint
     assert "the published tables are as they were" in complaint
 
 
-def test_a_step_that_raises_is_told_with_its_line(shell: Shell, visits: Path) -> None:
-    load(shell, visits)
+def test_a_step_that_raises_is_told_with_its_line(shell: Shell, here: Here, visits: Path) -> None:
+    load(here, visits)
     (shell.folder / "steps.py").write_text(
         "from sampan import step\n\n\n@step\ndef half(pages: list) -> int:\n    print('so far')\n    return 1 // 0\n"
     )
     complaint = shell.complaint("run", code=3)
     assert "half failed" in complaint
     assert "ZeroDivisionError" in complaint
-    assert "so far" in shell("runs", "logs", "last", "half")
+    assert "so far" in here("runs", "logs", "last", "half")
 
 
 def test_quarantined_events_are_repaired_once(here: Here, hub: Hub, visits: Path) -> None:

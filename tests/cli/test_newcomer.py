@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Here, Shell
 
 
 def load(shell: Shell, path: Path, *options: str) -> str:
@@ -15,24 +15,24 @@ def file(shell: Shell, text: str) -> Path:
     return path
 
 
-def test_a_column_that_is_no_field_is_named(shell: Shell) -> None:
-    path = file(shell, "at,page,Page-Title\n2026-01-31T12:00:00Z,/a,Start\n")
-    assert "No field of visit, kept with the event: Page-Title." in load(shell, path)
-    assert "No field" not in load(shell, file(shell, "at,page\n2026-01-31T12:00:00Z,/b\n"))
+def test_a_column_that_is_no_field_is_named(here: Here) -> None:
+    path = file(here, "at,page,Page-Title\n2026-01-31T12:00:00Z,/a,Start\n")
+    assert "No field of visit, kept with the event: Page-Title." in load(here, path)
+    assert "No field" not in load(here, file(here, "at,page\n2026-01-31T12:00:00Z,/b\n"))
 
 
-def test_a_column_that_is_missing_is_named_with_those_that_there_are(shell: Shell) -> None:
-    path = file(shell, "at,Page\n2026-01-31T12:00:00Z,/a\n")
-    said = shell.complaint("log", "load", str(path), "--type", "visit", "--time", "at", "--map", "page=Pag", code=2)
+def test_a_column_that_is_missing_is_named_with_those_that_there_are(here: Here) -> None:
+    path = file(here, "at,Page\n2026-01-31T12:00:00Z,/a\n")
+    said = here.complaint("log", "load", str(path), "--type", "visit", "--time", "at", "--map", "page=Pag", code=2)
     assert "there is no column 'Pag'" in said
     assert "Its columns: at, Page.\n" in said
 
 
-def test_many_conflicts_are_one_line_of_quarantine(shell: Shell) -> None:
+def test_many_conflicts_are_one_line_of_quarantine(here: Here) -> None:
     rows = "\n".join(f"2026-01-31T12:00:00Z,{n},/a" for n in range(20))
-    load(shell, file(shell, f"at,n,page\n{rows}\n"), "--id", "n")
-    load(shell, file(shell, f"at,n,page\n{rows}\n".replace("/a", "/b")), "--id", "n")
-    found = shell.json("quarantine", "list")["reasons"]
+    load(here, file(here, f"at,n,page\n{rows}\n"), "--id", "n")
+    load(here, file(here, f"at,n,page\n{rows}\n".replace("/a", "/b")), "--id", "n")
+    found = here.json("quarantine", "list")["reasons"]
     assert [(line["count"], line["reason"].partition(":")[0]) for line in found] == [(20, "conflict")]
 
 
@@ -50,11 +50,11 @@ def test_a_breaking_change_is_refused_before_anything_is_planned_or_run(shell: S
     assert "no @upcast leads from version 1 of visit to version 2" in said
 
 
-def test_a_rule_that_returns_no_event_is_told_so(shell: Shell) -> None:
-    load(shell, file(shell, "at,page,seconds\n2026-01-31T12:00:00Z,/a,-1\n"))
-    rule = shell.folder / "fix.py"
+def test_a_rule_that_returns_no_event_is_told_so(here: Here) -> None:
+    load(here, file(here, "at,page,seconds\n2026-01-31T12:00:00Z,/a,-1\n"))
+    rule = here.folder / "fix.py"
     rule.write_text("def fix(event, reason):\n    return 3\n")
-    assert "it returned 3\n" in shell.complaint("quarantine", "fix", "--rule", str(rule), code=2)
+    assert "it returned 3\n" in here.complaint("quarantine", "fix", "--rule", str(rule), code=2)
 
 
 def test_the_plain_value_of_a_step_can_be_seen(shell: Shell) -> None:
@@ -71,6 +71,6 @@ def test_the_plain_value_of_a_step_can_be_seen(shell: Shell) -> None:
     assert "What is cached printed in the run that made it" in shell.run("runs", "logs", "last", "many").stderr
 
 
-def test_lists_and_structs_are_json_in_csv(shell: Shell) -> None:
-    printed = shell("sql", "select [1, 2] as l, {'a': 'x'} as s", "--csv")
+def test_lists_and_structs_are_json_in_csv(here: Here) -> None:
+    printed = here("sql", "select [1, 2] as l, {'a': 'x'} as s", "--csv")
     assert printed == 'l,s\n"[1,2]","{""a"":""x""}"\n'
