@@ -40,6 +40,45 @@ def ack_before_write() -> None:
     StreamWriter._drain = drain  # type: ignore[method-assign]
 
 
+def write_later() -> None:
+    """Answers leave at once; the bytes wait in memory for a fifth of a second."""
+    from sampan.log.writer import StreamWriter
+
+    async def drain(self: Any) -> None:
+        try:
+            while self._waiting:
+                requests, self._waiting = self._waiting, []
+                group = self._prepare(requests)
+                for request in requests:
+                    self._settle(request, None)
+                await asyncio.sleep(0.2)
+                self._flush(group)
+                self._count(group)
+        finally:
+            self._task = None
+
+    StreamWriter._drain = drain  # type: ignore[method-assign]
+
+
+def tidy_bytes() -> None:
+    """Quarantined bytes are kept as readable text instead of as they came."""
+    from sampan.log import writer
+
+    encode = writer.encode
+
+    def tidied(*args: Any, held: Any = (), **more: Any) -> bytes:
+        return encode(*args, held=[raw.decode(errors="replace").encode() for raw in held], **more)
+
+    writer.encode = tidied  # type: ignore[assignment]
+
+
+def deaf_to_signals() -> None:
+    """Nobody handles SIGTERM: it ends the process where it stands."""
+    import signal
+
+    signal.signal = lambda number, handler: signal.SIG_DFL  # type: ignore[assignment]
+
+
 def no_folder_sync() -> None:
     """A new segment's name is not made durable."""
     from sampan.log import segment
@@ -101,6 +140,9 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     for function in (
         no_fsync,
         ack_before_write,
+        write_later,
+        tidy_bytes,
+        deaf_to_signals,
         no_folder_sync,
         no_tail_check,
         no_dedupe,

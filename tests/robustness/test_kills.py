@@ -48,11 +48,12 @@ def test_kills_at_each_of_the_first_forty_calls(tmp_path: Path, call: str) -> No
             break
 
 
-def test_three_times_sigterm_under_load_ends_cleanly(tmp_path: Path) -> None:
+def sigterm(tmp_path: Path, rounds: int, sabotage: str | None = None) -> None:
+    """R12: SIGTERM under load answers what is under way, ends with 0, and leaves nothing to recover."""
     workspace(tmp_path)
     acknowledged: list[str] = []
-    for round in range(3):
-        servers = [Server(tmp_path, segment_events=2_000)]
+    for round in range(rounds):
+        servers = [Server(tmp_path, segment_events=2_000, sabotage=sabotage)]
         producers = [Producer(f"r{round}p{number}", servers) for number in range(3)]
         for producer in producers:
             producer.start()
@@ -74,3 +75,7 @@ def test_three_times_sigterm_under_load_ends_cleanly(tmp_path: Path) -> None:
         acknowledged += [id for producer in producers for id in producer.acknowledged]
     assert acknowledged
     assert check_log(tmp_path, acknowledged) == []
+
+
+def test_three_times_sigterm_under_load_ends_cleanly(tmp_path: Path) -> None:
+    sigterm(tmp_path, 3)
