@@ -28,7 +28,8 @@ FROM range({rows}) AS numbers(i)
 
 
 def build(rounds: int, only: Sequence[str]) -> list[Row]:
-    """Both with two threads, the same codec and Parquet version, file and folder synced, a process per measurement."""
+    """All with two threads, file and folder synced, a process per measurement. ``COPY`` as it comes, and once more with
+    what we found to make it faster: rows in any order, version 2 of Parquet."""
     del only
     source = _source()
 
@@ -46,9 +47,14 @@ def build(rounds: int, only: Sequence[str]) -> list[Row]:
         timed(0)
         return timed
 
-    results = alternate({"Sampan": lambda: prepare("sampan"), "DuckDB": lambda: prepare("duckdb")}, rounds)
+    contenders = {
+        "Sampan": lambda: prepare("sampan"),
+        "DuckDB COPY": lambda: prepare("copy"),
+        "DuckDB COPY, tuned as ours": lambda: prepare("tuned"),
+    }
+    results = alternate(contenders, rounds)
     title = "SQL table over 10 M rows × 8, digest and fsync included"
-    return [Row("build", title, "s", results, [times("DuckDB", 1.2, least=False)])]
+    return [Row("build", title, "s", results, [times("DuckDB COPY", 1.2, least=False)])]
 
 
 def _source() -> Path:
@@ -65,7 +71,7 @@ def _source() -> Path:
     return path
 
 
-def _with_duckdb(source: Path, out: Path) -> tuple[float, int]:
+def _with_duckdb(source: Path, out: Path, tuned: bool) -> tuple[float, int]:
     import os
     import time
 
@@ -75,13 +81,13 @@ def _with_duckdb(source: Path, out: Path) -> tuple[float, int]:
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": THREADS,
         "memory_limit": MEMORY,
-        "preserve_insertion_order": False,
-    }  # its fastest
+        "preserve_insertion_order": not tuned,
+    }
     with duckdb.connect(config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"CREATE VIEW source AS FROM read_parquet('{source}')")
         target = out / "table.parquet"
-        connection.execute(f"COPY ({QUERY}) TO '{target}' (FORMAT parquet, PARQUET_VERSION v2)")
+        connection.execute(f"COPY ({QUERY}) TO '{target}' (FORMAT parquet{', PARQUET_VERSION v2' if tuned else ''})")
         for path in (target, out):
             handle = os.open(path, os.O_RDONLY)
             os.fsync(handle)
@@ -104,7 +110,10 @@ def _with_sampan(source: Path, out: Path) -> tuple[float, int]:
 
 
 def _once(kind: str, source: str, out: str) -> None:
-    seconds, rows = {"sampan": _with_sampan, "duckdb": _with_duckdb}[kind](Path(source), Path(out))
+    if kind == "sampan":
+        seconds, rows = _with_sampan(Path(source), Path(out))
+    else:
+        seconds, rows = _with_duckdb(Path(source), Path(out), kind == "tuned")
     print(json.dumps({"seconds": seconds, "rows": rows}))
 
 
