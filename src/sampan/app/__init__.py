@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sampan.base.errors import BadSetting, Damaged, NewerFormat, NotFound, Unreachable
+from sampan.base.errors import BadSetting, BadWorkspace, Damaged, NewerFormat, NotFound, Unreachable
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
@@ -438,6 +438,10 @@ def _check_format(path: Path) -> None:
         text = path.read_text("utf-8").strip()
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        raise BadWorkspace(
+            "Open the workspace's data", f"{path.parent} is a file", "Move it away: the data's folder goes there."
+        ) from None
     if not text.isdecimal():
         raise Damaged("Open the workspace's data", f"{path} says {text[:40]!r}", "It should hold a number. Restore it.")
     if int(text) > FORMAT:

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from sampan.base.errors import DiskFull
+from sampan.base.errors import DiskFull, SampanError
 
 _FULL = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
 
@@ -74,3 +74,14 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"Write {path}", "the disk is full", "Free some space and try again.") from error
         raise
+
+
+def of_the_disk(error: OSError) -> SampanError | None:
+    """What a full disk, or one that may not be written, did to us, as our error; None for any other cause."""
+    where = error.filename if isinstance(error.filename, str) else "to the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"Write {where}", "the disk is full", "Free some space and try again.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        advice = "Get the right to write there, or work in a copy of the folder."
+        return SampanError(f"Open {where}", (error.strerror or "not allowed").lower(), advice)
+    return None

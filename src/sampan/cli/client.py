@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
+import click
 import msgspec
 
 from sampan.base import errors
@@ -131,10 +132,14 @@ class HubClient:
         return self.post("/v1/quarantine/repairs", {"proposals": proposals, "rule": rule, "author": author})
 
     def _follow(self, path: str, body: Any, report: Callable[[Any], None]) -> Any:
-        for line in self.stream(path, body):
-            if "result" in line:
-                return line["result"]
-            report(line["event"])
+        try:
+            for line in self.stream(path, body):
+                if "result" in line:
+                    return line["result"]
+                report(line["event"])
+        except KeyboardInterrupt:
+            click.echo("  The run goes on in the hub; `sampan runs list` says what becomes of it.", err=True)
+            raise
         raise Unreachable(f"Follow {path}", "the hub stopped before the end", "`sampan runs list` shows what became.")
 
     # -- events

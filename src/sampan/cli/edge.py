@@ -47,8 +47,15 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
     except Exception as error:
         if os.environ.get("SAMPAN_DEBUG") == "1":
             raise
-        click.echo(unforeseen(error), err=True)
+        known = _of_the_disk(error) if isinstance(error, OSError) else None
+        click.echo(f"Error: {known}" if known else unforeseen(error), err=True)
         return 3
+
+
+def _of_the_disk(error: OSError) -> SampanError | None:
+    from sampan.base.files import of_the_disk
+
+    return of_the_disk(error)
 
 
 def unforeseen(error: Exception) -> str:

@@ -68,7 +68,8 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     import msgspec
 
     faults = app.log.verify()
-    found = app.log.stats()
+    # a damaged log has no root that counts
+    found: dict[str, Any] = {"root": None, "position": None} if faults else app.log.stats()
     if as_json:
         emit({"faults": msgspec.to_builtins(faults), "root": found["root"], "position": found["position"]})
     elif faults:

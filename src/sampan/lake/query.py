@@ -130,7 +130,16 @@ class _Opened:
             selects.append(f"SELECT * FROM {quote_name(part)}")
         if not selects:
             raise BadQuery(f"Open {name}", "it has neither files nor fields")
-        connection.execute(f"CREATE VIEW {quote_name(name)} AS {' UNION ALL BY NAME '.join(selects)}")
+        import duckdb
+
+        try:
+            connection.execute(f"CREATE VIEW {quote_name(name)} AS {' UNION ALL BY NAME '.join(selects)}")
+        except duckdb.Error as error:
+            raise Damaged(
+                f"Open table {name}",
+                f"one of its files is not as it was written ({str(error).strip().splitlines()[0]})",
+                f"Restore it, or delete it and run the flow, which builds what is not there: {', '.join(self.parquet)}",
+            ) from error
 
 
 def quote_name(name: str) -> str:

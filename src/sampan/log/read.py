@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import msgspec
 from sampan.base.clock import to_micros
 from sampan.log.frames import Complaint, Frame, payloads, read_file_header
 from sampan.log.position import place
-from sampan.log.stream import Manifest, Stream, TypeState, content_digest, read_mark
+from sampan.log.stream import Manifest, Stream, TypeState, check_reached, content_digest, read_mark
 
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _STRETCH: Final = 256  # items read at first to find the newest of a kind, then twice as many …
@@ -150,7 +151,8 @@ class StreamReader:
             if number > tail.number or not tail.offset:
                 tail.number, tail.previous, tail.offset = number, header.head, start
             head = bytes.fromhex(tail.head)
-            for offset, payload in payloads(fd, tail.offset, self._end(number)):
+            known, end = self.stream.synced(fd, number), self._end(number)
+            for offset, payload in payloads(fd, tail.offset, end):
                 frame = Frame(payload)
                 if upto is not None and frame.last > upto:
                     break
@@ -159,6 +161,8 @@ class StreamReader:
                 if frame.items:
                     tail.last, tail.anchor = frame.last, head.hex()
                 self._add(tail, frame)
+            else:
+                check_reached(path, tail.offset, known if end is None else min(known, end))
             tail.head = head.hex()
         finally:
             os.close(fd)
@@ -190,10 +194,11 @@ class StreamReader:
             os.close(fd)
 
     def _keep(self, tail: Tail) -> None:
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._cache.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(msgspec.json.encode(tail))
-        temporary.replace(self._cache)  # a cache: it need not survive a power cut
+        with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._cache.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_bytes(msgspec.json.encode(tail))
+            temporary.replace(self._cache)  # it need not survive a power cut
 
     # -- the chain
 

@@ -61,10 +61,15 @@ _BROKEN: Final = (
 )
 
 
+def _open(path: Path) -> Any:
+    """A Parquet file whose pages are checked as they are read: a flipped bit may decompress into another value."""
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
 def item(stream: Stream, manifest: Manifest, number: int) -> bytes:
     """The bytes of one item of a sealed segment."""
     group, index = divmod(number - manifest.first, ROWS)
-    with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+    with _open(stream.path(manifest.number, "events.parquet")) as file:
         raw: bytes = file.read_row_group(group, columns=["raw"])["raw"][index].as_py()
     return raw
 
@@ -134,7 +139,7 @@ def items(
         heads = _heads_of(stream, manifest)
         rows = heads.rows(first, last)
         frame, row = next(rows)
-        with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+        with _open(stream.path(manifest.number, "events.parquet")) as file:
             for number, label, raw in _rows(file, first - manifest.first, last - manifest.first, labels):
                 while manifest.first + number >= row["first"] + row["accepted"] + row["held"]:
                     frame, row = next(rows)
@@ -161,7 +166,7 @@ def _rows(file: Any, first: int, last: int, labels: frozenset[str] | None) -> It
 
 def some(stream: Stream, manifest: Manifest, numbers: Sequence[int]) -> Iterator[Item]:
     """The items of these numbers, which are in order. Raises Damaged."""
-    with _reading(stream, manifest), pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+    with _reading(stream, manifest), _open(stream.path(manifest.number, "events.parquet")) as file:
         heads = _heads_of(stream, manifest)
         for group, mine in groupby(numbers, lambda number: (number - manifest.first) // ROWS):
             yield from _picked(heads, _group(file, group), manifest.first + group * ROWS, mine)
@@ -191,7 +196,7 @@ def held(stream: Stream, manifest: Manifest) -> Iterator[Item]:
 
 def containing(stream: Stream, manifest: Manifest, text: bytes, last: int) -> Iterator[Item]:
     """Items up to number ``last`` in whose bytes ``text`` stands, or may stand behind an escape; the newest first."""
-    with _reading(stream, manifest), pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+    with _reading(stream, manifest), _open(stream.path(manifest.number, "events.parquet")) as file:
         for group in reversed(range(file.metadata.num_row_groups)):
             first = manifest.first + group * ROWS
             if first > last:
@@ -229,7 +234,7 @@ def _rows_with(column: Any, needle: bytes) -> Iterator[int]:
 
 def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A small Parquet file. Not by ``pq.read_table``, which imports pandas: most of a second."""
-    with pq.ParquetFile(path) as file:
+    with _open(path) as file:
         return file.read(columns=columns, use_threads=False)
 
 
@@ -237,7 +242,7 @@ def frames(stream: Stream, manifest: Manifest) -> Iterator[tuple[Frame, bytes]]:
     """Each frame of a sealed segment, rebuilt, with the chain head that was recorded after it. Raises Damaged."""
     try:
         heads = _table(stream.path(manifest.number, "frames.parquet")).to_pylist()
-        with pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+        with _open(stream.path(manifest.number, "events.parquet")) as file:
             items = _items(file)
             for row in heads:
                 yield _rebuild(row, items), row["head"]
@@ -298,7 +303,7 @@ def anchor(stream: Stream, manifest: Manifest, last: int) -> str:
 def numbers_of(stream: Stream, manifest: Manifest, id: str) -> list[int]:
     """Numbers of the accepted items of an id. Raises Damaged."""
     found: list[int] = []
-    with _reading(stream, manifest), pq.ParquetFile(stream.path(manifest.number, "events.parquet")) as file:
+    with _reading(stream, manifest), _open(stream.path(manifest.number, "events.parquet")) as file:
         for group in range(file.metadata.num_row_groups):
             ids = file.read_row_group(group, columns=["id"], use_threads=False)["id"]
             hits = pc.indices_nonzero(pc.equal(ids, id)).to_pylist()

@@ -18,7 +18,7 @@ import msgspec
 
 from sampan.base.errors import Damaged, NewerFormat, NotFound
 from sampan.base.files import write_durably
-from sampan.log.frames import FORMAT, Frame, genesis, payloads, read_file_header
+from sampan.log.frames import FORMAT, FRAME, Frame, genesis, payloads, read_file_header
 from sampan.log.position import place
 from sampan.log.starts import Starts
 from sampan.log.sums import byte_at
@@ -147,6 +147,19 @@ def read_mark(folder: Path) -> tuple[Mark | None, bool]:
         os.close(fd)
 
 
+def check_reached(path: Path, reached: int, known: int) -> None:
+    """Raises Damaged if a segment's whole frames end before what was synced: to read on as if there were no more
+    would pass off a damaged log as a short one."""
+    if reached < known:
+        raise Damaged(
+            f"Read segment {path}",
+            f"the frame at byte {reached} is damaged, though it was synced",
+            "Nothing was changed. Run `sampan log verify`, then restore the file from a backup.",
+            segment=path.name,
+            offset=reached,
+        )
+
+
 class Stream:
     """Names and manifests of one stream's folder."""
 
@@ -200,12 +213,23 @@ class Stream:
             found = read_file_header(fd, path)
             if found is not None:
                 header, begin = found
+                known = self.synced(fd, number)
                 if first > header.first:
                     begin = self._start(fd, number, header.head, begin, end, first)
-                for _, payload in payloads(fd, begin, end):
+                reached = begin
+                for offset, payload in payloads(fd, begin, end):
+                    reached = offset + FRAME.size + len(payload)
                     yield Frame(payload)
+                check_reached(path, reached, known if end is None else min(known, end))
         finally:
             os.close(fd)
+
+    def synced(self, fd: int, number: int) -> int:
+        """Up to which byte an unsealed segment is known to have been synced; whole frames must reach as far."""
+        mark, _ = read_mark(self.folder)
+        if mark is None or mark.number < number:
+            return 0
+        return mark.offset if mark.number == number else os.fstat(fd).st_size
 
     def _start(self, fd: int, number: int, head: str, begin: int, end: int | None, first: int) -> int:
         """The offset of the frame with item ``first``, or one before it."""

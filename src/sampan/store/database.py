@@ -6,10 +6,12 @@ version, and inside that process every write goes through one connection. Why pl
 ``docs/decisions/records-sql.md``.
 """
 
+import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +56,8 @@ class Database:
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         uri = f"{self.path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        if read_only and self._never_changes():
+            uri += "&immutable=1"
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=10)
@@ -74,13 +78,31 @@ class Database:
                 raise
             raise self._explain("Open the records", error) from error
 
+    def _never_changes(self) -> bool:
+        """Whether the records lie where nothing can be written and all of them in one file: to read a WAL, SQLite
+        would have to make a file beside it."""
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        return not os.access(self.path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size)
+
     def _explain(self, attempted: str, error: sqlite3.Error) -> SampanError:
         name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith("SQLITE_FULL"):
+        if name.startswith("SQLITE_FULL") or (name.startswith(_MAY_BE_FULL) and self._full()):
             return DiskFull(attempted, f"the disk that holds {self.path} is full", "Free some space and try again.")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Busy(attempted, f"{self.path} is locked by another process", "Try again.")
+        if name.startswith("SQLITE_CANTOPEN") and not os.access(self.path.parent, os.W_OK):
+            return SampanError(
+                attempted,
+                f"{self.path.parent} may only be read, and SQLite has to write there to see what was written last",
+                "Get the right to write there, or work in a copy of the folder.",
+            )
         return Damaged(attempted, f"{self.path}: {error}", "Restore a backup, or move the file away and look.")
+
+    def _full(self) -> bool:
+        """Whether the disk has no room even for what SQLite needs to read."""
+        with suppress(OSError):
+            return shutil.disk_usage(self.path.parent).free < 1 << 16
+        return False
 
     @contextmanager
     def _explained(self, attempted: str) -> Iterator[None]:
@@ -202,6 +224,7 @@ _OF_THE_DISK: Final = (
 )
 
 
+_MAY_BE_FULL: Final = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
 _ADVICE: Final = "One process writes at a time: go through the hub, or wait until the other is done."
 
 
