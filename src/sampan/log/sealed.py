@@ -90,7 +90,8 @@ class _Heads:
     def __init__(self, path: Path) -> None:
         names = ["first", "received", "producer", "accepted", "held", "notes"]
         self._table = _table(path, names)
-        self._firsts = self._table["first"].to_numpy()
+        firsts = self._table["first"].combine_chunks()  # not by to_numpy(), which imports pandas
+        self._firsts = memoryview(firsts.buffers()[1]).cast("B").cast("q")[firsts.offset : firsts.offset + len(firsts)]
         self._notes: dict[int, Notes] = {}
 
     def of(self, number: int) -> int:
@@ -150,18 +151,26 @@ def _rows(file: Any, first: int, last: int, labels: frozenset[str] | None) -> It
     """Row number, label and bytes of a stretch of a segment's rows."""
     groups = range(first // ROWS, last // ROWS + 1)
     at = groups.start * ROWS
-    wanted = pa.array(sorted(labels), pa.string()) if labels is not None else None
     for batch in file.iter_batches(columns=["label", "raw"], batch_size=16_384, row_groups=list(groups)):
         begin, end = max(first - at, 0), min(last - at + 1, batch.num_rows)
         if begin < end:
             kinds, raws = (batch.column(name).slice(begin, end - begin) for name in ("label", "raw"))
             numbers: Sequence[int] = range(at + begin, at + end)
-            if wanted is not None:
-                keep = pc.indices_nonzero(pc.is_in(kinds.dictionary_decode(), wanted))
+            if labels is not None:
+                keep = pc.indices_nonzero(_is_one_of(kinds, labels))
                 if len(keep) < len(kinds):
                     kinds, raws, numbers = kinds.take(keep), raws.take(keep), pc.add(keep, at + begin).to_pylist()
             yield from zip(numbers, kinds.to_pylist(), raws.to_pylist(), strict=True)
         at += batch.num_rows
+
+
+def _is_one_of(kinds: Any, labels: frozenset[str]) -> Any:
+    """Which rows have one of the labels. By their codes: a list made an Arrow array would import pandas."""
+    found = pc.less(kinds.indices, 0)
+    for code, label in enumerate(kinds.dictionary.to_pylist()):
+        if label in labels:
+            found = pc.or_(found, pc.equal(kinds.indices, code))
+    return found
 
 
 def some(stream: Stream, manifest: Manifest, numbers: Sequence[int]) -> Iterator[Item]:
