@@ -205,7 +205,11 @@ def _linked(node: Node, nodes: dict[str, Node], events: dict[str, str]) -> Node:
             f"Read {node.where}",
             f"{node.name!r} needs {name!r} ({said}), and there is no such table, step, model or type of event",
             did_you_mean(name, known)
-            or ("" if node.query else "A parameter that is no dependency needs a default value."),
+            or (
+                f"Write tables/{name}.sql, or a contract of that name."
+                if node.query
+                else "A parameter that is no dependency needs a default value."
+            ),
         )
     return msgspec.structs.replace(node, needs=tuple(needs))
 

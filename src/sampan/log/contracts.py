@@ -217,7 +217,9 @@ def _import(path: Path) -> Any:
         exec(code, module.__dict__)  # noqa: S102 - the workspace's own code
     except SyntaxError as error:
         where = f"line {error.lineno}: {error.msg}"
-        raise BadContract(attempted, where, f"  {(error.text or '').strip()}") from error
+        raise BadContract(
+            attempted, where, f"  {(error.text or '').strip()}\n  Mend that line and try again."
+        ) from error
     except BadContract as error:
         line = _line(error, path)
         raise BadContract(f"{attempted}, line {line}", f"{error.attempted}: {error.obstacle}", error.advice) from error
