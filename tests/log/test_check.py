@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.log.check import Checker, key_of, same_meaning
+from sampan.log.check import Checker, same_meaning
+from sampan.log.identity import key_of
 from sampan.log.items import split
 from tests.log.conftest import Shop, line
 

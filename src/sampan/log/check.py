@@ -7,7 +7,7 @@ repeated key means different things to different readers. What the count cannot 
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from operator import attrgetter, is_not
 from typing import Annotated, Any, Final, Literal, Union
 
@@ -18,6 +18,7 @@ from sampan.base.clock import to_micros
 from sampan.log.contracts import Contract, Contracts
 from sampan.log.explain import BROKEN, Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
 from sampan.log.frames import Complaint
+from sampan.log.identity import Keyer
 from sampan.log.items import split
 from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
 
@@ -107,7 +108,7 @@ class Checker:
         self.labels: list[str] = []
         self._codes: dict[str, int] = {}
         self._shapes: dict[type, _Shape] = {}
-        self._hashers: dict[str, Any] = {}
+        self._keyer = Keyer()
         self._older_envelopes: dict[str, Any] = {}
         self._keys = keys
         self._mappings = False
@@ -186,14 +187,7 @@ class Checker:
         return batch
 
     def _fill(self, batch: Batch, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> None:
-        keys, hashers, last, copy = batch.keys, self._hashers, None, None
-        for event in events:
-            if event.source is not last:
-                last = event.source
-                copy = (hashers.get(last) or self._hasher(last)).copy
-            hasher = copy()  # type: ignore[misc]
-            hasher.update(event.id.encode())
-            keys.append(hasher.digest())
+        batch.keys = self._keyer.keys(events)
         batch.ids = [event.id for event in events]
         batch.codes = [shape.code for shape in shapes]
         batch.raws = raws
@@ -201,14 +195,6 @@ class Checker:
             for index, shape in enumerate(shapes):
                 if shape.sealer is not None:
                     raws[index] = shape.sealer.seal(raws[index])
-
-    def _hasher(self, source: str) -> Any:
-        """The state of a key's hash after its source. See ``key_of``."""
-        if len(self._hashers) > 10_000:
-            self._hashers.clear()
-        name = source.encode()
-        hasher = self._hashers[source] = blake2b(len(name).to_bytes(2, "little") + name, digest_size=16)
-        return hasher
 
     def _doubtful(self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> list[int]:
         """Indexes of events in which a key may stand twice, or whose bytes may not be UTF-8.
@@ -324,12 +310,6 @@ class Checker:
             sealer = Sealer(contract, self._keys) if contract.personal and self._keys is not None else None
             self._shapes[envelope] = _Shape(contract, self._code(label), sealer, newest=False)
         return envelope
-
-
-def key_of(source: str, id: str) -> bytes:
-    """The 128-bit key by which an event is known: BLAKE2b of source (with its length) and id."""
-    name = source.encode()
-    return blake2b(len(name).to_bytes(2, "little") + name + id.encode(), digest_size=16).digest()
 
 
 def same_meaning(one: bytes, other: bytes) -> bool:

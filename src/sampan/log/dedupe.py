@@ -3,42 +3,17 @@
 Keys of unsealed segments are in dictionaries, one per segment, about 200 bytes a key; sealed ones are in the index.
 """
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import msgspec
 import xxhash
 
-from sampan.base.files import write_durably
-from sampan.log.check import key_of
 from sampan.log.frames import Frame
+from sampan.log.identity import Keyer, content_seed, names
 from sampan.log.index import Index, tidy
 from sampan.log.stream import Stream
 
 if TYPE_CHECKING:
     from sampan.log.sealing import Sealing
-
-
-class Named(msgspec.Struct, gc=False):
-    """As much of an event as its key needs."""
-
-    id: str
-    source: str
-
-
-NAMED: Final = msgspec.json.Decoder(Named)
-
-
-def content_seed(folder: Path) -> int:
-    """The secret with which a stream digests contents, so that no producer can aim at a collision."""
-    path = folder / "index" / "seed"
-    try:
-        return int.from_bytes(path.read_bytes()[:8], "little")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, os.urandom(8), 0o600)
-        return int.from_bytes(path.read_bytes()[:8], "little")
 
 
 class Dedupe:
@@ -56,6 +31,7 @@ class Dedupe:
             for number in missing:
                 reindex(stream.folder, number)
             self._index = Index(self._folder)
+        self._keyer = Keyer()
         self._generations: dict[int, dict[bytes, int]] = {}
         self._seen = 0
         self.active: dict[bytes, int] = {}
@@ -66,10 +42,9 @@ class Dedupe:
 
     def learn(self, frame: Frame) -> None:
         """Take up the accepted items of a frame that was read back."""
-        active, first = self.active, frame.first
-        for index, raw in enumerate(frame.raws()[: frame.accepted]):
-            named = NAMED.decode(raw)
-            active[key_of(named.source, named.id)] = first + index
+        first = frame.first
+        keys = self._keyer.keys(names(frame.raws()[: frame.accepted]))
+        self.active.update(zip(keys, range(first, first + len(keys)), strict=True))
 
     def refresh(self, sealing: "Sealing") -> None:
         """After a seal: look in the index for what the dictionaries held until now."""
@@ -94,14 +69,17 @@ class Dedupe:
         """Number these keys from ``first`` on, if none was seen and none stands twice among them; else do nothing."""
         if known and not known.keys().isdisjoint(keys):
             return False
-        fresh = dict(zip(keys, range(first, first + len(keys)), strict=True))
-        if len(fresh) != len(keys):
-            return False
         for generation in self._generations.values():
-            if not generation.keys().isdisjoint(fresh):
+            if not generation.keys().isdisjoint(keys):
                 return False
-        self.active.update(fresh)
-        return True
+        active = self.active
+        before = len(active)
+        active.update(zip(keys, range(first, first + len(keys)), strict=True))
+        if len(active) == before + len(keys):
+            return True
+        for key in set(keys):  # one of them stands twice among them
+            del active[key]
+        return False
 
     def recent(self, key: bytes) -> int | None:
         """The number of an unsealed event."""

@@ -8,7 +8,6 @@ import msgspec
 
 _ANY: Final = msgspec.json.Decoder()
 _TOKEN: Final = re.compile(rb'"[ \t\r\n]*:')
-_AT: Final = re.compile(r"(?P<reason>.*?)(?: - at `(?P<path>.*)`)?\Z", re.DOTALL)
 _BLANKS_ALIKE: Final = bytes.maketrans(b"\t\r\n", b"   ")
 
 BROKEN: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)  # what decoding hostile bytes raises
@@ -24,12 +23,19 @@ def tokens(raw: bytes) -> int:
 
 def distinct(value: Any) -> int:
     """How many keys a parsed JSON value has."""
-    if isinstance(value, dict):
-        return len(value) + sum(distinct(part) for part in value.values() if isinstance(part, dict | list))
-    return sum(distinct(part) for part in value if isinstance(part, dict | list))
+    keys, values = 0, [value]
+    while values:
+        parts = values.pop()
+        if type(parts) is dict:
+            keys += len(parts)
+            parts = parts.values()
+        values += [part for part in parts if type(part) is dict or type(part) is list]
+    return keys
 
 
 def not_utf8(raw: bytes) -> Wrong | None:
+    if raw.isascii():
+        return None
     try:
         raw.decode()
     except UnicodeDecodeError as error:
@@ -73,10 +79,8 @@ def repeated_key(raw: bytes) -> Wrong | None:
 def explain(error: Exception, base: str = "$") -> Wrong:
     if isinstance(error, RecursionError):
         return "not JSON: nested too deeply", "$"
-    match = _AT.match(str(error))
-    assert match is not None
-    path = match["path"] or "$"
-    return f"invalid: {match['reason'].replace('`', '')}", base + path[1:]
+    reason, _, place = str(error).partition(" - at `")
+    return f"invalid: {reason.replace('`', '')}", base + place[1:-1]
 
 
 def short(value: Any) -> str:

@@ -17,7 +17,7 @@ from sampan.log.contracts import Contracts
 from sampan.log.keys import Sealer, SubjectKeys, open_bytes
 from sampan.log.position import Position, place
 from sampan.log.read import Item, StoredEvent, StreamReader, stored
-from sampan.log.stream import TypeState
+from sampan.log.states import TypeState, content_digest
 
 if TYPE_CHECKING:
     from sampan.log.verify import Fault
@@ -132,8 +132,6 @@ class Log:
         return total
 
     def _counted(self, reader: StreamReader, type: str, first: int, last: int) -> TypeState:
-        from sampan.log.stream import content_digest
-
         total = TypeState()
         for item in reader.items(first, last):
             if item.label is not None and item.label.rpartition("@")[0] == type:

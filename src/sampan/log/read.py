@@ -13,7 +13,8 @@ import msgspec
 from sampan.base.clock import to_micros
 from sampan.log.frames import Complaint, Frame, payloads, read_file_header
 from sampan.log.position import place
-from sampan.log.stream import Manifest, Stream, TypeState, check_reached, content_digest, read_mark
+from sampan.log.states import States, TypeState
+from sampan.log.stream import Manifest, Stream, check_reached, read_mark
 
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _STRETCH: Final = 256  # items read at first to find the newest of a kind, then twice as many …
@@ -171,14 +172,10 @@ class StreamReader:
         for at, value in enumerate((frame.accepted, frame.duplicate, frame.held, frame.refused)):
             tail.counts[at] += value
         tail.repaired.extend(repair.of for repair in frame.notes.repairs)
-        sums: dict[str, list[int]] = {}
-        for index, raw in enumerate(frame.raws()[: frame.accepted]):
-            entry = sums.setdefault(frame.label(index), [0, 0])
-            entry[0] += 1
-            entry[1] += content_digest(raw)
-        for label, (count, total) in sums.items():
-            state = tail.states.get(label, TypeState())
-            tail.states[label] = state + TypeState.of(count, total)
+        states = States()
+        states.add(frame, frame.raws())
+        for label, state in states.of().items():
+            tail.states[label] = tail.states.get(label, TypeState()) + state
 
     def _kept(self) -> Tail | None:
         try:

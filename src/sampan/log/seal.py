@@ -5,7 +5,9 @@ Everything that names the result (the manifest) is written last and as a whole.
 
 import os
 import sys
+from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,41 +20,60 @@ import xxhash
 from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, SampanError
 from sampan.base.files import publish, write_durably
-from sampan.log.check import key_of
-from sampan.log.dedupe import NAMED, content_seed
 from sampan.log.frames import FORMAT, NO_NOTES, Frame, payloads, read_file_header
+from sampan.log.identity import Keyer, content_seed, names
 from sampan.log.index import Entries, add_run
 from sampan.log.sealed import EVENTS, FRAMES, ROWS, frames
-from sampan.log.stream import Manifest, Stream, TypeState, content_digest, write_manifest
+from sampan.log.states import States
+from sampan.log.stream import Manifest, Stream, write_manifest
 from sampan.log.sums import block_sums
 
 _PARQUET: Final = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
+_REPEATING: Final = [field.name for field in (*EVENTS, *FRAMES) if pa.types.is_dictionary(field.type)]
 
 
 class _Columns:
     """The rows of both Parquet files while a segment is read, and what the manifest and the index need."""
 
     def __init__(self, folder: Path) -> None:
-        self.events: list[list[Any]] = [[] for _ in EVENTS]
         self.frames: list[list[Any]] = [[] for _ in FRAMES]
-        self.keys: list[bytes] = []
-        self.contents: list[int] = []
-        self.numbers: list[int] = []
-        self.states: dict[str, list[int]] = {}
+        self.states = States()
         self.repaired: list[str] = []
-        self._seed = content_seed(folder)
+        self._sizes: list[int] = []  # items of each frame
+        self._labels: list[str | None] = []
+        self._ids: list[str | None] = []
+        self._sources: list[str | None] = []
+        self._raws: list[bytes] = []
+        self._keys: list[bytes] = []
+        self._contents: list[int] = []
+        self._accepted: list[range] = []  # numbers of the accepted items of each frame
+        self._keyer = Keyer()
+        self._digest = partial(xxhash.xxh3_64_intdigest, seed=content_seed(folder))
 
     def entries(self) -> Entries:
         """The accepted events as the index keeps them."""
-        words = np.frombuffer(b"".join(self.keys), ">u8").astype(np.uint64).reshape(-1, 2)
+        words = np.frombuffer(b"".join(self._keys), ">u8").astype(np.uint64).reshape(-1, 2)
         high, low = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
-        return high, low, np.array(self.contents, np.uint64), np.array(self.numbers, np.uint64)
+        numbers = np.fromiter(chain.from_iterable(self._accepted), np.uint64, len(self._keys))
+        return high, low, np.array(self._contents, np.uint64), numbers
+
+    def events(self, first: int) -> pa.Table:
+        """A row per item, ``first`` being the number of the segment's first."""
+        sizes = np.array(self._sizes, np.int64)
+        numbers = np.arange(first, first + len(self._raws), dtype=np.int64)
+        columns = [numbers, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)]
+        arrays = [
+            pa.Array.from_buffers(field.type, len(numbers), [None, pa.py_buffer(column)])  # pa.array() imports pandas
+            for column, field in zip(columns, EVENTS, strict=False)
+        ]
+        for values, field in zip((self._labels, self._ids, self._sources, self._raws), list(EVENTS)[2:], strict=True):
+            arrays.append(pa.array(values, field.type))
+        return pa.Table.from_arrays(arrays, schema=EVENTS)
 
     def add(self, frame: Frame, head: bytes) -> None:
-        at = len(self.frames[0])
         notes = msgspec.json.encode(frame.notes).decode() if frame.notes != NO_NOTES else None
         row = (
-            at,
+            len(self.frames[0]),
             frame.first,
             frame.received,
             frame.producer,
@@ -68,26 +89,21 @@ class _Columns:
             column.append(value)
         self.repaired.extend(repair.of for repair in frame.notes.repairs)
         raws = frame.raws()
-        numbers, places, labels, ids, sources, texts = self.events
-        texts.extend(raws)
-        numbers.extend(range(frame.first, frame.first + len(raws)))
-        places.extend([at] * len(raws))
-        for index, raw in enumerate(raws[: frame.accepted]):
-            named = NAMED.decode(raw)
-            label = frame.label(index)
-            labels.append(label)
-            ids.append(named.id)
-            sources.append(named.source)
-            self.keys.append(key_of(named.source, named.id))
-            self.contents.append(xxhash.xxh3_64_intdigest(raw, self._seed))
-            self.numbers.append(frame.first + index)
-            state = self.states.setdefault(label, [0, 0])
-            state[0] += 1
-            state[1] += content_digest(raw)
+        accepted = raws[: frame.accepted]
+        named = names(accepted)
+        self.states.add(frame, raws)
+        self._sizes.append(len(raws))
+        self._raws += raws
+        self._labels += map(frame.labels.__getitem__, frame.codes)
+        self._ids += [event.id for event in named]
+        self._sources += [event.source for event in named]
+        self._keys += self._keyer.keys(named)
+        self._contents += map(self._digest, accepted)
+        self._accepted.append(range(frame.first, frame.first + frame.accepted))
         for complaint in frame.notes.complaints:
-            labels.append(None)
-            ids.append(complaint.id)
-            sources.append(complaint.source)
+            self._labels.append(None)
+            self._ids.append(complaint.id)
+            self._sources.append(complaint.source)
 
 
 def seal(folder: Path, number: int, *, index: bool = True) -> None:
@@ -119,11 +135,15 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
     finally:
         os.close(fd)
     files, sizes, sums = {}, {}, b""
-    for kind, schema, rows in (("events.parquet", EVENTS, columns.events), ("frames.parquet", FRAMES, columns.frames)):
+    told = [pa.array(values, field.type) for values, field in zip(columns.frames, FRAMES, strict=True)]
+    tables = {
+        "events.parquet": columns.events(header.first),
+        "frames.parquet": pa.Table.from_arrays(told, schema=FRAMES),
+    }
+    for kind, table in tables.items():
         final = stream.path(number, kind)
         temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        arrays = [pa.array(values, field.type) for values, field in zip(rows, schema, strict=True)]
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, row_group_size=ROWS, **_PARQUET)
+        pq.write_table(table, temporary, row_group_size=ROWS, use_dictionary=_REPEATING, **_PARQUET)
         files[final.name], sizes[final.name] = digest_file(temporary), temporary.stat().st_size
         sums += block_sums(temporary)
         publish(temporary, final)
@@ -144,7 +164,7 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
         created=header.created,
         files=files,
         sizes=sizes,
-        types={label: TypeState.of(count, total) for label, (count, total) in columns.states.items()},
+        types=columns.states.of(),
         accepted=counts[0],
         duplicate=counts[1],
         quarantined=counts[2],
@@ -164,8 +184,17 @@ def reindex(folder: Path, number: int) -> None:
     add_run(folder / "index", number, columns.entries())
 
 
+class _NoPandas:
+    """pyarrow imports pandas, if it can, before it makes an array of a list: half a second that a seal has no use for."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
 def main() -> int:
     folder, number = Path(sys.argv[1]), int(sys.argv[2])
+    sys.meta_path.insert(0, _NoPandas())
     try:
         if "--gently" in sys.argv:
             os.nice(19)

@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -21,30 +21,10 @@ from sampan.base.files import write_durably
 from sampan.log.frames import FORMAT, FRAME, Frame, genesis, payloads, read_file_header
 from sampan.log.position import place
 from sampan.log.starts import Starts
+from sampan.log.states import TypeState
 from sampan.log.sums import byte_at
 
-_BITS: Final = (1 << 128) - 1
 _MARK: Final = struct.Struct("<QQQ32sI")
-
-
-class TypeState(msgspec.Struct, frozen=True):
-    """How many events of a type there are, and a digest of them that does not depend on their order."""
-
-    count: int = 0
-    digest: str = "0" * 32
-
-    @classmethod
-    def of(cls, count: int, total: int) -> "TypeState":
-        """From a count and a sum of content digests."""
-        return cls(count, f"{total & _BITS:032x}")
-
-    def __add__(self, other: "TypeState") -> "TypeState":
-        return TypeState.of(self.count + other.count, int(self.digest, 16) + int(other.digest, 16))
-
-
-def content_digest(raw: bytes) -> int:
-    """What one event adds to its type's state: a digest of its JSON, which holds source and id."""
-    return int.from_bytes(blake2b(raw, digest_size=16).digest(), "little")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

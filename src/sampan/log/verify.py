@@ -11,7 +11,8 @@ from sampan.base.digests import digest_file
 from sampan.base.errors import SampanError
 from sampan.log.frames import FRAME, FRAME_LIMIT, Frame, genesis, payloads, read_file_header
 from sampan.log.read import StreamReader
-from sampan.log.stream import Manifest, TypeState, content_digest, read_mark
+from sampan.log.states import States
+from sampan.log.stream import Manifest, read_mark
 from sampan.log.sums import BLOCK, byte_at, changed_bytes
 
 
@@ -123,7 +124,7 @@ def _contents(reader: StreamReader, manifest: Manifest, chain: _Chain) -> Iterat
     mine = _Chain(reader.name)
     mine.head, mine.anchor, mine.last = bytes.fromhex(manifest.previous), chain.anchor, manifest.first - 1
     counts = [0, 0, 0, 0]
-    sums: dict[str, list[int]] = {}
+    states = States()
     try:
         for frame, head in frames(reader.stream, manifest):
             mine.take(frame)
@@ -132,18 +133,14 @@ def _contents(reader: StreamReader, manifest: Manifest, chain: _Chain) -> Iterat
                 return
             for at, value in enumerate((frame.accepted, frame.duplicate, frame.held, frame.refused)):
                 counts[at] += value
-            for index, raw in enumerate(frame.raws()[: frame.accepted]):
-                entry = sums.setdefault(frame.label(index), [0, 0])
-                entry[0] += 1
-                entry[1] += content_digest(raw)
+            states.add(frame, frame.raws())
     except SampanError as error:
         yield Fault(reader.name, f"{name}.events.parquet", None, error.obstacle)
         return
     if mine.head.hex() != manifest.head or mine.last != manifest.last:
         yield Fault(reader.name, f"{name}.json", None, "its head is not the one that its frames give")
     told = [manifest.accepted, manifest.duplicate, manifest.quarantined, manifest.refused]
-    states = {label: TypeState.of(count, total) for label, (count, total) in sums.items()}
-    if told != counts or manifest.types != states:
+    if told != counts or manifest.types != states.of():
         yield Fault(reader.name, f"{name}.json", None, "its counts are not those of its frames")
 
 

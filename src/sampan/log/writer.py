@@ -21,10 +21,11 @@ import msgspec
 from sampan.base.clock import Clock
 from sampan.base.errors import Busy, DiskFull, SampanError
 from sampan.base.settings import Settings
-from sampan.log.check import Bad, Batch, Checker, key_of, same_meaning
+from sampan.log.check import Bad, Batch, Checker, same_meaning
 from sampan.log.contracts import Contracts
 from sampan.log.dedupe import Dedupe
 from sampan.log.frames import Complaint, Frame, Notes, Repair, SegmentHeader, encode
+from sampan.log.identity import key_of
 from sampan.log.keys import SubjectKeys
 from sampan.log.sealing import Sealing
 from sampan.log.segment import Segment
