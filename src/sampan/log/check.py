@@ -57,7 +57,7 @@ class Bad(msgspec.Struct, gc=False):
 class Batch:
     """One request's items after checking. The lists ``raws keys codes ids`` run in parallel over the good ones."""
 
-    __slots__ = ("bads", "codes", "ids", "keys", "labels", "raws", "size")
+    __slots__ = ("bads", "codes", "ids", "keys", "labels", "plain", "raws", "size")
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
@@ -67,6 +67,7 @@ class Batch:
         self.ids: list[str] = []
         self.bads: list[Bad] = []
         self.size = 0
+        self.plain = False  # whether JSON shows the ids as they are
 
     def __len__(self) -> int:
         return len(self.raws) + len(self.bads)
@@ -162,23 +163,26 @@ class Checker:
         batch = Batch(self.labels)
         decode = self._decode
         events: list[Any] = []
-        append = events.append
         raws = list(items)
         dropped: list[int] = []
-        for index, raw in enumerate(items):
+        feed = iter(items)
+        while True:
             try:
-                append(decode(raw))
+                events.extend(map(decode, feed))  # keeps what it has got when an item is refused
+                break
             except BROKEN as error:
-                if (event := self._second_look(batch, index, raw, error)) is None:
+                index = len(events) + len(dropped)
+                if (event := self._second_look(batch, index, items[index], error)) is None:
                     dropped.append(index)
                 else:
-                    append(event)
+                    events.append(event)
         for index in reversed(dropped):
             del raws[index]
         if events:
             shapes = list(map(self._shapes.__getitem__, map(type, events)))
             joined = b"".join(raws)
             batch.size = len(joined)
+            batch.plain = joined.isascii() and b"\\" not in joined
             if doubtful := self._doubtful(joined, raws, events, shapes):
                 self._drop(batch, items, doubtful, raws, events, shapes)
             self._fill(batch, raws, events, shapes)

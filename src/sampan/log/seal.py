@@ -185,7 +185,7 @@ def reindex(folder: Path, number: int) -> None:
 
 
 class _NoPandas:
-    """pyarrow imports pandas, if it can, before it makes an array of a list: half a second that a seal has no use for."""
+    """pyarrow imports pandas, if it can, to make an array of a list: half a second that a seal has no use for."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name == "pandas":

@@ -21,7 +21,7 @@ class Verdict(msgspec.Struct, frozen=True):
 class Answer:
     """The outcomes of one request, in the order sent."""
 
-    __slots__ = ("_bads", "_first", "_ids", "_places", "_stream", "accepted", "duplicate", "quarantined")
+    __slots__ = ("_bads", "_first", "_ids", "_places", "_plain", "_stream", "accepted", "duplicate", "quarantined")
 
     def __init__(
         self,
@@ -30,12 +30,16 @@ class Answer:
         first: int,
         places: list[tuple[int, bool]] | None,
         bads: list[tuple[int, int, str | None, str]],
+        *,
+        plain: bool = False,
     ) -> None:
         """``places``: number of each good item and whether it is a duplicate; None: all new, from ``first`` on.
 
         ``bads``: index in the request, number, id and reason of each quarantined item, by index.
+        ``plain``: no id needs escaping in JSON.
         """
         self._stream, self._ids, self._first, self._places, self._bads = stream, ids, first, places, bads
+        self._plain = plain
         self.duplicate = 0 if places is None else sum(1 for _, again in places if again)
         self.accepted = len(ids) - self.duplicate
         self.quarantined = len(bads)
@@ -60,9 +64,7 @@ class Answer:
     def json(self) -> bytes:
         """The body of the answer: ``{"results": [{"id", "verdict", "position", "reason"}]}``."""
         ids = self._ids
-        every = "".join(ids)
-        plain = every.isascii() and every.isprintable() and '"' not in every and "\\" not in every
-        if not plain:
+        if not self._plain:
             return _ENCODE({"results": self.verdicts()})
         middle = f'","verdict":"accepted","position":"{self._stream}:'
         if self._places is None:

@@ -372,7 +372,7 @@ class StreamWriter:
         for request, first, ids, places, bads in frame.answers:
             told = [(bad.index, at, bad.complaint.id, bad.complaint.text) for at, bad in enumerate(bads, number)]
             number += len(bads)
-            request.answer = Answer(self.name, ids, first, places, told)
+            request.answer = Answer(self.name, ids, first, places, told, plain=request.batch.plain)
         payload = encode(
             frame.first,
             received,
