@@ -156,10 +156,12 @@ class App:
         if made is None:
             from sampan.log.keys import SubjectKeys
             from sampan.log.log import Log
+            from sampan.log.rates import Rates
 
             data = self.folder.data
             keys = self._part("keys", lambda: SubjectKeys(data / "keys.db"))
-            made = self._threads.log = Log(data / "log", self.contracts, self.clock, self.settings, keys)
+            rates = self._part("rates", lambda: Rates(data / "log", data / "cache" / "log" / "rates"))
+            made = self._threads.log = Log(data / "log", self.contracts, self.clock, self.settings, keys, rates)
         found: Log = made
         return found
 

@@ -16,6 +16,7 @@ from sampan.base.settings import Settings
 from sampan.log.contracts import Contracts
 from sampan.log.keys import Sealer, SubjectKeys, open_bytes
 from sampan.log.position import Position, place
+from sampan.log.rates import Rates
 from sampan.log.read import Item, StoredEvent, StreamReader, stored
 from sampan.log.states import TypeState, content_digest
 
@@ -44,11 +45,13 @@ class Log:
         clock: Clock,
         settings: Settings,
         keys: SubjectKeys | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.folder, self.contracts = folder, contracts
         self.keys = SubjectKeys(folder.parent / "keys.db") if keys is None else keys
         self._clock, self._settings = clock, settings
         self._readers: dict[str, StreamReader] = {}
+        self.rates = Rates(folder, self._cache / "rates") if rates is None else rates
 
     def writer(self, stream: str = "intake", *, dedupe: bool = True) -> "StreamWriter":
         """The one writer of a stream. Raises Busy if another process is it, Damaged if synced bytes are gone."""

@@ -203,6 +203,39 @@ def held(stream: Stream, manifest: Manifest) -> Iterator[Item]:
                 yield heads.item(frame, row, number, None, b"")
 
 
+def counted(stream: Stream, manifest: Manifest, width: int) -> Iterator[tuple[int, str, str, str, int, int, int]]:
+    """Counts of a segment: when it was received (rounded down to ``width`` microseconds), by whom, source and type,
+    then accepted, duplicate, quarantined. Rows may come in parts. Raises Damaged."""
+    with _reading(stream, manifest):
+        names = ["received", "producer", "accepted", "held", "duplicate", "notes"]
+        frames = _table(stream.path(manifest.number, "frames.parquet"), names)
+        received = frames["received"].combine_chunks()
+        begins = pc.multiply(pc.divide(received, width), width)
+        producers = _texts(frames["producer"])
+        with _open(stream.path(manifest.number, "events.parquet")) as file:
+            for group in range(file.metadata.num_row_groups):
+                rows = file.read_row_group(group, columns=["frame", "label", "source"], use_threads=False)
+                rows = rows.filter(pc.is_valid(rows["label"]))
+                at = rows["frame"].combine_chunks()
+                columns = [begins.take(at), producers.take(at), _texts(rows["label"]), _texts(rows["source"])]
+                table = pa.Table.from_arrays(columns, ["begin", "producer", "label", "source"])
+                found = table.group_by(table.column_names, use_threads=False).aggregate([([], "count_all")])
+                for row in found.to_pylist():
+                    kind = row["label"].rpartition("@")[0]
+                    yield row["begin"], row["producer"], row["source"] or "", kind, row["count_all"], 0, 0
+        for at in pc.indices_nonzero(pc.greater(frames["duplicate"], 0)).to_pylist():
+            yield begins[at].as_py(), producers[at].as_py(), "", "", 0, frames["duplicate"][at].as_py(), 0
+        for at in pc.indices_nonzero(pc.greater(frames["held"], 0)).to_pylist():
+            for one in _NOTES.decode(frames["notes"][at].as_py() or "{}").complaints:
+                yield begins[at].as_py(), producers[at].as_py(), one.source or "", one.type or "", 0, 0, 1
+
+
+def _texts(column: Any) -> Any:
+    """A column of repeating texts, each written out."""
+    whole = column.combine_chunks()
+    return whole.dictionary.take(whole.indices) if pa.types.is_dictionary(whole.type) else whole
+
+
 def containing(stream: Stream, manifest: Manifest, text: bytes, last: int) -> Iterator[Item]:
     """Items up to number ``last`` in whose bytes ``text`` stands, or may stand behind an escape; the newest first."""
     with _reading(stream, manifest), _open(stream.path(manifest.number, "events.parquet")) as file:

@@ -1,0 +1,257 @@
+"""Who sends how much of what: counts per producer, source, type and hour, read from the log's own frames.
+
+Nothing is counted on the way in. A sealed segment is counted once from its Parquet (the result is cached), the
+unsealed part frame by frame as it grows. So the counts are those of the log: exact after a kill, over all streams,
+whoever wrote them, and free for a writer. Inside they are kept by the minute, for limits over short windows.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sampan.log.frames import Frame, payloads, read_file_header
+from sampan.log.stream import Manifest, Stream, read_mark
+
+if TYPE_CHECKING:
+    from sampan.log.log import Log
+
+MINUTE: Final = 60_000_000
+HOUR: Final = 60 * MINUTE
+_RETRIES: Final = 20  # a segment may be sealed while it is being read
+_Key = tuple[int, str, str, str]  # minute or hour, producer, source, type
+_Counts = dict[_Key, list[int]]  # accepted, duplicate, quarantined
+
+
+class ProducerRate(msgspec.Struct, frozen=True):
+    """What one producer sent of one type from one source, within one hour of the time received.
+
+    ``source`` and ``type`` of what is in quarantine are as far as they could be read, else empty. Of duplicates only
+    the producer is kept: they stand in the row without source and type.
+    """
+
+    producer: str
+    source: str
+    type: str
+    hour: int  # its first microsecond
+    accepted: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+
+
+class _Kept(msgspec.Struct):
+    """Counts of one segment, as the cache keeps them."""
+
+    head: str  # chain head before it: says that it is the same log
+    rows: list[tuple[int, str, str, str, int, int, int]]
+
+    def counts(self) -> _Counts:
+        return {(minute, who, source, kind): [a, d, q] for minute, who, source, kind, a, d, q in self.rows}
+
+
+class _Sourced(msgspec.Struct, gc=False):
+    source: str
+
+
+_SOURCES: Final = msgspec.json.Decoder(list[_Sourced])
+
+
+class _Growing:
+    """The counts of an unsealed segment, and how far they go."""
+
+    __slots__ = ("counts", "head", "offset")
+
+    def __init__(self, head: str, offset: int) -> None:
+        self.head, self.offset = head, offset
+        self.counts: _Counts = {}
+
+
+class _StreamRates:
+    """Counts of one stream. Hours of sealed segments are summed once and stay in memory; minutes are read again."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.stream = Stream(folder)
+        self._cache = cache
+        self._hours: _Counts = {}
+        self._last: dict[str, int] = {}
+        self._summed: set[int] = set()
+        self._growing: dict[int, _Growing] = {}
+
+    def refresh(self) -> None:
+        """Take up what came since the last call."""
+        for _ in range(_RETRIES):
+            manifests = self.stream.manifests()
+            for manifest in manifests:
+                if manifest.number not in self._summed:
+                    counts = self._sealed(manifest)
+                    _sum(self._hours, counts.items(), HOUR)
+                    _note_last(self._last, counts)
+                    self._summed.add(manifest.number)
+                    self._growing.pop(manifest.number, None)
+            try:
+                for number in self.stream.unsealed():
+                    if number not in self._summed:
+                        self._grow(number)
+            except FileNotFoundError:
+                continue  # sealed while it was read
+            return
+
+    def hours(self) -> _Counts:
+        total = {key: list(row) for key, row in self._hours.items()}
+        for growing in self._growing.values():
+            _sum(total, growing.counts.items(), HOUR)
+        return total
+
+    def last(self) -> dict[str, int]:
+        total = dict(self._last)
+        for growing in self._growing.values():
+            _note_last(total, growing.counts)
+        return total
+
+    def minutes(self, since: int) -> Iterator[tuple[_Key, list[int]]]:
+        """Counts of whole minutes from an instant on."""
+        manifests = self.stream.manifests()
+        ends = [*(manifest.created for manifest in manifests[1:]), None]
+        for manifest, end in zip(manifests, ends, strict=False):
+            if end is None or end >= since:  # it ended where the next began; of the last that is not known
+                yield from self._sealed(manifest).items()
+        for growing in self._growing.values():
+            yield from growing.counts.items()
+
+    def _sealed(self, manifest: Manifest) -> _Counts:
+        path = self._cache / f"{manifest.number:08d}.json"
+        with suppress(FileNotFoundError, msgspec.MsgspecError):
+            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            if kept.head == manifest.head:
+                return kept.counts()
+        growing = self._growing.get(manifest.number)
+        if growing is not None and growing.head == manifest.previous and _whole(growing.counts, manifest):
+            counts = growing.counts
+        else:
+            from sampan.log.sealed import counted
+
+            counts = {}
+            for minute, producer, source, kind, *row in counted(self.stream, manifest, MINUTE):
+                _add(counts, (minute, producer, source, kind), row)
+        rows = [(*key, *row) for key, row in counts.items()]
+        with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
+            self._cache.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_bytes(msgspec.json.encode(_Kept(manifest.head, rows)))  # type: ignore[arg-type]
+            temporary.replace(path)
+        return counts
+
+    def _grow(self, number: int) -> None:
+        mark, alive = read_mark(self.stream.folder)
+        end = mark.offset if alive and mark is not None and mark.number == number else None
+        known = self._growing.get(number)
+        if known is not None and known.offset == end:
+            return
+        fd = os.open(self.stream.log_path(number), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = read_file_header(fd, self.stream.log_path(number))
+            if found is None:
+                return
+            header, start = found
+            if known is None or known.head != header.head:
+                known = self._growing[number] = _Growing(header.head, start)
+            for offset, payload in payloads(fd, known.offset, end):
+                count(known.counts, Frame(payload))
+                known.offset = offset + 8 + len(payload)
+        finally:
+            os.close(fd)
+
+
+class Rates:
+    """The counts of a log. One object serves all threads of a process."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder, self._cache = folder, cache
+        self._streams: dict[str, _StreamRates] = {}
+        self._lock = threading.Lock()
+
+    def by_hour(self, since: int = 0) -> list[ProducerRate]:
+        """Counts by the hour, from the hour that holds ``since`` (microseconds) on, in order of time."""
+        begin = since - since % HOUR
+        with self._lock:
+            total: _Counts = {}
+            for stream in self._refreshed():
+                _sum(total, ((key, row) for key, row in stream.hours().items() if key[0] >= begin), HOUR)
+        return _rows(total)
+
+    def window(self, since: int) -> list[ProducerRate]:
+        """Counts of everything received from the minute of ``since`` on, whose first microsecond ``hour`` says."""
+        begin = since - since % MINUTE
+        with self._lock:
+            total: _Counts = {}
+            for stream in self._refreshed():
+                for key, row in stream.minutes(begin):
+                    if key[0] >= begin:
+                        _add(total, (begin, *key[1:]), row)
+        return _rows(total)
+
+    def last(self) -> dict[str, int]:
+        """The minute in which each producer last sent anything."""
+        with self._lock:
+            total: dict[str, int] = {}
+            for stream in self._refreshed():
+                for producer, minute in stream.last().items():
+                    total[producer] = max(minute, total.get(producer, 0))
+            return total
+
+    def _refreshed(self) -> list[_StreamRates]:
+        if self._folder.is_dir():
+            for path in sorted(self._folder.iterdir()):
+                if path.is_dir() and path.name not in self._streams:
+                    self._streams[path.name] = _StreamRates(path, self._cache / path.name)
+        for stream in self._streams.values():
+            stream.refresh()
+        return list(self._streams.values())
+
+
+def producer_rates(log: "Log", since: int = 0) -> list[ProducerRate]:
+    """What each producer of a log sent, by source, type and hour, since an instant (microseconds)."""
+    return log.rates.by_hour(since)
+
+
+def count(counts: _Counts, frame: Frame) -> None:
+    """Take up one frame."""
+    minute, who = frame.received - frame.received % MINUTE, frame.producer
+    if frame.accepted:
+        sources = _SOURCES.decode(b"[" + b",".join(frame.raws()[: frame.accepted]) + b"]")
+        for (code, source), number in Counter(zip(frame.codes, (one.source for one in sources), strict=True)).items():
+            _add(counts, (minute, who, source, frame.labels[code].rpartition("@")[0]), (number, 0, 0))
+    for complaint in frame.notes.complaints:
+        _add(counts, (minute, who, complaint.source or "", complaint.type or ""), (0, 0, 1))
+    if frame.duplicate:
+        _add(counts, (minute, who, "", ""), (0, frame.duplicate, 0))
+
+
+def _add(counts: _Counts, key: _Key, row: Iterable[int]) -> None:
+    total = counts.setdefault(key, [0, 0, 0])
+    for at, value in enumerate(row):
+        total[at] += value
+
+
+def _sum(total: _Counts, counts: Iterable[tuple[_Key, list[int]]], width: int) -> None:
+    for (when, producer, source, kind), row in counts:
+        _add(total, (when - when % width, producer, source, kind), row)
+
+
+def _note_last(last: dict[str, int], counts: _Counts) -> None:
+    for minute, producer, _, _ in counts:
+        last[producer] = max(minute, last.get(producer, 0))
+
+
+def _whole(counts: _Counts, manifest: Manifest) -> bool:
+    told = tuple(sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0, 0)
+    return told == (manifest.accepted, manifest.duplicate, manifest.quarantined)
+
+
+def _rows(total: _Counts) -> list[ProducerRate]:
+    return [ProducerRate(who, source, kind, when, *row) for (when, who, source, kind), row in sorted(total.items())]

@@ -1,0 +1,101 @@
+"""Who sends how much of what, by the hour: exact whatever is sealed, killed or written by somebody else."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from sampan.log.rates import HOUR, MINUTE, ProducerRate, Rates, producer_rates
+from tests.log.conftest import Shop, line
+
+
+def send(writer: Any, producer: str, *events: Any) -> None:
+    writer.append(writer.checker.read(json.dumps(list(events)).encode()), producer)
+
+
+def view(id: str, source: str = "web") -> dict[str, Any]:
+    data = {"url": "/", "props": {}}
+    return {"id": id, "type": "page_view", "source": source, "time": "2026-01-01T00:00:00Z", "data": data}
+
+
+def fill(shop: Shop) -> list[ProducerRate]:
+    """Two producers, two sources, two hours, every verdict; gives what must be counted."""
+    writer = shop.writer()
+    first = shop.clock.micros()
+    send(writer, "till", line("1"), line("2"), view("3"), line("1"))
+    send(writer, "till", line("4") | {"data": {"invoice": "1", "quantity": "six"}}, {"no": "type"}, line("2"))
+    send(writer, "site", view("5"), view("6", source="app"))
+    shop.clock.advance(timedelta(minutes=61))
+    send(writer, "site", view("7"))
+    return [
+        ProducerRate("site", "app", "page_view", first, 1),
+        ProducerRate("site", "web", "page_view", first, 1),
+        ProducerRate("till", "", "", first, 0, 2, 1),
+        ProducerRate("till", "shop", "order_line", first, 2, 0, 1),
+        ProducerRate("till", "web", "page_view", first, 1),
+        ProducerRate("site", "web", "page_view", first + HOUR, 1),
+    ]
+
+
+def test_counts_by_producer_source_type_and_hour(shop: Shop) -> None:
+    expected = fill(shop)
+    assert producer_rates(shop.log()) == expected
+    assert producer_rates(shop.log(), since=shop.clock.micros()) == expected[-1:]
+
+
+def test_sealing_changes_no_count_whoever_counts_and_whenever(shop: Shop) -> None:
+    expected = fill(shop)
+    watching = shop.log()
+    assert producer_rates(watching) == expected
+    shop.close()
+    writer = shop.writer()
+    writer.seal()
+    send(writer, "site", view("8"))
+    expected[-1] = ProducerRate("site", "web", "page_view", expected[-1].hour, 2)
+    assert producer_rates(watching) == expected, "one that has seen it grow"
+    for path in (shop.root / ".sampan" / "cache" / "log" / "rates").rglob("*.json"):
+        path.unlink()
+    assert producer_rates(shop.log()) == expected, "one that counts it from Parquet"
+    assert producer_rates(shop.log()) == expected, "one that finds it in the cache"
+
+
+def test_a_window_is_exact_to_the_minute_and_reaches_into_sealed_segments(shop: Shop) -> None:
+    writer = shop.writer()
+    begin = shop.clock.micros()
+    for minute in range(10):
+        send(writer, "till", line(f"{minute}"), {"broken": minute})
+        if minute == 4:
+            writer.seal()
+        shop.clock.advance(timedelta(minutes=1))
+    rates = shop.log().rates
+    told = Counter(
+        {
+            kind: sum(getattr(rate, kind) for rate in rates.window(begin + 3 * MINUTE))
+            for kind in ("accepted", "quarantined")
+        }
+    )
+    assert told == {"accepted": 7, "quarantined": 7}
+    assert rates.last() == {"till": begin + 9 * MINUTE}
+
+
+def test_the_cache_of_another_log_is_not_believed(shop: Shop, make_shop: Callable[..., Shop]) -> None:
+    fill(shop)
+    shop.close()
+    shop.writer().seal()
+    expected = producer_rates(shop.log())
+    other = make_shop("other")
+    send(other.writer(), "till", line("1"))
+    other.close()
+    other.writer().seal()
+    producer_rates(other.log())
+    mixed = Rates(shop.root / ".sampan" / "log", other.root / ".sampan" / "cache" / "log" / "rates")
+    assert mixed.by_hour() == expected
+
+
+def test_counts_equal_the_sums_of_the_log(shop: Shop) -> None:
+    fill(shop)
+    log = shop.log()
+    stats = log.stats()
+    for verdict in ("accepted", "duplicate", "quarantined"):
+        assert sum(getattr(rate, verdict) for rate in producer_rates(log)) == stats[verdict]
