@@ -45,6 +45,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/predictions/{prediction}"): READ,
     ("GET", "/lineage/{object}"): READ,
     ("GET", "/patterns"): READ,
+    ("GET", "/charts/{name}"): READ,  # the script that draws charts
     ("POST", "/sign-out"): READ,
     # commands
     ("GET", "/v1/log/stats"): READ,

@@ -10,6 +10,7 @@ from litestar import Request, Response, get, post
 from litestar.handlers import BaseRouteHandler
 
 from sampan.base.errors import Conflict, NotFound, Refused, SampanError
+from sampan.hub import plotly
 from sampan.hub.render import Answer, Frame, problem, wants_json
 from sampan.hub.urls import STAMP
 from sampan.team.gate import Gate
@@ -69,6 +70,20 @@ def doors(
         keep = "public, max-age=31536000, immutable" if fresh else "no-cache"
         return Response(body, media_type=kind, headers={"cache-control": keep})
 
+    @get("/charts/{name:str}", operation_id="plotly")
+    async def charts(request: Ask, name: str) -> Response[bytes]:
+        """Plotly's script, compressed; under no other name than the one with its digest."""
+        path = await asyncio.to_thread(plotly.script)
+        if path is None or name != await asyncio.to_thread(plotly.name):
+            return refuse(request, 404, NotFound("Open a script", f"no script {name[:100]!r}"), frame())
+        headers = {"cache-control": "private, max-age=31536000, immutable", "vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["content-encoding"] = "gzip"
+            body = await asyncio.to_thread(plotly.compressed)
+        else:
+            body = await asyncio.to_thread(path.read_bytes)
+        return Response(body, media_type="text/javascript", headers=headers)
+
     def enter(request: Ask, value: str) -> Response[bytes]:
         target = Answer(303, "text/plain", b"")
         secure = "; Secure" if request.headers.get("x-forwarded-proto") == "https" else ""
@@ -111,4 +126,4 @@ def doors(
         gone = f"{cookie}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"
         return response(Answer(303, "text/plain", b""), {"location": "/sign-in", "set-cookie": gone})
 
-    return [health, file, sign_in, sign_in_by_token, sign_out]
+    return [health, file, charts, sign_in, sign_in_by_token, sign_out]

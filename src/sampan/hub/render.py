@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 
 from sampan.base.clock import from_micros, iso
 from sampan.base.errors import SampanError
+from sampan.hub import plotly
+from sampan.hub.charts import spark
 from sampan.hub.dag import draw
 from sampan.hub.origins import address, nodes
 from sampan.hub.urls import Urls
@@ -185,6 +187,11 @@ def said(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(p) if at % 2 else escape(p) for at, p in enumerate(parts))
 
 
+def as_json(value: Any) -> str:
+    """JSON for an attribute."""
+    return msgspec.json.encode(value).decode()
+
+
 def numeric(type: str) -> bool:
     """Whether a column of this DuckDB type holds figures, which stand to the right."""
     return type.upper().startswith(("DECIMAL", "DOUBLE", "FLOAT")) or type.upper().endswith(("INT", "INTEGER"))
@@ -211,8 +218,9 @@ def _environment() -> jinja2.Environment:
         "show": show,
         "numeric": numeric,
         "said": said,
+        "json": as_json,
     }
     environment.globals["url"] = Urls
-    environment.globals |= {"address": address, "origins": nodes}
+    environment.globals |= {"address": address, "origins": nodes, "sparkline": spark, "plotly_sheets": plotly.sheets}
     environment.globals["draw"] = lambda steps: draw({step.name: step.needs for step in steps})
     return environment

@@ -3,6 +3,8 @@
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from sampan.hub import plotly
+
 
 def _path(*parts: str | int) -> str:
     return "/" + "/".join(quote(str(part), safe=":,@") for part in parts)
@@ -14,6 +16,11 @@ class Urls:
     @staticmethod
     def static(name: str) -> str:
         return f"/static/{name}?{STAMP}"
+
+    @staticmethod
+    def plotly() -> str:
+        """The script that draws charts; empty where its package is not installed."""
+        return f"/charts/{plotly.name()}" if plotly.script() else ""
 
     @staticmethod
     def log(**query: str | int | None) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.parts import Parts, Query
 from sampan.hub.views import catalogue, runs, serving
 
@@ -64,9 +65,10 @@ def _concerns(run: runs.RunPage | None, endpoints: list[serving.EndpointLine]) -
 
 
 class Patterns(msgspec.Struct):
-    """Context of ``patterns.html``: steps to draw."""
+    """Context of ``patterns.html``: steps and a chart to draw."""
 
     steps: list[runs.StepLine]
+    chart: Chart
 
 
 def patterns(parts: Parts, query: Query) -> Patterns:
@@ -85,4 +87,15 @@ def patterns(parts: Parts, query: Query) -> Patterns:
         runs.StepLine(name, "", kind, state, "an example", "", 1.2, 0, 0.0, "", needs[name], "", "")
         for name, state, kind in zip(needs, states, kinds, strict=True)
     ]
-    return Patterns(lines)
+    chart = Chart(
+        title="A chart",
+        says="Two made-up measures over four versions: the first rises from .70 to .81, the second falls.",
+        x=["v1", "v2", "v3", "v4"],
+        x_name="Version",
+        series=[
+            Series(name="auc", y=[0.7, 0.74, None, 0.81]),
+            Series(name="<brier>", y=[0.2, 0.19, 0.17, 0.16], colour="violet"),
+        ],
+        marks=[Mark("v3", "champion")],
+    )
+    return Patterns(lines, chart)

@@ -1,0 +1,220 @@
+"""Charts as plain data: what a page shows with Plotly, what it draws without, what it says in words and as a table.
+
+A chart is part of a page's context, so its JSON twin has it too. Colours are names of the look ("water", "good"), with
+a ``$`` before them in Plotly's figure: ``static/charts.js`` puts in what the page's style sheet means by them, light or
+dark. Nothing here imports Plotly.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+Kind = Literal["line", "bar", "area"]
+Value = float | int | None
+#: Plain drawing: a picture of this size, with room for the axes.
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 240, 56, 12, 12, 26
+_DASHES: Final = ("solid", "dash", "dot", "dashdot")
+_SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up")
+
+
+class Series(msgspec.Struct, kw_only=True):
+    """One line or row of bars. ``y`` has a value, or None, for each place of the chart's ``x``."""
+
+    name: str
+    y: list[Value]
+    kind: Kind = "line"
+    colour: str = "water"
+    text: list[str] = []
+
+
+class Mark(msgspec.Struct):
+    """Something that happened at one place of the x axis."""
+
+    x: str
+    label: str
+
+
+class Chart(msgspec.Struct, kw_only=True):
+    """A chart. ``says`` tells in a sentence what it shows, for those who do not see it."""
+
+    title: str
+    says: str
+    x: list[str]
+    x_name: str
+    series: list[Series]
+    unit: str = ""
+    dated: bool = False
+    stacked: bool = False
+    marks: list[Mark] = []
+    digits: int = 3
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not any(value is not None for one in self.series for value in one.y)
+
+    def rows(self) -> list[list[Any]]:
+        """The same as a table: x, then a value per series."""
+        return [[x, *(one.y[at] for one in self.series)] for at, x in enumerate(self.x)]
+
+    def figure(self) -> dict[str, Any]:
+        """What Plotly draws."""
+        soft = {"color": "$soft", "size": 12}
+        axis = {"gridcolor": "$line", "zerolinecolor": "$line", "linecolor": "$line", "tickfont": soft}
+        layout = {
+            "autosize": True,
+            "margin": {"l": 56, "r": 14, "t": 14 if not self.marks else 30, "b": 38},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": soft,
+            "hovermode": "x unified",
+            "hoverlabel": {"bgcolor": "$sheet", "bordercolor": "$line", "font": {"color": "$ink", "size": 12}},
+            "dragmode": False,
+            "showlegend": len(self.series) > 1,
+            "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": soft},
+            "barmode": "stack" if self.stacked else "group",
+            "bargap": 0.25,
+            "xaxis": {
+                **axis,
+                "type": "date" if self.dated else "category",
+                "showgrid": False,
+                "automargin": True,
+                "fixedrange": True,
+            },
+            "yaxis": {
+                **axis,
+                "title": {"text": _plain(self.unit), "font": soft},
+                "automargin": True,
+                "fixedrange": True,
+                "rangemode": "tozero" if any(one.kind != "line" for one in self.series) else "normal",
+                "separatethousands": True,
+            },
+            "shapes": [
+                {
+                    "type": "line",
+                    "xref": "x",
+                    "yref": "paper",
+                    "x0": mark.x,
+                    "x1": mark.x,
+                    "y0": 0,
+                    "y1": 1,
+                    "line": {"color": "$mute", "width": 1, "dash": "dot"},
+                }
+                for mark in self.marks
+            ],
+            "annotations": [
+                {
+                    "x": mark.x,
+                    "y": 1,
+                    "yref": "paper",
+                    "yanchor": "bottom",
+                    "text": _plain(mark.label),
+                    "showarrow": False,
+                    "font": {"color": "$soft", "size": 11},
+                }
+                for mark in self.marks
+            ],
+        }
+        return {"data": [self._trace(at, one) for at, one in enumerate(self.series)], "layout": layout}
+
+    def _trace(self, at: int, one: Series) -> dict[str, Any]:
+        trace: dict[str, Any] = {
+            "name": _plain(one.name),
+            "x": [_plain(x) for x in self.x],
+            "y": one.y,
+            "hovertemplate": f"%{{y:,.{self.digits}~f}} {_plain(self.unit)}%{{text}}",
+            "text": [f" {_plain(text)}" if text else "" for text in one.text] or [""] * len(one.y),
+        }
+        if one.kind == "bar":
+            return {**trace, "type": "bar", "textposition": "none", "marker": {"color": f"${one.colour}"}}
+        few = sum(value is not None for value in one.y) <= 60
+        line = {"color": f"${one.colour}", "width": 2, "dash": _DASHES[at % len(_DASHES)]}
+        trace |= {
+            "type": "scatter",
+            "mode": "lines+markers" if few else "lines",
+            "line": line,
+            "marker": {"size": 6, "symbol": _SYMBOLS[at % len(_SYMBOLS)], "color": f"${one.colour}"},
+        }
+        if one.kind == "area":
+            trace |= {"fill": "tozeroy", "fillcolor": f"${one.colour}-wash"}
+        return trace
+
+    # -- the same drawn plainly, for a page whose scripts do not run or have not come yet
+
+    def drawing(self) -> "Plain":
+        """Paths, bars and a few numbers at the axes."""
+        low, high = self._range()
+        span = high - low or 1.0
+        wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+        count = max(len(self.x), 1)
+        step = wide / count
+
+        def down(value: float) -> float:
+            return round(TOP + tall * (1 - (value - low) / span), 1)
+
+        lines: list[tuple[str, str]] = []
+        bars: list[tuple[str, float, float, float, float]] = []
+        rows = [one for one in self.series if one.kind == "bar"]
+        base = [0.0] * count
+        for one in self.series:
+            if one.kind != "bar":
+                lines.append((one.colour, _path([LEFT + step * (at + 0.5) for at in range(count)], one.y, down)))
+                continue
+            share = 1 if self.stacked else len(rows)
+            thick = step * 0.75 / share
+            for at, value in enumerate(one.y):
+                if value is None:
+                    continue
+                start = base[at] if self.stacked else 0.0
+                x = LEFT + step * at + step * 0.125 + (0 if self.stacked else rows.index(one) * thick)
+                top, foot = down(max(start, start + value)), down(min(start, start + value))
+                bars.append((one.colour, round(x, 1), top, round(max(thick, 0.5), 1), round(foot - top, 1)))
+                base[at] += float(value) if self.stacked else 0.0
+        return Plain(lines, bars, [(down(value), value) for value in (low, (low + high) / 2, high)])
+
+    def _range(self) -> tuple[float, float]:
+        if self.stacked:
+            sums = [sum(one.y[at] or 0 for one in self.series) for at in range(len(self.x))]
+            return min([0.0, *sums]), max([0.0, *sums])
+        values = [float(value) for one in self.series for value in one.y if value is not None] or [0.0]
+        low, high = min(values), max(values)
+        if any(one.kind != "line" for one in self.series):
+            low, high = min(low, 0.0), max(high, 0.0)
+        return (low - 0.5, high + 0.5) if low == high else (low, high)
+
+
+class Plain(msgspec.Struct):
+    """Coloured paths, coloured bars (x, y, width, height), and marks of the y axis (y, value)."""
+
+    lines: list[tuple[str, str]]
+    bars: list[tuple[str, float, float, float, float]]
+    ticks: list[tuple[float, float]]
+
+
+def spark(values: Sequence[Value], wide: float = 120, tall: float = 28) -> str:
+    """A small line without axes, as a path; empty for fewer than two values."""
+    known = [float(value) for value in values if value is not None]
+    if len(known) < 2:
+        return ""
+    low, high = min(known), max(known)
+    span = high - low or 1.0
+    step = wide / (len(values) - 1)
+    return _path(
+        [step * at for at in range(len(values))], values, lambda v: round(2 + (tall - 4) * (high - v) / span, 1)
+    )
+
+
+def _path(places: Sequence[float], values: Sequence[Value], down: Any) -> str:
+    """A path through the values that there are; a gap where one is missing."""
+    parts, drawing = [], False
+    for x, value in zip(places, values, strict=True):
+        if value is not None:
+            parts.append(f"{'L' if drawing else 'M'}{round(x, 1):g} {down(float(value)):g}")
+        drawing = value is not None
+    return "".join(parts)
+
+
+def _plain(text: str) -> str:
+    """A text as Plotly shows it letter by letter: it takes some tags for mark-up."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")

@@ -1,0 +1,100 @@
+"""Charts: one struct gives Plotly's figure, a sentence, a table and a drawing; the script comes from its package."""
+
+import gzip
+import json
+import re
+from html import unescape
+
+import pytest
+
+from sampan.hub import plotly
+from sampan.hub.charts import Chart, Mark, Series, spark
+from tests.hub.conftest import Hub
+
+NASTY = "<a href='https://example.com'>%{y}</a>"
+
+
+def chart(**given: object) -> Chart:
+    fields = {
+        "title": "Measured",
+        "says": "It rises.",
+        "x": ["1", "2", "3"],
+        "x_name": "Version",
+        "series": [Series(name="auc", y=[0.5, None, 0.75])],
+    }
+    return Chart(**(fields | given))  # type: ignore[arg-type]
+
+
+def test_what_is_missing_is_a_gap_in_the_figure_the_drawing_and_the_table() -> None:
+    one = chart()
+    assert one.figure()["data"][0]["y"] == [0.5, None, 0.75]
+    ((_, path),) = one.drawing().lines
+    assert path.count("M") == 2
+    assert one.rows() == [["1", 0.5], ["2", None], ["3", 0.75]]
+
+
+def test_a_name_that_looks_like_markup_is_shown_letter_by_letter() -> None:
+    figure = json.dumps(chart(series=[Series(name=NASTY, y=[1, 2, 3])], x=[NASTY, "b", "c"], unit=NASTY).figure())
+    assert "<a" not in figure
+    assert "%{y}<" not in figure
+
+
+def test_bars_on_top_of_each_other_reach_as_high_as_their_sum() -> None:
+    both = [Series(name="a", y=[1, 2, 3], kind="bar"), Series(name="b", y=[3, 2, 1], kind="bar", colour="good")]
+    picture = chart(series=both, stacked=True).drawing()
+    assert picture.ticks[-1][1] == 4
+    assert len(picture.bars) == 6
+    tops = {x: min(top for _, at, top, _, _ in picture.bars if at == x) for _, x, _, _, _ in picture.bars}
+    assert len(set(tops.values())) == 1
+
+
+def test_no_values_are_no_chart_and_one_value_is_no_line() -> None:
+    assert chart(series=[Series(name="a", y=[None, None, None])]).empty
+    assert not chart().empty
+    assert spark([1.0]) == ""
+    assert spark([1.0, 2.0]).startswith("M0 ")
+
+
+def test_two_lines_differ_in_more_than_colour() -> None:
+    first, second = chart(series=[Series(name="a", y=[1, 2, 3]), Series(name="b", y=[1, 2, 3])]).figure()["data"]
+    assert first["line"]["dash"] != second["line"]["dash"]
+    assert first["marker"]["symbol"] != second["marker"]["symbol"]
+
+
+def test_what_happened_is_marked() -> None:
+    layout = chart(marks=[Mark("2", "deployed")]).figure()["layout"]
+    assert [shape["x0"] for shape in layout["shapes"]] == ["2"]
+    assert [note["text"] for note in layout["annotations"]] == ["deployed"]
+
+
+def test_the_script_is_that_of_the_package_and_kept_for_ever_under_its_digest(hub: Hub) -> None:
+    page = hub.ask("GET", "/patterns", accept="text/html")[1].decode()
+    (address,) = re.findall(r'<script src="(/charts/[^"]+)" defer>', page)
+    response, body = hub.ask("GET", address, accept_encoding="gzip")
+    assert response.headers["content-encoding"] == "gzip"
+    assert "immutable" in response.headers["cache-control"]
+    path = plotly.script()
+    assert path is not None
+    assert gzip.decompress(body) == path.read_bytes() == hub.ask("GET", address)[1]
+    assert hub.ask("GET", address, token=False)[0].status == 401
+
+
+@pytest.mark.parametrize("name", ["plotly.js", "plotly-0000000000000000.js", "..%2fapp.css"])
+def test_no_other_script_has_an_address(hub: Hub, name: str) -> None:
+    assert hub.ask("GET", f"/charts/{name}")[0].status == 404
+
+
+def test_only_pages_with_a_chart_load_the_script(hub: Hub) -> None:
+    for path in ("/", "/log", "/runs"):
+        assert "/charts/" not in hub.ask("GET", path, accept="text/html")[1].decode()
+
+
+def test_a_page_holds_the_figure_the_sentence_and_the_table(hub: Hub) -> None:
+    page = hub.ask("GET", "/patterns", accept="text/html")[1].decode()
+    (figure,) = re.findall(r'data-chart="([^"]+)"', page)
+    assert json.loads(unescape(figure))["data"][0]["name"] == "auc"
+    assert 'role="img" aria-label="Two made-up measures' in page
+    assert "As a table" in page
+    assert hub.json("/patterns")["chart"]["series"][0]["y"] == [0.7, 0.74, None, 0.81]
+    for id in plotly.sheets():
+        assert f'id="{id}"' in page
