@@ -113,8 +113,8 @@ def test_what_the_page_on_models_shows_works(plant: Shell) -> None:
         said = {}
         for name in ("condition", "heat", "next"):
             body = ask.replace("check-1", "check-1" if name == "condition" else name)
-            response, answer = hub.ask("POST", f"/predict/{name}", body.encode(), content_type="application/json")
-            assert response.status == 200, answer
+            status, answer = hub.predict(name, body.encode())
+            assert status == 200, answer
             said[name] = json.loads(answer)["predictions"][0]
         assert said["condition"]["id"] == "check-1"
         assert set(said["condition"]["prediction"]) == {"fail", "ok", "warn"}

@@ -92,6 +92,15 @@ class Hub:
         finally:
             connection.close()
 
+    def predict(self, name: str, body: bytes, patience: float = 60.0) -> tuple[int, bytes]:
+        """One request to an endpoint, sent again while the answer says so: models load slowly on a busy machine."""
+        until = time.monotonic() + patience
+        while True:
+            response, answer = self.ask("POST", f"/predict/{name}", body, content_type="application/json")
+            if response.status != 503 or time.monotonic() > until:
+                return response.status, answer
+            time.sleep(float(response.headers["retry-after"]))
+
     def statuses(self, requests: list[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:
         """What a stranger gets for many requests, over one connection."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=20)

@@ -114,8 +114,11 @@ class Lane:
                 async with asyncio.timeout(self._patience):
                     await self._settled.wait()
         if self.state != "serving" or self._worker is None:
+            attempted = f"Predict with {self.endpoint.name}"
+            if self.state == "starting" and not self.error:
+                raise Unreachable(attempted, "its model and rules are still being loaded", "Send again in a second.")
             raise Unreachable(
-                f"Predict with {self.endpoint.name}",
+                attempted,
                 f"it is {self.state}: {self.error or 'its serving process ended'}",
                 "It is started again; send again in a second.",
             )
