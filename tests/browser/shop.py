@@ -1,0 +1,148 @@
+"""A workspace with something on every page: events, quarantine, tables, runs good and failed, a model that answers.
+
+Every text that somebody else writes carries a script that would like to run.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.hub.conftest import Hub
+
+#: What a page must show as text. ``attack`` is called if any of it runs.
+SCRIPT = "<script>attack(1)</script>"
+PAYLOAD = f"""{SCRIPT}<img src=x onerror=attack(2)>'"><svg onload=attack(3)></textarea>&lt;{{{{7*7}}}}"""
+ADDRESS = "javascript:attack(4)"
+
+CONTRACTS = f'''
+from typing import Annotated
+from sampan import Event, Field
+
+class Visit(Event, version=1):
+    """A page was read. {SCRIPT}"""
+
+    page: Annotated[str, Field(description={PAYLOAD!r})]
+    visitor: Annotated[str | None, Field(subject=True, description="Who read")] = None
+    seconds: Annotated[float, Field(unit="s", ge=0, description="How long")] = 0.0
+'''
+STEPS = f'''
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from lightgbm import Dataset, train
+from sampan import Fitted, model, step
+
+
+@model(kind="binary", target="stayed")
+def stay(reads: pa.Table) -> Fitted:
+    """Will the reader stay? {SCRIPT}"""
+    x = np.arange(40.0).reshape(-1, 1)
+    booster = train({{"objective": "binary", "verbose": -1, "num_threads": 1, "min_data_in_leaf": 1}},
+                    Dataset(x, x[:, 0] > 20, feature_name=["seconds"]), 5)
+    return Fitted(booster, ["seconds"], metrics={{"rows": reads.num_rows}}, sample=pa.table({{"seconds": [1.0, 30.0]}}))
+
+
+@step
+def loud(reads: pa.Table) -> str:
+    """Prints as it goes. While a file says so, it does not end."""
+    print({PAYLOAD!r}, flush=True)
+    waiting = Path(WAITING)
+    for number in range(600):
+        print(f"line {{number}}", flush=True)
+        if not waiting.exists():
+            break
+        time.sleep(0.2)
+    return {PAYLOAD!r}
+'''
+BROKEN = f"""
+
+@step
+def sad(loud: str) -> int:
+    raise ValueError({PAYLOAD!r})
+"""
+DECISIONS = f"""
+from sampan import Action, decision
+
+@decision(model="stay", currency="GBP", entity="visitor", default="wait",
+          values={{"greet": {{True: 2.0, False: -1.2}}, "wait": {{True: 0.0, False: 0.0}}}})
+def greet(prediction, context, likely: float = 0.5):
+    return Action("greet", rule={"likely " + PAYLOAD!r}) if prediction >= likely else Action("wait", rule="not likely")
+"""
+VISITOR = "v7"
+JSON = "application/json"
+
+
+def visit(id: str, page: str = "/", **more: Any) -> dict[str, Any]:
+    """An event that fits; ``subject`` and ``source`` can be given, anything else is data."""
+    around = {name: more.pop(name) for name in ("subject", "source", "time") if name in more}
+    data = {"page": page, "seconds": 3.0, **more}
+    return {"id": id, "type": "visit", "source": "web", "time": "2026-01-31T12:00:00Z", "data": data, **around}
+
+
+class Shop:
+    """The workspace, its hub, and the ids that tests look for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.waiting = folder.parent / "waiting"
+        (folder / "tables").mkdir(parents=True)
+        (folder / "sampan.toml").write_text("")
+        (folder / "contracts.py").write_text(CONTRACTS)
+        (folder / "steps.py").write_text(STEPS.replace("WAITING", repr(str(self.waiting))))
+        (folder / "decisions.py").write_text(DECISIONS)
+        (folder / "tables" / "reads.sql").write_text(
+            "-- one row a visitor\nSELECT visitor, page, count(*) AS visits, sum(seconds) AS seconds FROM visit "
+            "GROUP BY visitor, page\n"
+        )
+        self.hub = Hub(folder)
+
+    def fill(self) -> "Shop":
+        """Something on every page."""
+        hub, nasty = self.hub, PAYLOAD
+        hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}", subject=f"v{n}") for n in range(60)])
+        hub.send(visit(nasty[:180], nasty, visitor=nasty[:180], subject=nasty[:180], source=nasty[:180]))
+        hub.send(visit(ADDRESS, ADDRESS, visitor=ADDRESS, subject=ADDRESS, source=ADDRESS))
+        self.broken = hub.send(
+            visit("bad-1", seconds=-1),
+            visit("bad-2", seconds=-2),
+            visit("bad-3", page=7),
+            visit("bad-4", seconds=nasty),
+        )
+        hub.ask("POST", "/v1/events", PAYLOAD.encode())
+        hub.ask("POST", "/v1/events", f'{{"id": "x", "type": "{SCRIPT}"}}'.encode())
+        self.run()
+        with (self.folder / "steps.py").open("a") as file:
+            file.write(BROKEN)
+        self.run()
+        self.post("/v1/endpoints", {"name": "stay", "reason": PAYLOAD})
+        self.post("/v1/tokens", {"name": "till", "role": "producer"})
+        self.ask(VISITOR, "decision-1", 30.0)
+        self.ask(nasty, "decision-2", 1.0)
+        self.outcome("decision-1")
+        return self
+
+    def post(self, path: str, value: Any) -> bytes:
+        response, body = self.hub.ask("POST", path, json.dumps(value).encode(), content_type=JSON)
+        assert response.status in (200, 201), body
+        return body
+
+    def run(self) -> None:
+        """Run the flow to its end, good or bad."""
+        self.post("/v1/runs", {})
+
+    def ask(self, visitor: str, id: str, seconds: float) -> None:
+        """Ask for a prediction."""
+        asked = {"records": [{"visitor": visitor, "seconds": seconds, "note": PAYLOAD}], "ids": [id]}
+        for _ in range(100):
+            response, body = self.hub.ask("POST", "/predict/stay", json.dumps(asked).encode(), content_type=JSON)
+            if response.status == 200:
+                return
+        raise AssertionError(body)
+
+    def outcome(self, prediction: str) -> None:
+        data = {"prediction_id": prediction, "value": PAYLOAD}
+        now = {"id": f"o-{prediction}", "type": "outcome", "source": "web", "time": "2026-02-01T12:00:00Z"}
+        (result,) = self.hub.send({**now, "data": data})
+        assert result["verdict"] == "accepted", result

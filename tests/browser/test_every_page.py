@@ -1,0 +1,130 @@
+"""Every page of the hub in Chromium: nothing stored runs, it fits a phone, it can be read in light and dark."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from sampan.hub.sitemap import PAGES
+from tests.browser.conftest import Watched, pattern
+from tests.browser.shop import Shop
+
+#: Elements whose text stands over the edge of the window, with what they are; what may be scrolled does not count.
+OVERFLOW = """() => {
+  const wide = document.documentElement.clientWidth, found = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const box = one.getBoundingClientRect();
+    if (box.right <= wide + 1 || box.width === 0) continue;
+    let inside = false;
+    for (let up = one.parentElement; up; up = up.parentElement)
+      if (["auto", "scroll", "hidden"].includes(getComputedStyle(up).overflowX)) inside = true;
+    if (!inside) found.push(`<${one.tagName.toLowerCase()} class="${one.className}"> ends at ${box.right}`);
+  }
+  return {wide, scroll: document.documentElement.scrollWidth, found: found.slice(0, 5)};
+}"""
+
+#: The contrast of every text with what is behind it (WCAG 2.2, relative luminance), where it is below what it must be.
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (text) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, below) => [0, 1, 2].map((n) => top[n] * top[3] + below[n] * (1 - top[3])).concat(1);
+  const light = (color) => {
+    const [r, g, b] = color.map((n) => n / 255).map((n) => n <= 0.04045 ? n / 12.92 : ((n + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (one) => {
+    const layers = [];
+    for (let up = one; up; up = up.parentElement) layers.unshift(rgba(getComputedStyle(up).backgroundColor));
+    const paper = matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18, 1] : [255, 255, 255, 1];
+    return layers.reduce((below, top) => over(top, below), paper);
+  };
+  const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let texts = 0;
+  while (walk.nextNode()) {
+    const one = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
+    if (!text || one.closest("script, style, option, noscript") || !one.checkVisibility()) continue;
+    if (one.matches(":disabled, [aria-disabled=true]")) continue;
+    const style = getComputedStyle(one);
+    const back = behind(one), front = over(rgba(one.closest("svg") ? style.fill : style.color), back);
+    const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    texts += 1;
+    if (!one.closest("svg") && ratio < (large ? 3 : 4.5))
+      found.push(`${ratio.toFixed(2)} <${one.tagName.toLowerCase()} class="${one.className}"> ${text.slice(0, 40)}`);
+  }
+  return {texts, found: [...new Set(found)].slice(0, 8)};
+}"""
+
+
+@pytest.fixture(scope="module")
+def addresses(browser: Browser, shop: Shop) -> Iterator[dict[str, list[str]]]:
+    """Addresses for each page of the sitemap, found by following links from the overview on."""
+    found: dict[str, list[str]] = {page.path: [] for page in PAGES}
+    shapes = {page.path: pattern(page.path) for page in sorted(PAGES, key=lambda page: page.path.count("{"))}
+    waiting, seen = ["/", "/patterns"], set()
+    request = browser.new_context(extra_http_headers={"authorization": f"Bearer {shop.hub.token}"})
+    reader = request.new_page()
+    while waiting:
+        path = waiting.pop(0)
+        shape = next((shape for shape, known in shapes.items() if known.fullmatch(path.partition("?")[0])), None)
+        if shape is None or path in seen or len(found[shape]) >= (1 if "?" in path else 5):
+            continue
+        seen.add(path)
+        found[shape].append(path)
+        if path == "/patterns":
+            continue  # its links are examples
+        reader.goto(shop.hub.url + path)
+        links = reader.eval_on_selector_all("a[href^='/']", "(all) => all.map((one) => one.getAttribute('href'))")
+        waiting += [link.partition("#")[0] for link in links]
+    request.close()
+    yield found
+
+
+def pages(watched: Watched, addresses: dict[str, list[str]], template: str, most: int = 2) -> Iterator[Page]:
+    for path in addresses[template][:most]:
+        yield watched.open(path)
+        watched.check()
+
+
+TEMPLATES = [page.path for page in PAGES]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_page_is_reached_by_links_and_runs_nothing_that_was_stored(
+    watched: Watched, addresses: dict[str, list[str]], template: str
+) -> None:
+    assert addresses[template], f"no link leads to {template}"
+    for page in pages(watched, addresses, template, most=5):
+        assert page.locator("h1").count() == 1
+        assert page.title().endswith("Sampan")
+        for sign in ("img[src=x]", "[onerror]", "[onload]", "a[href^='javascript:']", "main script"):
+            assert page.locator(sign).count() == 0, (page.url, sign)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_page_fits_a_phone(watched: Watched, addresses: dict[str, list[str]], template: str) -> None:
+    watched.page.set_viewport_size({"width": 390, "height": 844})
+    for page in pages(watched, addresses, template):
+        seen = page.evaluate(OVERFLOW)
+        assert seen["scroll"] <= seen["wide"], (page.url, seen)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_every_page_can_be_read(watched: Watched, addresses: dict[str, list[str]], scheme: str) -> None:
+    watched.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    faint, dim = {}, []
+    for template in TEMPLATES:
+        for page in pages(watched, addresses, template):
+            seen = page.evaluate(CONTRAST)
+            assert seen["texts"] > 5
+            if seen["found"]:
+                faint[page.url] = seen["found"]
+            dim.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert faint == {}
+    (back,) = set(dim)
+    assert (sum(int(part) for part in back[4:-1].split(",")[:3]) < 200) == (scheme == "dark"), back
