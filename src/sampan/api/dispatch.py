@@ -1,19 +1,22 @@
-"""Which application answers a path: the two hot paths first, past all routing, then everything else."""
+"""Which application answers a path: the hot paths and the live stream first, past all routing, then everything else."""
 
 from collections.abc import Iterable
 
 from sampan.api.guard import Asgi, Receive, Scope, Send
 
 EVENTS = "/v1/events"
+LIVE = "/live"
 PREDICT = "/predict/"
 
 
 class Dispatch:
-    """Intake and predictions are bare ASGI handlers: through a router, single events are four times slower."""
+    """Intake and predictions are bare ASGI handlers: through a router, single events are four times slower. The live
+    stream is one, too: it goes on for as long as a page is open."""
 
-    def __init__(self, intake: Asgi, predict: Asgi, rest: Asgi) -> None:
+    def __init__(self, intake: Asgi, predict: Asgi, live: Asgi, rest: Asgi) -> None:
         self._intake = intake
         self._predict = predict
+        self._live = live
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,6 +28,9 @@ class Dispatch:
             if path.startswith(PREDICT):
                 await self._predict(scope, receive, send)
                 return
+            if path == LIVE:
+                await self._live(scope, receive, send)
+                return
             if scope["method"] == "HEAD":
                 await self._rest({**scope, "method": "GET"}, receive, _without_body(send))
                 return
@@ -33,7 +39,7 @@ class Dispatch:
     @staticmethod
     def routes() -> Iterable[tuple[str, str]]:
         """The routes that this layer answers itself."""
-        return [("POST", EVENTS), ("POST", PREDICT + "{name}")]
+        return [("POST", EVENTS), ("POST", PREDICT + "{name}"), ("GET", LIVE)]
 
 
 def _without_body(send: Send) -> Send:

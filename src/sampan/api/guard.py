@@ -77,6 +77,10 @@ class Guard:
         else:
             await self._refuse(scope, send, *verdict)
 
+    def admits(self, scope: Scope) -> bool:
+        """Whether a request that was let through would still be: its token may have been taken back meanwhile."""
+        return self._judge(scope, scope["type"]) is None
+
     def _judge(self, scope: Scope, kind: str) -> tuple[int, SampanError, Mapping[bytes, bytes]] | None:
         hosts = 0
         host = authorization = cookie = origin = b""

@@ -46,6 +46,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/lineage/{object}"): READ,
     ("GET", "/patterns"): READ,
     ("GET", "/charts/{name}"): READ,  # the script that draws charts
+    ("GET", "/live"): READ,
     ("POST", "/sign-out"): READ,
     # commands
     ("GET", "/v1/log/stats"): READ,

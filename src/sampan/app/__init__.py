@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sampan.base.settings import Folder, Settings
     from sampan.cli.client import HubClient
     from sampan.flow.engine import Engine
+    from sampan.hub.pulse import Pulse
     from sampan.lake.lake import Lake
     from sampan.lake.query import Source
     from sampan.log.contracts import Contracts
@@ -299,6 +300,11 @@ class App:
         """How an endpoint is doing, as far as this process knows."""
         return self._hub.state_of(name) if self._hub is not None else "unknown"
 
+    @property
+    def pulse(self) -> "Pulse | None":
+        """How many events come in per second, which only a running hub knows."""
+        return self._hub.pulse if self._hub is not None else None
+
     def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
         """Answer a question; at most ``limit`` rows (0: all)."""
         from sampan.lake.read import query as ask
@@ -382,7 +388,7 @@ class App:
             listener = bind(host, port)
             try:
                 hub = self._hub = RunningHub(self, host, listener.getsockname()[1])
-                serve(hub.stack, listener, lambda: hub.announce(started))
+                serve(hub.stack, listener, lambda: hub.announce(started), hub.stopping)
             finally:
                 self._hub = None
                 listener.close()

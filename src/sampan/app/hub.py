@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -20,8 +21,11 @@ from sampan.api.site import live_routes, site
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
 from sampan.hub.doors import doors
+from sampan.hub.live import Live
 from sampan.hub.pages import pages
+from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
+from sampan.hub.topics import Topics
 from sampan.log.quarantine import Quarantine
 from sampan.serve.serving import Serving
 from sampan.team.gate import Gate
@@ -55,6 +59,9 @@ class RunningHub:
 
         self.loop = asyncio.get_running_loop()
         self.count_repaired()
+        self.pulse = Pulse(lambda: self.writer.counts)
+        self.live = Live(Topics(app, self.pulse, self.writer.counts, self.waiting))
+        beating = asyncio.ensure_future(self.pulse.keep_beating())
         try:
             await self.serving.start()
             intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
@@ -62,15 +69,18 @@ class RunningHub:
             policies = Policies()
             policies.check({*live_routes(rest), *Dispatch.routes()})
             guarded = Guard(
-                Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), rest),
+                Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), self.live, rest),
                 policies=policies,
                 gate=self.gate,
                 hosts=self.hosts,
                 cookie=self.cookie,
                 refusal=refusal(self._frame),
             )
+            self.live.admits = guarded.admits
             yield SecurityHeaders(guarded)
         finally:
+            self.stopping()
+            beating.cancel()
             await self.serving.stop()
             await self.writer.drained()
             self.writer.close()
@@ -84,6 +94,14 @@ class RunningHub:
 
     def _trouble(self) -> str:
         return self.writer.health().reason
+
+    def stopping(self) -> None:
+        """Let nobody wait for more: no page, no client."""
+        self.live.close()
+
+    def waiting(self) -> int:
+        """How many events wait in quarantine."""
+        return self.writer.counts.quarantined - self.repaired
 
     def count_repaired(self) -> None:
         """Take note of how many quarantined events have re-entered the log."""
@@ -101,7 +119,8 @@ class RunningHub:
         timelapse = bool(self.app.settings.get("clock"))
         return Frame(
             workspace=self.app.folder.root.name,
-            quarantined=self.writer.counts.quarantined - self.repaired,
+            quarantined=self.waiting(),
+            made=time.time_ns() // 1_000_000,
             as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
         )
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
+    from sampan.hub.pulse import Pulse
     from sampan.lake.lake import Lake
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
@@ -31,6 +32,8 @@ class Parts(Protocol):
     def lake(self) -> "Lake": ...
     @property
     def models(self) -> "Models": ...
+    @property
+    def pulse(self) -> "Pulse | None": ...
     def serving_state(self, name: str) -> str: ...
 
 

@@ -41,6 +41,7 @@ class Frame(msgspec.Struct, kw_only=True):
     as_of: str = "now"
     who: str = ""
     query: str = ""  # of the page itself, so that a link can add to it
+    made: int = 0  # milliseconds: what changed since, a live page has not seen
 
 
 def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200) -> Answer:

@@ -27,10 +27,11 @@ class Protocol(HttpToolsProtocol):
     """HTTP/1.1 that does not forget the authority of an absolute request target.
 
     ``GET http://evil.example/ HTTP/1.1`` overrules ``Host``. It is handed on as one more Host header, and the guard
-    refuses a request with two.
+    refuses a request with two. ``sampan.abort`` in the scope cuts a connection off, however much waits to be read.
     """
 
     def on_headers_complete(self) -> None:
+        self.scope["sampan.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         if not self.url.startswith((b"/", b"*")):
             self.headers.append((b"host", self.url.partition(b"://")[2].partition(b"/")[0] or self.url))
         super().on_headers_complete()
@@ -63,17 +64,32 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Says when it begins to stop: streams without an end would hold it up otherwise."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets)
+
+
 def serve(
-    build: Callable[[], AbstractAsyncContextManager[Asgi]], listener: socket.socket, started: Callable[[], None]
+    build: Callable[[], AbstractAsyncContextManager[Asgi]],
+    listener: socket.socket,
+    started: Callable[[], None],
+    stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT what ``build`` makes inside the loop and takes down afterwards.
 
-    ``started`` is called once requests are answered.
+    ``started`` is called once requests are answered, ``stopping`` in the loop when they shall end.
     """
 
     async def run() -> None:
         async with build() as app:
-            server = uvicorn.Server(
+            server = _Server(
                 uvicorn.Config(
                     app,
                     http=Protocol,
@@ -85,7 +101,8 @@ def serve(
                     proxy_headers=False,
                     timeout_graceful_shutdown=GRACE,
                     timeout_keep_alive=75,
-                )
+                ),
+                stopping,
             )
             chores = [asyncio.ensure_future(_collect_garbage()), asyncio.ensure_future(_announce(server, started))]
             try:
