@@ -33,6 +33,7 @@ _START: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
+    (b"connection", b"close"),
 )
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -142,7 +143,7 @@ class Live:
                 async with asyncio.timeout(HEARTBEAT):
                     await listener.news.wait()
             listener.news.clear()
-            if not listener.messages and listener.open and not self.admits(scope):
+            if not self.admits(scope):
                 break
             body = b"".join(listener.messages) or b": still here\n\n"
             listener.messages.clear()
