@@ -1,13 +1,16 @@
 """Contracts: what they say, what a change of them breaks, and how a wrong one is refused."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from sampan.base.clock import SystemClock
+from sampan.base.clock import ManualClock, SystemClock
 from sampan.base.errors import BadContract
+from sampan.log.compare import compare
 from sampan.log.contracts import Contracts
+from sampan.log.registry import registered
 from sampan.store.database import Database
 
 HEAD = "from typing import Annotated, Literal\nfrom sampan import Event, Field, upcast\n\n"
@@ -116,3 +119,39 @@ def test_a_wrong_contract_gets_one_clear_message(tmp_path: Path, text: str, said
 def test_contracts_are_read_afresh_when_their_file_changed(tmp_path: Path) -> None:
     contracts(tmp_path, "class Paid(Event):\n    a: int\n")
     assert [field.name for field in contracts(tmp_path, "class Paid(Event):\n    b: int\n").get("paid").fields] == ["b"]
+
+
+def test_a_contract_says_who_answers_for_it(tmp_path: Path) -> None:
+    text = 'class Paid(Event, version=2, owner="sales@shop"):\n    pence: int\nclass Sent(Event):\n    a: int\n'
+    found = contracts(tmp_path, text)
+    assert (found.get("paid").owner, found.get("sent").owner) == ("sales@shop", "")
+    with pytest.raises(BadContract, match="names nobody"):
+        contracts(tmp_path, 'class Paid(Event, owner=""):\n    a: int\n')
+
+
+def test_the_registry_keeps_every_version_and_when_it_came_and_changed(tmp_path: Path, db: Database) -> None:
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    contracts(tmp_path, BEFORE).register(db, clock)
+    clock.advance(60)
+    contracts(tmp_path, BEFORE + "    till: str | None = None\n").register(db, clock)
+    clock.advance(60)
+    contracts(tmp_path, BEFORE.replace("version=1", "version=2").replace("GBP", "EUR")).register(db, clock)
+    first, second = registered(db)["paid"]
+    assert [field.name for field in first.spec.fields] == ["pounds", "note", "till"]
+    assert first.changed == first.registered + 60_000_000
+    assert (second.spec.version, second.registered - first.registered, second.changed) == (2, 120_000_000, None)
+    contracts(tmp_path, BEFORE.replace("version=1", "version=2").replace("GBP", "EUR")).register(db, clock)
+    assert registered(db, "paid")["paid"][1].changed is None
+
+
+def test_each_difference_says_for_whom_it_breaks_and_what_to_do(tmp_path: Path) -> None:
+    old = contracts(tmp_path, BEFORE).get("paid")
+    after = BEFORE.replace("GBP", "EUR").replace("ge=0", "ge=-1").replace("note: str | None = None", "till: str")
+    found = compare(old, contracts(tmp_path, after).get("paid"))
+    assert [(change.field, change.breaks) for change in found] == [
+        ("pounds", ("producer", "reader")),
+        ("note", ("reader",)),
+        ("till", ("producer",)),
+        ("pounds", ()),
+    ]
+    assert all(change.advice for change in found)

@@ -14,11 +14,13 @@ import msgspec
 from sampan.base.clock import Clock
 from sampan.base.errors import BadContract, NotFound
 from sampan.log.builtin import BUILTIN
+from sampan.log.compare import breaking
 from sampan.log.declare import Event as Event
 from sampan.log.declare import Field as Field
 from sampan.log.declare import Upcast
 from sampan.log.declare import upcast as upcast
-from sampan.log.spec import ContractSpec, breaking, describe
+from sampan.log.registry import record, registered
+from sampan.log.spec import ContractSpec, describe
 from sampan.store.database import Database
 
 
@@ -158,23 +160,15 @@ class Contracts:
         """
         changed = self.check(db)
         if changed:
-            with db.transaction() as connection:
-                for spec in changed:
-                    connection.execute(
-                        "INSERT INTO contracts (type, version, digest, spec, registered) VALUES (?, ?, ?, ?, ?) "
-                        "ON CONFLICT (type, version) DO UPDATE SET digest = excluded.digest, spec = excluded.spec",
-                        (spec.type, spec.version, spec.digest, msgspec.json.encode(spec).decode(), clock.micros()),
-                    )
+            record(db, changed, clock.micros())
         return changed
 
     def check(self, db: Database) -> list[ContractSpec]:
         """The contracts that are new or changed since they were recorded. Raises as ``register``; writes nothing."""
-        recorded: dict[str, list[ContractSpec]] = {}
-        for row in db.rows("SELECT type, version, spec FROM contracts ORDER BY type, version"):
-            recorded.setdefault(row["type"], []).append(msgspec.json.decode(row["spec"], type=ContractSpec))
+        recorded = registered(db)
         changed = []
         for contract in self._contracts.values():
-            before = recorded.get(contract.type, [])
+            before = [one.spec for one in recorded.get(contract.type, [])]
             self._refuse_breaking(contract, before)
             if not before or before[-1] != contract.spec:
                 changed.append(contract.spec)

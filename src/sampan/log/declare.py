@@ -15,6 +15,7 @@ from sampan.base.ids import is_name
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 _F = TypeVar("_F", bound=Upcast)
 
+_OWNER = 200
 EXTRA = "sampan"  # where Field keeps what msgspec does not know: unit, personal, subject
 
 
@@ -25,7 +26,7 @@ def snake_case(name: str) -> str:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class EventMeta(msgspec.StructMeta):
-    """Adds ``version=`` and ``type=`` to a msgspec struct's class line."""
+    """Adds ``version=``, ``type=`` and ``owner=`` to a msgspec struct's class line."""
 
     def __new__(
         mcls,
@@ -35,6 +36,7 @@ class EventMeta(msgspec.StructMeta):
         *,
         version: int | None = None,
         type: str | None = None,
+        owner: str | None = None,
         **config: Any,
     ) -> Any:
         attempted = f"Declare contract {name}"
@@ -54,17 +56,20 @@ class EventMeta(msgspec.StructMeta):
         name_of_type = type or snake_case(name)
         if not is_name(name_of_type):
             raise BadContract(attempted, f"{name_of_type!r} cannot name a type", "Use letters, digits, _ and -.")
+        if owner is not None and not (isinstance(owner, str) and owner.isprintable() and 0 < len(owner) <= _OWNER):
+            raise BadContract(attempted, f"owner={owner!r} names nobody", 'Write who answers for it: "sales@shop".')
         made.__sampan_type__ = name_of_type
+        made.__sampan_owner__ = owner or ""
         made.__sampan_version__ = version or 1
         made.__sampan_upcasts__ = {}
         return made
 
 
 class Event(msgspec.Struct, metaclass=EventMeta):
-    """The data of one type of event: a msgspec struct with a version.
+    """The data of one type of event: a msgspec struct with a version, and somebody who answers for it.
 
     >>> from typing import Annotated
-    >>> class OrderLine(Event, version=1):
+    >>> class OrderLine(Event, version=1, owner="sales@shop"):
     ...     invoice: str
     ...     price: Annotated[float, Field(unit="GBP", ge=0)]
     >>> OrderLine.__sampan_type__
@@ -73,6 +78,7 @@ class Event(msgspec.Struct, metaclass=EventMeta):
 
     __sampan_type__: ClassVar[str]
     __sampan_version__: ClassVar[int]
+    __sampan_owner__: ClassVar[str]
     __sampan_upcasts__: ClassVar[dict[int, Upcast]]
 
 

@@ -1,4 +1,4 @@
-"""A contract as a record: its fields with types, units, bounds; and what of a change would break somebody."""
+"""A contract as a record: its owner, its fields with types, units, bounds. What a change breaks: ``compare.py``."""
 
 from typing import Any, Final
 
@@ -13,9 +13,7 @@ _ADVICE: Final = (
     "Use types that JSON can carry: int, float, str, bool, datetime, list; bounds of an optional field stand inside: "
     "Annotated[float, Field(ge=0)] | None."
 )
-_BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
-_LOWER: Final = ("gt", "ge", "min_length")
-_UPPER: Final = ("lt", "le", "max_length")
+BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
 
 
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,6 +38,7 @@ class ContractSpec(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     fields: tuple[FieldSpec, ...]
     upcasts: tuple[int, ...] = ()
+    owner: str = ""
 
     def field(self, name: str) -> FieldSpec | None:
         return next((field for field in self.fields if field.name == name), None)
@@ -67,6 +66,7 @@ def describe(contract: type[Event]) -> ContractSpec:
         description=lines,
         fields=fields,
         upcasts=tuple(sorted(contract.__sampan_upcasts__)),
+        owner=contract.__sampan_owner__,
     )
 
 
@@ -117,7 +117,7 @@ def _peel(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, f
             extra |= (part.extra or {}).get(EXTRA, {})
             description = description or (part.extra_json_schema or {}).get("description")
             part = part.type
-        bounds |= {name: got for name in _BOUNDS if (got := getattr(part, name, None)) is not None}
+        bounds |= {name: got for name in BOUNDS if (got := getattr(part, name, None)) is not None}
     return kind, extra, bounds, description
 
 
@@ -145,47 +145,3 @@ def _text(kind: inspect.Type) -> str:
             return "None"
         case _:
             return type(kind).__name__.removesuffix("Type").lower()
-
-
-def breaking(old: ContractSpec, new: ContractSpec) -> list[str]:
-    """What of ``new`` refuses or changes an event that ``old`` took, one sentence each, naming the field."""
-    faults = []
-    for field in old.fields:
-        now = new.field(field.name)
-        if now is None:
-            faults.append(f"field {field.name!r} is gone")
-            continue
-        if now.type != field.type and not _wider(field.type, now.type):
-            faults.append(f"field {field.name!r} was {field.type}, is {now.type}")
-        if now.required and not field.required:
-            faults.append(f"field {field.name!r} was optional, is required")
-        if now.unit != field.unit:
-            faults.append(f"field {field.name!r} was in {field.unit or 'no unit'}, is in {now.unit or 'no unit'}")
-        if now.personal != field.personal or now.subject != field.subject:
-            faults.append(f"field {field.name!r} is no longer handled as the same personal or subject value")
-        faults.extend(_narrowed(field, now))
-    for field in new.fields:
-        if old.field(field.name) is None and field.required:
-            faults.append(f"field {field.name!r} is new and required")
-    return faults
-
-
-def _wider(old: str, new: str) -> bool:
-    """Whether every value of the old type is one of the new: a union that gained a part, a longer list of literals."""
-    if old.startswith("one of ") and new.startswith("one of "):
-        return set(old[7:].split(", ")) <= set(new[7:].split(", "))
-    return set(old.split(" | ")) < set(new.split(" | "))
-
-
-def _narrowed(old: FieldSpec, new: FieldSpec) -> list[str]:
-    faults = []
-    for name in _BOUNDS:
-        before, now = old.bounds.get(name), new.bounds.get(name)
-        if now is None or now == before:
-            continue
-        loosened = before is not None and (
-            (name in _LOWER and float(now) < float(before)) or (name in _UPPER and float(now) > float(before))
-        )
-        if not loosened:
-            faults.append(f"field {old.name!r} has {name}={now!r}, had {'none' if before is None else repr(before)}")
-    return faults

@@ -64,6 +64,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             hash TEXT PRIMARY KEY, token TEXT NOT NULL, created BIGINT NOT NULL, used BIGINT NOT NULL,
             expires BIGINT NOT NULL)""",
     ),
+    (
+        # -- log: when what a version of a contract says last changed
+        "ALTER TABLE contracts ADD COLUMN changed BIGINT",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 
