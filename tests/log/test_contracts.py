@@ -1,7 +1,7 @@
 """Contracts: what they say, what a change of them breaks, and how a wrong one is refused."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -132,9 +132,9 @@ def test_a_contract_says_who_answers_for_it(tmp_path: Path) -> None:
 def test_the_registry_keeps_every_version_and_when_it_came_and_changed(tmp_path: Path, db: Database) -> None:
     clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
     contracts(tmp_path, BEFORE).register(db, clock)
-    clock.advance(60)
+    clock.advance(timedelta(seconds=60))
     contracts(tmp_path, BEFORE + "    till: str | None = None\n").register(db, clock)
-    clock.advance(60)
+    clock.advance(timedelta(seconds=60))
     contracts(tmp_path, BEFORE.replace("version=1", "version=2").replace("GBP", "EUR")).register(db, clock)
     first, second = registered(db)["paid"]
     assert [field.name for field in first.spec.fields] == ["pounds", "note", "till"]

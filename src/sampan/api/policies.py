@@ -33,6 +33,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/quarantine"): READ,
     ("GET", "/quarantine/{item}"): READ,
     ("GET", "/contracts"): READ,
+    ("GET", "/contracts/{type}"): READ,
     ("GET", "/tables"): READ,
     ("GET", "/tables/{name}"): READ,
     ("GET", "/runs"): READ,

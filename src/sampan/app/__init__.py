@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sampan.base.settings import Folder, Settings
     from sampan.cli.client import HubClient
     from sampan.flow.engine import Engine
+    from sampan.hub.parts import Dependant
     from sampan.hub.pulse import Pulse
     from sampan.lake.lake import Lake
     from sampan.lake.query import Source
@@ -204,6 +205,30 @@ class App:
         from sampan.runs.records import Runs
 
         return self._part("runs", lambda: Runs(self.db))
+
+    def dependants(self, type: str) -> "list[Dependant]":
+        """Everything that is made of a type of event, directly or not. Raises what a flow that does not read raises."""
+        from sampan.flow.graph import MODEL
+        from sampan.flow.workspace import Workspace
+        from sampan.hub.parts import Dependant
+
+        nodes = Workspace(self.folder).graph.dependants(type)
+        below = {type, *(node.name for node in nodes)}
+        found = [
+            Dependant(
+                node.name,
+                node.kind,
+                node.path,
+                () if type in node.needs else tuple(need for need in node.needs if need in below),
+            )
+            for node in nodes
+        ]
+        models = {node.name for node in nodes if node.kind == MODEL}
+        for endpoint in self.endpoints.list():
+            model = endpoint.spec.version.partition("@")[0]
+            if model in models:
+                found.append(Dependant(endpoint.name, "endpoint", "", (endpoint.spec.version,)))
+        return found
 
     # -- what commands and the hub's /v1 routes ask for (sampan.api.work.Work)
 

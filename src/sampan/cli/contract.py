@@ -1,6 +1,7 @@
 """``sampan contract``: the shapes that events must have."""
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -27,9 +28,17 @@ def list_(app: "App", as_json: bool) -> None:
         emit(found)
         return
     table(
-        ["type", "version", "fields", "description"],
+        ["type", "version", "owner", "fields", "accepted", "quarantined", "description"],
         [
-            [c["type"], c["version"], len(c["fields"]), c["description"].splitlines()[0] if c["description"] else ""]
+            [
+                c["type"],
+                c["version"],
+                c["owner"],
+                len(c["fields"]),
+                c["accepted"],
+                c["quarantined"],
+                c["description"].splitlines()[0] if c["description"] else "",
+            ]
             for c in found["contracts"]
         ],
     )
@@ -37,15 +46,17 @@ def list_(app: "App", as_json: bool) -> None:
 
 @contract.command()
 @click.argument("type")
+@click.option("--version", type=int, help="Of an older version; the one in force otherwise.")
 @json_option
 @click.pass_obj
-def show(app: "App", type: str, as_json: bool) -> None:
-    """Show the fields of one kind of event."""
-    found = app.view("/contracts", {"type": type})["contracts"][0]
+def show(app: "App", type: str, version: int | None, as_json: bool) -> None:
+    """Show one kind of event: its fields, who sends it, what is made of it."""
+    found = app.view(f"/contracts/{quote(type, safe='')}", {"version": version} if version is not None else {})
     if as_json:
         emit(found)
         return
-    click.echo(f"{found['type']}, version {found['version']}. {found['description']}\n")
+    owner = f" {found['owner']} answers for it." if found["owner"] else ""
+    click.echo(f"{found['type']}, version {found['version']}.{owner} {found['description']}\n")
     table(
         ["field", "type", "required", "unit", "bounds", "meaning"],
         [
@@ -60,3 +71,12 @@ def show(app: "App", type: str, as_json: bool) -> None:
             for f in found["fields"]
         ],
     )
+    if found["producers"]:
+        click.echo(f"\nWho sent it in the last {found['days']} days:")
+        table(
+            ["producer", "source", "accepted", "quarantined"],
+            [[p["producer"], p["source"], p["accepted"], p["quarantined"]] for p in found["producers"]],
+        )
+    if found["dependants"]:
+        click.echo("\nWhat is made of it:")
+        table(["name", "kind", "via"], [[d["name"], d["kind"], ", ".join(d["via"])] for d in found["dependants"]])

@@ -82,6 +82,16 @@ class Graph(msgspec.Struct, frozen=True):
                     todo.append(needed)
         return found
 
+    def dependants(self, name: str) -> list[Node]:
+        """All nodes that need a name (of a node or of a type of event), directly or not, in the flow's order."""
+        found = {name: None}
+        below = []
+        for node in self.nodes.values():
+            if not found.keys().isdisjoint(node.needs):
+                found[node.name] = None
+                below.append(node)
+        return below
+
     def gates(self, selected: Iterable[str]) -> dict[str, set[str]]:
         """The checks that each node waits for: those of its inputs, unless the check itself needs the node.
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
@@ -11,6 +13,16 @@ if TYPE_CHECKING:
     from sampan.log.log import Log
     from sampan.models.registry import Models
     from sampan.store.database import Database
+
+
+class Dependant(msgspec.Struct, frozen=True):
+    """Something that would not be the same without a type of event. ``kind``: table, step, model, check, endpoint;
+    ``via``: what of its needs leads there, empty if it needs the type itself."""
+
+    name: str
+    kind: str
+    path: str
+    via: tuple[str, ...] = ()
 
 
 class Parts(Protocol):
@@ -35,6 +47,7 @@ class Parts(Protocol):
     @property
     def pulse(self) -> "Pulse | None": ...
     def serving_state(self, name: str) -> str: ...
+    def dependants(self, type: str) -> list[Dependant]: ...
 
 
 Query = dict[str, Any]

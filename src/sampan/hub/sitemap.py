@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sampan.hub.parts import Parts, Query
-from sampan.hub.views import catalogue, events, lineage, overview, runs, serving
+from sampan.hub.views import catalogue, contracts, events, lineage, overview, runs, serving
 
 
 class Page(NamedTuple):
@@ -30,7 +30,8 @@ PAGES: Final = (
     Page("/quarantine/{item}", "event.html", "quarantine", events.item),
     Page("/lineage/{object}", "lineage.html", "predictions", lineage.lineage),
     Page("/patterns", "patterns.html", "", overview.patterns),
-    Page("/contracts", "contracts.html", "contracts", catalogue.contracts),
+    Page("/contracts", "contracts.html", "contracts", contracts.contracts),
+    Page("/contracts/{type}", "contract.html", "contracts", contracts.contract),
     Page("/tables", "tables.html", "tables", catalogue.tables),
     Page("/tables/{name}", "table.html", "tables", catalogue.table),
     Page("/runs", "runs.html", "runs", runs.runs),

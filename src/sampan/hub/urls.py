@@ -31,6 +31,10 @@ class Urls:
         return _path("log", position)
 
     @staticmethod
+    def contract(type: str, **query: str | int | None) -> str:
+        return _with_query(_path("contracts", type), query)
+
+    @staticmethod
     def quarantine(**query: str | int | None) -> str:
         return _with_query("/quarantine", query)
 

@@ -1,10 +1,10 @@
-"""Tables, models, contracts: what the workspace has."""
+"""Tables and models: what the workspace has."""
 
 from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import NotFound, Usage
+from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts, Query
 
 SAMPLE: Final = 20
@@ -237,38 +237,3 @@ def version(parts: Parts, query: Query) -> VersionPage:
         serving=[name for name, ref in serving(parts).items() if ref == found.ref],
         others=[one.number for one in parts.models.list(found.model)],
     )
-
-
-class ContractLine(msgspec.Struct):
-    """A type of event in its newest version."""
-
-    type: str
-    version: int
-    versions: list[int]
-    description: str
-    fields: list[Any]
-    builtin: bool
-
-
-class Contracts(msgspec.Struct):
-    """Context of ``contracts.html``."""
-
-    contracts: list[ContractLine]
-
-
-BUILTIN: Final = ("outcome", "prediction")
-
-
-def contracts(parts: Parts, query: Query) -> Contracts:
-    """The shapes that events must have."""
-    only = query.get("type")
-    types = parts.contracts.types()
-    if only and only not in types:
-        raise Usage("Show a contract", f"no type {only!r}", f"There are: {', '.join(types)}.")
-    lines = []
-    for type in [only] if only else types:
-        spec = parts.contracts.get(type)
-        versions = list(parts.contracts.contract(type).versions)
-        fields = [msgspec.structs.asdict(field) for field in spec.fields]
-        lines.append(ContractLine(type, spec.version, versions, spec.description, fields, type in BUILTIN))
-    return Contracts(lines)
