@@ -71,7 +71,7 @@ def test_the_version(shell: Shell) -> None:
         (["runs", "show", "nothing"], 1, "Find the run 'nothing'"),
         (["table", "show", "nothing"], 1, "no table 'nothing' on main"),
         (["model", "show", "nothing"], 1, "there is none"),
-        (["contract", "show", "nothing"], 2, "There are: outcome, prediction, visit."),
+        (["contract", "show", "nothing"], 1, "Known: outcome, prediction, visit."),
         (["endpoint", "show", "nothing"], 1, "none of that name"),
         (["endpoint", "deploy", "nothing"], 1, "there is none"),
         (["token", "revoke", "nothing"], 1, "no living token 'nothing'"),
