@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import flows, intake, start, tables
+from bench import flows, hub, intake, start, tables
 from bench.measure import FOREIGN
 from bench.place import ENVIRONMENTS, RESULTS, ROOT, Unavailable, environment, machine
 from bench.table import HEAD, Row, append_lines
@@ -24,6 +24,9 @@ ROWS: dict[str, tuple[Callable[[int, Sequence[str]], list[Row]], int, int]] = {
     "build": (tables.build, 7, 3),
     "batches": (intake.batches, 5, 2),
     "singles": (intake.singles, 5, 2),
+    "pages": (hub.pages, 5, 2),
+    "idle": (hub.idle, 5, 2),
+    "live": (hub.live, 5, 2),
 }
 
 
