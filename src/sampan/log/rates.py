@@ -223,8 +223,13 @@ def count(counts: _Counts, frame: Frame) -> None:
     """Take up one frame."""
     minute, who = frame.received - frame.received % MINUTE, frame.producer
     if frame.accepted:
-        sources = _SOURCES.decode(b"[" + b",".join(frame.raws()[: frame.accepted]) + b"]")
-        for (code, source), number in Counter(zip(frame.codes, (one.source for one in sources), strict=True)).items():
+        events = _SOURCES.decode(b"[" + b",".join(frame.raws()[: frame.accepted]) + b"]")
+        sources = [event.source for event in events]
+        if len(set(sources)) == 1 and frame.codes.count(frame.codes[0]) == frame.accepted:  # as most are
+            found = {(frame.codes[0], sources[0]): frame.accepted}
+        else:
+            found = Counter(zip(frame.codes, sources, strict=True))
+        for (code, source), number in found.items():
             _add(counts, (minute, who, source, frame.labels[code].rpartition("@")[0]), (number, 0, 0))
     for complaint in frame.notes.complaints:
         _add(counts, (minute, who, complaint.source or "", complaint.type or ""), (0, 0, 1))
