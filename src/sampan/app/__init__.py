@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sampan.serve.endpoints import Endpoints
     from sampan.store.blobs import Blobs
     from sampan.store.database import Database
+    from sampan.watch.alerts import Compose
+    from sampan.watch.limits import Alerting
 
 FORMAT: Final = 1
 T = TypeVar("T")
@@ -79,6 +81,13 @@ class App:
         except NotFound:
             return Settings()
         return folder.settings()
+
+    @cached_property
+    def alerting(self) -> "Alerting":
+        """Whom to tell of what, as ``[alerts]`` says. Raises BadSetting."""
+        from sampan.watch.limits import read_alerting
+
+        return read_alerting(self.folder.config())
 
     @cached_property
     def clock(self) -> "Clock":
@@ -321,6 +330,30 @@ class App:
         found = msgspec.to_builtins(made)
         return {**found.pop("spec"), **found}
 
+    def compose(self, url: str = "") -> "Compose":
+        """Makes messages about alerts, with links to the hub at an address unless a public one is set."""
+        from sampan.watch.alerts import Compose
+
+        return Compose(self.folder.root.name, (self.settings.get("public_url") or url).rstrip("/"))
+
+    def test_alerts(self, targets: list[str]) -> dict[str, str]:
+        """Send a test to targets (all, if none are named); gives what went wrong with each, or nothing."""
+        if self._hub is not None:
+            return self._hub.watch.test(targets)
+        from sampan.watch.watch import test
+
+        return test(self.alerting, self.compose(), self.clock.micros(), targets)
+
+    def silence(self, what: str, seconds: float, reason: str, actor: str) -> Any:
+        """Keep quiet about a kind of alert, or one alert's key, for a while."""
+        import msgspec
+
+        from sampan.watch.alerts import Alerts
+
+        with self._as_writer("Silence alerts"):
+            made = Alerts(self.db, self.clock).silence(what, seconds, actor=actor, reason=reason)
+            return msgspec.to_builtins(made)
+
     def serving_state(self, name: str) -> str:
         """How an endpoint is doing, as far as this process knows."""
         return self._hub.state_of(name) if self._hub is not None else "unknown"
@@ -407,6 +440,7 @@ class App:
         from sampan.hub.server import bind, serve
 
         self._check_exposure(host)
+        _ = self.alerting  # what is wrong in [alerts] is said before anything starts
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)
             self.runs.interrupt(())  # what the process before this one did not end, nobody carries on

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,53 @@ from sampan.hub.pages import pages
 from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
 from sampan.hub.topics import Topics
+from sampan.log.contracts import Contracts
+from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
-from sampan.serve.serving import Serving
+from sampan.runs.records import Runs
+from sampan.serve.serving import EndpointState, Serving
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL
 from sampan.team.tokens import owner_token
+from sampan.watch.watch import Watch
 
 if TYPE_CHECKING:
     from sampan.app import App
+
+
+class Sight:
+    """What the watch sees of a running hub."""
+
+    def __init__(self, hub: "RunningHub") -> None:
+        self._hub = hub
+
+    @property
+    def log(self) -> Log:
+        return self._hub.app.log
+
+    @property
+    def runs(self) -> Runs:
+        return self._hub.app.runs
+
+    @property
+    def contracts(self) -> Contracts:
+        return self._hub.app.contracts
+
+    @property
+    def data(self) -> Path:
+        return self._hub.app.folder.data
+
+    def now(self) -> int:
+        return self._hub.app.clock.micros()
+
+    def endpoints(self) -> list[EndpointState]:
+        return self._hub.serving.status()
+
+    def log_fault(self) -> str:
+        return self._hub.writer.health().reason
+
+    def sealing_fault(self) -> str:
+        return self._hub.writer.sealing.failure
 
 
 class RunningHub:
@@ -57,6 +97,8 @@ class RunningHub:
         self.writer = app.log.writer("intake")
         self.serving = Serving(app.folder.root, app.endpoints, app.settings)
 
+        self.watch = Watch(Sight(self), app.alerting, app.db, app.clock, app.compose(self.url))
+
         self.loop = asyncio.get_running_loop()
         self.count_repaired()
         self.pulse = Pulse(lambda: self.writer.counts)
@@ -64,6 +106,7 @@ class RunningHub:
         beating = asyncio.ensure_future(self.pulse.keep_beating())
         try:
             await self.serving.start()
+            self.watch.start()
             intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
             rest = site(self._routes())
             policies = Policies()
@@ -81,6 +124,7 @@ class RunningHub:
         finally:
             self.stopping()
             beating.cancel()
+            await asyncio.to_thread(self.watch.stop)
             await self.serving.stop()
             await self.writer.drained()
             self.writer.close()

@@ -32,6 +32,7 @@ SETTINGS: Final = tuple(
         ("url", "", "Address of a running hub; empty: the one of this workspace, if it is up."),
         ("token", "", "Bearer token sent by commands; `sampan up` accepts it too. Empty: the token file."),
         ("allowed_hosts", "", "Further Host names that the hub answers to, separated by commas."),
+        ("public_url", "", "Address of the hub as people reach it, for links in alerts; empty: the one it listens on."),
         ("body_limit", 16_777_216, "Largest request body in bytes, before and after decompression."),
         ("queue_limit", 67_108_864, "Bytes of events that may wait for the disk before intake answers 503."),
         ("segment_bytes", 67_108_864, "Bytes after which a log segment is sealed."),

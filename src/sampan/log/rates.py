@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MINUTE: Final = 60_000_000
 HOUR: Final = 60 * MINUTE
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
+_KEPT: Final = 4  # sealed segments whose minutes stay in memory
 _Key = tuple[int, str, str, str]  # minute or hour, producer, source, type
 _Counts = dict[_Key, list[int]]  # accepted, duplicate, quarantined
 
@@ -81,6 +82,7 @@ class _StreamRates:
         self._last: dict[str, int] = {}
         self._summed: set[int] = set()
         self._growing: dict[int, _Growing] = {}
+        self._newest: dict[int, tuple[int, _Counts]] = {}  # last minute and counts of the newest sealed segments
 
     def refresh(self) -> None:
         """Take up what came since the last call."""
@@ -92,6 +94,9 @@ class _StreamRates:
                     _sum(self._hours, counts.items(), HOUR)
                     _note_last(self._last, counts)
                     self._summed.add(manifest.number)
+                    self._newest[manifest.number] = (max((key[0] for key in counts), default=0), counts)
+                    while len(self._newest) > _KEPT:
+                        del self._newest[min(self._newest)]
                     self._growing.pop(manifest.number, None)
             try:
                 for number in self.stream.unsealed():
@@ -101,11 +106,10 @@ class _StreamRates:
                 continue  # sealed while it was read
             return
 
-    def hours(self) -> _Counts:
-        total = {key: list(row) for key, row in self._hours.items()}
-        for growing in self._growing.values():
-            _sum(total, growing.counts.items(), HOUR)
-        return total
+    def hours(self, begin: int) -> Iterator[tuple[_Key, list[int]]]:
+        """Counts of whole hours, and of the minutes since, from an instant on."""
+        for counts in (self._hours, *(growing.counts for growing in self._growing.values())):
+            yield from ((key, row) for key, row in counts.items() if key[0] >= begin)
 
     def last(self) -> dict[str, int]:
         total = dict(self._last)
@@ -116,10 +120,11 @@ class _StreamRates:
     def minutes(self, since: int) -> Iterator[tuple[_Key, list[int]]]:
         """Counts of whole minutes from an instant on."""
         manifests = self.stream.manifests()
-        ends = [*(manifest.created for manifest in manifests[1:]), None]
+        ends = [*(manifest.created for manifest in manifests[1:]), None]  # a segment ended where the next began
         for manifest, end in zip(manifests, ends, strict=False):
-            if end is None or end >= since:  # it ended where the next began; of the last that is not known
-                yield from self._sealed(manifest).items()
+            last, counts = self._newest.get(manifest.number, (end, None))
+            if last is None or last >= since:
+                yield from (self._sealed(manifest) if counts is None else counts).items()
         for growing in self._growing.values():
             yield from growing.counts.items()
 
@@ -181,7 +186,7 @@ class Rates:
         with self._lock:
             total: _Counts = {}
             for stream in self._refreshed():
-                _sum(total, ((key, row) for key, row in stream.hours().items() if key[0] >= begin), HOUR)
+                _sum(total, stream.hours(begin), HOUR)
         return _rows(total)
 
     def window(self, since: int) -> list[ProducerRate]:

@@ -48,6 +48,11 @@ class Sealing:
             self._thread = threading.Thread(target=self._work, name=f"seal-{self._stream.name}", daemon=True)
             self._thread.start()
 
+    @property
+    def backlog(self) -> int:
+        """How many closed segments wait to be sealed."""
+        return self._pending
+
     def is_sealed(self, number: int) -> bool:
         return self._stream.path(number, "json").exists()
 

@@ -286,6 +286,11 @@ class StreamWriter:
         reason = self.poisoned or self._full
         return Health(not reason, reason, self._waiting_bytes)
 
+    @property
+    def sealing(self) -> Sealing:
+        """What seals this stream's segments: what waits, and why it failed, if it did."""
+        return self._sealing
+
     def _refuse_when_unwell(self, batch: Batch) -> None:
         if self.poisoned:
             raise Poisoned(f"Append to log stream {self.name}", self.poisoned, "Check the disk, then restart the hub.")

@@ -33,6 +33,17 @@ class Run(msgspec.Struct, frozen=True, rename={"commit_id": "commit"}):
     finished: int | None = None
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """How a run is doing, in short."""
+
+    id: str
+    state: str
+    target: str
+    actor: str
+    error: str
+    started: int
+
+
 class StepRun(msgspec.Struct, frozen=True):
     """One step of a run, or one part of a step that fans out."""
 
@@ -135,6 +146,11 @@ class Runs:
             sql = "SELECT * FROM runs WHERE target = ? ORDER BY started DESC, rowid DESC LIMIT ?"
             rows = self.db.rows(sql, (target, limit))
         return [_run(row) for row in rows]
+
+    def newest(self, limit: int = 50) -> Sequence[Outcome]:
+        """How the newest runs are doing, without what they were made from."""
+        sql = "SELECT id, state, target, actor, error, started FROM runs ORDER BY started DESC, rowid DESC LIMIT ?"
+        return [Outcome(**dict(row)) for row in self.db.rows(sql, (limit,))]
 
     # -- steps
 

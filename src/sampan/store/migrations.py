@@ -68,6 +68,25 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # -- log: when what a version of a contract says last changed
         "ALTER TABLE contracts ADD COLUMN changed BIGINT",
     ),
+    (
+        # -- watch: what was noticed, whom it was told, what nobody wants to hear of for a while
+        """CREATE TABLE alerts (
+            id TEXT PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, title TEXT NOT NULL,
+            owner TEXT NOT NULL, producer TEXT NOT NULL, type TEXT NOT NULL, field TEXT NOT NULL,
+            reason TEXT NOT NULL, example TEXT NOT NULL, cause TEXT NOT NULL, evidence TEXT NOT NULL,
+            action TEXT NOT NULL, value REAL NOT NULL, bound REAL NOT NULL, times INTEGER NOT NULL,
+            silenced TEXT NOT NULL, opened BIGINT NOT NULL, seen BIGINT NOT NULL, resolved BIGINT)""",
+        "CREATE UNIQUE INDEX alerts_open ON alerts (key) WHERE resolved IS NULL",
+        "CREATE INDEX alerts_by_opening ON alerts (opened)",
+        """CREATE TABLE deliveries (
+            id TEXT NOT NULL, target TEXT NOT NULL, alert TEXT NOT NULL REFERENCES alerts (id), event TEXT NOT NULL,
+            state TEXT NOT NULL, attempts INTEGER NOT NULL, due BIGINT NOT NULL, error TEXT NOT NULL,
+            body TEXT NOT NULL, created BIGINT NOT NULL, delivered BIGINT, PRIMARY KEY (id, target))""",
+        "CREATE INDEX deliveries_by_state ON deliveries (state, due)",
+        """CREATE TABLE silences (
+            id TEXT PRIMARY KEY, what TEXT NOT NULL, until BIGINT NOT NULL, actor TEXT NOT NULL,
+            reason TEXT NOT NULL, created BIGINT NOT NULL)""",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

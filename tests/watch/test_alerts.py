@@ -1,0 +1,252 @@
+"""The crossing of a limit is told once, with what one needs to act, and its end is told too."""
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from sampan.base.errors import Usage
+from sampan.store.database import Database
+from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
+from sampan.watch.limits import Target
+from sampan.watch.outgoing import Outgoing
+from sampan.watch.webhook import verify
+from tests.watch.conftest import SECRET, Receiver, Scene
+
+
+def turn(scene: Scene, times: int = 1) -> None:
+    """A look, and everything sent that is due."""
+    for _ in range(times):
+        scene.watch.look()
+        while scene.watch.deliver():
+            pass
+
+
+def test_too_many_in_quarantine_name_producer_field_and_an_example(scene: Scene, receiver: Receiver) -> None:
+    scene.send("till", 963, 37)
+    scene.send("site", 500)
+    turn(scene, 3)
+    (message,) = receiver.messages()
+    alert = message["alert"]
+    assert message["event"] == "opened"
+    assert (alert["kind"], alert["producer"], alert["type"]) == ("quarantined", "till", "order_line")
+    assert alert["field"] == "$.data.price"
+    assert (
+        scene.log.at(alert["example"]).raw
+        == json.dumps(
+            {"id": "bad36", "type": "order_line", "source": "shop", "time": "2011-04-01T08:26:00Z"}
+            | {"data": {"invoice": "536365", "quantity": 6, "price": "two"}}
+        ).encode()
+    )
+    assert "37 of 1,000" in alert["reason"]
+    assert "$.data.price in order_line events" in alert["cause"]
+    assert alert["evidence"] == f"/quarantine/{alert['example']}"
+    assert message["link"] == f"https://hub.example.com/alerts/{alert['id']}"
+    assert alert["action"].count(";") <= 1
+    headers, body = receiver.got[0]
+    assert headers["Sampan-Id"] == message["id"]
+    assert verify(SECRET, body, headers["Sampan-Signature"], int(time.time()))
+    assert not verify("another secret, also long", body, headers["Sampan-Signature"], int(time.time()))
+    assert not verify(SECRET, body + b" ", headers["Sampan-Signature"], int(time.time()))
+    assert not verify(SECRET, body, headers["Sampan-Signature"], int(time.time()) + 301)
+
+
+def test_one_of_two_events_does_not_alarm(scene: Scene) -> None:
+    scene.send("till", 1, 1)
+    turn(scene)
+    assert scene.open() == []
+
+
+def test_a_share_near_its_limit_makes_one_alert_and_the_end_of_the_window_resolves_it(
+    scene: Scene, receiver: Receiver
+) -> None:
+    scene.send("till", 96, 4)
+    turn(scene)
+    assert scene.open() == ["quarantined:till"]
+    scene.send("till", 150)  # 1.6 %: under the limit, over half of it
+    turn(scene)
+    assert scene.open() == ["quarantined:till"]
+    scene.shop.clock.advance(timedelta(minutes=17))
+    turn(scene, 2)
+    assert scene.open() == []
+    assert receiver.events() == [("opened", "quarantined"), ("resolved", "quarantined")]
+    first, second = receiver.messages()
+    assert second["alert"]["id"] == first["alert"]["id"]
+    assert second["alert"]["resolved"] == scene.now()
+
+
+def test_silence_is_told_of_producers_that_were_regular_only(scene: Scene, receiver: Receiver) -> None:
+    for hour in range(24):
+        scene.send("till", 20)
+        if hour % 6 == 0:
+            scene.send("backup", 100)
+        if hour == 20:
+            scene.send("once", 500)
+        scene.shop.clock.advance(timedelta(hours=1))
+    turn(scene)
+    assert scene.open() == []
+    scene.shop.clock.advance(timedelta(hours=2))
+    turn(scene, 2)
+    assert scene.open() == ["silent:till"], "for the backup seven hours are as usual"
+    assert receiver.messages()[0]["alert"]["type"] == "order_line"
+    scene.send("till", 1)
+    turn(scene)
+    assert scene.open() == []
+
+
+def test_what_nobody_has_looked_at_does_not_resolve(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.send("till", 90, 10)
+    turn(scene)
+    segment = next(scene.shop.stream.glob("*.log"))
+    scene.log = scene.shop.log()
+    kept = segment.read_bytes()
+    segment.write_bytes(b"X" + kept[1:])
+    turn(scene)
+    assert scene.open() == ["quarantined:till"]
+    segment.write_bytes(kept)
+
+
+def test_a_restart_tells_nothing_again(scene: Scene, receiver: Receiver) -> None:
+    scene.send("till", 90, 10)
+    turn(scene)
+    scene.watch = scene.fresh()
+    turn(scene, 2)
+    assert receiver.events() == [("opened", "quarantined")]
+
+
+def test_a_target_that_is_down_is_tried_again_later_and_told_once(scene: Scene, receiver: Receiver) -> None:
+    receiver.status = 500
+    scene.fault = "a sync failed"
+    scene.watch.look()
+    assert scene.watch.deliver() == 1
+    assert scene.watch.deliver() == 0, "not before its time"
+    (waiting,) = scene.watch.alerts.deliveries()
+    assert (waiting.state, waiting.attempts) == (WAITING, 1)
+    assert "it answered 500" in waiting.error
+    receiver.status = 204
+    hurry(scene)
+    assert scene.watch.deliver() == 1
+    assert [message["id"] for message in receiver.messages()] == [waiting.id] * 2
+    (done,) = scene.watch.alerts.deliveries()
+    assert (done.state, done.error, done.attempts) == ("delivered", "", 2)
+
+
+def test_the_end_is_never_told_before_the_beginning(scene: Scene, receiver: Receiver) -> None:
+    receiver.status = 503
+    scene.fault = "a sync failed"
+    turn(scene)
+    scene.fault = ""
+    turn(scene, 2)
+    receiver.status = 200
+    receiver.got.clear()
+    hurry(scene)
+    turn(scene)
+    assert receiver.events() == [("opened", "log_fault"), ("resolved", "log_fault")]
+
+
+def test_a_message_that_never_arrives_is_given_up_and_shown_so(scene: Scene, receiver: Receiver) -> None:
+    receiver.status = 400
+    scene.fault = "a sync failed"
+    scene.watch.look()
+    for _ in range(100):
+        hurry(scene)
+        if not scene.watch.deliver():
+            break
+    (last,) = scene.watch.alerts.deliveries()
+    assert last.state == GIVEN_UP
+    assert len(receiver.got) == last.attempts < 100
+
+
+def hurry(scene: Scene) -> None:
+    with scene.db.transaction() as records:
+        records.execute("UPDATE deliveries SET due = 0 WHERE state = 'waiting'")
+
+
+def test_silenced_alerts_are_kept_and_not_told(scene: Scene, receiver: Receiver) -> None:
+    scene.watch.alerts.silence("log_fault", 60, actor="ann", reason="we are moving the disk")
+    scene.fault = "a sync failed"
+    scene.serves("down", "it crashed")
+    turn(scene)
+    assert scene.open() == ["endpoint_down:reorder", "log_fault:intake"]
+    assert receiver.events() == [("opened", "endpoint_down")]
+    kept = next(alert for alert in scene.watch.alerts.open() if alert.kind == "log_fault")
+    assert kept.silenced == "silenced by ann: we are moving the disk"
+    with pytest.raises(Usage, match="no kind of alert"):
+        scene.watch.alerts.silence("everything", 60, actor="ann", reason="")
+
+
+def test_open_alerts_are_concerns_for_whoever_only_reads(scene: Scene) -> None:
+    scene.run("r1", "failed", error="2 steps failed")
+    turn(scene)
+    reading = Database(scene.db.path, writable=False)
+    (alert,) = open_alerts(reading)
+    assert alert.title == "A run of everything failed at orders"
+    assert (alert.owner, alert.field, alert.cause) == ("ann", "orders", "ValueError: no price")
+    assert Alerts(reading, scene.shop.clock).get(alert.id[:15]) == alert
+    reading.close()
+
+
+def plant(scene: Scene) -> None:
+    """Twelve faults of seven kinds."""
+    for _ in range(24):
+        scene.send("north", 30)
+        scene.send("south", 30)
+        scene.shop.clock.advance(timedelta(hours=1))
+    scene.shop.clock.advance(timedelta(hours=3))  # 1 and 2: two shops are silent
+    scene.send("till", 90, 10)  # 3
+    scene.send("site", 80, 20)  # 4
+    scene.send("app", 700, 300)  # 5
+    for target in ("", "orders", "features"):  # 6, 7, 8
+        scene.run(f"run-{target}", "failed", target, "it failed")
+    scene.serves("down", "it crashed")
+    scene.served = [replace(scene.served[0], name=name) for name in ("reorder", "price")]  # 9 and 10
+    scene.fault = "a sync of 00000001.log failed: Input/output error"  # 11
+    scene.unsealed = "segment 3: it was killed"  # 12
+
+
+def test_twelve_faults_raise_twelve_alerts_and_all_resolve(scene: Scene, receiver: Receiver) -> None:
+    plant(scene)
+    turn(scene, 5)
+    assert len(scene.open()) == 12
+    assert sorted(event for event, _ in receiver.events()) == ["opened"] * 12
+    assert len({message["alert"]["key"] for message in receiver.messages()}) == 12
+    for message in receiver.messages():
+        alert = message["alert"]
+        assert all(alert[name] for name in ("title", "reason", "cause", "evidence", "action", "about")), alert
+
+    for target in ("features", "orders", ""):
+        scene.run(f"again-{target}", "succeeded", target)
+    scene.serves("serving")
+    scene.fault = scene.unsealed = ""
+    scene.shop.clock.advance(timedelta(minutes=20))
+    scene.send("north", 1)
+    scene.send("south", 1)
+    turn(scene, 5)
+    assert scene.open() == []
+    assert sorted(event for event, _ in receiver.events()) == ["opened"] * 12 + ["resolved"] * 12
+    assert len({message["id"] for message in receiver.messages()}) == 24
+
+
+def test_a_test_reaches_every_target_and_says_what_went_wrong(scene: Scene, receiver: Receiver) -> None:
+    assert scene.watch.test([]) == {"here": ""}
+    assert receiver.messages()[0]["event"] == "test"
+    receiver.status = 302
+    assert "Redirects are not followed" in scene.watch.test(["here"])["here"]
+    assert scene.open() == []
+
+
+def test_a_slow_target_does_not_hold_up_another(scene: Scene, receiver: Receiver) -> None:
+    slow = Target("slow", "webhook", "http://slow.example", SECRET)
+    scene.alerting = type(scene.alerting)((slow, *scene.alerting.targets), scene.alerting.limits)
+    order: list[str] = []
+
+    def send(target: Target, id: str, body: bytes, outgoing: Outgoing) -> None:
+        time.sleep(0.3 if target.name == "slow" else 0)
+        order.append(target.name)
+
+    scene.watch = scene.fresh(send=send)
+    scene.fault = "a sync failed"
+    turn(scene)
+    assert order == ["here", "slow"]
