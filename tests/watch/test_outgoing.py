@@ -195,7 +195,7 @@ def test_proxies_of_the_environment_are_not_asked(
 
 
 def test_only_web_addresses_are_called(canary: Canary) -> None:
-    for url in (f"ftp://127.0.0.1:{canary.port}/", "file:///etc/passwd", "gopher://x/", "http://", "//x"):
+    for url in (f"ftp://127.0.0.1:{canary.port}/", "file:/etc/passwd", "gopher://x/", "http://", "//x"):
         with pytest.raises(Refused):
             Outgoing().post(url, b"{}", {})
 
