@@ -12,6 +12,7 @@ from litestar.response import Stream
 
 from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
+from sampan.log.quarantine import Proposal
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
 
@@ -39,7 +40,7 @@ class WhyRequest(msgspec.Struct, forbid_unknown_fields=True):
 class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Quarantined events as a rule has repaired them. The rule itself stays with whoever wrote it."""
 
-    proposals: list[dict[str, Any]]
+    proposals: list[Proposal]
     rule: str
     author: str
 
@@ -112,8 +113,8 @@ def follow(work: Callable[[Callable[[Any], None]], Any]) -> Stream:
     return Stream(stream(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
 
-def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
-    """The routes, given what does the work."""
+def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -> list[BaseRouteHandler]:
+    """The routes, given what does the work; ``describe`` makes the OpenAPI description."""
 
     @get("/v1/log/stats")
     async def log_stats() -> Response[bytes]:
@@ -121,7 +122,7 @@ def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
 
     @post("/v1/quarantine/repairs", status_code=200)
     async def repair(data: RepairRequest) -> Response[bytes]:
-        return answer(await asyncio.to_thread(work.repair, data.proposals, data.rule, data.author))
+        return answer(await asyncio.to_thread(work.repair, msgspec.to_builtins(data.proposals), data.rule, data.author))
 
     @post("/v1/plan", status_code=200)
     async def plan(data: RunRequest) -> Response[bytes]:
@@ -172,4 +173,9 @@ def routes(work: Work, gate: Gate, base_url: str) -> list[BaseRouteHandler]:
     async def link(request: Ask) -> Response[bytes]:
         return answer({"link": f"{base_url}/sign-in?code={gate.links.make(who(request))}"}, 201)
 
-    return [log_stats, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
+    @get("/v1/openapi")
+    async def openapi() -> Response[bytes]:
+        return answer(await asyncio.to_thread(describe))
+
+    made = [log_stats, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
+    return [*made, openapi]

@@ -7,8 +7,6 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import ASGIRoute, HTTPRoute
 
 from sampan.base.errors import NotFound, SampanError, Usage
@@ -18,16 +16,9 @@ Ask = Request[Any, Any, Any]
 
 def site(handlers: Sequence[BaseRouteHandler], body_limit: int = 16_777_216) -> Litestar:
     """The application. No handler sees a path that the guard has not let through."""
-    from sampan import __version__
-
     return Litestar(
         route_handlers=list(handlers),
-        openapi_config=OpenAPIConfig(
-            title="Sampan",
-            version=__version__,
-            path="/v1/openapi",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-        ),
+        openapi_config=None,  # sampan.api.openapi describes every route, those before the router too
         exception_handlers={SampanError: _foreseen, HTTPException: _http, Exception: _unforeseen},
         request_max_body_size=body_limit,
         logging_config=None,

@@ -15,7 +15,7 @@ from sampan.api.dispatch import Dispatch
 from sampan.api.guard import WILDCARDS, Guard, Hosts
 from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
-from sampan.api.policies import Policies
+from sampan.api.policies import POLICIES, Policies
 from sampan.api.predict import Predict
 from sampan.api.routes import routes
 from sampan.api.site import live_routes, site
@@ -26,6 +26,7 @@ from sampan.hub.live import Live
 from sampan.hub.pages import pages
 from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
+from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES, context
 from sampan.hub.topics import Topics
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
@@ -133,8 +134,25 @@ class RunningHub:
         return [
             *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
             *pages(self.app, self._frame),
-            *routes(self.app, self.gate, self.url),
+            *routes(self.app, self.gate, self.url, self._describe),
         ]
+
+    def _describe(self) -> dict[str, Any]:
+        """The OpenAPI description; made when it is asked for."""
+        from sampan import __version__
+        from sampan.api.openapi import HTML, JSON, Operation, describe
+        from sampan.api.operations import OPERATIONS
+
+        pages = {
+            ("GET", page.path): Operation(
+                summary=(page.view.__doc__ or page.path).partition("\n")[0],
+                answers={JSON: context(page), HTML: str},
+                query={name: PURPOSES[name] for name in (*QUERIES.get(page.path, ()), "format")},
+                tag="Pages",
+            )
+            for page in PAGES
+        }
+        return describe(POLICIES, {**pages, **OPERATIONS}, version=__version__, cookie=self.cookie)
 
     def _trouble(self) -> str:
         return self.writer.health().reason

@@ -3,8 +3,8 @@
 The same table answers commands: ``sampan runs list --json`` prints what the JSON twin of ``/runs`` says.
 """
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, get_type_hints
 from urllib.parse import unquote
 
 import msgspec
@@ -43,6 +43,38 @@ PAGES: Final = (
     Page("/models", "models.html", "models", catalogue.models),
     Page("/models/{model}/{number}", "version.html", "models", catalogue.version),
 )
+
+
+#: What the query of a page may hold, beside ``format``, and what each is for.
+QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "/log": ("type", "subject", "id", "after"),
+    "/quarantine": ("reason", "after"),
+    "/tables": ("ref",),
+    "/tables/{name}": ("ref", "snapshot"),
+    "/runs": ("target", "limit"),
+    "/models": ("model",),
+    "/predictions": ("entity", "after"),
+    "/contracts": ("type",),
+}
+PURPOSES: Final[Mapping[str, str]] = {
+    "after": "Where the page before ended: its `next`",
+    "entity": "Only those about this entity",
+    "format": "`json` for the JSON twin",
+    "id": "Only the event with this id",
+    "limit": "How many at most",
+    "model": "Only versions of this model",
+    "reason": "Only what waits for this reason",
+    "ref": "A branch or commit",
+    "snapshot": "The beginning of a snapshot's id",
+    "subject": "Only events about this subject",
+    "target": "Only runs that were asked for this",
+    "type": "Only events of this type",
+}
+
+
+def context(page: Page) -> Any:
+    """The type of a page's context, which is that of its JSON twin."""
+    return get_type_hints(page.view)["return"]
 
 
 def view(parts: Parts, path: str, query: Query | None = None) -> msgspec.Struct:

@@ -1,0 +1,193 @@
+"""What the routes for machines and commands take and give, for the OpenAPI description. Pages describe themselves."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from sampan.api.openapi import JSON, NDJSON, Operation
+from sampan.api.routes import (
+    EndpointRequest,
+    RepairRequest,
+    ResumeRequest,
+    RunRequest,
+    SqlRequest,
+    TokenRequest,
+    WhyRequest,
+)
+from sampan.flow.engine import Why
+from sampan.flow.outcome import Progress, RunResult
+from sampan.log.quarantine import Repaired
+from sampan.log.verdict import Verdict
+from sampan.team.tokens import Token
+
+
+class SentEvent(msgspec.Struct):
+    """An event as it is sent. Its type's contract says what ``data`` holds; ``id`` and ``source`` tell it from others:
+    sent again, it is stored once."""
+
+    id: str
+    type: str
+    source: str
+    time: datetime
+    data: dict[str, Any]
+    version: int = 1
+    subject: str | None = None
+    known_at: datetime | None = None
+
+
+class Verdicts(msgspec.Struct):
+    """What became of each event, in the order sent: accepted, duplicate or quarantined."""
+
+    results: list[Verdict]
+
+
+class Asked(msgspec.Struct):
+    """Records to predict for; with ``ids`` of one's own, asking again changes nothing."""
+
+    records: list[dict[str, Any]]
+    ids: list[str] = []
+    time: datetime | None = None
+
+
+class Predictions(msgspec.Struct):
+    """An answer for each record, in the order asked: id, prediction, action, rule, version."""
+
+    predictions: list[dict[str, Any]]
+
+
+class Figures(msgspec.Struct):
+    """The log in figures."""
+
+    accepted: int
+    duplicate: int
+    quarantined: int
+    refused: int
+    segments: int
+    root: str
+    position: str
+
+
+class Column(msgspec.Struct):
+    name: str
+    type: str
+
+
+class Rows(msgspec.Struct):
+    """What a question was answered with; ``more`` if the limit cut it."""
+
+    columns: list[Column]
+    rows: list[list[Any]]
+    more: bool
+
+
+class Tokens(msgspec.Struct):
+    tokens: list[Token]
+
+
+class NewToken(msgspec.Struct):
+    """``secret`` is shown this once."""
+
+    token: Token
+    secret: str
+
+
+class OneToken(msgspec.Struct):
+    token: Token
+
+
+class Link(msgspec.Struct):
+    """Signs a browser in, once, within minutes."""
+
+    link: str
+
+
+class Planned(msgspec.Struct):
+    """What a run would do, in the form of a run that has no id."""
+
+    run: str | None
+    state: str
+    commit: str | None
+    git: str | None
+    steps: list[dict[str, Any]]
+
+
+class Lines(msgspec.Struct):
+    """One of these a line: what happens while it goes on, then its result or its error."""
+
+    event: Progress | None = None
+    result: RunResult | None = None
+    error: dict[str, Any] | None = None
+
+
+class Entered(msgspec.Struct):
+    token: str
+
+
+_BUSY = {503: "Overloaded, or the disk failed: try again after Retry-After.", 507: "The disk is full."}
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("POST", "/v1/events"): Operation(
+        summary="Take events: a list, one, or one a line; plain, gzip or zstd",
+        body={JSON: list[SentEvent] | SentEvent, NDJSON: str},
+        answers={JSON: Verdicts},
+        status=202,
+        also=_BUSY,
+        tag="Events",
+    ),
+    ("POST", "/predict/{name}"): Operation(
+        summary="Predict and decide for records",
+        body={JSON: Asked | list[dict[str, Any]]},
+        answers={JSON: Predictions},
+        also=_BUSY,
+    ),
+    ("GET", "/health"): Operation(
+        summary="Whether events are taken", answers={JSON: dict[str, str]}, also={503: "They are not."}, tag="Health"
+    ),
+    ("GET", "/static/{name}"): Operation(
+        summary="A style, script or picture of the pages",
+        answers={"text/css": str, "text/javascript": str, "image/svg+xml": str},
+        tag="Pages",
+    ),
+    ("GET", "/sign-in"): Operation(
+        summary="Sign a browser in by the code of a link, once",
+        status=303,
+        query={"code": "From `sampan token link`"},
+        tag="Sign-in",
+    ),
+    ("POST", "/sign-in"): Operation(
+        summary="Sign a browser in by a token",
+        status=303,
+        body={"application/x-www-form-urlencoded": Entered},
+        tag="Sign-in",
+    ),
+    ("POST", "/sign-out"): Operation(summary="End the session", status=303, tag="Sign-in"),
+    ("GET", "/v1/log/stats"): Operation(summary="The log in figures", answers={JSON: Figures}),
+    ("POST", "/v1/quarantine/repairs"): Operation(
+        summary="Let repaired events in, each once", body={JSON: RepairRequest}, answers={JSON: Repaired}
+    ),
+    ("POST", "/v1/plan"): Operation(
+        summary="What a run would do, and why", body={JSON: RunRequest}, answers={JSON: Planned}
+    ),
+    ("POST", "/v1/why"): Operation(
+        summary="What differs from a step's last result", body={JSON: WhyRequest}, answers={JSON: Why}
+    ),
+    ("POST", "/v1/runs"): Operation(
+        summary="Run what has changed; told line by line", body={JSON: RunRequest}, answers={NDJSON: Lines}
+    ),
+    ("POST", "/v1/runs/{run}/resume"): Operation(
+        summary="Go on with an interrupted run; told line by line", body={JSON: ResumeRequest}, answers={NDJSON: Lines}
+    ),
+    ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
+    ("POST", "/v1/endpoints"): Operation(
+        summary="Put a version in force under a name", body={JSON: EndpointRequest}, answers={JSON: dict[str, Any]}
+    ),
+    ("GET", "/v1/tokens"): Operation(summary="Tokens, without their secrets", answers={JSON: Tokens}),
+    ("POST", "/v1/tokens"): Operation(
+        summary="Make a token", body={JSON: TokenRequest}, answers={JSON: NewToken}, status=201
+    ),
+    ("DELETE", "/v1/tokens/{name}"): Operation(summary="Revoke a token", answers={JSON: OneToken}),
+    ("POST", "/v1/links"): Operation(summary="Make a link that signs a browser in", answers={JSON: Link}, status=201),
+    ("GET", "/v1/openapi"): Operation(summary="This description", answers={JSON: dict[str, Any]}),
+}
