@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sampan.base.errors import BadWorkspace
-from sampan.log.quarantine import Quarantine
+from sampan.log.quarantine import Proposal, Quarantine
 from sampan.log.sealed import frames
 from tests.log.conftest import Shop, line
 
@@ -54,6 +54,21 @@ def test_a_repair_that_conflicts_or_still_breaks_the_contract_stays_where_it_is(
     done = Quarantine(shop.log()).fix(rule, writer, author="ann")
     assert (done.accepted, done.wrong) == (0, 2)
     assert len(Quarantine(shop.log()).items()) == 2
+    assert shop.log().stats()["quarantined"] == 2
+
+
+def test_a_proposal_that_names_nothing_in_quarantine_or_brings_no_event_is_wrong(shop: Shop) -> None:
+    shop.send(line("good"), line("a", quantity="about 6"), line("b", quantity="about 7"))
+    fine = json.dumps(line("a", quantity=6))
+    asked = [("intake:2", fine), ("intake:2", fine), ("intake:1", json.dumps(line("c")))]
+    asked += [(place, fine) for place in ("", "intake:99", "none:1", "intake:", "\ud800")]
+    asked += [("intake:3", after) for after in ("", "7", "{}", "[", json.dumps(line("b", quantity="x")), "\ud800")]
+    writer = shop.writer()
+    proposals = [Proposal(position=place, reason="", before="", after=after) for place, after in asked]
+    done = Quarantine(shop.log()).apply(proposals, writer, rule="r", author="ann")
+    assert (done.accepted, done.duplicate, done.wrong) == (1, 0, len(asked) - 2)
+    assert [event.id for event in shop.log().events()] == ["good", "a"]
+    assert [event.position for event in Quarantine(shop.log()).items()] == ["intake:3"]
     assert shop.log().stats()["quarantined"] == 2
 
 

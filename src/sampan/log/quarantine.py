@@ -142,17 +142,22 @@ class Quarantine:
         return proposals
 
     def apply(self, proposals: list[Proposal], writer: "StreamWriter", *, rule: str, author: str) -> Repaired:
-        """Re-enter repaired events. Running it again changes nothing. ``rule`` is the digest of the rule's file."""
+        """Re-enter repaired events. Running it again changes nothing. ``rule`` is the digest of the rule's file.
+
+        Proposals may come from anywhere: what names nothing in quarantine, or would not enter the log, is wrong.
+        """
         gone = self.repaired()
+        held = {place(name, item.number) for name, item in self._walk(waiting=False)}
         ready: list[Proposal] = []
         wrong = sum(proposal.wrong is not None for proposal in proposals)
         for proposal in proposals:
             if proposal.after is None or proposal.wrong is not None or proposal.position in gone:
                 continue
-            if conflicts(writer, proposal.after.encode()):
-                wrong += 1
-            else:
+            if proposal.position in held and enters(writer, proposal.after.encode(errors="replace")):
                 ready.append(proposal)
+                gone.add(proposal.position)  # named twice, it enters once
+            else:
+                wrong += 1
         accepted = duplicate = 0
         for start in range(0, len(ready), _TOGETHER):
             together = ready[start : start + _TOGETHER]
@@ -169,12 +174,14 @@ class Quarantine:
         return self.apply(self.propose(rule), writer, rule=digest_bytes(rule.read_bytes()), author=author)
 
 
-def conflicts(writer: "StreamWriter", raw: bytes) -> bool:
-    """Whether the log has another event with the same source and id."""
+def enters(writer: "StreamWriter", raw: bytes) -> bool:
+    """Whether this is one event that fits its contract, and the log has no other with its source and id."""
     batch = writer.checker.batch([raw])
+    if not batch.raws:
+        return False
     event = msgspec.json.decode(raw)
     there = writer.find(event["source"], event["id"])
-    return there is not None and bool(batch.raws) and not same_meaning(there, batch.raws[0])
+    return there is None or same_meaning(there, batch.raws[0])
 
 
 def load_rule(path: Path) -> Rule:
