@@ -150,6 +150,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers={"text/css": str, "text/javascript": str, "image/svg+xml": str},
         tag="Pages",
     ),
+    ("GET", "/charts/{name}"): Operation(
+        summary="The script that draws charts", answers={"text/javascript": str}, tag="Pages"
+    ),
+    ("GET", "/live"): Operation(
+        summary="What changes, told as it does (server-sent events)",
+        query={"topics": "What to listen to, apart by commas: log, quarantine, runs, run:ID, endpoints, alerts"},
+        answers={"text/event-stream": str},
+        also={503: "Too many listen already."},
+        tag="Pages",
+    ),
     ("GET", "/sign-in"): Operation(
         summary="Sign a browser in by the code of a link, once",
         status=303,

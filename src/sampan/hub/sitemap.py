@@ -55,6 +55,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/models": ("model",),
     "/predictions": ("entity", "after"),
     "/contracts": ("type",),
+    "/contracts/{type}": ("version",),
 }
 PURPOSES: Final[Mapping[str, str]] = {
     "after": "Where the page before ended: its `next`",
@@ -69,6 +70,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "subject": "Only events about this subject",
     "target": "Only runs that were asked for this",
     "type": "Only events of this type",
+    "version": "A version's number",
 }
 
 
