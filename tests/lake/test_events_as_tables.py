@@ -62,3 +62,15 @@ def test_from_order_line_is_that_type_at_the_position(workspace, log):
     assert answer.fetchall() == [(10, "0")]
     answer.close()
     writer.close()
+
+
+def test_the_unsealed_part_is_read_further_not_again_and_an_earlier_position_still_means_less(workspace, log):
+    writer = log.writer()
+    seen = []
+    for round in range(40):
+        send(log, writer, range(10 * round, 10 * round + 10))
+        seen.append(log.position())
+        assert read.arrow(log.source("order_line", seen[-1])).num_rows == 10 * (round + 1)
+    for round in (0, 17, 39, 3):
+        table = read.arrow(log.source("order_line", seen[round]))
+        assert sorted(table["quantity"].to_pylist()) == list(range(10 * round + 10))

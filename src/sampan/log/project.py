@@ -4,6 +4,7 @@ as an Arrow table.
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
@@ -23,6 +24,7 @@ from sampan.log.stream import Manifest
 
 FORMAT: Final = 1
 _STRETCH: Final = 100_000  # items turned into columns at a time
+_BLOCKS: Final = 32  # pieces of an unsealed part before they are made one
 
 
 def open_source(source: LogSource) -> tuple[list[Path], pa.Table | None]:
@@ -54,10 +56,47 @@ def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[lis
             reached = manifest.last
             if not labels.isdisjoint(manifest.types):
                 paths.append(_projection(cache / "projections", source, reader, manifest, contract, keys))
-        rest.extend(_tables(reader.items(reached + 1, last, labels=labels), contract, name, keys))
+        gone = keys.destroyed() if contract.personal else 0
+        which = (source.folder, name, f"{contract.digest} {_stamp(source.contracts)}", reached, gone)
+        rest.extend(_unsealed(which).upto(last, reader, contract, keys))
     if not paths and not rest:
         return [], schema_of(contract).empty_table()
     return paths, pa.concat_tables(rest) if rest else None
+
+
+class _Unsealed:
+    """The events of one type in the unsealed part of a stream, as columns. Each call turns only what is new into
+    columns, so that a page that asks again and again pays for each event once."""
+
+    def __init__(self, reached: int) -> None:
+        self._lock = threading.Lock()
+        self._first = reached + 1
+        self._last = reached  # item up to which ``_blocks`` go
+        self._blocks: list[tuple[int, pa.Table]] = []  # number of the last item that each covers, and its events
+
+    def upto(self, last: int, reader: StreamReader, contract: Contract, keys: SubjectKeys) -> list[pa.Table]:
+        """The events up to and with item ``last``."""
+        with self._lock:
+            if last > self._last:
+                fresh = reader.items(self._last + 1, last, labels=contract.labels)
+                if tables := list(_tables(fresh, contract, reader.name, keys)):
+                    self._blocks.append((last, pa.concat_tables(tables)))
+                    if len(self._blocks) > _BLOCKS:
+                        whole = pa.concat_tables([table for _, table in self._blocks]).combine_chunks()
+                        self._blocks = [(last, whole)]
+                self._last = last
+            elif last < self._last and any(end > last for end, _ in self._blocks):  # an earlier position than before
+                return list(
+                    _tables(reader.items(self._first, last, labels=contract.labels), contract, reader.name, keys)
+                )
+            return [table for _, table in self._blocks]
+
+
+@lru_cache(maxsize=8)
+def _unsealed(which: tuple[str, str, str, int, int]) -> _Unsealed:
+    """What is kept of one folder, stream, contract with its file, end of the sealed part, number of destroyed keys:
+    with another of these it is no longer the same."""
+    return _Unsealed(which[3])
 
 
 @lru_cache(maxsize=8)
@@ -67,11 +106,15 @@ def _load(path: str, stamp: tuple[int, int] | None) -> Contracts:
 
 def _contracts(path: str) -> Contracts:
     """The contracts of a file, read again only if it changed."""
+    return _load(path, _stamp(path))
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
     try:
         stat = Path(path).stat() if path else None
     except FileNotFoundError:
-        stat = None
-    return _load(path, (stat.st_mtime_ns, stat.st_size) if stat else None)
+        return None
+    return (stat.st_mtime_ns, stat.st_size) if stat else None
 
 
 def _tables(items: Iterator[Item], contract: Contract, stream: str, keys: SubjectKeys) -> Iterator[pa.Table]:
@@ -130,4 +173,5 @@ def _code(contract: Contract, manifest: Manifest, path: str) -> str:
 
 def forget(cache: Path) -> None:
     """Remove every projection, for instance after a subject's key was destroyed."""
+    _unsealed.cache_clear()
     shutil.rmtree(cache / "projections", ignore_errors=True)
