@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from sampan.hub import plotly
-from sampan.hub.charts import Chart, Mark, Series, spark
+from sampan.hub.charts import Chart, Mark, Series
 from tests.hub.conftest import Hub
 
 NASTY = "<a href='https://example.com'>%{y}</a>"
@@ -48,11 +48,9 @@ def test_bars_on_top_of_each_other_reach_as_high_as_their_sum() -> None:
     assert len(set(tops.values())) == 1
 
 
-def test_no_values_are_no_chart_and_one_value_is_no_line() -> None:
+def test_no_values_are_no_chart() -> None:
     assert chart(series=[Series(name="a", y=[None, None, None])]).empty
     assert not chart().empty
-    assert spark([1.0]) == ""
-    assert spark([1.0, 2.0]).startswith("M0 ")
 
 
 def test_two_lines_differ_in_more_than_colour() -> None:

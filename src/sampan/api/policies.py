@@ -42,6 +42,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/models"): READ,
     ("GET", "/models/{model}/{number}"): READ,
     ("GET", "/endpoints"): READ,
+    ("GET", "/endpoints/{name}"): READ,
     ("GET", "/predictions"): READ,
     ("GET", "/predictions/{prediction}"): READ,
     ("GET", "/lineage/{object}"): READ,

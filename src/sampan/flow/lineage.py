@@ -135,6 +135,7 @@ class Lineage:
             "rule": data.get("rule"),
             "expected": data.get("value"),
             "bundle": data.get("bundle"),
+            "endpoint": data.get("endpoint"),
             **self._rules(data.get("bundle") or ""),
         }
         origin.made_from.append(Origin("decision", data.get("action") or "none", decided))

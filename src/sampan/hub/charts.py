@@ -81,6 +81,7 @@ class Chart(msgspec.Struct, kw_only=True):
                 "showgrid": False,
                 "automargin": True,
                 "fixedrange": True,
+                "tickangle": 0,
             },
             "yaxis": {
                 **axis,
@@ -190,19 +191,6 @@ class Plain(msgspec.Struct):
     lines: list[tuple[str, str]]
     bars: list[tuple[str, float, float, float, float]]
     ticks: list[tuple[float, float]]
-
-
-def spark(values: Sequence[Value], wide: float = 120, tall: float = 28) -> str:
-    """A small line without axes, as a path; empty for fewer than two values."""
-    known = [float(value) for value in values if value is not None]
-    if len(known) < 2:
-        return ""
-    low, high = min(known), max(known)
-    span = high - low or 1.0
-    step = wide / (len(values) - 1)
-    return _path(
-        [step * at for at in range(len(values))], values, lambda v: round(2 + (tall - 4) * (high - v) / span, 1)
-    )
 
 
 def _path(places: Sequence[float], values: Sequence[Value], down: Any) -> str:

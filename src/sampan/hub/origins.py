@@ -27,7 +27,7 @@ def address(origin: Origin) -> str:
     if kind == "prediction":
         return Urls.prediction(name)
     if kind == "decision":
-        return "/endpoints"
+        return Urls.endpoint(facts["endpoint"]) if facts.get("endpoint") else "/endpoints"
     if kind == "version":
         return Urls.version(name)
     if kind == "run":
@@ -58,7 +58,7 @@ def nodes(origin: Origin) -> list[Node]:
 def _decided(prediction: Origin, name: str) -> Node:
     one = next(below for below in prediction.made_from if below.kind == "decision")
     return Node(
-        f"decision {prediction.name}", one.name, "decision", str(one.facts.get("rule") or ""), [name], "/endpoints"
+        f"decision {prediction.name}", one.name, "decision", str(one.facts.get("rule") or ""), [name], address(one)
     )
 
 

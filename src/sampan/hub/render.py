@@ -15,9 +15,9 @@ from markupsafe import Markup, escape
 from sampan.base.clock import from_micros, iso
 from sampan.base.errors import SampanError
 from sampan.hub import plotly
-from sampan.hub.charts import spark
 from sampan.hub.dag import draw
 from sampan.hub.origins import address, nodes
+from sampan.hub.spark import spark
 from sampan.hub.urls import Urls
 
 _HERE: Final = Path(__file__).parent

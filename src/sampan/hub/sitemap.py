@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sampan.hub.parts import Parts, Query
-from sampan.hub.views import catalogue, contracts, events, lineage, overview, runs, serving
+from sampan.hub.views import catalogue, contracts, endpoint, events, lineage, overview, runs, serving
 
 
 class Page(NamedTuple):
@@ -38,6 +38,7 @@ PAGES: Final = (
     Page("/runs/{run}", "run.html", "runs", runs.run),
     Page("/runs/{run}/logs/{log}", "run_log.html", "runs", runs.log),
     Page("/endpoints", "endpoints.html", "endpoints", serving.endpoints),
+    Page("/endpoints/{name}", "endpoint.html", "endpoints", endpoint.endpoint),
     Page("/predictions", "predictions.html", "predictions", serving.predictions),
     Page("/predictions/{prediction}", "prediction.html", "predictions", serving.prediction),
     Page("/models", "models.html", "models", catalogue.models),

@@ -60,6 +60,10 @@ class Urls:
         return _path("models", model, number)
 
     @staticmethod
+    def endpoint(name: str) -> str:
+        return _path("endpoints", name)
+
+    @staticmethod
     def predictions(**query: str | int | None) -> str:
         return _with_query("/predictions", query)
 

@@ -197,6 +197,8 @@ class Log:
         self, reader: StreamReader, type: str | None, after: str | None, newest_first: bool, subject: str | None
     ) -> Iterator[tuple[str, Item]]:
         labels = self.contracts.contract(type).labels if type is not None else None
+        if labels is not None and not reader.has(labels):
+            return iter(())
         walk: Iterator[Item]
         seen = Position.parse(after)[reader.name] if after else 0
         if newest_first and subject:
@@ -227,6 +229,8 @@ class Log:
         """The accepted event of an id, or None."""
         labels = self.contracts.contract(type).labels if type is not None and type in self.contracts else None
         for name, reader in self.readers().items():
+            if labels is not None and not reader.has(labels):
+                continue
             for item in reader.with_id(id, labels=labels):
                 event = self.stored(name, item)
                 if type in (None, event.type) and source in (None, event.source):

@@ -248,6 +248,12 @@ class StreamReader:
                         return
                     yield from _of(frame, first, last, labels)
 
+    def has(self, labels: frozenset[str]) -> bool:
+        """Whether any accepted item has one of these labels; what has none need not be searched for them."""
+        return any(
+            not labels.isdisjoint(manifest.types) for manifest in self.stream.manifests()
+        ) or not labels.isdisjoint(self.tail().states)
+
     def newest(self, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
         """Items from number ``last`` (default: the end) backwards."""
         last = self.last() if last is None else last

@@ -22,5 +22,6 @@ function drawAll() { for (const chart of document.querySelectorAll("[data-chart]
 if (window.Plotly) {
   drawAll();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  document.addEventListener("refreshed", drawAll);
   new MutationObserver(drawAll).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme", "class"] });
 }

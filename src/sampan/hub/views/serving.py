@@ -5,15 +5,18 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
+from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import Parts, Query
 from sampan.hub.views.events import older
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.stream import PREFIX
 
 _PAGE: Final = 50
 
 
 class EndpointLine(msgspec.Struct):
-    """An endpoint and what it serves. ``values``: what each action earns for each outcome."""
+    """An endpoint and what it serves. ``values``: what each action earns for each outcome; ``decided``: what came of
+    its decisions, in lists that show it."""
 
     name: str
     version: str
@@ -28,6 +31,7 @@ class EndpointLine(msgspec.Struct):
     created: int
     state: str
     history: list[Any]
+    decided: Decided | None = None
 
 
 class EndpointList(msgspec.Struct):
@@ -39,10 +43,14 @@ class EndpointList(msgspec.Struct):
 def endpoints(parts: Parts, query: Query) -> EndpointList:
     """What is served where, and what was before."""
     records = Endpoints(parts.db, parts.models, parts.clock)
-    return EndpointList([_line(records, one, parts) for one in records.list()])
+    lines = [line_of(records, one, parts) for one in records.list()]
+    for line in lines:
+        line.decided = decided(parts.log, line.name)
+    return EndpointList(lines)
 
 
-def _line(records: Endpoints, one: Endpoint, parts: Parts) -> EndpointLine:
+def line_of(records: Endpoints, one: Endpoint, parts: Parts) -> EndpointLine:
+    """An endpoint as lists show it."""
     decision = records.bundle(one.bundle).decision
     return EndpointLine(
         name=one.name,
@@ -80,13 +88,28 @@ class PredictionList(msgspec.Struct):
 
     predictions: list[PredictionLine]
     entity: str
+    endpoint: str
+    endpoints: list[str]
     next: str | None
 
 
 def predictions(parts: Parts, query: Query) -> PredictionList:
-    """The newest predictions, or those about one entity."""
+    """The newest predictions, or those about one entity or of one endpoint."""
     entity, after = str(query.get("entity", "")).strip(), str(query.get("after", "")) or None
-    found = parts.log.events(type="prediction", subject=entity or None, after=after, limit=_PAGE, newest_first=True)
+    names = sorted({row["name"] for row in parts.db.rows("SELECT DISTINCT name FROM endpoints")})
+    endpoint = str(query.get("endpoint", ""))
+    if endpoint and endpoint not in names:
+        raise NotFound(
+            "Show predictions", f"no endpoint {endpoint[:100]!r}", f"There are: {', '.join(names) or 'none'}."
+        )
+    found = parts.log.events(
+        type="prediction",
+        subject=entity or None,
+        stream=PREFIX + endpoint if endpoint else None,
+        after=after,
+        limit=_PAGE,
+        newest_first=True,
+    )
     known = outcomes(parts, [event.id or "" for event in found])
     lines = []
     for event in found:
@@ -104,7 +127,7 @@ def predictions(parts: Parts, query: Query) -> PredictionList:
                 outcome=known.get(event.id or "", (None, None))[0],
             )
         )
-    return PredictionList(lines, entity, older(after, found, _PAGE))
+    return PredictionList(lines, entity, endpoint, names, older(after, found, _PAGE))
 
 
 def outcomes(parts: Parts, ids: list[str]) -> dict[str, tuple[Any, int]]:

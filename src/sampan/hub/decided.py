@@ -1,0 +1,217 @@
+"""What an endpoint decided over time, and what came of it: counts, rules, latency and money, asked of the log in SQL.
+
+A prediction carries what its action earns under each outcome, so the sums are those of ``sampan.serve.value``.
+"""
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sampan.lake.query import Source, open_sources
+from sampan.serve.value import EARNED_SQL
+
+if TYPE_CHECKING:
+    from sampan.log.log import Log
+
+#: Longest span in days that is told by the hour, day and week; a longer one is told by the month.
+_SPANS: Final = ((3, "hour"), (60, "day"), (800, "week"))
+_KEPT: Final = 32
+_PATIENCE: Final = 5.0  # figures may be as many times older than they took to work out,
+_OLDEST: Final = 2.0  # and not older than so many seconds
+
+
+class RuleLine(msgspec.Struct):
+    """A rule and the action it led to. ``over`` counts it per stretch of time; ``value`` is money per 1,000 decisions
+    whose outcome is known."""
+
+    action: str
+    rule: str
+    count: int
+    share: float
+    known: int
+    value: float | None
+    over: list[int]
+
+
+class Stretch(msgspec.Struct):
+    """One hour, day, week or month (``start``: an ISO date). ``latency`` in microseconds at the 50th and 99th
+    percentile; ``value`` and ``expected`` in money per 1,000 decisions."""
+
+    start: str
+    decisions: int
+    known: int
+    actions: dict[str, int]
+    value: float | None
+    expected: float | None
+    latency: tuple[float, float] | None
+
+
+class Decided(msgspec.Struct):
+    """All of an endpoint's decisions. ``margin``: half of the 95 % interval of ``value``, by the normal distribution;
+    ``failed`` counts decisions whose rule failed."""
+
+    decisions: int = 0
+    known: int = 0
+    failed: int = 0
+    value: float | None = None
+    margin: float | None = None
+    expected: float | None = None
+    latency: tuple[float, float] | None = None
+    first: int | None = None
+    last: int | None = None
+    newest_outcome: int | None = None
+    by: str = "day"
+    rules: list[RuleLine] = []
+    stretches: list[Stretch] = []
+    versions: dict[str, int] = {}
+
+
+_cache: dict[tuple[str, str], tuple[str, float, float, Decided]] = {}
+_lock = threading.Lock()
+
+
+def decided(log: "Log", endpoint: str) -> Decided:
+    """The figures as of now, or of a moment ago if they cost much and events keep coming."""
+    position = log.position()
+    which = (str(log.folder), endpoint)
+    began = time.monotonic()
+    with _lock:
+        if (kept := _cache.get(which)) and (
+            kept[0] == str(position) or began < kept[1] + min(_PATIENCE * kept[2], _OLDEST)
+        ):
+            return kept[3]
+    found = Decided()
+    if log.state("prediction", position).count:
+        sources: dict[str, Source] = {name: log.source(name, position) for name in ("prediction", "outcome")}
+        connection = open_sources(sources, threads=2)
+        try:
+            found = _ask(connection, endpoint)
+        finally:
+            connection.close()
+    ended = time.monotonic()
+    with _lock:
+        _cache.pop(which, None)
+        _cache[which] = (str(position), ended, ended - began, found)
+        while len(_cache) > _KEPT:
+            del _cache[next(iter(_cache))]
+    return found
+
+
+def _ask(connection: Any, endpoint: str) -> Decided:
+    whole = connection.execute(
+        "SELECT count(*), count(*) FILTER (error <> ''), quantile_cont(latency_us, [0.5, 0.99]),"
+        " epoch_us(min(_time)), epoch_us(max(_time)) FROM prediction WHERE endpoint = ?",
+        [endpoint],
+    ).fetchone()
+    if not whole[0]:
+        return Decided()
+    days = (whole[4] - whole[3]) / 86_400_000_000
+    by = next((word for most, word in _SPANS if days <= most), "month")
+    rows = connection.execute(
+        f"""
+        WITH earned AS ({EARNED_SQL}),
+        one AS (
+            SELECT date_trunc('{by}', p._time) AS start, p.version, p.action, p.rule, p.latency_us,
+                   earned.outcome IS NOT NULL AS known, CAST(earned.earned AS DOUBLE) AS earned,
+                   CAST(p.value->>'expected' AS DOUBLE) AS expected
+            FROM prediction AS p LEFT JOIN earned ON earned.prediction_id = p._id
+            WHERE p.endpoint = ?
+        )
+        SELECT strftime(start, '%Y-%m-%d{" %H:00" if by == "hour" else ""}'), version, action, rule, count(*),
+               count(*) FILTER (known), count(earned), sum(earned), sum(earned * earned), count(expected), sum(expected)
+        FROM one GROUP BY ALL ORDER BY ALL
+        """,
+        [endpoint],
+    ).fetchall()
+    latency = connection.execute(
+        f"SELECT strftime(date_trunc('{by}', _time), '%Y-%m-%d{' %H:00' if by == 'hour' else ''}'),"
+        " quantile_cont(latency_us, [0.5, 0.99]) FROM prediction WHERE endpoint = ? GROUP BY 1",
+        [endpoint],
+    ).fetchall()
+    newest = connection.execute(
+        "SELECT epoch_us(max(outcome._time)) FROM outcome JOIN prediction ON prediction._id = outcome.prediction_id"
+        " WHERE prediction.endpoint = ?",
+        [endpoint],
+    ).fetchone()
+    found = _figures(rows, dict(latency))
+    found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by
+    found.latency = tuple(whole[2]) if whole[2] else None
+    found.newest_outcome = newest[0]
+    return found
+
+
+class _Sum:
+    """Decisions added up."""
+
+    def __init__(self) -> None:
+        self.count = self.known = self.valued = self.hoped = 0
+        self.earned = self.squares = self.expected = 0.0
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        count, known, valued, earned, squares, hoped, expected = row
+        self.count += count
+        self.known += known
+        self.valued += valued
+        self.earned += earned or 0.0
+        self.squares += squares or 0.0
+        self.hoped += hoped
+        self.expected += expected or 0.0
+
+    @property
+    def value(self) -> float | None:
+        return self.earned / self.valued * 1000 if self.valued else None
+
+    @property
+    def margin(self) -> float | None:
+        if self.valued < 2:
+            return None
+        mean = self.earned / self.valued
+        spread = max(self.squares / self.valued - mean * mean, 0.0) * self.valued / (self.valued - 1)
+        return 1.96 * float((spread / self.valued) ** 0.5) * 1000
+
+    @property
+    def hope(self) -> float | None:
+        return self.expected / self.hoped * 1000 if self.hoped else None
+
+
+def _figures(rows: list[tuple[Any, ...]], latency: dict[str, Any]) -> Decided:
+    whole = _Sum()
+    starts = sorted({row[0] for row in rows})
+    stretches: dict[str, _Sum] = {start: _Sum() for start in starts}
+    actions: dict[str, dict[str, int]] = {start: {} for start in starts}
+    rules: dict[tuple[str, str], _Sum] = {}
+    over: dict[tuple[str, str], dict[str, int]] = {}
+    versions: dict[str, int] = {}
+    for start, version, action, rule, *sums in rows:
+        for one in (whole, stretches[start], rules.setdefault((action, rule), _Sum())):
+            one.add(tuple(sums))
+        actions[start][action] = actions[start].get(action, 0) + sums[0]
+        fired = over.setdefault((action, rule), {})
+        fired[start] = fired.get(start, 0) + sums[0]
+        versions[version] = versions.get(version, 0) + sums[0]
+    lines = [
+        RuleLine(*key, one.count, one.count / whole.count, one.known, one.value, [over[key].get(s, 0) for s in starts])
+        for key, one in sorted(rules.items(), key=lambda pair: -pair[1].count)
+    ]
+    return Decided(
+        known=whole.known,
+        value=whole.value,
+        margin=whole.margin,
+        expected=whole.hope,
+        rules=lines,
+        versions=versions,
+        stretches=[
+            Stretch(
+                start,
+                one.count,
+                one.known,
+                dict(sorted(actions[start].items())),
+                one.value,
+                one.hope,
+                tuple(latency[start]) if latency.get(start) else None,
+            )
+            for start, one in stretches.items()
+        ],
+    )

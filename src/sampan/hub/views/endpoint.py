@@ -1,0 +1,183 @@
+"""One endpoint: what it decides, what that earns, which rules fired, how fast, and what it served before."""
+
+from typing import Any
+
+import msgspec
+
+from sampan.base.clock import iso
+from sampan.base.errors import Damaged, NotFound
+from sampan.hub.charts import Chart, Mark, Series
+from sampan.hub.decided import Decided, decided
+from sampan.hub.parts import Parts, Query
+from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
+from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.sources import ENTRY
+
+_COLOURS = ("water", "mute", "violet", "good", "wait", "bad")
+_NEWEST = 12
+
+
+class Served(msgspec.Struct):
+    """One row of an endpoint's history. ``changed`` says in words what differs from the row before."""
+
+    version: str
+    bundle: str
+    thresholds: dict[str, Any]
+    decision: str
+    actor: str
+    reason: str
+    created: int
+    until: int | None
+    changed: list[str]
+
+
+class EndpointPage(msgspec.Struct):
+    """Context of ``endpoint.html``. ``rules`` is the text of the rules in force, as frozen with the bundle."""
+
+    endpoint: EndpointLine
+    decided: Decided
+    charts: list[Chart]
+    served: list[Served]
+    newest: list[PredictionLine]
+    rules: str
+    inputs: list[str]
+    context: list[str]
+
+
+def endpoint(parts: Parts, query: Query) -> EndpointPage:
+    """An endpoint by its name."""
+    records = Endpoints(parts.db, parts.models, parts.clock)
+    current = records.get(query["name"])
+    figures = decided(parts.log, current.name)
+    served = _served(records.history(current.name))
+    bundle = records.bundle(current.bundle)
+    line = line_of(records, current, parts)
+    return EndpointPage(
+        endpoint=line,
+        decided=figures,
+        charts=_charts(figures, served, line.currency),
+        served=served,
+        newest=predictions(parts, {"endpoint": current.name}).predictions[:_NEWEST],
+        rules=_text(parts, bundle.sources.get(ENTRY, "")) if bundle.decision else "",
+        inputs=list(bundle.model.signature.inputs),
+        context=sorted(bundle.decision.context or ()) if bundle.decision else [],
+    )
+
+
+def _text(parts: Parts, digest: str) -> str:
+    try:
+        return parts.models.blobs.get(digest).decode("utf-8", "replace") if digest else ""
+    except (NotFound, Damaged):
+        return ""
+
+
+def _served(history: list[Endpoint]) -> list[Served]:
+    """The history, newest first, each with what it changed."""
+    found = []
+    for at, one in enumerate(history):
+        before = history[at + 1] if at + 1 < len(history) else None
+        found.append(
+            Served(
+                one.spec.version,
+                one.bundle,
+                dict(one.spec.thresholds),
+                one.spec.decision,
+                one.actor,
+                one.reason,
+                one.created,
+                history[at - 1].created if at else None,
+                _changed(one, before),
+            )
+        )
+    return found
+
+
+def _changed(one: Endpoint, before: Endpoint | None) -> list[str]:
+    if before is None:
+        return ["first"]
+    told = []
+    if one.spec.version != before.spec.version:
+        told.append(f"version {before.spec.version} → {one.spec.version}")
+    if one.spec.decision != before.spec.decision:
+        told.append(f"rule {before.spec.decision or 'none'} → {one.spec.decision or 'none'}")
+    old, new = before.spec.thresholds, one.spec.thresholds
+    told += [
+        f"{name} {old.get(name, 'none')} → {new.get(name, 'none')}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+    return told or ["the text of the rules"]
+
+
+def _charts(figures: Decided, served: list[Served], currency: str) -> list[Chart]:
+    if len(figures.stretches) < 2:
+        return []
+    x = [one.start for one in figures.stretches]
+    marks = _marks(x, served)
+    common: dict[str, Any] = {"x": x, "x_name": figures.by.capitalize(), "dated": True, "marks": marks}
+    actions = list(dict.fromkeys(line.action for line in figures.rules))
+    bars = [
+        Series(
+            name=action or "no action",
+            y=[one.actions.get(action, 0) for one in figures.stretches],
+            kind="bar",
+            colour=_COLOURS[at % len(_COLOURS)],
+        )
+        for at, action in enumerate(actions)
+    ]
+    most = max(figures.stretches, key=lambda one: one.decisions)
+    says = f"{figures.decisions:,} decisions from {x[0]} to {x[-1]}, at most {most.decisions:,} in a {figures.by}."
+    charts = [Chart(title="Decisions by action", says=says, series=bars, stacked=True, digits=0, **common)]
+    if any(one.value is not None for one in figures.stretches):
+        charts.append(
+            Chart(
+                title="Value per 1,000 decisions",
+                says="What decisions earned whose outcome is known, beside what was expected when they were made: "
+                + _compared(figures, currency),
+                series=[
+                    Series(name="earned", y=[_round(one.value) for one in figures.stretches]),
+                    Series(name="expected", y=[_round(one.expected) for one in figures.stretches], colour="violet"),
+                ],
+                unit=currency,
+                digits=2,
+                **common,
+            )
+        )
+    timed = [one.latency for one in figures.stretches]
+    if any(timed) and figures.latency:
+        charts.append(
+            Chart(
+                title="How long an answer takes",
+                says=f"Half of all within {figures.latency[0] / 1000:,.1f} ms, 99 of 100 within"
+                f" {figures.latency[1] / 1000:,.1f} ms, from the request's arrival to the decision.",
+                series=[
+                    Series(name="half within", y=[pair and round(pair[0] / 1000, 3) for pair in timed]),
+                    Series(name="99 % within", y=[pair and round(pair[1] / 1000, 3) for pair in timed], colour="wait"),
+                ],
+                unit="ms",
+                digits=2,
+                **common,
+            )
+        )
+    return charts
+
+
+def _compared(figures: Decided, currency: str) -> str:
+    earned = "–" if figures.value is None else f"{figures.value:,.2f} {currency}"
+    hoped = "–" if figures.expected is None else f"{figures.expected:,.2f} {currency}"
+    return f"{earned} earned, {hoped} expected over all."
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _marks(x: list[str], served: list[Served]) -> list[Mark]:
+    """The stretch in which each of the last few switches falls; the first one is where the chart begins."""
+    marks = []
+    for one in served[:-1][:5]:
+        day = iso(one.created)[:10]
+        inside = [start for start in x if start[:10] <= day]
+        if inside:
+            marks.append(Mark(inside[-1], one.version))
+    return marks
