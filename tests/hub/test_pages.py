@@ -21,6 +21,8 @@ PAGES = [
     "/models",
     "/endpoints",
     "/predictions",
+    "/alerts",
+    "/settings",
     "/patterns",
 ]
 

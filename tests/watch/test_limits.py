@@ -39,7 +39,7 @@ def test_targets_and_webhooks_with_secrets_from_the_environment() -> None:
         HOOK_SECRET="this is a long secret",
         PAGER="https://pager.example.com:8443/tok",
     )
-    assert [target.name for target in found.targets] == ["slack 1", "mailto 2", "hooks.example.com", "pager"]
+    assert [target.name for target in found.targets] == ["slack 1", "MAIL", "hooks.example.com", "pager"]
     assert found.targets[2].secret == "this is a long secret"
     assert found.targets[3].url == "https://pager.example.com:8443/tok"
     assert found.limits == Limits(quarantined_share=0.1, conform=False)
@@ -91,6 +91,12 @@ def test_no_complaint_shows_a_secret(text: str) -> None:
     with pytest.raises(BadSetting) as caught:
         read(text)
     assert "hunter2" not in str(caught.value)
+
+
+def test_who_only_looks_needs_no_secret() -> None:
+    told = {"webhooks": [{"url": "https://x.example", "secret_env": "NOT_HERE"}], "targets": ["env:NOT_HERE"]}
+    found = read_alerting({"alerts": told}, {}, to_send=False)
+    assert [target.name for target in found.targets] == ["NOT_HERE", "x.example"]
 
 
 def test_every_limit_is_explained_and_its_default_allowed() -> None:

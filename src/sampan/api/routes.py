@@ -63,6 +63,20 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class AlertTestRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Targets by name; all of sampan.toml, if none are named."""
+
+    targets: list[str] = []
+
+
+class SilenceRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Alerts that nobody shall be told of: a kind, or one alert's key; for how many seconds, and why."""
+
+    what: str
+    seconds: float
+    reason: str = ""
+
+
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     role: str
@@ -154,6 +168,15 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (data.name, data.model, data.decision, data.thresholds, data.reason, name)
         return answer(await asyncio.to_thread(work.deploy, *given))
 
+    @post("/v1/alerts/test", status_code=200)
+    async def test_alerts(data: AlertTestRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.test_alerts, data.targets))
+
+    @post("/v1/alerts/silences")
+    async def silence(request: Ask, data: SilenceRequest) -> Response[bytes]:
+        given = (data.what, data.seconds, data.reason, who(request).name)
+        return answer(await asyncio.to_thread(work.silence, *given), 201)
+
     @get("/v1/tokens")
     async def tokens() -> Response[bytes]:
         return answer({"tokens": await asyncio.to_thread(gate.tokens.list)})
@@ -178,4 +201,4 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         return answer(await asyncio.to_thread(describe))
 
     made = [log_stats, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
-    return [*made, openapi]
+    return [*made, test_alerts, silence, openapi]

@@ -84,7 +84,13 @@ class App:
 
     @cached_property
     def alerting(self) -> "Alerting":
-        """Whom to tell of what, as ``[alerts]`` says. Raises BadSetting."""
+        """Whom to tell of what, as ``[alerts]`` says, to be shown: without secrets. Raises BadSetting."""
+        from sampan.watch.limits import read_alerting
+
+        return read_alerting(self.folder.config(), to_send=False)
+
+    def tellers(self) -> "Alerting":
+        """The same with the secrets that the environment holds, for who sends. Raises BadSetting."""
         from sampan.watch.limits import read_alerting
 
         return read_alerting(self.folder.config())
@@ -342,7 +348,7 @@ class App:
             return self._hub.watch.test(targets)
         from sampan.watch.watch import test
 
-        return test(self.alerting, self.compose(), self.clock.micros(), targets)
+        return test(self.tellers(), self.compose(), self.clock.micros(), targets)
 
     def silence(self, what: str, seconds: float, reason: str, actor: str) -> Any:
         """Keep quiet about a kind of alert, or one alert's key, for a while."""
@@ -440,7 +446,7 @@ class App:
         from sampan.hub.server import bind, serve
 
         self._check_exposure(host)
-        _ = self.alerting  # what is wrong in [alerts] is said before anything starts
+        self.tellers()  # what is wrong in [alerts] is said before anything starts
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)
             self.runs.interrupt(())  # what the process before this one did not end, nobody carries on

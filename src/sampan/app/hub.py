@@ -98,7 +98,7 @@ class RunningHub:
         self.writer = app.log.writer("intake")
         self.serving = Serving(app.folder.root, app.endpoints, app.settings)
 
-        self.watch = Watch(Sight(self), app.alerting, app.db, app.clock, app.compose(self.url))
+        self.watch = Watch(Sight(self), app.tellers(), app.db, app.clock, app.compose(self.url))
 
         self.loop = asyncio.get_running_loop()
         self.count_repaired()

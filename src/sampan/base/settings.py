@@ -76,6 +76,12 @@ class Settings:
                 raise BadSetting(f"Read {where}", f"{raw!r} is not a whole number", setting.help) from None
         return str(raw)
 
+    def origin(self, name: str) -> str:
+        """Where the value in force comes from."""
+        if self._environ.get(_BY_NAME[name].env):
+            return _BY_NAME[name].env
+        return "sampan.toml" if name in self._values else "default"
+
 
 @dataclass(frozen=True)
 class Folder:

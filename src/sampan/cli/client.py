@@ -128,6 +128,12 @@ class HubClient:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)
 
+    def test_alerts(self, targets: list[str]) -> Any:
+        return self.post("/v1/alerts/test", {"targets": targets})
+
+    def silence(self, what: str, seconds: float, reason: str, actor: str) -> Any:
+        return self.post("/v1/alerts/silences", {"what": what, "seconds": seconds, "reason": reason})
+
     def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
         return self.post("/v1/quarantine/repairs", {"proposals": proposals, "rule": rule, "author": author})
 

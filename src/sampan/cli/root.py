@@ -39,6 +39,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "runs": Entry("sampan.cli.runs:runs", "Executions of the flow, with steps, logs and manifest."),
         "model": Entry("sampan.cli.model:model", "Models and their frozen versions."),
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),
+        "alert": Entry("sampan.cli.alert:alert", "Limits that were crossed: what is open, whom it was told."),
         "token": Entry("sampan.cli.token:token", "Who may ask the hub: tokens and sign-in links."),
     },
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sampan.log.log import Log
     from sampan.models.registry import Models
     from sampan.store.database import Database
+    from sampan.watch.limits import Alerting
 
 
 class Dependant(msgspec.Struct, frozen=True):
@@ -34,6 +35,8 @@ class Parts(Protocol):
     def settings(self) -> "Settings": ...
     @property
     def clock(self) -> "Clock": ...
+    @property
+    def alerting(self) -> "Alerting": ...
     @property
     def db(self) -> "Database": ...
     @property

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sampan.hub.parts import Parts, Query
-from sampan.hub.views import catalogue, contracts, endpoint, events, lineage, overview, runs, serving
+from sampan.hub.views import alerts, catalogue, contracts, endpoint, events, lineage, overview, runs, serving
 
 
 class Page(NamedTuple):
@@ -30,6 +30,9 @@ PAGES: Final = (
     Page("/quarantine/{item}", "event.html", "quarantine", events.item),
     Page("/lineage/{object}", "lineage.html", "predictions", lineage.lineage),
     Page("/patterns", "patterns.html", "", overview.patterns),
+    Page("/alerts", "alerts.html", "alerts", alerts.alerts),
+    Page("/alerts/{alert}", "alert.html", "alerts", alerts.alert),
+    Page("/settings", "settings.html", "settings", alerts.settings),
     Page("/contracts", "contracts.html", "contracts", contracts.contracts),
     Page("/contracts/{type}", "contract.html", "contracts", contracts.contract),
     Page("/tables", "tables.html", "tables", catalogue.tables),

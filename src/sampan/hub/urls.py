@@ -64,6 +64,10 @@ class Urls:
         return _path("endpoints", name)
 
     @staticmethod
+    def alert(alert: str) -> str:
+        return _path("alerts", alert)
+
+    @staticmethod
     def predictions(**query: str | int | None) -> str:
         return _with_query("/predictions", query)
 

@@ -89,9 +89,21 @@ class Alerting(msgspec.Struct, frozen=True):
     every: float = 5.0  # seconds between two looks
 
 
-def read_alerting(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Alerting:
-    """``[alerts]`` of a parsed sampan.toml. Raises BadSetting, with the key and its value."""
-    environ = os.environ if environ is None else environ
+class _Absent(dict[str, str]):
+    """An environment in which whatever is asked for is somewhere else."""
+
+    def get(self, name: str, default: object = None) -> str:
+        return f"https://{name.lower()}.invalid"
+
+
+def read_alerting(
+    config: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, to_send: bool = True
+) -> Alerting:
+    """``[alerts]`` of a parsed sampan.toml. Raises BadSetting, with the key and its value.
+
+    ``to_send=False`` for those who only show it: they need not have the secrets that the hub's environment holds.
+    """
+    environ = (os.environ if environ is None else environ) if to_send else _Absent()
     given = config.get("alerts", {})
     try:
         told = msgspec.convert(given, _Told)
@@ -148,7 +160,7 @@ def _apprise(text: str, at: int, environ: Mapping[str, str]) -> Target:
     if "://" not in url or not scheme.isascii() or not scheme.replace("+", "").isalnum():
         advice = "Write an Apprise URL such as slack://…, or env:NAME for one that the environment holds."
         raise BadSetting("Read [alerts] targets", f"number {at} is no URL", advice)
-    return Target(f"{scheme} {at}", "apprise", url)
+    return Target(text[4:] if text.startswith("env:") else f"{scheme} {at}", "apprise", url)
 
 
 def _webhook(hook: Webhook, at: int, environ: Mapping[str, str]) -> Target:
@@ -170,7 +182,8 @@ def _webhook(hook: Webhook, at: int, environ: Mapping[str, str]) -> Target:
         advice = 'Give it secret_env = "NAME" (or secret = "…"), 16 letters or more, which the receiver knows too.'
         raise BadSetting(f"Read [alerts] {key}", "it has no secret, or one that is too short", advice)
     where = f"[{host}]" if ":" in host else host
-    return Target(hook.name or f"{where}:{port}" if port else hook.name or where, "webhook", url, secret)
+    name = hook.name or hook.url_env or (f"{where}:{port}" if port else where)
+    return Target(name, "webhook", url, secret)
 
 
 def _address(text: str) -> tuple[str, int]:

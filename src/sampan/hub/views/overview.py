@@ -6,7 +6,9 @@ import msgspec
 
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.parts import Parts, Query
+from sampan.hub.urls import Urls
 from sampan.hub.views import catalogue, runs, serving
+from sampan.watch.alerts import open_alerts
 
 
 class Concern(msgspec.Struct):
@@ -39,7 +41,7 @@ def overview(parts: Parts, query: Query) -> Overview:
     lines = serving.predictions(parts, {}).predictions[:8] if endpoints else []
     versions = sum(model.count for model in catalogue.models(parts, {}).models)
     return Overview(
-        concerns=_concerns(run, endpoints),
+        concerns=_concerns(parts, run, endpoints),
         stats=stats,
         run=run,
         tables=len(tables),
@@ -50,16 +52,18 @@ def overview(parts: Parts, query: Query) -> Overview:
     )
 
 
-def _concerns(run: runs.RunPage | None, endpoints: list[serving.EndpointLine]) -> list[Concern]:
-    found = []
-    if run is not None and run.state in ("failed", "interrupted"):
+def _concerns(parts: Parts, run: runs.RunPage | None, endpoints: list[serving.EndpointLine]) -> list[Concern]:
+    open = open_alerts(parts.db)
+    found = [Concern(f"{alert.title}.", Urls.alert(alert.id)) for alert in open]
+    told = {alert.example for alert in open if alert.kind in ("run_failed", "endpoint_down")}
+    if run is not None and run.run not in told and run.state in ("failed", "interrupted"):
         broken = [step for step in run.steps if step.state == "failed"]
         names = ", ".join(step.name for step in broken) or "it"
         what = f"The last run {'failed' if run.state == 'failed' else 'was interrupted'}"
         text = f"{what} at {names}; the tables are as they were before." if broken else f"{what}."
         found.append(Concern(text, f"/runs/{run.run}"))
     for one in endpoints:
-        if one.state == "down":
+        if one.state == "down" and one.name not in told:
             found.append(Concern(f"The endpoint {one.name} does not answer.", "/endpoints"))
     return found
 
