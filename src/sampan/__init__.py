@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sampan.flow.declare import check as check
     from sampan.flow.declare import model as model
     from sampan.flow.declare import step as step
+    from sampan.log.adapt import adapt as adapt
     from sampan.log.contracts import Event as Event
     from sampan.log.contracts import Field as Field
     from sampan.log.contracts import upcast as upcast
@@ -26,6 +27,7 @@ _HOME = {
     "Field": "sampan.log.contracts",
     "File": "sampan.flow.declare",
     "Fitted": "sampan.flow.declare",
+    "adapt": "sampan.log.adapt",
     "check": "sampan.flow.declare",
     "decision": "sampan.serve.decisions",
     "model": "sampan.flow.declare",

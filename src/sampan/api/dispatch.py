@@ -1,20 +1,24 @@
 """Which application answers a path: the hot paths and the live stream first, past all routing, then everything else."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
+from sampan.api import segment
 from sampan.api.guard import Asgi, Receive, Scope, Send
 
-EVENTS = "/v1/events"
-LIVE = "/live"
-PREDICT = "/predict/"
+EVENTS: Final = "/v1/events"
+LIVE: Final = "/live"
+PREDICT: Final = "/predict/"
+#: Paths that take events, of any protocol.
+INTAKES: Final = (EVENTS, *segment.PATHS)
 
 
 class Dispatch:
     """Intake and predictions are bare ASGI handlers: through a router, single events are four times slower. The live
     stream is one, too: it goes on for as long as a page is open."""
 
-    def __init__(self, intake: Asgi, predict: Asgi, live: Asgi, rest: Asgi) -> None:
-        self._intake = intake
+    def __init__(self, intakes: Mapping[str, Asgi], predict: Asgi, live: Asgi, rest: Asgi) -> None:
+        self._intakes = intakes
         self._predict = predict
         self._live = live
         self._rest = rest
@@ -22,8 +26,8 @@ class Dispatch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path = scope["path"]
-            if path == EVENTS:
-                await self._intake(scope, receive, send)
+            if (intake := self._intakes.get(path)) is not None:
+                await intake(scope, receive, send)
                 return
             if path.startswith(PREDICT):
                 await self._predict(scope, receive, send)
@@ -39,7 +43,7 @@ class Dispatch:
     @staticmethod
     def routes() -> Iterable[tuple[str, str]]:
         """The routes that this layer answers itself."""
-        return [("POST", EVENTS), ("POST", PREDICT + "{name}"), ("GET", LIVE)]
+        return [*(("POST", path) for path in INTAKES), ("POST", PREDICT + "{name}"), ("GET", LIVE)]
 
 
 def _without_body(send: Send) -> Send:

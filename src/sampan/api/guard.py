@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.api.policies import ANYBODY, Policies
+from sampan.api.policies import ANYBODY, BASIC, Policies
 from sampan.base.errors import SampanError
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
@@ -112,6 +112,8 @@ class Guard:
 
         if authorization:
             principal = self._gate.bearer(authorization)
+            if principal is None and scope["path"] in BASIC:
+                principal = self._gate.basic(authorization)
         else:
             principal = self._session(cookie) if cookie else None
             if self._foreign(method, host, origin, site, mode, destination, signed_in=principal is not None):

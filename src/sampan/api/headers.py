@@ -6,7 +6,7 @@ six more made a single event cost twice as much, most of it in the client.
 
 from typing import Any, Final
 
-from sampan.api.dispatch import EVENTS, PREDICT
+from sampan.api.dispatch import INTAKES, PREDICT
 from sampan.api.guard import Asgi, Receive, Scope, Send
 
 HEADERS: Final = [
@@ -23,6 +23,9 @@ HEADERS: Final = [
 ]
 
 
+_MACHINES: Final = frozenset(INTAKES)
+
+
 class SecurityHeaders:
     """The outermost layer: refusals of the guard carry the headers too."""
 
@@ -32,7 +35,7 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path = scope["path"]
-            if scope["method"] != "POST" or not (path == EVENTS or path.startswith(PREDICT)):
+            if scope["method"] != "POST" or not (path in _MACHINES or path.startswith(PREDICT)):
                 send = _with_headers(send)
         await self._app(scope, receive, send)
 

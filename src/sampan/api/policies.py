@@ -21,10 +21,25 @@ PUBLIC: Final = frozenset(
     }
 )
 
+#: Paths whose clients know only basic authentication, or have their secret in the query. There alone it is taken so.
+BASIC: Final = frozenset(
+    {
+        "/v1/track",
+        "/v1/page",
+        "/v1/screen",
+        "/v1/identify",
+        "/v1/group",
+        "/v1/alias",
+        "/v1/batch",
+        "/v1/import",
+    }
+)
+
 POLICIES: Final[Mapping[tuple[str, str], str]] = {
     **dict.fromkeys(PUBLIC, ANYBODY),
     # machines
     ("POST", "/v1/events"): SEND,
+    **{("POST", path): SEND for path in BASIC},
     ("POST", "/predict/{name}"): PREDICT,
     # pages and their JSON twins
     ("GET", "/"): READ,

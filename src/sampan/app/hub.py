@@ -11,13 +11,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from sampan.api.dispatch import Dispatch
+from sampan.api.dispatch import EVENTS, Dispatch
 from sampan.api.guard import WILDCARDS, Guard, Hosts
 from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
 from sampan.api.policies import POLICIES, Policies
 from sampan.api.predict import Predict
 from sampan.api.routes import routes
+from sampan.api.segment import PATHS, Segment
 from sampan.api.site import live_routes, site
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
@@ -108,12 +109,13 @@ class RunningHub:
         try:
             await self.serving.start()
             self.watch.start()
-            intake = Intake(self.writer, app.settings, lambda scope: scope.get(PRINCIPAL))
             rest = site(self._routes())
             policies = Policies()
             policies.check({*live_routes(rest), *Dispatch.routes()})
             guarded = Guard(
-                Dispatch(intake, Predict(self.serving.predict, app.settings.get("body_limit")), self.live, rest),
+                Dispatch(
+                    self._intakes(), Predict(self.serving.predict, app.settings.get("body_limit")), self.live, rest
+                ),
                 policies=policies,
                 gate=self.gate,
                 hosts=self.hosts,
@@ -129,6 +131,16 @@ class RunningHub:
             await self.serving.stop()
             await self.writer.drained()
             self.writer.close()
+
+    def _intakes(self) -> dict[str, Any]:
+        """What takes events, by path."""
+
+        def who(scope: Any) -> Any:
+            return scope.get(PRINCIPAL)
+
+        plain = Intake(self.writer, self.app.settings, who)
+        segment = Segment(self.writer, self.app.settings, self.app.clock, who)
+        return {EVENTS: plain, **dict.fromkeys(PATHS, segment)}
 
     def _routes(self) -> list[Any]:
         return [

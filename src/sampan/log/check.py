@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from operator import attrgetter, is_not
-from typing import Annotated, Any, Final, Literal, Union
+from typing import Annotated, Any, Final, Literal, Protocol, Union
 
 import msgspec
 from msgspec import inspect
@@ -17,7 +17,7 @@ from msgspec import inspect
 from sampan.base.clock import to_micros
 from sampan.log.contracts import Contract, Contracts
 from sampan.log.explain import BROKEN, Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
-from sampan.log.frames import Complaint
+from sampan.log.frames import Complaint, Origin
 from sampan.log.identity import Keyer
 from sampan.log.items import split
 from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
@@ -25,6 +25,7 @@ from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
 ID_LIMIT: Final = 200
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LIMIT)]
 _ANY: Final = msgspec.json.Decoder()
+_NAMES: Final = ("type", "id", "source")
 _VECTOR: Final = 4_000  # bytes of a batch from which counting with numpy pays
 
 
@@ -54,10 +55,18 @@ class Bad(msgspec.Struct, gc=False):
     complaint: Complaint
 
 
+class Sent(Protocol):
+    """The messages of another protocol that a batch's items were made of."""
+
+    def bytes_of(self, index: int, made: bytes) -> tuple[bytes, Origin | None]:
+        """What goes to quarantine for an item: the message that it was made of, or the event that was made."""
+        ...
+
+
 class Batch:
     """One request's items after checking. The lists ``raws keys codes ids`` run in parallel over the good ones."""
 
-    __slots__ = ("bads", "codes", "ids", "keys", "labels", "plain", "raws", "size")
+    __slots__ = ("bads", "codes", "ids", "keys", "labels", "plain", "raws", "sent", "size", "timed")
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
@@ -68,6 +77,8 @@ class Batch:
         self.bads: list[Bad] = []
         self.size = 0
         self.plain = False  # whether JSON shows the ids as they are
+        self.timed = True  # whether the times are the producer's own, the same if it sends again
+        self.sent: Sent | None = None  # the messages that the events were made of, if they came as such
 
     def __len__(self) -> int:
         return len(self.raws) + len(self.bads)
@@ -206,7 +217,7 @@ class Checker:
         No event has fewer key tokens than keys. So if all events together have as many tokens as keys for certain,
         each of them has, and none of them repeats a key.
         """
-        surplus = _tokens_of(joined) - sum([shape.required for shape in shapes])
+        surplus = tokens_of(joined) - sum([shape.required for shape in shapes])
         if surplus and self._mappings:
             for event, shape in zip(events, shapes, strict=True):
                 for mapping in shape.mappings:
@@ -244,7 +255,7 @@ class Checker:
             if wrong is not None:
                 complaint = Complaint(wrong[0], wrong[1], shapes[index].contract.type, event.id, event.source)
                 legible = {"subject": event.subject}
-                batch.bads.append(self._held(Bad(places[index], raw, complaint), legible))
+                batch.bads.append(self.held(Bad(places[index], raw, complaint), legible))
                 batch.size -= len(raw)
                 del events[index], raws[index], shapes[index]
         batch.bads.sort(key=lambda bad: bad.index)
@@ -259,11 +270,31 @@ class Checker:
                 return event
         if wrong is None:
             wrong = explain(error)
-        known = {name: value for name in ("type", "id", "source") if isinstance(value := legible.get(name), str)}
-        batch.bads.append(self._held(Bad(index, raw, Complaint(wrong[0], wrong[1], **known)), legible))
+        kind, id, source = (said if isinstance(said := legible.get(name), str) else None for name in _NAMES)
+        batch.bads.append(self.held(Bad(index, raw, Complaint(*wrong, kind, id, source)), legible))
         return None
 
-    def _held(self, bad: Bad, legible: dict[str, Any]) -> Bad:
+    def conflict(self, batch: Batch, index: int, raw: bytes, complaint: Complaint) -> Bad:
+        """A checked event for quarantine: the log has another by its name. Its personal values are encrypted."""
+        if batch.sent is None:
+            return Bad(index, raw, complaint)
+        kind, sealed = complaint.type, complaint
+        if self._keys is not None and kind is not None and (contract := self.contracts.contract(kind)).personal:
+            subject = Sealer(contract, self._keys).subject(msgspec.json.decode(raw))
+            sealed = msgspec.structs.replace(complaint, sealed_for=subject)
+        bad = self.as_sent(batch.sent, Bad(index, raw, sealed))
+        return bad if bad.complaint.origin is not None else Bad(index, raw, complaint)
+
+    def as_sent(self, sent: Sent, bad: Bad) -> Bad:
+        """The same with the bytes of the message that the item was made of."""
+        raw, origin = sent.bytes_of(bad.index, bad.raw)
+        if origin is None:
+            return bad
+        if (subject := bad.complaint.sealed_for) is not None and self._keys is not None:
+            raw = seal_bytes(self._keys, subject, raw)
+        return Bad(bad.index, raw, msgspec.structs.replace(bad.complaint, origin=origin))
+
+    def held(self, bad: Bad, legible: dict[str, Any]) -> Bad:
         """An item for quarantine; encrypted as a whole if its contract knows personal fields."""
         kind = bad.complaint.type
         if not self._personal or kind is None or kind not in self.contracts:
@@ -316,19 +347,19 @@ class Checker:
         return envelope
 
 
-def same_meaning(one: bytes, other: bytes) -> bool:
-    """Whether two texts with one key say the same: type, version, time, subject and data."""
+def same_meaning(one: bytes, other: bytes, *, timed: bool = True) -> bool:
+    """Whether two texts with one key say the same: type, version, time (unless it is ours), subject and data."""
     if one == other:
         return True
     try:
         a, b = msgspec.json.decode(one, type=AnyEvent), msgspec.json.decode(other, type=AnyEvent)
     except BROKEN:
         return False
-    when = to_micros(a.time) == to_micros(b.time)
+    when = not timed or to_micros(a.time) == to_micros(b.time)
     return when and (a.type, a.version, a.subject, a.data) == (b.type, b.version, b.subject, b.data)
 
 
-def _tokens_of(joined: bytes) -> int:
+def tokens_of(joined: bytes) -> int:
     """``tokens`` of many events at once."""
     if len(joined) < _VECTOR:
         return tokens(joined)

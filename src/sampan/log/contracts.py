@@ -13,6 +13,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import BadContract, NotFound
+from sampan.log.adapt import Mapping, declarations, refuse_clashes
 from sampan.log.builtin import BUILTIN
 from sampan.log.compare import breaking
 from sampan.log.declare import Event as Event
@@ -88,8 +89,11 @@ class Contract:
 class Contracts:
     """All contracts of a workspace, the built-in ones included."""
 
-    def __init__(self, classes: Iterable[type[Event]] = (), path: Path | None = None) -> None:
+    def __init__(
+        self, classes: Iterable[type[Event]] = (), path: Path | None = None, mappings: Iterable[Mapping] = ()
+    ) -> None:
         self.path = path
+        self.mappings = tuple(mappings)  # how messages of other protocols become events
         self._contracts: dict[str, Contract] = {}
         by_type: dict[str, dict[int, type[Event]]] = {}
         for cls in (*BUILTIN, *classes):
@@ -114,7 +118,8 @@ class Contracts:
         """
         if not path.exists():
             return cls((), path)
-        module = _import(path)
+        with declarations() as mappings:
+            module = _import(path)
         found = [
             value
             for value in vars(module).values()
@@ -123,7 +128,13 @@ class Contracts:
             and value is not Event
             and value.__module__ == module.__name__
         ]
-        return cls(dict.fromkeys(found), path)
+        classes = dict.fromkeys(found)
+        try:
+            _refuse_strangers(mappings, {*classes, *BUILTIN})
+            refuse_clashes(mappings)
+        except BadContract as error:
+            raise BadContract(f"Read {path}: {error.attempted}", error.obstacle, error.advice) from None
+        return cls(classes, path, mappings)
 
     def types(self) -> list[str]:
         """Names of all types, sorted."""
@@ -193,6 +204,17 @@ class Contracts:
                 f"Write version={spec.version + 1} and declare @upcast({contract.cls.__name__}, since={spec.version}), "
                 "or take the change back.",
                 fields=faults,
+            )
+
+
+def _refuse_strangers(mappings: Iterable[Mapping], classes: set[type[Event]]) -> None:
+    """Raises BadContract, with the line, for a mapping to a contract that this workspace does not declare."""
+    for mapping in mappings:
+        if mapping.contract not in classes:
+            raise BadContract(
+                f"Adapt {mapping.protocol} {mapping.name!r}, line {mapping.line}",
+                f"{mapping.contract.__name__} is no contract of this workspace",
+                "Declare its class in contracts.py.",
             )
 
 

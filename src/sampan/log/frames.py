@@ -41,6 +41,14 @@ class SegmentHeader(msgspec.Struct, frozen=True):
     created: int  # microseconds
 
 
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """Where an item comes from that was not sent as an event: the bytes are those of a message of that protocol."""
+
+    protocol: str
+    part: str = ""  # which of the events that the message becomes, as at the end of its id
+    beside: dict[str, str] = {}  # what the protocol says outside of the message's bytes
+
+
 class Complaint(msgspec.Struct, frozen=True, array_like=True):
     """Why an item is in quarantine, and what could be read of it."""
 
@@ -50,6 +58,7 @@ class Complaint(msgspec.Struct, frozen=True, array_like=True):
     id: str | None = None
     source: str | None = None
     sealed_for: str | None = None  # the subject whose key encrypts the bytes, where a contract says they are personal
+    origin: Origin | None = None  # of a message of another protocol
 
     @property
     def text(self) -> str:

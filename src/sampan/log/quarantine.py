@@ -1,7 +1,8 @@
 """What waits in quarantine, and how it gets out: a rule of the user's repairs events, which re-enter exactly once.
 
 A rule is a Python file with ``def fix(event: dict, reason: str) -> dict | None``; None leaves an event where it is.
-What is not a JSON object comes to the rule as ``{"raw": "<its text>"}``. The frame that re-enters events names the
+What is not a JSON object comes to the rule as ``{"raw": "<its text>"}``; a message of another protocol as the event
+that it was to become, or as it was sent if it becomes none. The frame that re-enters events names the
 quarantined items, the author and the rule's digest, so that item and repair become durable together. The bytes in
 quarantine stay as they are.
 """
@@ -23,6 +24,8 @@ from sampan.log.keys import Sealer, SubjectKeys
 from sampan.log.log import Log
 from sampan.log.position import place
 from sampan.log.read import Item, StoredEvent, stored
+from sampan.log.reread import reread
+from sampan.log.translate import Translator
 
 if TYPE_CHECKING:
     from sampan.log.writer import StreamWriter
@@ -134,11 +137,11 @@ class Quarantine:
     def propose(self, rule: Path, *, reason: str | None = None, positions: set[str] | None = None) -> list[Proposal]:
         """What a rule would do with what waits: the dry run. Raises BadWorkspace, with the line, if the rule fails."""
         fix = load_rule(rule)
-        checker = Checker(self._log.contracts)
+        checker, translator = Checker(self._log.contracts), Translator(self._log.contracts)
         proposals = []
         for event in self.items(limit=None, reason=reason):
             if positions is None or event.position in positions:
-                proposals.append(_propose(fix, rule, event, checker, self._log.keys))
+                proposals.append(_propose(fix, rule, event, checker, translator, self._log.keys))
         return proposals
 
     def apply(self, proposals: list[Proposal], writer: "StreamWriter", *, rule: str, author: str) -> Repaired:
@@ -147,13 +150,17 @@ class Quarantine:
         Proposals may come from anywhere: what names nothing in quarantine, or would not enter the log, is wrong.
         """
         gone = self.repaired()
-        held = {place(name, item.number) for name, item in self._walk(waiting=False)}
+        held = {
+            place(name, item.number): item.complaint is None or item.complaint.origin is None
+            for name, item in self._walk(waiting=False)
+        }  # by position, whether the producer itself said when it happened
         ready: list[Proposal] = []
         wrong = sum(proposal.wrong is not None for proposal in proposals)
         for proposal in proposals:
             if proposal.after is None or proposal.wrong is not None or proposal.position in gone:
                 continue
-            if proposal.position in held and enters(writer, proposal.after.encode(errors="replace")):
+            after, timed = proposal.after.encode(errors="replace"), held.get(proposal.position)
+            if timed is not None and enters(writer, after, timed=timed):
                 ready.append(proposal)
                 gone.add(proposal.position)  # named twice, it enters once
             else:
@@ -162,6 +169,7 @@ class Quarantine:
         for start in range(0, len(ready), _TOGETHER):
             together = ready[start : start + _TOGETHER]
             batch = writer.checker.batch([(proposal.after or "").encode() for proposal in together])
+            batch.timed = all(held[proposal.position] for proposal in together)
             repairs = tuple(Repair(proposal.position, author, rule) for proposal in together)
             answer = writer.append(batch, f"fix:{author}", repairs)
             accepted += answer.accepted
@@ -174,14 +182,14 @@ class Quarantine:
         return self.apply(self.propose(rule), writer, rule=digest_bytes(rule.read_bytes()), author=author)
 
 
-def enters(writer: "StreamWriter", raw: bytes) -> bool:
+def enters(writer: "StreamWriter", raw: bytes, *, timed: bool = True) -> bool:
     """Whether this is one event that fits its contract, and the log has no other with its source and id."""
     batch = writer.checker.batch([raw])
     if not batch.raws:
         return False
     event = msgspec.json.decode(raw)
     there = writer.find(event["source"], event["id"])
-    return there is None or same_meaning(there, batch.raws[0])
+    return there is None or same_meaning(there, batch.raws[0], timed=timed)
 
 
 def load_rule(path: Path) -> Rule:
@@ -207,13 +215,24 @@ def load_rule(path: Path) -> Rule:
     return rule
 
 
-def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: SubjectKeys) -> Proposal:
-    text = held.raw.decode(errors="replace")
+def translated(held: StoredEvent, translator: Translator) -> bytes | None:
+    """JSON of the event that a message in quarantine was to become, as the mappings of now make it; None if none."""
+    if held.origin is None:
+        return None
+    request = reread(held.raw, held.origin, held.producer)
+    return translator.again(request, held.origin.part) if request is not None else None
+
+
+def _propose(
+    fix: Rule, path: Path, held: StoredEvent, checker: Checker, translator: Translator, keys: SubjectKeys
+) -> Proposal:
+    sent = translated(held, translator) or held.raw
+    text = sent.decode(errors="replace")
     reason = held.reason or ""
     if held.path not in (None, "$"):
         reason += f" at {held.path}"
     try:
-        event = msgspec.json.decode(held.raw)
+        event = msgspec.json.decode(sent)
     except BROKEN:
         event = None
     if not isinstance(event, dict):
@@ -228,9 +247,9 @@ def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: S
             f"{type(error).__name__}: {error}",
             "Mend the rule, or return None for events that it is not about.",
         ) from error
-    said = {"position": held.position, "reason": reason, "before": text}
+    left = Proposal(position=held.position, reason=reason, before=text, after=None)
     if made is None:
-        return Proposal(after=None, **said)
+        return left
     if not isinstance(made, dict):
         raise BadWorkspace(
             f"Apply rule {path} to {held.position}",
@@ -243,7 +262,7 @@ def _propose(fix: Rule, path: Path, held: StoredEvent, checker: Checker, keys: S
         raise BadWorkspace(f"Apply rule {path} to {held.position}", f"its event is not JSON: {error}") from error
     batch = checker.batch([raw])
     wrong = batch.bads[0].complaint.text if batch.bads else None
-    return Proposal(after=raw.decode(), wrong=wrong, **said)
+    return msgspec.structs.replace(left, after=raw.decode(), wrong=wrong)
 
 
 def _line(error: BaseException, path: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.clock import to_micros
-from sampan.log.frames import Complaint, Frame, payloads, read_file_header
+from sampan.log.frames import Complaint, Frame, Origin, payloads, read_file_header
 from sampan.log.position import place
 from sampan.log.states import States, TypeState
 from sampan.log.stream import Manifest, Stream, check_reached, read_mark
@@ -41,6 +41,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes = b""  # JSON of the data, personal values readable where their key exists
     reason: str | None = None
     path: str | None = None
+    origin: Origin | None = None  # of bytes in quarantine that are a message of another protocol
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -377,6 +378,7 @@ def stored(stream: str, item: Item, opened: bytes | None = None) -> StoredEvent:
             source=complaint.source,
             reason=complaint.reason,
             path=complaint.path,
+            origin=complaint.origin,
         )
     told = msgspec.json.decode(item.raw, type=_Told)
     kind, _, version = item.label.rpartition("@")

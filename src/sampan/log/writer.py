@@ -421,7 +421,9 @@ class StreamWriter:
                 frame.codes.append(code)
                 ids.append(id)
                 places.append((number, False))
-            elif dedupe.same_content(raw, content) or same_meaning(self._original(group, frame, number), raw):
+            elif dedupe.same_content(raw, content) or same_meaning(
+                self._original(group, frame, number), raw, timed=batch.timed
+            ):
                 ids.append(id)
                 places.append((number, True))
                 frame.duplicate += 1
@@ -430,7 +432,8 @@ class StreamWriter:
                 # The same words for every conflict, so that the list of quarantine stays short however many there are.
                 reason = "conflict: the log has the same source and id with other content"
                 source = msgspec.json.decode(raw)["source"]
-                conflicts.append(Bad(index, raw, Complaint(reason, "$", label, id, source)))
+                complaint = Complaint(reason, "$", label, id, source)
+                conflicts.append(self.checker.conflict(batch, index, raw, complaint))
         bads = sorted([*batch.bads, *conflicts], key=lambda bad: bad.index) if conflicts else batch.bads
         frame.bads.append(bads)
         frame.answers.append((request, 0, ids, places, bads))

@@ -4,6 +4,7 @@ Only the hub writes tokens and sessions while it is up, so ``forget`` after a ch
 bite at once.
 """
 
+import base64
 import hmac
 import threading
 import time
@@ -42,6 +43,7 @@ class Gate:
         self.links = Links(self.clock)
         self._owner_hashes = [hash_of(secret) for secret in secrets if secret]
         self._bearers: dict[bytes, tuple[Principal, int]] = {}
+        self._basics: dict[bytes, tuple[Principal, int]] = {}  # apart: they count on few routes
         self._cookies: dict[str, tuple[Principal, int]] = {}
         self._lock = threading.Lock()
         self._failures: list[float] = []
@@ -58,6 +60,27 @@ class Gate:
         found = self.secret(secret.strip().decode("utf-8", "surrogateescape"))
         if found is not None:
             self._keep(self._bearers, header, found)
+            return found[0]
+        return None
+
+    def basic(self, header: bytes) -> Principal | None:
+        """Whom an ``Authorization: Basic`` header stands for: its user name is a token, its password says nothing."""
+        scheme, _, coded = header.partition(b" ")
+        if scheme.lower() != b"basic":
+            return None
+        try:
+            name = base64.b64decode(coded.strip(), validate=True).partition(b":")[0]
+        except ValueError:
+            return None
+        return self.plain(name)
+
+    def plain(self, secret: bytes) -> Principal | None:
+        """Whom a token stands for that came by another way than ``Authorization: Bearer``."""
+        if (known := self._basics.get(secret)) and known[1] > self.clock.micros():
+            return known[0]
+        found = self.secret(secret.decode("utf-8", "surrogateescape")) if secret else None
+        if found is not None:
+            self._keep(self._basics, secret, found)
             return found[0]
         return None
 
@@ -86,6 +109,7 @@ class Gate:
     def forget(self) -> None:
         """Drop what is remembered, after a token or session was taken back."""
         self._bearers.clear()
+        self._basics.clear()
         self._cookies.clear()
 
     def too_many_tries(self) -> bool:

@@ -1,9 +1,10 @@
 """The log and its intake alone, as a server process: ``python -m sampan.testing.intake_server FOLDER PORT``.
 
 Without hub, records and policies around it, a failure is the log's. It takes every request that carries
-``Authorization: Bearer test``. Contracts come from ``FOLDER/contracts.py``; settings from the environment. It prints
-``ready PORT PID`` when it listens. ``GET /health`` answers 200 or 503 with the writer's health, ``GET /stats`` the
-log's figures. ``--with MODULE`` imports a module first and calls its ``apply()``: tests break the server with it.
+``Authorization: Bearer test``, or ``test`` as the user name of basic authentication. Contracts come from
+``FOLDER/contracts.py``; settings from the environment. It prints ``ready PORT PID`` when it listens. ``GET /health``
+answers 200 or 503 with the writer's health, ``GET /stats`` the log's figures. ``--with MODULE`` imports a module first
+and calls its ``apply()``: tests break the server with it.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from sampan.api.dispatch import EVENTS
 from sampan.api.intake import Intake, quieten_collector
+from sampan.api.segment import PATHS, Segment
 from sampan.base.clock import SystemClock
 from sampan.base.errors import SampanError
 from sampan.base.settings import Settings
@@ -35,7 +38,8 @@ class Anybody(msgspec.Struct, frozen=True):
 
 
 def authorize(scope: Any) -> Anybody | None:
-    return Anybody() if (b"authorization", b"Bearer test") in scope["headers"] else None
+    said = dict(scope["headers"]).get(b"authorization")
+    return Anybody() if said in (b"Bearer test", b"Basic dGVzdDo=") else None
 
 
 class Server(uvicorn.Server):
@@ -63,14 +67,16 @@ def serve(folder: Path, port: int) -> None:
     """Until a signal ends it."""
     settings = Settings()
     keys = SubjectKeys(folder / ".sampan" / "keys.db")
-    log = Log(folder / ".sampan" / "log", Contracts.load(folder / "contracts.py"), SystemClock(), settings, keys)
+    clock = SystemClock()
+    log = Log(folder / ".sampan" / "log", Contracts.load(folder / "contracts.py"), clock, settings, keys)
     writer = log.writer()
-    intake = Intake(writer, settings, authorize)
+    segment = Segment(writer, settings, clock, authorize)
+    intakes: dict[str, Any] = {EVENTS: Intake(writer, settings, authorize), **dict.fromkeys(PATHS, segment)}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        if scope["path"] == "/v1/events":
+        if (intake := intakes.get(scope["path"])) is not None:
             await intake(scope, receive, send)
             return
         health = writer.health()

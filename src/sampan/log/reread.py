@@ -1,0 +1,14 @@
+"""A message in quarantine read again, by the protocol in which it came."""
+
+from sampan.log.frames import Origin
+from sampan.log.from_segment import SegmentMessages
+from sampan.log.translate import Messages
+
+
+def reread(raw: bytes, origin: Origin, producer: str) -> Messages | None:
+    """The request that a held message would be by itself; None for a protocol that is not known (any more)."""
+    match origin.protocol:
+        case "segment":
+            return SegmentMessages.again(raw, origin.beside, producer)
+        case _:
+            return None
