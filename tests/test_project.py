@@ -51,6 +51,7 @@ def test_the_public_names_are_these_and_no_others() -> None:
         "File",
         "Fitted",
         "__version__",
+        "adapt",
         "check",
         "decision",
         "model",

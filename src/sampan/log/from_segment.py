@@ -18,7 +18,7 @@ from msgspec import Raw
 from sampan.base.clock import iso, to_micros
 from sampan.log.check import tokens_of
 from sampan.log.explain import BROKEN, Wrong, not_json, not_utf8
-from sampan.log.items import split
+from sampan.log.items import split, split_broken_array
 from sampan.log.translate import ABSENT, Message
 
 #: The calls, by their name in the path.
@@ -175,7 +175,10 @@ class SegmentMessages:
                 self._raws = [self._body]
                 wrong = not_utf8(self._body) or not_json(self._body, {})
                 return [wrong or ("invalid: a batch has a list named batch", "$.batch")]
-            self._raws = split(self._body[array.end() :])
+            items, rest = split_broken_array(self._body[array.end() :])
+            if not_json(b'{"batch":[]' + rest, {}) is not None:  # not what follows a batch: it may hold calls
+                items.append(rest)
+            self._raws = items
             if said := _SENT_AT.search(self._body):
                 self._sent_at = said[1].decode("latin-1")
         else:
@@ -208,6 +211,8 @@ class SegmentMessages:
             user = call.anonymous_id
             if len(user) == 4 and bytes(user) == b"null":
                 user = ABSENT
+        if not user:
+            return self._wrong(index, ("invalid: a call has a userId or an anonymousId", "$.userId"))
         time = call.timestamp or call.original_timestamp
         skew = self._skew_of(call.sent_at) if call.sent_at and not self._sent_at else self._skew
         timed = bool(time)

@@ -18,7 +18,8 @@ def split(body: bytes, *, lines: bool = False) -> list[bytes]:
         try:
             return list(map(bytes, _RAW_LIST.decode(body)))
         except BROKEN:
-            return _split_broken_array(body)
+            items, rest = split_broken_array(body)
+            return [*items, rest] if rest else items
     if not lines and b"\n" in body:
         try:
             _ANY.decode(body)
@@ -32,9 +33,10 @@ def split(body: bytes, *, lines: bool = False) -> list[bytes]:
 _STRUCTURE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
 
 
-def _split_broken_array(body: bytes) -> list[bytes]:
-    """Items of an array that does not parse as a whole: cut at its own commas, so that the sound ones go on."""
-    items, depth, start = [], 0, 1
+def split_broken_array(body: bytes) -> tuple[list[bytes], bytes]:
+    """Items of an array that does not parse as a whole, cut at its own commas, so that the sound ones go on; and what
+    follows its end."""
+    items, depth, start, rest = [], 0, 1, b""
     for match in _STRUCTURE.finditer(body):
         token = match.group()
         if token in (b"[", b"{"):
@@ -43,10 +45,11 @@ def _split_broken_array(body: bytes) -> list[bytes]:
             depth -= 1
             if depth == 0:
                 items.append(body[start : match.start()])
-                start = match.end()
+                rest = body[match.end() :].strip(b" \t\r\n")
                 break
         elif token == b"," and depth == 1:
             items.append(body[start : match.start()])
             start = match.end()
-    items.append(body[start:])
-    return [item for piece in items if (item := piece.strip(b" \t\r\n"))]
+    else:
+        items.append(body[start:])
+    return [item for piece in items if (item := piece.strip(b" \t\r\n"))], rest

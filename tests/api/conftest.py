@@ -1,0 +1,61 @@
+"""A hub that takes events of every protocol, with contracts and mappings as a workspace declares them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.hub.conftest import Hub, make_workspace
+
+CONTRACTS = """
+from typing import Annotated
+from sampan import Event, Field, adapt
+
+class OrderLine(Event, version=1):
+    invoice: str
+    sku: str
+    quantity: Annotated[int, Field(unit="pieces", ge=1)]
+    price: Annotated[float, Field(unit="USD", ge=0)]
+
+class ItemPurchased(Event, version=1):
+    item: str
+    price: float
+
+class Page(Event, version=1):
+    name: str
+    url: str = ""
+
+class Screen(Event, version=1):
+    name: str
+
+class Identify(Event, version=1):
+    email: Annotated[str | None, Field(personal=True)] = None
+    plan: str = "free"
+
+class Group(Event, version=1):
+    group_id: str
+    name: str = ""
+
+class Alias(Event, version=1):
+    previous_id: str
+
+adapt("segment", "Order Completed", OrderLine, each="products", rename={"order_id": "invoice"})
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
+    """Starts hubs; they are ended with the test."""
+    begun: list[Hub] = []
+
+    def start(name: str = "shop", port: int = 0, **environ: str) -> Hub:
+        folder = tmp_path / name
+        if not folder.exists():
+            make_workspace(folder)
+            (folder / "contracts.py").write_text(CONTRACTS)
+            (folder / "tables" / "pages.sql").unlink()
+        begun.append(Hub(folder, "--port", str(port), **environ))
+        return begun[-1]
+
+    yield start
+    for hub in begun:
+        hub.stop()
