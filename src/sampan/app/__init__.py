@@ -443,10 +443,12 @@ class App:
     def up(self, host: str, port: int, started: Callable[[str, str], None]) -> None:
         """Be the hub until told to stop. ``started`` gets the address and a one-time sign-in link."""
         from sampan.app.hub import RunningHub
+        from sampan.base.arrow import forego_pandas
         from sampan.hub.server import bind, serve
 
         self._check_exposure(host)
         self.tellers()  # what is wrong in [alerts] is said before anything starts
+        forego_pandas()
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)
             self.runs.interrupt(())  # what the process before this one did not end, nobody carries on

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from sampan.base.arrow import forego_pandas
 from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, SampanError
 from sampan.base.files import publish, write_durably
@@ -184,17 +185,9 @@ def reindex(folder: Path, number: int) -> None:
     add_run(folder / "index", number, columns.entries())
 
 
-class _NoPandas:
-    """pyarrow imports pandas, if it can, to make an array of a list: half a second that a seal has no use for."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
 def main() -> int:
     folder, number = Path(sys.argv[1]), int(sys.argv[2])
-    sys.meta_path.insert(0, _NoPandas())
+    forego_pandas()
     try:
         if "--gently" in sys.argv:
             os.nice(19)
