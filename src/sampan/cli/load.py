@@ -89,7 +89,7 @@ def rows(path: Path, spec: ContractSpec, source: str, columns: Columns) -> Itera
     maker = _Maker(path, spec, source, columns)
     lines: list[bytes] = []
     progress = 0
-    for row, size in _read(path):
+    for row, size in read(path):
         lines.append(_ENCODE(maker.event(row)))
         progress += size
         if len(lines) >= BATCH:
@@ -101,12 +101,13 @@ def rows(path: Path, spec: ContractSpec, source: str, columns: Columns) -> Itera
 
 def no_fields(path: Path, spec: ContractSpec, columns: Columns) -> list[str]:
     """Columns of the first row that neither a field nor the event itself takes; they are kept, but in no table."""
-    row = next(_read(path), ({}, 0))[0]
+    row = next(read(path), ({}, 0))[0]
     taken = {columns.time or "time", columns.id, columns.subject, columns.known_at, *columns.fields.values()}
     return [column for column in row if column not in taken and spec.field(column) is None]
 
 
-def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+def read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The rows of a file, each with how much of the file it stands for."""
     form = form_of(path)
     if form == "parquet":
         import pyarrow as pa

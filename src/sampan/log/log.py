@@ -111,6 +111,13 @@ class Log:
 
     # -- what is in it
 
+    def labels(self) -> frozenset[str]:
+        """``type@version`` of everything that is in it."""
+        found: set[str] = set()
+        for reader in self.readers().values():
+            found.update(*(manifest.types for manifest in reader.stream.manifests()), reader.tail().states)
+        return frozenset(found)
+
     def state(self, type: str, position: Position) -> TypeState:
         """How many events of a type lie before a position, and a digest of them in any order."""
         contract = self.contracts.contract(type)

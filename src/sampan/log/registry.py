@@ -1,9 +1,16 @@
 """The contracts that a workspace has accepted: each version as it is now, when it came and when it last changed."""
 
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 import msgspec
 
+from sampan.log.compare import Change, compare
 from sampan.log.spec import ContractSpec
 from sampan.store.database import Database
+
+if TYPE_CHECKING:
+    from sampan.log.contracts import Contract
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +43,42 @@ def record(db: Database, specs: list[ContractSpec], now: int) -> None:
                 "changed = excluded.registered",
                 (spec.type, spec.version, spec.digest, msgspec.json.encode(spec).decode(), now),
             )
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """What is declared of one type against what is registered. ``state``: new, unchanged, changed (nobody breaks),
+    raised (a new version), breaking (refused), unreadable (events of an older version can no longer be read)."""
+
+    type: str
+    version: int
+    before: int | None
+    state: str
+    changes: list[Change] = []
+    advice: str = ""
+
+    @property
+    def fine(self) -> bool:
+        return self.state not in ("breaking", "unreadable")
+
+
+def review(contract: "Contract", before: ContractSpec | None, stored: Collection[str]) -> Review:
+    """Compare what a type declares with what is registered of it. ``stored``: each ``type@version`` in the log."""
+    spec = contract.spec
+    if before is None:
+        return Review(type=spec.type, version=spec.version, before=None, state="new")
+    changes = compare(before, spec)
+    broken = any(change.breaks for change in changes)
+    lost = [v for v in range(1, spec.version) if v not in contract.versions and f"{spec.type}@{v}" in stored]
+    state, advice = "changed" if changes else "unchanged", ""
+    if spec.version < before.version:
+        state, advice = "breaking", f"Version {before.version} was in force, and versions only go up."
+    elif spec.version == before.version and broken:
+        call = f"@upcast({contract.cls.__name__}, since={spec.version})"
+        state, advice = "breaking", f"Write version={spec.version + 1} and declare {call}, or take the change back."
+    elif lost:
+        call = f"@upcast({contract.cls.__name__}, since={lost[-1]})"
+        state, advice = "unreadable", f"The log has events of version {lost[-1]}: declare {call}."
+    elif spec.version > before.version:
+        state = "raised"
+    told = {"state": state, "advice": advice}
+    return Review(type=spec.type, version=spec.version, before=before.version, changes=changes, **told)
