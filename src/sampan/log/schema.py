@@ -4,9 +4,11 @@ What a schema says and a contract cannot is not guessed: it is left out and said
 JSON Schema has no word for stands in ``x-`` keywords: ``x-unit x-personal x-subject x-owner x-version x-type``.
 """
 
+import datetime as dt
 import re
+import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, Union
 
 import msgspec
 from msgspec import inspect
@@ -95,11 +97,12 @@ def read_schema(schema: Any, name: str) -> Imported:
 
 
 class _Part(msgspec.Struct):
-    """One annotation without its outermost ``| None``."""
+    """One annotation without its outermost ``| None``: as text, and as the type that the text means."""
 
     text: str
     bounds: dict[str, Any]
     null: bool = False
+    type: Any = Any
 
 
 class _Reader:
@@ -170,8 +173,8 @@ class _Reader:
             return "None"
         value = schema["default"]
         try:
-            msgspec.convert(value, self._type(_whole(part)))
-        except (msgspec.ValidationError, TypeError, NameError):
+            msgspec.convert(value, _typed(part))
+        except (msgspec.ValidationError, TypeError):
             self._remark(where, f"its default {value!r:.60} is not of its type")
             return "None"
         if (isinstance(value, dict) and value) or part.text.startswith(("dt.", "uuid.", "bytes")):
@@ -247,11 +250,13 @@ class _Reader:
     def _single(self, schema: dict[str, Any], kind: str, path: str, depth: int) -> _Part:
         match kind:
             case "null":
-                return _Part("None", {}, null=True)
+                return _Part("None", {}, True, None)
             case "boolean":
-                return _Part("bool", {})
-            case "integer" | "number":
-                return _Part("int" if kind == "integer" else "float", self._of_number(schema, kind, path))
+                return _Part("bool", {}, type=bool)
+            case "integer":
+                return _Part("int", self._of_number(schema, kind, path), type=int)
+            case "number":
+                return _Part("float", self._of_number(schema, kind, path), type=float)
             case "string":
                 return self._string(schema, path)
             case "array":
@@ -304,7 +309,7 @@ class _Reader:
         if kind == "bytes" and bounds:
             self._remark(path, "the length of encoded bytes is not checked")
             bounds = {}
-        return _Part(kind, bounds)
+        return _Part(kind, bounds, type=_TEXTS[kind])
 
     def _array(self, schema: dict[str, Any], path: str, depth: int) -> _Part:
         items = schema.get("items", True)
@@ -312,19 +317,20 @@ class _Reader:
             self._remark(path, "items for each place are not checked")
             items = True
         inner = self._part(items, f"{path}/items", depth + 1)
-        return _Part(f"list[{_whole(inner)}]", _lengths(schema, "minItems", "maxItems"))
+        bounds = _lengths(schema, "minItems", "maxItems")
+        return _Part(f"list[{_whole(inner)}]", bounds, type=list[_typed(inner)])  # type: ignore[misc]
 
     def _object(self, schema: dict[str, Any], path: str, depth: int) -> _Part:
         others = schema.get("additionalProperties", True)
         if not isinstance(schema.get("properties"), dict) or not schema["properties"]:
-            inner = "Any"
+            inner = _Part("Any", {})
             if isinstance(others, dict):
-                inner = _whole(self._part(others, f"{path}/additionalProperties", depth + 1))
+                inner = self._part(others, f"{path}/additionalProperties", depth + 1)
             elif others is False:
                 self._remark(path, "additionalProperties: false is not checked")
             if schema.get("required"):
                 self._remark(path, "required is not checked")
-            return _Part(f"dict[str, {inner}]", {})
+            return _Part(f"dict[str, {_whole(inner)}]", {}, type=dict[str, _typed(inner)])  # type: ignore[misc]
         if others is not True:
             self._remark(path, "additionalProperties is not checked")
         title = schema.get("title") if isinstance(schema.get("title"), str) else path.rpartition("/")[2]
@@ -335,7 +341,7 @@ class _Reader:
         doc = schema.get("description") if "/properties/" not in path.rpartition("/$defs/")[0] else ""
         base = "msgspec.Struct"
         self._structs[name] = Shape(name, lines, base, ("kw_only=True",), doc if isinstance(doc, str) else "")
-        return _Part(name, {})
+        return _Part(name, {}, type=_OBJECT)
 
     def _free(self, name: str) -> str:
         number, made = 1, name
@@ -347,7 +353,7 @@ class _Reader:
     def _by_reference(self, schema: dict[str, Any], path: str, depth: int) -> _Part:
         pointer = str(schema["$ref"])
         if pointer in self._pointers:
-            return _Part(self._pointers[pointer], {})
+            return _Part(self._pointers[pointer], {}, type=_OBJECT)
         if pointer in self._under_way:
             self._remark(path, f"{pointer} is part of itself")
             return _Part("Any", {})
@@ -378,13 +384,13 @@ class _Reader:
         null = None in plain
         rest = [value for value in plain if value is not None]
         if rest and (all(type(v) is str for v in rest) or all(type(v) is int for v in rest)):
-            return _Part(f"Literal[{', '.join(map(literal, rest))}]", {}, null=null)
+            return _Part(f"Literal[{', '.join(map(literal, rest))}]", {}, null, Literal[tuple(rest)])
         if rest and all(type(v) is bool for v in rest):
             if len(rest) == 1:
                 self._remark(path, f"only {rest[0]!r} is allowed")
-            return _Part("bool", {}, null=null)
+            return _Part("bool", {}, null, bool)
         if null and not rest:
-            return _Part("None", {}, null=True)
+            return _Part("None", {}, True, None)
         self._remark(path, "its values are neither all texts nor all whole numbers")
         return _Part("Any", {})
 
@@ -395,35 +401,39 @@ class _Reader:
         if "Any" in texts:
             return _Part("Any", {})
         if len(texts) == 1:
-            return _Part(rest[0].text, rest[0].bounds, null)
+            return _Part(rest[0].text, rest[0].bounds, null, rest[0].type)
         if not texts:
-            return _Part("None", {}, null=True)
+            return _Part("None", {}, True, None)
         whole = " | ".join(texts)
+        kind: Any = _UNION[tuple(_typed(msgspec.structs.replace(part, null=False)) for part in rest)]
         try:
-            msgspec.json.Decoder(self._type(whole))
-        except (TypeError, NameError) as error:
+            msgspec.json.Decoder(kind)
+        except TypeError as error:
             self._remark(path, f"a choice that cannot be checked ({str(error).split('.')[0]})")
             return _Part("Any", {})
-        return _Part(whole, {}, null)
-
-    def _type(self, text: str) -> Any:
-        """The type that an annotation of ours means; structs stand for themselves by a name alone."""
-        import datetime
-        import uuid
-        from typing import Annotated, Literal
-
-        known: dict[str, Any] = {"dt": datetime, "uuid": uuid, "Annotated": Annotated, "Any": Any, "Literal": Literal}
-        known |= {"Field": Field} | {name: msgspec.defstruct(name, []) for name in self._structs}
-        return eval(text, {"__builtins__": {}} | _PLAIN | known)  # noqa: S307 - text that was written here
+        return _Part(whole, {}, null, kind)
 
 
-_PLAIN: Final = {kind.__name__: kind for kind in (int, float, str, bool, bytes, list, dict)}
+_UNION: Final[Any] = Union
+_ANNOTATED: Final[Any] = Annotated  # made at run time, of types that no checker sees
+_OBJECT: Final = msgspec.defstruct("Object", [])  # stands for any struct
+_TEXTS: Final[dict[str, Any]] = {
+    "str": str, "bytes": bytes, "dt.datetime": dt.datetime, "dt.date": dt.date, "dt.time": dt.time,
+    "dt.timedelta": dt.timedelta, "uuid.UUID": uuid.UUID,
+}  # fmt: skip
 _X: Final = frozenset({"x-unit", "x-personal", "x-subject", "x-owner", "x-version", "x-type"})
 
 
 def _whole(part: _Part) -> str:
     text = _bounded(part.text, part.bounds)
     return f"{text} | None" if part.null and part.text not in ("None", "Any") else text
+
+
+def _typed(part: _Part) -> Any:
+    kind: Any = part.type
+    if part.bounds:
+        kind = _ANNOTATED[kind, Field(**part.bounds)]
+    return kind | None if part.null and part.text not in ("None", "Any") else kind
 
 
 def _bounded(text: str, said: dict[str, Any]) -> str:
