@@ -193,6 +193,14 @@ def as_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def brief(text: str) -> str:
+    """A value as text; a long figure with the digits that one reads."""
+    try:
+        return f"{float(text):.6g}" if len(text) > 10 and "." in text else text.removesuffix("+00:00")
+    except ValueError:
+        return text.removesuffix("+00").removesuffix("+00:00")
+
+
 def numeric(type: str) -> bool:
     """Whether a column of this DuckDB type holds figures, which stand to the right."""
     return type.upper().startswith(("DECIMAL", "DOUBLE", "FLOAT")) or type.upper().endswith(("INT", "INTEGER"))
@@ -220,6 +228,7 @@ def _environment() -> jinja2.Environment:
         "numeric": numeric,
         "said": said,
         "json": as_json,
+        "brief": brief,
     }
     environment.globals["url"] = Urls
     environment.globals |= {"address": address, "origins": nodes, "sparkline": spark, "plotly_sheets": plotly.sheets}

@@ -10,7 +10,18 @@ from urllib.parse import unquote
 import msgspec
 
 from sampan.hub.parts import Parts, Query
-from sampan.hub.views import alerts, catalogue, contracts, endpoint, events, lineage, overview, runs, serving
+from sampan.hub.views import (
+    alerts,
+    contracts,
+    endpoint,
+    events,
+    lineage,
+    models,
+    overview,
+    runs,
+    serving,
+    tables,
+)
 
 
 class Page(NamedTuple):
@@ -35,8 +46,8 @@ PAGES: Final = (
     Page("/settings", "settings.html", "settings", alerts.settings),
     Page("/contracts", "contracts.html", "contracts", contracts.contracts),
     Page("/contracts/{type}", "contract.html", "contracts", contracts.contract),
-    Page("/tables", "tables.html", "tables", catalogue.tables),
-    Page("/tables/{name}", "table.html", "tables", catalogue.table),
+    Page("/tables", "tables.html", "tables", tables.tables),
+    Page("/tables/{name}", "table.html", "tables", tables.table),
     Page("/runs", "runs.html", "runs", runs.runs),
     Page("/runs/{run}", "run.html", "runs", runs.run),
     Page("/runs/{run}/logs/{log}", "run_log.html", "runs", runs.log),
@@ -44,8 +55,8 @@ PAGES: Final = (
     Page("/endpoints/{name}", "endpoint.html", "endpoints", endpoint.endpoint),
     Page("/predictions", "predictions.html", "predictions", serving.predictions),
     Page("/predictions/{prediction}", "prediction.html", "predictions", serving.prediction),
-    Page("/models", "models.html", "models", catalogue.models),
-    Page("/models/{model}/{number}", "version.html", "models", catalogue.version),
+    Page("/models", "models.html", "models", models.models),
+    Page("/models/{model}/{number}", "version.html", "models", models.version),
 )
 
 
@@ -57,12 +68,13 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/tables/{name}": ("ref", "snapshot"),
     "/runs": ("target", "limit"),
     "/models": ("model",),
-    "/predictions": ("entity", "after"),
+    "/predictions": ("entity", "endpoint", "after"),
     "/contracts": ("type",),
     "/contracts/{type}": ("version",),
 }
 PURPOSES: Final[Mapping[str, str]] = {
     "after": "Where the page before ended: its `next`",
+    "endpoint": "Only those of this endpoint",
     "entity": "Only those about this entity",
     "format": "`json` for the JSON twin",
     "id": "Only the event with this id",

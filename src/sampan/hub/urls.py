@@ -55,6 +55,10 @@ class Urls:
         return _path("runs", run, "logs", log)
 
     @staticmethod
+    def models(**query: str | int | None) -> str:
+        return _with_query("/models", query)
+
+    @staticmethod
     def version(ref: str) -> str:
         model, _, number = ref.partition("@")
         return _path("models", model, number)

@@ -309,7 +309,16 @@ class Lake:
         """Nulls, range, distinct values and a small histogram per column; computed once and kept in the cache."""
         from sampan.lake.profile import profile
 
-        return profile(self.source_of(self.snapshot(id)), self.folder.parent / "cache" / "profiles" / f"{id}.json")
+        return profile(self.source_of(self.snapshot(id)), self._profile_file(id))
+
+    def profiled(self, id: str) -> "Profile | None":
+        """The profile of a snapshot if it has been taken before."""
+        from sampan.lake.profile import kept
+
+        return kept(self._profile_file(id))
+
+    def _profile_file(self, id: str) -> Path:
+        return self.folder.parent / "cache" / "profiles" / f"{id}.json"
 
 
 def _lives(process: int) -> bool:

@@ -62,13 +62,8 @@ def sample(source: TableSource, n: int) -> list[dict[str, Any]]:
 
 def profile(source: TableSource, cached: Path | None = None) -> Profile:
     """The profile of a table, taken from its cache file if that is there and whole."""
-    if cached is not None:
-        try:
-            version, known = msgspec.json.decode(cached.read_bytes(), type=tuple[int, Profile])
-            if version == _VERSION:
-                return known
-        except (OSError, msgspec.DecodeError):
-            pass  # not there, or of another release: computed again
+    if cached is not None and (known := kept(cached)) is not None:
+        return known
     connection = open_sources({"it": source}, threads=1)
     try:
         fresh = _profile(connection)
@@ -80,6 +75,15 @@ def profile(source: TableSource, cached: Path | None = None) -> Profile:
         temporary.write_bytes(msgspec.json.encode((_VERSION, fresh)))
         temporary.replace(cached)
     return fresh
+
+
+def kept(cached: Path) -> Profile | None:
+    """A profile from its file; None if that is not there, not whole, or of another release."""
+    try:
+        version, known = msgspec.json.decode(cached.read_bytes(), type=tuple[int, Profile])
+    except (OSError, msgspec.DecodeError):
+        return None
+    return known if version == _VERSION else None
 
 
 def _profile(connection: "duckdb.DuckDBPyConnection") -> Profile:

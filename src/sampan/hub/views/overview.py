@@ -7,7 +7,7 @@ import msgspec
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.parts import Parts, Query
 from sampan.hub.urls import Urls
-from sampan.hub.views import catalogue, runs, serving
+from sampan.hub.views import models, runs, serving
 from sampan.watch.alerts import open_alerts
 
 
@@ -39,7 +39,7 @@ def overview(parts: Parts, query: Query) -> Overview:
     tables = parts.lake.tables()
     endpoints = serving.endpoints(parts, {}).endpoints
     lines = serving.predictions(parts, {}).predictions[:8] if endpoints else []
-    versions = sum(model.count for model in catalogue.models(parts, {}).models)
+    versions = sum(model.count for model in models.models(parts, {}).models)
     return Overview(
         concerns=_concerns(parts, run, endpoints),
         stats=stats,

@@ -1,0 +1,287 @@
+"""Tables: what there is, what is in one, what made it, who reads it, and what it was before."""
+
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import NotFound, SampanError
+from sampan.hub import looks
+from sampan.hub.parts import Parts, Query
+from sampan.hub.uses import Code, Use, Uses, code_of
+from sampan.lake.lake import MAIN, Snapshot
+from sampan.lake.profile import ColumnProfile
+from sampan.runs.records import FAILED, Run, Runs
+
+_STATES: Final = 20
+_COMMITS: Final = 200
+
+
+class Held(msgspec.Struct):
+    """A candidate that a run made and did not publish, and why."""
+
+    snapshot: str
+    rows: int
+    run: str
+    why: str
+
+
+class TableLine(msgspec.Struct, kw_only=True):
+    """A table in the list. ``newer`` counts events that came since it was made, of the kinds that it is made of;
+    ``readers`` names what reads it; ``path`` is where it is written."""
+
+    name: str
+    about: str
+    path: str
+    rows: int
+    bytes: int
+    columns: int
+    snapshot: str
+    run: str | None
+    created: int
+    flags: tuple[str, ...]
+    newer: int
+    held: Held | None
+    checks: list[Use]
+    readers: list[Use]
+
+
+class Tables(msgspec.Struct):
+    """Context of ``tables.html``."""
+
+    ref: str
+    branches: list[str]
+    commit: str | None
+    rows: int
+    bytes: int
+    tables: list[TableLine]
+
+
+def tables(parts: Parts, query: Query) -> Tables:
+    """All tables of a branch or commit."""
+    ref = query.get("ref") or MAIN
+    uses, freshness, held = Uses(parts.db), _Freshness(parts), _held(parts)
+    lines = []
+    for name, snapshot in parts.lake.tables(ref).items():
+        code = code_of(parts.folder.root, name)
+        readers = uses.readers(name)
+        candidate = held.get(name)
+        lines.append(
+            TableLine(
+                name=name,
+                about=_about(code),
+                path=code.path if code else "",
+                rows=snapshot.rows,
+                bytes=snapshot.bytes,
+                columns=len(snapshot.fields),
+                snapshot=snapshot.id,
+                run=snapshot.run,
+                created=snapshot.created,
+                flags=snapshot.flags,
+                newer=freshness.newer(uses, name, snapshot),
+                held=candidate if ref == MAIN and candidate and candidate.snapshot != snapshot.id else None,
+                checks=[use for use in readers if use.kind == "check"],
+                readers=[use for use in readers if use.kind != "check"],
+            )
+        )
+    head = ref[1:] if ref.startswith("@") else parts.lake.head(ref)
+    sizes = sum(line.rows for line in lines), sum(line.bytes for line in lines)
+    return Tables(ref, list(parts.lake.branches()), head, *sizes, lines)
+
+
+def _about(code: Code | None) -> str:
+    """The first sentence of what the author wrote about it: a comment at the top of a query, or a docstring."""
+    if code is None:
+        return ""
+    if code.language == "sql":
+        lines = []
+        for line in code.text.splitlines():
+            if not line.startswith("--"):
+                break
+            lines.append(line.lstrip("- ").strip())
+        text = " ".join(lines)
+    else:
+        _, _, rest = code.text.partition('"""')
+        text = " ".join(rest.partition('"""')[0].split())
+    end = text.find(". ")
+    return text if end < 0 else text[: end + 1]
+
+
+class _Freshness:
+    """How many events of each kind came since a run."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._runs = parts, Runs(parts.db)
+        self._position = parts.log.position()
+        self._types = set(parts.contracts.types())
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def newer(self, uses: Uses, name: str, snapshot: Snapshot) -> int:
+        """Events of the kinds that a table is made of, received since it was last found up to date."""
+        step = uses.steps.get(name)
+        then = self._then(step.run if step is not None and step.digest == snapshot.id else snapshot.run)
+        count = 0
+        for type in uses.above([name]) & self._types:
+            now = self._parts.log.state(type, self._position).count
+            count += max(0, now - then.get(type, {}).get("count", 0))
+        return count
+
+    def _then(self, run: str | None) -> dict[str, Any]:
+        if run is None:
+            return {}
+        if run not in self._read:
+            try:
+                self._read[run] = self._runs.get(run).manifest.get("inputs", {})
+            except NotFound:
+                self._read[run] = {}
+        return self._read[run]
+
+
+def _held(parts: Parts) -> dict[str, Held]:
+    """What the newest run made and did not publish, if it failed."""
+    records = Runs(parts.db)
+    last = next(iter(records.list(1)), None)
+    if last is None or last.state != FAILED:
+        return {}
+    steps = records.steps(last.id)
+    why = _why(last, [step.name for step in steps if step.state == FAILED])
+    found = {}
+    for step in steps:
+        with suppress(NotFound):
+            if step.kind == "table" and step.digest and step.state == "ran":
+                found[step.name] = Held(step.digest, parts.lake.snapshot(step.digest).rows, last.id, why)
+    return found
+
+
+def _why(run: Run, failed: list[str]) -> str:
+    return f"{', '.join(failed)} failed" if failed else (run.error.splitlines() or ["its run failed"])[0]
+
+
+class Column(msgspec.Struct):
+    """A column; ``profile`` where the snapshot has been looked through."""
+
+    name: str
+    type: str
+    profile: ColumnProfile | None = None
+
+
+class State(msgspec.Struct):
+    """What a table was after one commit that changed it. ``more``: rows more than before, None for the first."""
+
+    commit: str
+    snapshot: str
+    rows: int
+    more: int | None
+    bytes: int
+    run: str | None
+    actor: str
+    reason: str
+    created: int
+
+
+class TablePage(msgspec.Struct, kw_only=True):
+    """Context of ``table.html``. ``looking``: the profile of its columns is being worked out."""
+
+    name: str
+    ref: str
+    branches: list[str]
+    snapshot: str
+    rows: int
+    bytes: int
+    flags: tuple[str, ...]
+    run: str | None
+    created: int
+    current: bool
+    newer: int
+    held: Held | None
+    columns: list[Column]
+    looking: bool
+    sample: list[list[Any]]
+    history: list[State]
+    files: list[str]
+    code: Code | None
+    about: str
+    needs: list[str]
+    events: list[str]
+    readers: list[Use]
+    checks: list[Use]
+    models: list[Use]
+    endpoints: list[str]
+    trouble: str = ""
+
+
+def table(parts: Parts, query: Query) -> TablePage:
+    """One table, or one state of it."""
+    name, ref = query["name"], query.get("ref") or MAIN
+    given = query.get("snapshot")
+    snapshot = parts.lake.snapshot(given) if given else parts.lake.table(name, ref)
+    branch = MAIN if ref.startswith("@") else ref
+    current = parts.lake.names(branch).get(name) == snapshot.id
+    sample: list[list[Any]] = []
+    trouble, looked = "", None
+    try:
+        sample = looks.sample(parts, snapshot)
+        looked = looks.profile(parts, snapshot)
+    except SampanError as error:
+        trouble = str(error)
+    profiles = {one.name: one for one in looked.columns} if looked else {}
+    uses = Uses(parts.db)
+    readers = uses.readers(name)
+    models = uses.below(name, "model")
+    code = code_of(parts.folder.root, name)
+    held = _held(parts).get(name)
+    types = set(parts.contracts.types())
+    return TablePage(
+        name=name,
+        ref=ref,
+        branches=list(parts.lake.branches()),
+        snapshot=snapshot.id,
+        rows=snapshot.rows,
+        bytes=snapshot.bytes,
+        flags=snapshot.flags,
+        run=snapshot.run,
+        created=snapshot.created,
+        current=current,
+        newer=_Freshness(parts).newer(uses, name, snapshot) if current else 0,
+        held=held if held and held.snapshot not in (snapshot.id, parts.lake.names().get(name)) else None,
+        columns=[Column(*field, profiles.get(field[0])) for field in snapshot.fields],
+        looking=looked is None and not trouble and parts.pulse is not None,
+        sample=sample,
+        history=_history(parts, name, branch),
+        files=[file.sha256 for file in snapshot.files],
+        code=code,
+        about=_about(code),
+        needs=[one for one in uses.needs(name) if one not in types],
+        events=[one for one in uses.needs(name) if one in types],
+        readers=[use for use in readers if use.kind != "check"],
+        checks=[use for use in readers if use.kind == "check"],
+        models=models,
+        endpoints=_endpoints(parts, {use.name for use in models}),
+        trouble=trouble,
+    )
+
+
+def _endpoints(parts: Parts, models: set[str]) -> list[str]:
+    """Endpoints that serve a version of one of these models."""
+    found: dict[str, str] = {}
+    for row in parts.db.rows("SELECT name, spec FROM endpoints ORDER BY created, rowid"):
+        found[row["name"]] = str(msgspec.json.decode(row["spec"]).get("version", "")).partition("@")[0]
+    return sorted(name for name, model in found.items() if model in models)
+
+
+def _history(parts: Parts, name: str, branch: str) -> list[State]:
+    """Commits of a branch in which this table became another, newest first."""
+    states: list[State] = []
+    commits = parts.lake.history(branch, _COMMITS)
+    for at, commit in enumerate(commits):
+        now = commit.tables.get(name)
+        before = commits[at + 1].tables.get(name) if at + 1 < len(commits) else None
+        if now is not None and now != before and len(states) < _STATES:
+            then = parts.lake.snapshot(now)
+            more = then.rows - parts.lake.snapshot(before).rows if before else None
+            states.append(
+                State(
+                    commit.id, now, then.rows, more, then.bytes, commit.run, commit.actor, commit.reason, commit.created
+                )
+            )
+    return states
