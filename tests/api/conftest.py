@@ -38,6 +38,11 @@ class Group(Event, version=1):
 class Alias(Event, version=1):
     previous_id: str
 
+class Login(Event, version=1):
+    method: str
+
+purchase = {"transaction_id": "invoice", "item_id": "sku"}
+adapt("ga4", "purchase", OrderLine, each="items", rename=purchase, known_at="$.timestamp_micros")
 adapt("segment", "Order Completed", OrderLine, each="products", rename={"order_id": "invoice"})
 """
 

@@ -69,7 +69,9 @@ class Bodies:
             message = await receive()
 
     def unpack(self, body: bytes, encoding: bytes) -> bytes:
-        """The body without its compression. Raises TooLarge, Unpackable."""
+        """The body without its compression, if it has one. Raises TooLarge, Unpackable."""
+        if not encoding or encoding == b"identity":
+            return body
         try:
             unpacked = _unpack(body, encoding, self._limit)
         except (zlib.error, EOFError, ValueError) as error:

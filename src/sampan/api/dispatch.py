@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sampan.api import segment
+from sampan.api import ga4, segment
 from sampan.api.guard import Asgi, Receive, Scope, Send
 
 EVENTS: Final = "/v1/events"
 LIVE: Final = "/live"
 PREDICT: Final = "/predict/"
 #: Paths that take events, of any protocol.
-INTAKES: Final = (EVENTS, *segment.PATHS)
+INTAKES: Final = (EVENTS, *segment.PATHS, ga4.COLLECT, ga4.DEBUG)
 
 
 class Dispatch:

@@ -6,10 +6,11 @@ what has no policy is denied. It decides on ``Host``, ``Origin``, ``Sec-Fetch-*`
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from sampan.api.policies import ANYBODY, BASIC, Policies
+from sampan.api.policies import ANYBODY, BASIC, QUERY_SECRET, Policies
 from sampan.base.errors import SampanError
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
@@ -110,10 +111,13 @@ class Guard:
         acts = self._policies.acts(scope["path"])
         public = acts is not None and acts.get("GET" if method == "HEAD" else method) == ANYBODY
 
+        secret = _taken_out(scope) if scope["path"] in QUERY_SECRET else b""
         if authorization:
             principal = self._gate.bearer(authorization)
             if principal is None and scope["path"] in BASIC:
                 principal = self._gate.basic(authorization)
+        elif secret:
+            principal = self._gate.plain(secret)
         else:
             principal = self._session(cookie) if cookie else None
             if self._foreign(method, host, origin, site, mode, destination, signed_in=principal is not None):
@@ -130,7 +134,7 @@ class Guard:
             scope[PRINCIPAL] = principal
             return None
         if principal is None:
-            return 401, _sign_in_first(bool(authorization)), {b"www-authenticate": b'Bearer realm="sampan"'}
+            return 401, _sign_in_first(bool(authorization or secret)), {b"www-authenticate": b'Bearer realm="sampan"'}
         if acts is None:
             return 404, SampanError("Answer a request", f"there is nothing at {scope['path'][:200]!r}"), {}
         if method == "OPTIONS":
@@ -190,6 +194,19 @@ class Guard:
         own = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": status, "headers": [*own, *headers.items()]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _taken_out(scope: Scope) -> bytes:
+    """The secret of a request's query, which has it no more afterwards: what is logged of a request has no secret."""
+    kept, secret = [], b""
+    for part in scope["query_string"].split(b"&"):
+        name, _, value = part.partition(b"=")
+        if unquote_to_bytes(name) == b"api_secret":
+            secret = secret or unquote_to_bytes(value.replace(b"+", b" "))
+        else:
+            kept.append(part)
+    scope["query_string"] = b"&".join(kept)
+    return secret
 
 
 def _sign_in_first(tried: bool) -> SampanError:

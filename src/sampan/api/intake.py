@@ -63,11 +63,10 @@ class Intake:
 
     def _read(self, body: bytes, lines: bool, encoding: bytes) -> Batch:
         checker = self._writer.checker
-        if encoding and encoding != b"identity":
-            try:
-                body = self._bodies.unpack(body, encoding)
-            except Unpackable as reason:
-                return checker.unreadable(body, str(reason))
+        try:
+            body = self._bodies.unpack(body, encoding)
+        except Unpackable as reason:
+            return checker.unreadable(body, str(reason))
         items = checker.split(body, lines=lines)
         if len(items) > ITEM_LIMIT:
             self._writer.refuse(len(items))

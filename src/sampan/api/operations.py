@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.openapi import JSON, NDJSON, Operation
 from sampan.api.routes import (
     EndpointRequest,
@@ -16,8 +17,10 @@ from sampan.api.routes import (
     TokenRequest,
     WhyRequest,
 )
+from sampan.api.segment import PATHS
 from sampan.flow.engine import Why
 from sampan.flow.outcome import Progress, RunResult
+from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
 from sampan.team.tokens import Token
@@ -41,6 +44,18 @@ class Verdicts(msgspec.Struct):
     """What became of each event, in the order sent: accepted, duplicate or quarantined."""
 
     results: list[Verdict]
+
+
+class Success(msgspec.Struct):
+    """Segment's answer: it was taken. What is wrong with it stands in quarantine."""
+
+    success: bool
+
+
+class Validation(msgspec.Struct, rename="camel"):
+    """GA4's answer to a message that is only tried."""
+
+    validation_messages: list[Finding]
 
 
 class Asked(msgspec.Struct):
@@ -127,6 +142,12 @@ class Entered(msgspec.Struct):
 
 _BUSY = {503: "Overloaded, or the disk failed: try again after Retry-After.", 507: "The disk is full."}
 
+_GA4 = {
+    "api_secret": "A token",
+    "measurement_id": "The data stream: the events' source",
+    "firebase_app_id": "The same of an app",
+}
+
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/events"): Operation(
         summary="Take events: a list, one, or one a line; plain, gzip or zstd",
@@ -134,6 +155,31 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers={JSON: Verdicts},
         status=202,
         also=_BUSY,
+        tag="Events",
+    ),
+    **{
+        ("POST", path): Operation(
+            summary=f"Take Segment's {call} calls; a token is the write key",
+            body={JSON: dict[str, Any]},
+            answers={JSON: Success},
+            also=_BUSY,
+            tag="Events",
+        )
+        for path, call in PATHS.items()
+    },
+    ("POST", COLLECT): Operation(
+        summary="Take a message of GA4's Measurement Protocol; a token is the api_secret",
+        query=_GA4,
+        body={JSON: dict[str, Any]},
+        status=204,
+        also=_BUSY,
+        tag="Events",
+    ),
+    ("POST", DEBUG): Operation(
+        summary="Say what is wrong with a message of GA4's Measurement Protocol; keep nothing",
+        query=_GA4,
+        body={JSON: dict[str, Any]},
+        answers={JSON: Validation},
         tag="Events",
     ),
     ("POST", "/predict/{name}"): Operation(

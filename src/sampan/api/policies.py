@@ -21,7 +21,7 @@ PUBLIC: Final = frozenset(
     }
 )
 
-#: Paths whose clients know only basic authentication, or have their secret in the query. There alone it is taken so.
+#: Paths whose clients know only basic authentication. There alone it is taken.
 BASIC: Final = frozenset(
     {
         "/v1/track",
@@ -35,11 +35,14 @@ BASIC: Final = frozenset(
     }
 )
 
+#: Paths whose clients put their secret into the query, as ``api_secret``. There alone it is taken, and taken out.
+QUERY_SECRET: Final = frozenset({"/mp/collect", "/debug/mp/collect"})
+
 POLICIES: Final[Mapping[tuple[str, str], str]] = {
     **dict.fromkeys(PUBLIC, ANYBODY),
     # machines
     ("POST", "/v1/events"): SEND,
-    **{("POST", path): SEND for path in BASIC},
+    **{("POST", path): SEND for path in BASIC | QUERY_SECRET},
     ("POST", "/predict/{name}"): PREDICT,
     # pages and their JSON twins
     ("GET", "/"): READ,

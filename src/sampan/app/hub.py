@@ -12,6 +12,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.dispatch import EVENTS, Dispatch
+from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
 from sampan.api.guard import WILDCARDS, Guard, Hosts
 from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
@@ -138,9 +139,13 @@ class RunningHub:
         def who(scope: Any) -> Any:
             return scope.get(PRINCIPAL)
 
-        plain = Intake(self.writer, self.app.settings, who)
-        segment = Segment(self.writer, self.app.settings, self.app.clock, who)
-        return {EVENTS: plain, **dict.fromkeys(PATHS, segment)}
+        parts = (self.writer, self.app.settings, self.app.clock, who)
+        return {
+            EVENTS: Intake(self.writer, self.app.settings, who),
+            **dict.fromkeys(PATHS, Segment(*parts)),
+            COLLECT: Collect(*parts),
+            DEBUG: Validate(*parts),
+        }
 
     def _routes(self) -> list[Any]:
         return [

@@ -80,7 +80,7 @@ class Translator:
     """The mappings of a workspace, compiled. Not shared between threads."""
 
     def __init__(self, contracts: Contracts) -> None:
-        self._contracts = contracts
+        self.contracts = contracts
         self._mappings: dict[tuple[str, str], list[_Plan]] = {}
         for mapping in contracts.mappings:
             plans = self._mappings.setdefault((mapping.protocol, mapping.name), [])
@@ -162,12 +162,12 @@ class Translator:
         """How messages of this name become events. Raises Untranslated if nobody said."""
         plans = self._mappings.get((protocol, name))
         if plans is None:
-            kind = name if name in self._contracts else type_named(name)
-            if kind not in self._contracts:
+            kind = name if name in self.contracts else type_named(name)
+            if kind not in self.contracts:
                 said = f"no adapt for it, no contract {short(kind)}"
                 raise Untranslated(f"unknown type: {protocol} {short(name)} ({said})")
-            contract = self._contracts.contract(kind).cls
-            plans = [_Plan(Mapping(protocol=protocol, name=name, contract=contract), self._contracts)]
+            contract = self.contracts.contract(kind).cls
+            plans = [_Plan(Mapping(protocol=protocol, name=name, contract=contract), self.contracts)]
         if len(self._plans) >= _KEPT:
             self._plans.clear()
         self._plans[protocol, name] = plans

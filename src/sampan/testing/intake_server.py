@@ -21,6 +21,7 @@ import msgspec
 import uvicorn
 
 from sampan.api.dispatch import EVENTS
+from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
 from sampan.api.intake import Intake, quieten_collector
 from sampan.api.segment import PATHS, Segment
 from sampan.base.clock import SystemClock
@@ -70,8 +71,13 @@ def serve(folder: Path, port: int) -> None:
     clock = SystemClock()
     log = Log(folder / ".sampan" / "log", Contracts.load(folder / "contracts.py"), clock, settings, keys)
     writer = log.writer()
-    segment = Segment(writer, settings, clock, authorize)
-    intakes: dict[str, Any] = {EVENTS: Intake(writer, settings, authorize), **dict.fromkeys(PATHS, segment)}
+    parts = (writer, settings, clock, authorize)
+    intakes: dict[str, Any] = {
+        EVENTS: Intake(writer, settings, authorize),
+        **dict.fromkeys(PATHS, Segment(*parts)),
+        COLLECT: Collect(*parts),
+        DEBUG: Validate(*parts),
+    }
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
