@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sampan.lake.query import Source, open_sources
+from sampan.lake.query import Source, open_sources, quote_text
 from sampan.serve.value import EARNED_SQL
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ def decided(log: "Log", endpoint: str) -> Decided:
 
 
 def _ask(connection: Any, endpoint: str) -> Decided:
+    # Not by parameters: duckdb imports pandas, if it is installed, to look at their values.
+    connection.execute(f"CREATE VIEW asked AS SELECT * FROM prediction WHERE endpoint = {quote_text(endpoint)}")
     whole = connection.execute(
         "SELECT count(*), count(*) FILTER (error <> ''), quantile_cont(latency_us, [0.5, 0.99]),"
-        " epoch_us(min(_time)), epoch_us(max(_time)) FROM prediction WHERE endpoint = ?",
-        [endpoint],
+        " epoch_us(min(_time)), epoch_us(max(_time)) FROM asked"
     ).fetchone()
     if not whole[0]:
         return Decided()
@@ -116,24 +117,19 @@ def _ask(connection: Any, endpoint: str) -> Decided:
             SELECT date_trunc('{by}', p._time) AS start, p.version, p.action, p.rule, p.latency_us,
                    earned.outcome IS NOT NULL AS known, CAST(earned.earned AS DOUBLE) AS earned,
                    CAST(p.value->>'expected' AS DOUBLE) AS expected
-            FROM prediction AS p LEFT JOIN earned ON earned.prediction_id = p._id
-            WHERE p.endpoint = ?
+            FROM asked AS p LEFT JOIN earned ON earned.prediction_id = p._id
         )
         SELECT strftime(start, '%Y-%m-%d{" %H:00" if by == "hour" else ""}'), version, action, rule, count(*),
                count(*) FILTER (known), count(earned), sum(earned), sum(earned * earned), count(expected), sum(expected)
         FROM one GROUP BY ALL ORDER BY ALL
-        """,
-        [endpoint],
+        """
     ).fetchall()
     latency = connection.execute(
         f"SELECT strftime(date_trunc('{by}', _time), '%Y-%m-%d{' %H:00' if by == 'hour' else ''}'),"
-        " quantile_cont(latency_us, [0.5, 0.99]) FROM prediction WHERE endpoint = ? GROUP BY 1",
-        [endpoint],
+        " quantile_cont(latency_us, [0.5, 0.99]) FROM asked GROUP BY 1"
     ).fetchall()
     newest = connection.execute(
-        "SELECT epoch_us(max(outcome._time)) FROM outcome JOIN prediction ON prediction._id = outcome.prediction_id"
-        " WHERE prediction.endpoint = ?",
-        [endpoint],
+        "SELECT epoch_us(max(outcome._time)) FROM outcome JOIN asked ON asked._id = outcome.prediction_id"
     ).fetchone()
     found = _figures(rows, dict(latency))
     found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by

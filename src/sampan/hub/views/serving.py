@@ -132,7 +132,7 @@ def predictions(parts: Parts, query: Query) -> PredictionList:
 
 def outcomes(parts: Parts, ids: list[str]) -> dict[str, tuple[Any, int]]:
     """What turned out to be true of predictions, and when; the newest word counts."""
-    from sampan.lake.query import open_sources
+    from sampan.lake.query import open_sources, quote_text
 
     position = parts.log.position()
     if not ids or not parts.log.state("outcome", position).count:
@@ -140,9 +140,8 @@ def outcomes(parts: Parts, ids: list[str]) -> dict[str, tuple[Any, int]]:
     connection = open_sources({"outcome": parts.log.source("outcome", position)}, threads=1)
     try:
         rows = connection.execute(
-            "SELECT prediction_id, value, epoch_us(_time) FROM outcome WHERE prediction_id IN"
-            " (SELECT unnest(?)) ORDER BY _received",
-            [ids],
+            "SELECT prediction_id, value, epoch_us(_time) FROM outcome"
+            f" WHERE prediction_id IN ({', '.join(map(quote_text, ids))}) ORDER BY _received"
         ).fetchall()
     finally:
         connection.close()
