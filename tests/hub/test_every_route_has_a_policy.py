@@ -46,7 +46,7 @@ def test_the_table_of_policies_and_the_live_routes_are_the_same(routes: list[tup
 
 
 def test_only_health_sign_in_and_static_files_are_public() -> None:
-    assert {path for _, path in PUBLIC} <= {"/health", "/sign-in", "/static/{name}"}
+    assert {path for _, path in PUBLIC} <= {"/health", "/healthz", "/readyz", "/sign-in", "/static/{name}"}
 
 
 def test_no_route_answers_a_stranger_with_any_method(hub: Hub, routes: list[tuple[str, str]]) -> None:

@@ -9,21 +9,25 @@ import msgspec
 from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.openapi import JSON, NDJSON, Operation
 from sampan.api.routes import (
+    AlertTestRequest,
     EndpointRequest,
     RepairRequest,
     ResumeRequest,
     RunRequest,
+    SilenceRequest,
     SqlRequest,
     TokenRequest,
     WhyRequest,
 )
 from sampan.api.segment import PATHS
+from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
 from sampan.flow.outcome import Progress, RunResult
 from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
 from sampan.team.tokens import Token
+from sampan.watch.alerts import Silence
 
 
 class SentEvent(msgspec.Struct):
@@ -190,6 +194,29 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/health"): Operation(
         summary="Whether events are taken", answers={JSON: dict[str, str]}, also={503: "They are not."}, tag="Health"
+    ),
+    ("GET", "/healthz"): Operation(summary="Whether the hub lives", answers={JSON: Alive}, tag="Health"),
+    ("GET", "/readyz"): Operation(
+        summary="Whether the hub is ready, and why not",
+        answers={JSON: Readiness},
+        also={503: "It is not."},
+        tag="Health",
+    ),
+    ("GET", "/metrics"): Operation(
+        summary="Figures in the text format of Prometheus", answers={"text/plain": str}, tag="Health"
+    ),
+    ("POST", "/v1/alerts/test"): Operation(
+        summary="Send a test to the targets of alerts; gives what went wrong with each, or nothing",
+        body={JSON: AlertTestRequest},
+        answers={JSON: dict[str, str]},
+        tag="Alerts",
+    ),
+    ("POST", "/v1/alerts/silences"): Operation(
+        summary="Tell nobody of a kind of alert, or of one, for a while",
+        status=201,
+        body={JSON: SilenceRequest},
+        answers={JSON: Silence},
+        tag="Alerts",
     ),
     ("GET", "/static/{name}"): Operation(
         summary="A style, script or picture of the pages",

@@ -15,6 +15,8 @@ ANYBODY: Final = "anybody"
 PUBLIC: Final = frozenset(
     {
         ("GET", "/health"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
         ("GET", "/sign-in"),
         ("POST", "/sign-in"),
         ("GET", "/static/{name}"),
@@ -53,6 +55,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/alerts"): READ,
     ("GET", "/alerts/{alert}"): READ,
     ("GET", "/settings"): READ,
+    ("GET", "/metrics"): READ,
     ("GET", "/contracts"): READ,
     ("GET", "/contracts/{type}"): READ,
     ("GET", "/tables"): READ,
@@ -114,6 +117,16 @@ class Policies:
             if all(own == part or (own[0:1] == "{" and part) for own, part in zip(template, parts, strict=True)):
                 return acts
         return None
+
+    def route(self, path: str) -> str:
+        """The template of a path; ``other`` for one that no route has."""
+        if path in self._exact:
+            return path
+        parts = path.split("/")
+        for template, _ in self._templates.get((len(parts), parts[1] if len(parts) > 1 else ""), ()):
+            if all(own == part or (own[0:1] == "{" and part) for own, part in zip(template, parts, strict=True)):
+                return "/".join(template)
+        return "other"
 
     def check(self, routes: Iterable[tuple[str, str]]) -> None:
         """Compare with the live routes. Raises SampanError for a route without a policy or a policy without a route."""

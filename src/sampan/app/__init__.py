@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sampan.app.hub import RunningHub
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
+    from sampan.base.traces import Traces
     from sampan.cli.client import HubClient
     from sampan.flow.engine import Engine
     from sampan.hub.parts import Dependant
@@ -152,6 +153,8 @@ class App:
     def close(self) -> None:
         """Let go of files and connections."""
         self._forget()
+        if "traces" in self.__dict__:
+            self.traces.close()
 
     def _part(self, name: str, make: Callable[[], T]) -> T:
         if name not in self._parts:
@@ -307,14 +310,30 @@ class App:
         """Run what has changed and publish it if its checks pass."""
         with self._one_run, self._as_writer("Run the flow"):
             self.contracts.check(self.db)
-            made = self.engine.run(target or None, sets, on_event=lambda e: report(_plain(e)), actor=actor)
+            with self._traced("run", {"sampan.target": target, "sampan.actor": actor}, report) as tell:
+                made = self.engine.run(target or None, sets, on_event=tell, actor=actor)
             return {**made.json(), "exit_code": made.exit_code}
 
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
         """Go on with an interrupted run."""
         with self._one_run, self._as_writer("Resume a run"):
-            made = self.engine.resume(run, rebase, on_event=lambda e: report(_plain(e)), actor=actor)
+            with self._traced("resume", {"sampan.run": run, "sampan.actor": actor}, report) as tell:
+                made = self.engine.resume(run, rebase, on_event=tell, actor=actor)
             return {**made.json(), "exit_code": made.exit_code}
+
+    @contextmanager
+    def _traced(
+        self, name: str, facts: dict[str, str], report: Callable[[Any], None]
+    ) -> Iterator[Callable[[Any], None]]:
+        """Around a run: a span for it and one for each of its steps, and ``report`` told of all that happens."""
+        with self.traces.span(name, facts) as span:
+
+            def tell(event: Any) -> None:
+                report(_plain(event))
+                if span is not None:
+                    _trace(self.traces, span, event)
+
+            yield tell
 
     def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         """Put a version, with the workspace's rules for it, in force under a name."""
@@ -396,6 +415,13 @@ class App:
         token = self.settings.get("token") or self._token_file()
         return self._part("hub", lambda: HubClient(url, token))
 
+    @cached_property
+    def traces(self) -> "Traces":
+        """Spans for whoever collects them, if the environment says where to."""
+        from sampan.base.traces import from_environment
+
+        return from_environment()
+
     @property
     def remote(self) -> bool:
         """Whether commands were sent to a hub by SAMPAN_URL, so that nothing is read from a folder here."""
@@ -447,6 +473,9 @@ class App:
         from sampan.hub.server import bind, serve
 
         self._check_exposure(host)
+        from sampan.base.journal import set_up
+
+        set_up(self.settings.get("log_level"), self.settings.get("log_format"))
         self.tellers()  # what is wrong in [alerts] is said before anything starts
         forego_pandas()
         with self.writing("Start the hub"):
@@ -506,6 +535,21 @@ def _plain(event: Any) -> Any:
     import msgspec
 
     return msgspec.to_builtins(event)
+
+
+def _trace(traces: "Traces", span: Any, event: Any) -> None:
+    """What a run tells, as spans: one for each step (or part) that ended, the run's id and state on its own."""
+    if not event.step:
+        span.set_attribute("sampan.run", event.run)
+        span.set_attribute("sampan.state", event.state)
+        if event.state == "failed":
+            traces.fail(span, event.message)
+    elif event.state in ("ran", "cached", "failed"):
+        facts = {"sampan.run": event.run, "sampan.step": event.step, "sampan.state": event.state}
+        if event.part:
+            facts["sampan.part"] = event.part
+        error = (event.message or "it failed") if event.state == "failed" else ""
+        traces.past(f"step {event.step}", event.seconds, facts, error)
 
 
 def _check_format(path: Path) -> None:

@@ -16,11 +16,14 @@ from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
 from sampan.api.guard import WILDCARDS, Guard, Hosts
 from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
-from sampan.api.policies import POLICIES, Policies
+from sampan.api.observed import Observed, Requests
+from sampan.api.policies import ANYBODY, POLICIES, Policies
 from sampan.api.predict import Predict
 from sampan.api.routes import routes
 from sampan.api.segment import PATHS, Segment
 from sampan.api.site import live_routes, site
+from sampan.api.vitals import vitals
+from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
 from sampan.hub.doors import doors
@@ -85,6 +88,8 @@ class RunningHub:
     def __init__(self, app: "App", host: str, port: int) -> None:
         self.app = app
         name = "127.0.0.1" if host in WILDCARDS else f"[{host}]" if ":" in host else host
+        self.requests = Requests()
+        self.ending = False
         self.url = f"http://{name}:{port}"
         self.instance = token_hex(8)
         secrets = [owner_token(app.folder.data / "token"), app.settings.get("token")]
@@ -111,7 +116,8 @@ class RunningHub:
             await self.serving.start()
             self.watch.start()
             rest = site(self._routes())
-            policies = Policies()
+            public = {("GET", "/metrics"): ANYBODY} if app.settings.yes("metrics_public") else {}
+            policies = Policies({**POLICIES, **public})
             policies.check({*live_routes(rest), *Dispatch.routes()})
             guarded = Guard(
                 Dispatch(
@@ -124,7 +130,7 @@ class RunningHub:
                 refusal=refusal(self._frame),
             )
             self.live.admits = guarded.admits
-            yield SecurityHeaders(guarded)
+            yield Observed(SecurityHeaders(guarded), self.requests, policies.route, self.instance, app.traces)
         finally:
             self.stopping()
             beating.cancel()
@@ -150,6 +156,7 @@ class RunningHub:
     def _routes(self) -> list[Any]:
         return [
             *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
+            *vitals(self.instance, lambda: checks(self), lambda: metrics(self)),
             *pages(self.app, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
         ]
@@ -176,6 +183,7 @@ class RunningHub:
 
     def stopping(self) -> None:
         """Let nobody wait for more: no page, no client."""
+        self.ending = True
         self.live.close()
 
     def waiting(self) -> int:
@@ -199,6 +207,7 @@ class RunningHub:
         return Frame(
             workspace=self.app.folder.root.name,
             quarantined=self.waiting(),
+            alerts=len(self.watch.alerts.open()),
             made=time.time_ns() // 1_000_000,
             as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
         )

@@ -47,6 +47,9 @@ SETTINGS: Final = tuple(
             "Memory that running steps may use together, in bytes or as a share of the machine.",
         ),
         ("clock", "", "File of a shared time-lapse clock; empty: the machine's clock."),
+        ("metrics_public", "no", "Whether anybody may read /metrics without a token: yes or no."),
+        ("log_level", "warning", "What the hub says on standard error: debug, info, warning, error."),
+        ("log_format", "text", "How it says it: text, or json for one object a line."),
         ("color", "auto", "Colours in the terminal: auto, always, never."),
     )
 )
@@ -75,6 +78,15 @@ class Settings:
                 where = setting.env if self._environ.get(setting.env) else f"[settings] {name}"
                 raise BadSetting(f"Read {where}", f"{raw!r} is not a whole number", setting.help) from None
         return str(raw)
+
+    def yes(self, name: str) -> bool:
+        """Whether a setting that is yes or no says yes. Raises BadSetting for anything else."""
+        value = self.get(name).lower()
+        if value in ("yes", "true", "1", "on"):
+            return True
+        if value in ("no", "false", "0", "off", ""):
+            return False
+        raise BadSetting(f"Read {name}", f"{value!r} is neither yes nor no", _BY_NAME[name].help)
 
     def origin(self, name: str) -> str:
         """Where the value in force comes from."""

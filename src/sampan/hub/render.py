@@ -37,6 +37,7 @@ class Frame(msgspec.Struct, kw_only=True):
     workspace: str
     section: str = ""
     quarantined: int = 0
+    alerts: int = 0  # open ones
     branch: str = "main"
     as_of: str = "now"
     who: str = ""

@@ -19,6 +19,7 @@ from sampan.hub.spark import spark
 from sampan.log.position import Position
 from sampan.runs.records import RUNNING, Runs
 from sampan.serve.stream import PREFIX
+from sampan.watch.alerts import open_alerts
 
 if TYPE_CHECKING:
     from sampan.log.read import StoredEvent
@@ -40,6 +41,7 @@ class Topics:
             "quarantine": self._quarantine,
             "runs": self._runs,
             "endpoints": self._endpoints,
+            "alerts": self._alerts,
         }
         self._newest: tuple[Position, list[Any]] = (Position(), [])
         self._predictions: tuple[Position, list[Any]] = (Position(), [])
@@ -116,6 +118,13 @@ class Topics:
             text, told[path.name] = _chunk(path, start, size)
             found[path.name] = {"start": start, "size": told[path.name], "text": text}
         return found
+
+    # -- alerts
+
+    def _alerts(self) -> dict[str, Any]:
+        found = open_alerts(self._parts.db)
+        lines = [{"id": one.id, "kind": one.kind, "about": one.about, "title": one.title} for one in found]
+        return {"open": len(found), "alerts": lines, "say": {"open": number(len(found))}}
 
     # -- serving
 

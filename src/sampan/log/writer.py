@@ -20,6 +20,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import Busy, DiskFull, SampanError
+from sampan.base.histogram import Histogram
 from sampan.base.settings import Settings
 from sampan.log.check import Bad, Batch, Checker, same_meaning
 from sampan.log.contracts import Contracts
@@ -143,6 +144,7 @@ class StreamWriter:
         self.name = folder.name
         self.checker = Checker(contracts, keys)
         self.poisoned = ""
+        self.syncs = Histogram()
         self._clock, self._keys = clock, keys
         self._limits = tuple(settings.get(f"segment_{name}") for name in ("bytes", "events", "seconds"))
         self._queue_limit: int = settings.get("queue_limit")
@@ -469,10 +471,12 @@ class StreamWriter:
                 self._full = "the disk is full"
                 raise DiskFull(attempted, self._full, "Free some space and send again.") from error
             raise self._poison(attempted, "write", error) from error
+        began = time.perf_counter()
         try:
             segment.sync()
         except OSError as error:
             raise self._poison(attempted, "sync", error) from error
+        self.syncs.add(time.perf_counter() - began)
         segment.commit(group.frames, group.firsts, group.last)
         self._full = ""
         self._next = group.last + 1

@@ -3,8 +3,9 @@
 Looking and sending have a thread each, so that a target which hangs does not keep anything from being noticed.
 """
 
-import sys
+import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from sampan.watch.limits import Alerting, Target
 from sampan.watch.outgoing import Outgoing
 from sampan.watch.signals import LOOKS, Memory, Sight, Signal
 
+_LOG = logging.getLogger("sampan.watch")
 _FRESH = 60.0  # seconds after which the newest figure of an open alert is written down again
 #: Sends one message to one target; raises SampanError if it did not arrive.
 Send = Callable[[Target, str, bytes, Outgoing], None]
@@ -59,6 +61,7 @@ class Watch:
         self._wake = threading.Event()
         self._threads: list[threading.Thread] = []
         self._complaint = ""
+        self._looked = time.monotonic()
 
     # -- looking
 
@@ -80,11 +83,17 @@ class Watch:
                 if alert.kind == kind and alert.key not in signals:
                     self._changed(self.alerts.resolve(alert, self._compose))
                     self._wake.set()
+        self._looked = time.monotonic()
+
+    def quiet(self) -> float:
+        """Seconds since the last look ended."""
+        return time.monotonic() - self._looked
 
     def _open(self, signal: Signal) -> None:
         breach = signal.make()
         names = list(self._targets)
         alert = self.alerts.raise_(breach, names, self._compose, self.alerts.silenced(breach))
+        _LOG.warning("an alert opened", extra={"facts": {"alert": alert.id, "key": alert.key, "title": alert.title}})
         self._changed(alert)
         self._wake.set()
 
@@ -116,6 +125,8 @@ class Watch:
                 self._send(target, delivery.id, delivery.body.encode(), self._outgoing)
             except SampanError as problem:
                 error = f"{problem.obstacle}. {problem.advice}".strip()
+        if error:
+            _LOG.warning("a message did not arrive", extra={"facts": {"target": delivery.target, "reason": error}})
         self.alerts.mark(delivery, error)
 
     def test(self, names: list[str]) -> dict[str, str]:
@@ -160,7 +171,7 @@ class Watch:
     def _complain(self, text: str) -> None:
         if text != self._complaint:
             self._complaint = text
-            sys.stderr.write(f"watch: {text}\n")
+            _LOG.error(text)
 
 
 def test(
