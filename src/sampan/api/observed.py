@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
-from sampan.api.dispatch import EVENTS, PREDICT
+from sampan.api.dispatch import INTAKES, PREDICT
 from sampan.api.guard import Asgi, Receive, Scope, Send
 from sampan.base.histogram import Histogram
 from sampan.base.traces import Traces
@@ -19,29 +19,45 @@ from sampan.team.roles import PRINCIPAL
 _LOG: Final = logging.getLogger("sampan.requests")
 _GIVEN: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: The status of a request whose client went away before it was answered.
+GONE: Final = 499
 #: The key of a scope under which the id of its request lies.
 REQUEST_ID: Final = "sampan.request_id"
 
 
-class Requests:
-    """How requests went, by method and route: counts by status, and how long they took."""
+class Kind:
+    """How requests of one method to one route went."""
+
+    __slots__ = ("seconds", "statuses")
 
     def __init__(self) -> None:
-        self.statuses: dict[tuple[str, str, int], int] = {}
-        self.seconds: dict[tuple[str, str], Histogram] = {}
+        self.seconds = Histogram()
+        self.statuses: dict[int, int] = {}
 
-    def add(self, method: str, route: str, status: int, seconds: float) -> None:
-        key = (method, route)
-        histogram = self.seconds.get(key)
-        if histogram is None:
-            histogram = self.seconds[key] = Histogram()
-        histogram.add(seconds)
-        told = (method, route, status)
-        self.statuses[told] = self.statuses.get(told, 0) + 1
+    def add(self, status: int, seconds: float) -> None:
+        self.seconds.add(seconds)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+
+
+class Requests:
+    """How requests went, by method and route."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[tuple[str, str], Kind] = {}
+
+    def of(self, method: str, route: str) -> Kind:
+        kind = self.kinds.get((method, route))
+        if kind is None:
+            kind = self.kinds[method, route] = Kind()
+        return kind
 
 
 class Observed:
-    """``route`` gives the template of a path: a path has too many values to count by."""
+    """``route`` gives the template of a path: a path has too many values to count by.
+
+    Machines that send events or ask for predictions pay for a count and a duration, and nothing else: no header, no
+    line of the log unless it failed.
+    """
 
     def __init__(
         self, app: Asgi, requests: Requests, route: Callable[[str], str], instance: str, traces: Traces
@@ -50,25 +66,57 @@ class Observed:
         self._prefix = instance[:8]
         self._numbers = count(1)
         self._traces = traces
+        self._machines = {path: requests.of("POST", path) for path in INTAKES}
+        self._quick = not traces.on and not _LOG.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        kind = self._machine(scope)
+        if kind is None or not self._quick:
+            await self._observe(scope, receive, send, hot=kind is not None)
+            return
         start = time.perf_counter()
-        status = 0
-        hot = scope["method"] == "POST" and (scope["path"] == EVENTS or scope["path"].startswith(PREDICT))
-        id = self._id(scope)
-        tell = not hot or id is not None
-        name = id or f"{self._prefix}-{next(self._numbers):x}".encode()
-        scope[REQUEST_ID] = name.decode()
+        status = GONE
+
+        async def noting(message: Any) -> None:
+            nonlocal status
+            if "status" in message:
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            status = 500
+            _LOG.exception("a request failed", extra={"facts": self._facts(scope, status, start)})
+            raise
+        finally:
+            kind.add(status, time.perf_counter() - start)
+            if status >= 500:
+                _LOG.error("answered", extra={"facts": self._facts(scope, status, start)})
+
+    def _machine(self, scope: Scope) -> Kind | None:
+        """The counts of a request to a path that machines use in great numbers; None for any other."""
+        if scope["method"] != "POST":
+            return None
+        path = scope["path"]
+        if (kind := self._machines.get(path)) is not None:
+            return kind
+        return self._requests.of("POST", self._route(path)) if path.startswith(PREDICT) else None
+
+    async def _observe(self, scope: Scope, receive: Receive, send: Send, *, hot: bool) -> None:
+        start = time.perf_counter()
+        status = GONE
+        id = self._name(scope).encode()
 
         async def noting(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if tell:  # machines that send events and did not name their request have no use for one more header
-                    message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", name)]}
+                if not hot:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", id)]}
             await send(message)
 
         try:
@@ -77,12 +125,12 @@ class Observed:
             else:
                 await self._app(scope, receive, noting)
         except Exception:
-            status = status or 500
+            status = 500
             _LOG.exception("a request failed", extra={"facts": self._facts(scope, status, start)})
             raise
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._requests.add(method, self._route(scope["path"]), status, time.perf_counter() - start)
+            self._requests.of(method, self._route(scope["path"])).add(status, time.perf_counter() - start)
             level = logging.ERROR if status >= 500 else logging.DEBUG if hot else logging.INFO
             if _LOG.isEnabledFor(level):
                 _LOG.log(level, "answered", extra={"facts": self._facts(scope, status, start)})
@@ -90,24 +138,26 @@ class Observed:
     async def _traced(self, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]) -> None:
         route, method = self._route(scope["path"]), scope["method"]
         given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-        facts = {"http.request.method": method, "http.route": route, "sampan.request_id": scope[REQUEST_ID]}
+        facts = {"http.request.method": method, "http.route": route, "sampan.request_id": self._name(scope)}
         with self._traces.span(f"{method} {route}", facts, given.decode("latin-1")) as span:
             await self._app(scope, receive, send)
             span.set_attribute("http.response.status_code", status())
             if status() >= 500:
                 self._traces.fail(span, str(status()))
 
-    @staticmethod
-    def _id(scope: Scope) -> bytes | None:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                return value if _GIVEN.match(value) else None
-        return None
+    def _name(self, scope: Scope) -> str:
+        """The id of a request: its sender's, if it is fit to be shown, else one of ours."""
+        known: str | None = scope.get(REQUEST_ID)
+        if known is None:
+            given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+            known = given.decode() if _GIVEN.match(given) else f"{self._prefix}-{next(self._numbers):x}"
+            scope[REQUEST_ID] = known
+        return known
 
     def _facts(self, scope: Scope, status: int, start: float) -> dict[str, Any]:
         principal = scope.get(PRINCIPAL)
         return {
-            "request_id": scope[REQUEST_ID],
+            "request_id": self._name(scope),
             "method": scope["method"],
             "path": scope["path"][:200],
             "status": status,

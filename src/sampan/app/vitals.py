@@ -60,11 +60,14 @@ def _log(hub: "RunningHub", out: Exposition) -> None:
 
 
 def _requests(hub: "RunningHub", out: Exposition) -> None:
-    statuses = sorted(hub.requests.statuses.items())
-    rows = [({"method": m, "route": r, "status": str(s)}, n) for (m, r, s), n in statuses]
+    kinds = [(key, kind) for key, kind in sorted(hub.requests.kinds.items(), key=lambda one: one[0]) if kind.statuses]
+    rows = [
+        ({"method": method, "route": route, "status": str(status)}, number)
+        for (method, route), kind in kinds
+        for status, number in sorted(kind.statuses.items())
+    ]
     out.counter("sampan_requests_total", "Requests answered since the start.", rows)
-    seconds = sorted(hub.requests.seconds.items())
-    timed = [({"method": m, "route": r}, histogram) for (m, r), histogram in seconds]
+    timed = [({"method": method, "route": route}, kind.seconds) for (method, route), kind in kinds]
     out.histogram("sampan_request_seconds", "How long requests took.", timed)
 
 
