@@ -27,17 +27,39 @@ def orders(shop):
     return shop.orders(datetime(2011, 4, 1, tzinfo=UTC), LAST)
 
 
-def test_every_line_is_one_event_in_the_order_of_time(shop):
-    moments, ids = [], set()
-    for at, event in shop.lines(FIRST, LAST):
-        moments.append(at)
-        ids.add(event[: event.index(b",")])
-    assert len(moments) == len(ids) == shop.count(LAST) == 541_909
+def test_every_line_is_sent_once_in_the_order_of_time(shop):
+    moments, ids, items = [], set(), 0
+    for line in shop.lines(FIRST, LAST):
+        moments.append(line.at)
+        items += line.items
+        if not line.items:
+            ids.add(line.body[: line.body.index(b",")])
+    assert len(ids) + items == shop.count(LAST) == 541_909
+    assert len(ids) == 495_478  # at home
     assert moments == sorted(moments)
 
 
+def test_what_is_sold_abroad_is_a_purchase_with_its_items_and_what_comes_back_a_refund(shop):
+    found = [(line, json.loads(line.body)) for line in shop.lines(FIRST, LAST) if line.items]
+    line, message = found[0]
+    assert message["timestamp_micros"] == line.at and message["user_id"] == message["client_id"] == "12583"
+    (event,) = message["events"]
+    assert event["name"] == "purchase" and event["params"]["transaction_id"] == "536370"
+    assert event["params"]["country"] == "France" and event["params"]["value"] == 855.86
+    assert len(event["params"]["items"]) == line.items == 20
+    assert event["params"]["items"][0] == {
+        "item_id": "22728",
+        "item_name": "ALARM CLOCK BAKELIKE PINK",
+        "price": 3.75,
+        "quantity": 24,
+    }
+    refunds = [event for _, message in found for event in message["events"] if event["name"] == "refund"]
+    assert refunds and all(item["quantity"] > 0 for event in refunds for item in event["params"]["items"])
+    assert max(line.items for line, _ in found) <= 200
+
+
 def test_an_event_has_the_attributes_that_intake_knows(shop):
-    at, raw = next(shop.lines(FIRST, LAST))
+    at, raw, _ = next(shop.lines(FIRST, LAST))
     event = json.loads(raw)
     assert event == {
         "id": "536365-1",
@@ -61,8 +83,9 @@ def test_an_event_has_the_attributes_that_intake_knows(shop):
 def test_cancellations_are_events_of_their_own_type(shop):
     kinds = {
         (e["type"], e["data"]["order_id"][0])
-        for _, raw in islice(shop.lines(FIRST, LAST), 20_000)
-        for e in [json.loads(raw)]
+        for line in islice(shop.lines(FIRST, LAST), 20_000)
+        if not line.items
+        for e in [json.loads(line.body)]
     }
     assert kinds == {("order_line", "5"), ("order_cancelled", "C")}
 

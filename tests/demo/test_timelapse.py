@@ -8,7 +8,7 @@ import pytest
 
 from sampan.base.clock import SharedClock, to_micros
 from sampan.base.errors import SampanError, Unreachable
-from sampan.demo.shop import DAY, Order
+from sampan.demo.shop import DAY, Line, Order
 from sampan.demo.timelapse import HOUR, RESEND_EVERY, Timelapse
 from sampan.demo.wire import Wire
 
@@ -21,6 +21,7 @@ class PaperHub:
     def __init__(self) -> None:
         self.seen: set[str] = set()
         self.asked: list[dict] = []
+        self.collected: list[str] = []
         self.order: list[str] = []
         self.statuses: list[int] = []
         self.chunked = False
@@ -67,15 +68,18 @@ class PaperHub:
                 self.order.append(event["type"])
                 results.append({"id": event["id"], "verdict": verdict, "reason": "Expected `int` >= 1"})
             return 200, {"results": results}
+        if path.startswith("/mp/collect"):
+            self.collected.append(path)
+            return 204, {}
         self.asked.append(body)
         self.order.append("asked")
         made = {"id": body["ids"][0], "prediction": 0.5, "action": "wait", "rule": "r", "version": "reorder@1"}
         return 200, {"predictions": [made]}
 
 
-def line(at: int, quantity: int = 2) -> tuple[int, bytes]:
+def line(at: int, quantity: int = 2) -> Line:
     data = {"id": f"line-{at}", "type": "order_line", "data": {"quantity": quantity}}
-    return at, json.dumps(data).encode()
+    return Line(at, json.dumps(data).encode())
 
 
 def order(number: int, at: int, returned: bool | None) -> Order:
@@ -118,10 +122,19 @@ def test_sent_is_the_sum_of_the_verdicts_when_a_busy_hub_refuses_first(clock):
 def test_an_upload_whose_answer_is_lost_is_sent_again_and_counted_as_duplicate(clock):
     async def tell(played, hub):
         for number in range(RESEND_EVERY):
-            await played.upload([line(START + number)[1]])
+            await played.upload([line(START + number)])
 
     played, _ = play(clock, tell)
     assert played.tally.verdicts == {"accepted": RESEND_EVERY, "duplicate": 1}
+
+
+def test_what_the_web_shop_collects_goes_by_its_own_protocol_and_is_counted_by_items(clock):
+    async def tell(played, hub):
+        await played.upload([line(START), Line(START, b'{"events": []}', 7)])
+        assert hub.collected == ["/mp/collect?measurement_id=G-RETAIL&api_secret=smp_x"]
+
+    tally = play(clock, tell)[0].tally
+    assert (tally.sent, tally.untold, tally.verdicts) == (8, 7, {"accepted": 1})
 
 
 def test_the_clock_goes_with_the_lines_and_never_back(clock):
@@ -160,7 +173,7 @@ def test_an_answer_in_chunks_is_read(clock):
     hub.chunked = True
 
     async def tell(played, hub):
-        await played.upload([line(START)[1]])
+        await played.upload([line(START)])
 
     assert play(clock, tell, hub)[0].tally.verdicts == {"accepted": 1}
 
@@ -168,7 +181,7 @@ def test_an_answer_in_chunks_is_read(clock):
 def test_an_answer_that_nobody_expected_is_an_error_with_the_hub_s_words(clock):
     async def tell(played, hub):
         hub.statuses = [400]
-        await played.upload([line(START)[1]])
+        await played.upload([line(START)])
 
     with pytest.raises(SampanError, match=r"answered 400.*not now"):
         play(clock, tell)

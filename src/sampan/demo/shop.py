@@ -1,15 +1,17 @@
-"""The shop: its tills, which send every line; its back end, which asks for a decision at every order.
+"""The shop: its tills and its web shop, which send every line; its back end, which asks for a decision at every order.
 
-Both know only the source file and the workspace's own SQL. The tills upload once an hour and state when the shop
-itself knew a line (``known_at``), which for a till is the minute of the line.
+All know only the source file and the workspace's own SQL. At home the tills send each line as an event; the web shop,
+which sells abroad, speaks GA4's Measurement Protocol: a `purchase` or `refund` with the items of an order's minute.
+Both upload once an hour, and the shop itself knew a line in the minute when it was entered (``known_at``).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from heapq import merge
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import msgspec
@@ -18,6 +20,9 @@ from sampan.base.clock import iso
 
 SOURCE: Final = Path("data/online_retail.parquet")
 TILL: Final = "till"
+STREAM: Final = "G-RETAIL"  # the web shop's GA4 data stream
+HOME: Final = "United Kingdom"
+ITEMS: Final = 200  # the most that a GA4 event takes
 RETURN_DAYS: Final = 30
 DAY: Final = 86_400_000_000  # microseconds
 
@@ -49,8 +54,35 @@ SELECT
         )
     ) AS event
 FROM (FROM line SELECT *, strftime(time, '%Y-%m-%dT%H:%M:%SZ') AS stamp)
-WHERE time >= $since AND time < $until
+WHERE time >= $since AND time < $until AND country = $home
 ORDER BY time, row
+"""
+
+# A refund tells how many pieces came back, not how many were sold the other way round. Where a customer did not sign
+# in, the visitor is only known by the order.
+_MESSAGES: Final = """
+SELECT
+    epoch_us(time) AS at,
+    json_object(
+        'client_id', coalesce(customer_id, order_id), 'user_id', customer_id, 'timestamp_micros', epoch_us(time),
+        'events', [json_object(
+            'name', if(type = 'order_line', 'purchase', 'refund'), 'params', json_object(
+                'transaction_id', order_id, 'currency', 'GBP', 'country', country,
+                'value', CAST(sum(CAST(abs(quantity) * unit_price AS DECIMAL(18, 2))) AS DOUBLE),
+                'items', list(json_object(
+                    'item_id', stock_code, 'item_name', description, 'price', unit_price,
+                    'quantity', if(type = 'order_line', quantity, -quantity)
+                ) ORDER BY row)
+            )
+        )]
+    ) AS message,
+    count(*) AS items
+FROM (
+    FROM line SELECT *, (row_number() OVER (PARTITION BY order_id, time ORDER BY row) - 1) // $most AS part
+    WHERE time >= $since AND time < $until AND country <> $home
+)
+GROUP BY time, order_id, type, country, customer_id, part
+ORDER BY time, min(row)
 """
 
 # The log's view of the same lines: what breaks the contract is not in it.
@@ -61,6 +93,14 @@ SELECT order_id, stock_code, quantity, unit_price, country, customer_id, descrip
 FROM line
 WHERE type = '{name}' AND unit_price >= 0 AND {bound}
 """
+
+
+class Line(NamedTuple):
+    """Something that the shop sends, at a moment in microseconds: an event, or a GA4 message of ``items`` events."""
+
+    at: int
+    body: bytes
+    items: int = 0  # 0: a plain event
 
 
 @dataclass(frozen=True)
@@ -90,13 +130,19 @@ class Shop:
         """The moment of the last line, in microseconds."""
         return int(self._one("SELECT epoch_us(max(time)) FROM line"))
 
-    def lines(self, since: datetime, until: datetime) -> Iterator[tuple[int, bytes]]:
-        """(moment, event as JSON) of every line in the order of time."""
+    def lines(self, since: datetime, until: datetime) -> Iterator[Line]:
+        """Every line in the order of time: one by one from the tills, by order and minute from the web shop."""
+        given = {"since": since, "until": until, "home": HOME}
+        events = self._sent(_EVENTS, given | {"source": TILL})
+        messages = self._sent(_MESSAGES, given | {"most": ITEMS})
+        return merge(events, messages, key=lambda line: line.at)
+
+    def _sent(self, query: str, values: dict[str, Any]) -> Iterator[Line]:
         cursor = self._con.cursor()
-        cursor.execute(_EVENTS, {"source": TILL, "since": since, "until": until})
+        cursor.execute(query, values)
         while rows := cursor.fetchmany(10_000):
-            for at, event in rows:
-                yield at, event.encode()
+            for at, body, *items in rows:
+                yield Line(at, body.encode(), *items)
 
     def count(self, until: datetime) -> int:
         return int(self._one("SELECT count(*) FROM line WHERE time < $until", until=until))

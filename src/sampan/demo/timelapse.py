@@ -17,8 +17,8 @@ import msgspec
 from sampan.base.clock import SharedClock, from_micros, iso
 from sampan.base.errors import Busy, SampanError
 from sampan.demo.figures import Decided
-from sampan.demo.shop import Order, due, outcome
-from sampan.demo.wire import Wire
+from sampan.demo.shop import STREAM, Line, Order, due, outcome
+from sampan.demo.wire import Answer, Wire
 
 T = TypeVar("T")
 
@@ -54,10 +54,12 @@ _PREDICTIONS: Final = msgspec.json.Decoder(Predictions)
 
 
 class Tally:
-    """What became of the events that were sent, counted from the answers: sent is the sum of the four others."""
+    """What became of the events that were sent, counted from the answers: sent is the sum of the verdicts and of
+    ``untold``, what went by GA4's protocol, whose answers say nothing."""
 
     def __init__(self) -> None:
         self.sent = 0
+        self.untold = 0
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
 
@@ -87,16 +89,16 @@ class Timelapse:
         if micros > self._clock.micros():
             self._clock.set(micros)
 
-    async def history(self, lines: Iterator[tuple[int, bytes]], advance: Callable[[int], None]) -> None:
+    async def history(self, lines: Iterator[Line], advance: Callable[[int], None]) -> None:
         """What the shop has from before: the lines in large batches, one after the other."""
         for batch in _batches(lines, BATCH):
-            self.move(batch[-1][0])
-            await self.upload([event for _, event in batch])
-            advance(len(batch))
+            self.move(batch[-1].at)
+            await self.upload(batch)
+            advance(sum(line.items or 1 for line in batch))
 
     async def year(
         self,
-        lines: Iterator[tuple[int, bytes]],
+        lines: Iterator[Line],
         orders: list[Order],
         advance: Callable[[int], None],
         month_over: Callable[[datetime], None],
@@ -104,7 +106,7 @@ class Timelapse:
         """Hour by hour: a decision for each order, the tills' upload, the outcomes that became known."""
         queue = deque(orders)
         hour_before = None
-        for hour, upload in groupby(lines, key=lambda line: line[0] // HOUR):
+        for hour, upload in groupby(lines, key=lambda line: line.at // HOUR):
             end = (hour + 1) * HOUR
             if hour_before is not None and _month(end) != _month(hour_before):
                 month_over(from_micros(end))
@@ -113,29 +115,41 @@ class Timelapse:
             asking = []
             while queue and queue[0].at < end:
                 asking.append(queue.popleft())
-            events = [event for _, event in upload]
-            await asyncio.gather(self.upload(events), self._outcomes(end), *map(self._decide, asking))
+            await asyncio.gather(self.upload(list(upload)), self._outcomes(end), *map(self._decide, asking))
             advance(len(asking))
 
-    async def upload(self, events: list[bytes]) -> None:
-        """One upload of the tills; now and then its answer is lost on the way, and the till sends it once more."""
+    async def upload(self, lines: list[Line]) -> None:
+        """One upload of the shop; now and then its answer is lost on the way, and the shop sends it once more."""
         self._uploads += 1
-        await self._send(events)
-        if self._uploads % RESEND_EVERY == 0:
-            await self._send(events)
+        events = [line.body for line in lines if not line.items]
+        for _ in range(1 + (self._uploads % RESEND_EVERY == 0)):
+            work = [self._collect(line) for line in lines if line.items]
+            if events:
+                work.append(self._send(events))
+            await asyncio.gather(*work)
 
     async def _send(self, events: list[bytes]) -> None:
-        body = b"[" + b",".join(events) + b"]"
+        """Events as they are; the answer gives each one's verdict."""
+        answer = await self._post("/v1/events", b"[" + b",".join(events) + b"]", len(events))
+        self.tally.count(_VERDICTS.decode(answer.body).results)
+
+    async def _collect(self, message: Line) -> None:
+        """A message of GA4's protocol; the answer says only that it was taken."""
+        await self._post(
+            f"/mp/collect?measurement_id={STREAM}&api_secret={self.wire.token}", message.body, message.items
+        )
+        self.tally.untold += message.items
+
+    async def _post(self, path: str, body: bytes, size: int) -> Answer:
         patience = time.monotonic() + PATIENCE
         while True:
-            answer = await self.wire.post("/v1/events", body)
-            self.tally.sent += len(events)
+            answer = await self.wire.post(path, body)
+            self.tally.sent += size
             if 200 <= answer.status < 300:
-                self.tally.count(_VERDICTS.decode(answer.body).results)
-                return
-            self.tally.verdicts["refused"] += len(events)
+                return answer
+            self.tally.verdicts["refused"] += size
             if answer.status != 503 or time.monotonic() > patience:
-                raise _unexpected(f"Send {len(events):,} events", answer.status, answer.body)
+                raise _unexpected(f"Send {size:,} events", answer.status, answer.body)
             await asyncio.sleep(float(answer.headers.get("retry-after", "1")))
 
     async def _decide(self, order: Order) -> None:

@@ -31,7 +31,7 @@ class Wire:
 
     def __init__(self, url: str, token: str, size: int = 16) -> None:
         parts = urlsplit(url)
-        self.url = url
+        self.url, self.token = url, token
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._fixed = f"Host: {parts.netloc}\r\nAuthorization: Bearer {token}\r\nAccept: application/json\r\n"
         self._free: asyncio.LifoQueue[_Line | None] = asyncio.LifoQueue()
