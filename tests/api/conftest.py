@@ -41,8 +41,18 @@ class Alias(Event, version=1):
 class Login(Event, version=1):
     method: str
 
+class Note(Event, version=1):
+    data: str
+    datacontenttype: str = ""
+
+class Picture(Event, version=1):
+    data_base64: str
+
 purchase = {"transaction_id": "invoice", "item_id": "sku"}
 adapt("ga4", "purchase", OrderLine, each="items", rename=purchase, known_at="$.timestamp_micros")
+adapt("cloudevents", "com.example.order", OrderLine, each="lines", rename={"$.subject": "invoice"})
+adapt("cloudevents", "com.example.picture", Picture)
+adapt("cloudevents", "com.example.note", Note)
 adapt("segment", "Order Completed", OrderLine, each="products", rename={"order_id": "invoice"})
 """
 

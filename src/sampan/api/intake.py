@@ -1,9 +1,9 @@
 """``POST /v1/events``: a bare ASGI handler, called before any router, because single events go four times faster so.
 
-The body is a JSON array of events, one event, or one event a line (NDJSON); plain, gzip or zstd. Every item is
-answered for, in the order sent: ``{"results": [{"id", "verdict", "position", "reason"}]}``. What is wrong with an
-item sends it to quarantine; only authentication (401), size (413), overload or a failed disk (503) and a full disk
-(507) refuse a request, and then nothing of it is kept.
+The body is a JSON array of events, one event, or one event a line (NDJSON); plain, gzip or zstd. By its content type
+or ``ce-`` headers it is taken as CloudEvents. Every item is answered for, in the order sent: ``{"results": [{"id",
+"verdict", "position", "reason"}]}``. What is wrong with an item sends it to quarantine; only authentication (401), size
+(413), overload or a failed disk (503) and a full disk (507) refuse a request, and then nothing of it is kept.
 """
 
 import gc
@@ -12,9 +12,12 @@ from typing import Any, Final
 
 from sampan.api.bodies import ITEM_LIMIT, JSON, Bodies, NotAllowed, SignIn, TooLarge, Unpackable, refuse
 from sampan.api.guard import Receive, Scope, Send
+from sampan.base.clock import Clock
 from sampan.base.errors import SampanError
 from sampan.base.settings import Settings
 from sampan.log.check import Batch
+from sampan.log.from_cloudevents import HEADERS, CloudEventMessages, beside, mode_of
+from sampan.log.translate import Translator
 from sampan.log.writer import StreamWriter
 
 _LINES: Final = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonlines")
@@ -23,8 +26,11 @@ _LINES: Final = (b"application/x-ndjson", b"application/ndjson", b"application/j
 class Intake:
     """Takes events into one stream. ``authorize`` gives whoever asks, or None."""
 
-    def __init__(self, writer: StreamWriter, settings: Settings, authorize: Callable[[Scope], Any | None]) -> None:
-        self._writer = writer
+    def __init__(
+        self, writer: StreamWriter, settings: Settings, clock: Clock, authorize: Callable[[Scope], Any | None]
+    ) -> None:
+        self._writer, self._clock = writer, clock
+        self._translator = Translator(writer.checker.contracts)
         self._authorize = authorize
         self._bodies = Bodies(settings.get("body_limit"), writer.refuse)
 
@@ -46,32 +52,43 @@ class Intake:
         who = self._authorize(scope)
         if who is None:
             raise SignIn("Send events", "no valid token came with them", "Send `Authorization: Bearer TOKEN`.")
-        lines, encoding, announced = False, b"", 0
+        kind, encoding, announced, binary = b"", b"", 0, False
         for name, value in scope["headers"]:
             if name == b"content-type":
-                lines = value.split(b";", 1)[0].strip().lower() in _LINES
+                kind = value
             elif name == b"content-encoding":
                 encoding = value.strip().lower()
             elif name == b"content-length" and value.isdigit():
                 announced = int(value)
+            elif name in HEADERS:
+                binary = True
         body = await self._bodies.read(receive, announced)
         if body is None:
             return None  # the client went away: nobody waits for an answer, nothing was promised
-        batch = self._read(body, lines, encoding)
+        batch = self._read(scope, body, kind, encoding, cloudevents=binary or b"cloudevents" in kind.lower())
         answer = await self._writer.submit(batch, who.name)
         return answer.json()
 
-    def _read(self, body: bytes, lines: bool, encoding: bytes) -> Batch:
+    def _read(self, scope: Scope, body: bytes, kind: bytes, encoding: bytes, *, cloudevents: bool) -> Batch:
         checker = self._writer.checker
         try:
             body = self._bodies.unpack(body, encoding)
         except Unpackable as reason:
             return checker.unreadable(body, str(reason))
+        if cloudevents and (mode := mode_of(kind, scope["headers"])):
+            said = beside(mode, kind, scope["headers"])
+            batch = self._translator.batch(CloudEventMessages(body, said, self._clock.micros()), checker)
+            self._not_too_many(len(batch))
+            return batch
+        lines = kind.split(b";", 1)[0].strip().lower() in _LINES
         items = checker.split(body, lines=lines)
-        if len(items) > ITEM_LIMIT:
-            self._writer.refuse(len(items))
-            raise TooLarge("Send events", f"{len(items)} in one request are too many", f"Send up to {ITEM_LIMIT}.")
+        self._not_too_many(len(items))
         return checker.batch(items)
+
+    def _not_too_many(self, count: int) -> None:
+        if count > ITEM_LIMIT:
+            self._writer.refuse(count)
+            raise TooLarge("Send events", f"{count} in one request are too many", f"Send up to {ITEM_LIMIT}.")
 
 
 def quieten_collector() -> None:

@@ -147,7 +147,7 @@ class RunningHub:
 
         parts = (self.writer, self.app.settings, self.app.clock, who)
         return {
-            EVENTS: Intake(self.writer, self.app.settings, who),
+            EVENTS: Intake(*parts),
             **dict.fromkeys(PATHS, Segment(*parts)),
             COLLECT: Collect(*parts),
             DEBUG: Validate(*parts),

@@ -41,6 +41,7 @@ class Message(msgspec.Struct, gc=False):
     part: str = ""  # which event of a message that has several
     also: bytes = b""  # further members of the event: `,"name":value`
     wrong: Wrong | None = None  # why it can be no event at all
+    odd: str = ""  # what its data was before it was put into a field of an object
 
 
 class Messages(Protocol):
@@ -99,7 +100,7 @@ class Translator:
                 if message.wrong is not None:
                     raise Untranslated(*message.wrong)
                 for plan in plans.get((protocol, message.name)) or self._find(protocol, message.name):
-                    if plan.simple:
+                    if plan.simple and not message.odd:
                         raws.append(plan.event(message.id, message, message.data))
                         origins.append((index, message.part))
                     else:
@@ -230,6 +231,8 @@ class _Plan:
 
     def events(self, message: Message, request: Messages, index: int) -> list[Event]:
         """Every event that a message becomes. Raises Untranslated."""
+        if message.odd and self._mapping.make is None and not self._takes(message):
+            raise Untranslated(f"not JSON: {message.odd}, and {self._kind} has no field for it", "$.data", self._kind)
         if self.simple:
             return [Event(self.event(message.id, message, message.data), message.part)]
         try:
@@ -238,6 +241,10 @@ class _Plan:
             return self._mapped(message, request, index)
         except BROKEN:
             raise Untranslated(*_unreadable(request.raw(index)), self._kind) from None
+
+    def _takes(self, message: Message) -> bool:
+        """Whether the contract has the field into which data that is no object was put."""
+        return not self._fields.isdisjoint(_FIELDS.decode(message.data))
 
     # -- by places
 

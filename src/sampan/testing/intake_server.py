@@ -73,7 +73,7 @@ def serve(folder: Path, port: int) -> None:
     writer = log.writer()
     parts = (writer, settings, clock, authorize)
     intakes: dict[str, Any] = {
-        EVENTS: Intake(writer, settings, authorize),
+        EVENTS: Intake(*parts),
         **dict.fromkeys(PATHS, Segment(*parts)),
         COLLECT: Collect(*parts),
         DEBUG: Validate(*parts),
