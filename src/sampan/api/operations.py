@@ -10,6 +10,7 @@ from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.openapi import JSON, NDJSON, Operation
 from sampan.api.routes import (
     AlertTestRequest,
+    ConformRequest,
     EndpointRequest,
     RepairRequest,
     ResumeRequest,
@@ -23,6 +24,7 @@ from sampan.api.segment import PATHS
 from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
 from sampan.flow.outcome import Progress, RunResult
+from sampan.log.conform import Conformity
 from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
@@ -247,6 +249,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/sign-out"): Operation(summary="End the session", status=303, tag="Sign-in"),
     ("GET", "/v1/log/stats"): Operation(summary="The log in figures", answers={JSON: Figures}),
+    ("POST", "/v1/contracts/{type}/conform"): Operation(
+        summary="Compare the sources of a type", body={JSON: ConformRequest}, answers={JSON: Conformity}
+    ),
     ("POST", "/v1/quarantine/repairs"): Operation(
         summary="Let repaired events in, each once", body={JSON: RepairRequest}, answers={JSON: Repaired}
     ),

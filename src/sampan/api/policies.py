@@ -76,6 +76,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/sign-out"): READ,
     # commands
     ("GET", "/v1/log/stats"): READ,
+    ("POST", "/v1/contracts/{type}/conform"): RUN,
     ("POST", "/v1/quarantine/repairs"): SEND,
     ("POST", "/v1/plan"): READ,
     ("POST", "/v1/why"): READ,

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, delete, get, post
@@ -35,6 +35,13 @@ class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 class WhyRequest(msgspec.Struct, forbid_unknown_fields=True):
     step: str
+
+
+class ConformRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """How sources are to be compared: ``by`` source or producer; ``since`` an instant of receipt, in microseconds."""
+
+    by: Literal["source", "producer"] = "source"
+    since: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] | None = None
 
 
 class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,6 +141,10 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def log_stats() -> Response[bytes]:
         return answer(await asyncio.to_thread(work.stats))
 
+    @post("/v1/contracts/{type:str}/conform", status_code=200)
+    async def conform(type: str, data: ConformRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.conform, type, data.by, data.since))
+
     @post("/v1/quarantine/repairs", status_code=200)
     async def repair(data: RepairRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.repair, msgspec.to_builtins(data.proposals), data.rule, data.author))
@@ -200,5 +211,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def openapi() -> Response[bytes]:
         return answer(await asyncio.to_thread(describe))
 
-    made = [log_stats, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
+    made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
     return [*made, test_alerts, silence, openapi]

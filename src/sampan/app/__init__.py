@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sampan.base.errors import BadSetting, BadWorkspace, Damaged, NewerFormat, NotFound, Unreachable
+from sampan.base.errors import BadSetting, BadWorkspace, Busy, Damaged, NewerFormat, NotFound, Unreachable
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
@@ -283,6 +283,25 @@ class App:
                 return dict(zip(("accepted", "duplicate", "quarantined"), counts, strict=True))
 
             yield append
+
+    def own_types(self) -> list[str]:
+        """The types of event that the workspace declares itself."""
+        from sampan.log.builtin import BUILTIN
+
+        builtin = {cls.__sampan_type__ for cls in BUILTIN}
+        return [type for type in self.contracts.types() if type not in builtin]
+
+    def conform(self, type: str, by: str = "source", since: int | None = None) -> Any:
+        """Compare the sources of a type; what all of it shows is kept for pages, alerts and runs."""
+        import msgspec
+
+        from sampan.log.conform import conform, record
+
+        found = conform(self.log, type, by=by, since=since, now=self.clock.micros())
+        if by == "source" and since is None:
+            with suppress(Busy), self._as_writer("Keep how sources compare"):
+                record(self.db, found)
+        return msgspec.to_builtins(found)
 
     def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
         """Re-enter quarantined events as a rule has repaired them; again is harmless."""

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from sampan.api.routes import routes
 from sampan.api.segment import PATHS, Segment
 from sampan.api.site import live_routes, site
 from sampan.api.vitals import vitals
+from sampan.app.conforming import keep_comparing
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
@@ -33,6 +34,7 @@ from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
 from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES, context
 from sampan.hub.topics import Topics
+from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
@@ -71,6 +73,9 @@ class Sight:
 
     def now(self) -> int:
         return self._hub.app.clock.micros()
+
+    def conformities(self) -> Mapping[str, Conformity]:
+        return recorded(self._hub.app.db)
 
     def endpoints(self) -> list[EndpointState]:
         return self._hub.serving.status()
@@ -112,6 +117,7 @@ class RunningHub:
         self.pulse = Pulse(lambda: self.writer.counts)
         self.live = Live(Topics(app, self.pulse, self.writer.counts, self.waiting))
         beating = asyncio.ensure_future(self.pulse.keep_beating())
+        comparing = asyncio.ensure_future(keep_comparing(app))
         try:
             await self.serving.start()
             self.watch.start()
@@ -134,6 +140,7 @@ class RunningHub:
         finally:
             self.stopping()
             beating.cancel()
+            comparing.cancel()
             await asyncio.to_thread(self.watch.stop)
             await self.serving.stop()
             await self.writer.drained()

@@ -134,6 +134,9 @@ class HubClient:
     def silence(self, what: str, seconds: float, reason: str, actor: str) -> Any:
         return self.post("/v1/alerts/silences", {"what": what, "seconds": seconds, "reason": reason})
 
+    def conform(self, type: str, by: str = "source", since: int | None = None) -> Any:
+        return self.post(f"/v1/contracts/{quote(type, safe='')}/conform", {"by": by, "since": since})
+
     def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
         return self.post("/v1/quarantine/repairs", {"proposals": proposals, "rule": rule, "author": author})
 

@@ -154,6 +154,53 @@ def _pair(text: str) -> tuple[str, str]:
     return field, column
 
 
+@log.command()
+@click.argument("type")
+@click.option("--by", type=click.Choice(["source", "producer"]), default="source", show_default=True, help="Whom.")
+@click.option("--since", default="", metavar="TIME", help="Only what came since: 2026-01-31, or 24h, 7d.")
+@json_option
+@click.pass_context
+def conform(ctx: click.Context, type: str, by: str, since: str, as_json: bool) -> None:
+    """Compare what sources mean by TYPE.
+
+    Fields, JSON types, empty values, spellings, forms, units, signs and time zones of the newest events are compared
+    between sources, and of each source with what it sent before. Exits with 1 if one is odd.
+    """
+    app: App = ctx.obj
+    found = app.work().conform(type, by, _moment(app, since) if since else None)
+    differs = found["verdict"] == "differs"
+    if as_json:
+        emit(found)
+        ctx.exit(1 if differs else 0)
+    for one in found["findings"]:
+        sign = "✕" if one["severity"] == "finding" else "·"
+        click.echo(f"{sign} {one['field']} from {', '.join(one['sources'])} {one['text']}")
+        click.echo(f"    for instance {one['example']}")
+    told = ", ".join(
+        f"{one['source']} ({one['events']:,}{'' if one['enough'] else ', too few'})" for one in found["sources"]
+    )
+    click.echo(f"{type}: {found['verdict']}. {told or 'No event yet'}.")
+    if found["verdict"] == "not enough to compare":
+        click.echo("  Two sources with 100 events each are needed.")
+    ctx.exit(1 if differs else 0)
+
+
+def _moment(app: "App", text: str) -> int:
+    """An instant as microseconds: a date, a time, or how long ago."""
+    from datetime import UTC, datetime
+
+    from sampan.base.clock import to_micros
+
+    units = {"m": 60, "h": 3600, "d": 86_400}
+    if text[:-1].isdecimal() and text[-1:] in units:
+        return max(0, app.clock.micros() - int(text[:-1]) * units[text[-1]] * 1_000_000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Usage("Read --since", f"{text!r} is no time", "For instance: --since 2026-01-31 or --since 24h") from None
+    return to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
 @contextmanager
 def _sender(app: "App") -> Iterator[Any]:
     """What takes a batch and says how many of each verdict: the hub's intake, or this process under the lock."""

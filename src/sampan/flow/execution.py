@@ -21,6 +21,7 @@ from sampan.flow.publish import publish, register
 from sampan.flow.slots import Slots
 from sampan.flow.state import READY, RETRYING, WAITING, Means, NodeState, Order
 from sampan.flow.workspace import git_commit
+from sampan.log.conform import Conformity, apart, due, record, recorded
 from sampan.money.prices import read_prices
 from sampan.runs.records import FAILED as RUN_FAILED
 from sampan.runs.records import INTERRUPTED, RUNNING, SUCCEEDED
@@ -235,13 +236,44 @@ class Execution:
             self._finish(RUN_FAILED, None, error)
             self._ledger.tell("", FAILED, message=error)
             return self._outcome(RUN_FAILED, None, (), error)
-        self._ledger.tell("", "publishing")
+        compared = self._compared()
+        self._ledger.tell("", "publishing", message=self._warning(compared))
+        for found in compared:
+            record(means.db, found)
         with means.db.transaction():
             versions = register(means, order, self._states)
             commit = publish(means, order, self._states, f"run {order.id} {self._manifest.get('resumed', 0)}")
             self._finish(SUCCEEDED, commit, "")
         self._ledger.tell("", SUCCEEDED)
         return self._outcome(SUCCEEDED, commit, versions, "")
+
+    def _types(self) -> list[str]:
+        """The workspace's own types of event that the run reads."""
+        events = self._workspace.graph.events
+        return sorted({need for state in self._states.values() for need in state.node.needs if events.get(need)})
+
+    def _compared(self) -> list[Conformity]:
+        """How the sources of the run's events compare now, where that was not looked at since enough has come."""
+        means, types = self._means, self._types()
+        if means.log is None or not types or all(state.state == CACHED for state in self._states.values()):
+            return []
+        try:
+            wanted = due(means.log, recorded(means.db), types)
+            return apart(means.folder.root, wanted, means.clock.micros()) if wanted else []
+        except SampanError:  # a comparison that does not come off holds no run up
+            return []
+
+    def _warning(self, compared: list[Conformity]) -> str:
+        """What somebody should know before the tables are used: sources that do not mean the same."""
+        latest = {**recorded(self._means.db), **{one.type: one for one in compared}}
+        said = [
+            f"warning: {type}.{one.field} from {', '.join(one.sources)} {one.text}"
+            for type in self._types()
+            if type in latest
+            for one in latest[type].differs
+        ]
+        self._manifest["differs"] = said
+        return "\n  ".join(said)
 
     def _finish(self, state: str, commit: str | None, error: str) -> None:
         before = self._order.before.manifest.get("seconds", 0.0) if self._order.before else 0.0

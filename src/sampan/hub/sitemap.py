@@ -69,7 +69,6 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/runs": ("target", "limit"),
     "/models": ("model",),
     "/predictions": ("entity", "endpoint", "after"),
-    "/contracts": ("type",),
     "/contracts/{type}": ("version",),
 }
 PURPOSES: Final[Mapping[str, str]] = {

@@ -87,6 +87,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             id TEXT PRIMARY KEY, what TEXT NOT NULL, until BIGINT NOT NULL, actor TEXT NOT NULL,
             reason TEXT NOT NULL, created BIGINT NOT NULL)""",
     ),
+    (
+        # -- log: how the sources of a type of event compared when they were last compared
+        """CREATE TABLE conformity (
+            type TEXT PRIMARY KEY, verdict TEXT NOT NULL, result TEXT NOT NULL, checked BIGINT NOT NULL)""",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from sampan.log.conform import Conformity
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.position import place
@@ -49,6 +50,7 @@ class Sight(Protocol):
     @property
     def data(self) -> Path: ...
     def now(self) -> int: ...
+    def conformities(self) -> Mapping[str, Conformity]: ...
     def endpoints(self) -> list[Any]: ...
     def log_fault(self) -> str: ...
     def sealing_fault(self) -> str: ...
@@ -301,12 +303,38 @@ def sealing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
         yield Signal("sealing", "intake", True, 1.0, breach.reason, lambda: breach)
 
 
+def differing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
+    """Types of event whose sources do not mean the same by it."""
+    for type, found in sight.conformities().items():
+        if found.differs:
+            first, more = found.differs[0], len(found.differs) - 1
+            who = ", ".join(first.sources)
+            reason = f"{first.field} from {who} {first.text}"
+            breach = Breach(
+                kind="differs",
+                about=type,
+                title=f"{type} from {who} differs from what the others send",
+                reason=reason[:300],
+                cause="its producer has another unit, spelling or clock" + (f"; {more} more differ" if more else ""),
+                evidence=f"/contracts/{type}",
+                action=f"Look at the example, mend {who}; then `sampan log conform {type}`.",
+                owner=owner_of(sight.contracts, type),
+                producer=who,
+                type=type,
+                field=first.field,
+                example=first.example,
+                value=float(len(found.differs)),
+            )
+            yield Signal("differs", type, True, breach.value, breach.reason, lambda made=breach: made)  # type: ignore[misc]
+
+
 Look = Callable[[Sight, Limits, Memory], Iterator[Signal]]
 
 #: The kinds of alerts, each with what finds it.
 LOOKS: Final[Mapping[str, Look]] = {
     "quarantined": quarantined,
     "silent": silent,
+    "differs": differing,
     "run_failed": failed_runs,
     "endpoint_down": endpoints,
     "disk": disk,

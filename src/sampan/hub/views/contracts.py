@@ -8,6 +8,7 @@ from sampan.base.errors import SampanError
 from sampan.hub.parts import Dependant, Parts, Query
 from sampan.log.builtin import BUILTIN
 from sampan.log.compare import Change, compare
+from sampan.log.conform import Conformity, recorded
 from sampan.log.rates import HOUR, ProducerRate
 from sampan.log.registry import Registered, registered
 from sampan.log.spec import ContractSpec
@@ -44,7 +45,7 @@ class ContractsPage(msgspec.Struct):
 
 def contracts(parts: Parts, query: Query) -> ContractsPage:
     """The shapes that events must have, those first that need a person."""
-    rates = _rates(parts)
+    rates, compared = _rates(parts), recorded(parts.db)
     lines = []
     for type in parts.contracts.types():
         spec = parts.contracts.get(type)
@@ -63,14 +64,17 @@ def contracts(parts: Parts, query: Query) -> ContractsPage:
             rejected=_share(accepted, quarantined),
             sources=len({rate.source for rate in sent if rate.accepted}),
             last=max((rate.hour for rate in sent), default=None),
-            attention=_attention(parts, type, quarantined),
+            attention=_attention(compared.get(type), quarantined),
+            differs=bool(type in compared and compared[type].differs),
         )
         lines.append(line)
-    lines.sort(key=lambda line: (not line.attention, line.builtin, -line.quarantined, line.type))
+    lines.sort(key=lambda line: (not line.differs, not line.attention, line.builtin, -line.quarantined, line.type))
     return ContractsPage(DAYS, lines)
 
 
-def _attention(parts: Parts, type: str, quarantined: int) -> str:
+def _attention(found: Conformity | None, quarantined: int) -> str:
+    if found is not None and found.differs:
+        return f"{', '.join(dict.fromkeys(source for one in found.differs for source in one.sources))} differs"
     return f"{quarantined:,} in quarantine" if quarantined else ""
 
 
@@ -130,6 +134,7 @@ class ContractPage(msgspec.Struct, kw_only=True):
     rejected: float | None
     producers: list[ProducerLine]
     dependants: list[Dependant]
+    conformity: Conformity | None  # how its sources compared the last time; None: not compared yet
     trouble: str = ""  # why it is not known what depends on it
 
 
@@ -157,6 +162,7 @@ def contract(parts: Parts, query: Query) -> ContractPage:
         rejected=_share(accepted, quarantined),
         producers=producers,
         dependants=dependants,
+        conformity=recorded(parts.db).get(type),
         trouble=trouble,
     )
 
