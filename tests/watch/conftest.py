@@ -2,13 +2,14 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.runs.records import Run, Runs, StepRun
@@ -101,6 +102,9 @@ class Scene:
 
     def now(self) -> int:
         return self.shop.clock.micros()
+
+    def conformities(self) -> Mapping[str, Conformity]:
+        return recorded(self.db)
 
     def endpoints(self) -> list[EndpointState]:
         return self.served

@@ -4,10 +4,12 @@ import json
 import time
 from datetime import timedelta
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from sampan.base.errors import Usage
+from sampan.log.conform import Conformity, Finding, record
 from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
 from sampan.watch.limits import Target
@@ -227,6 +229,22 @@ def test_twelve_faults_raise_twelve_alerts_and_all_resolve(scene: Scene, receive
     assert scene.open() == []
     assert sorted(event for event, _ in receiver.events()) == ["opened"] * 12 + ["resolved"] * 12
     assert len({message["id"] for message in receiver.messages()}) == 24
+
+
+def test_sources_that_do_not_mean_the_same_are_told_and_resolved_when_they_do(scene: Scene) -> None:
+    odd = Finding(field="price", sources=("south",), kind="scale", text="looks like pence", example="intake:7")
+    found = Conformity(
+        type="order_line", by="source", verdict="differs", sources=(), findings=(odd,), position="", events=600,
+        since=None, checked=1,
+    )  # fmt: skip
+    record(scene.db, found)
+    turn(scene)
+    (alert,) = scene.watch.alerts.open()
+    assert (alert.kind, alert.about, alert.field, alert.producer) == ("differs", "order_line", "price", "south")
+    assert alert.example == "intake:7"
+    record(scene.db, msgspec.structs.replace(found, verdict="conforms", findings=()))
+    turn(scene)
+    assert scene.open() == []
 
 
 def test_a_test_reaches_every_target_and_says_what_went_wrong(scene: Scene, receiver: Receiver) -> None:
