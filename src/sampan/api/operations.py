@@ -142,6 +142,18 @@ class Lines(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
+class Going(msgspec.Struct, frozen=True):
+    """The form on ``/plan``: what to run; everything, if empty."""
+
+    target: str = ""
+
+
+class GoingOn(msgspec.Struct, frozen=True):
+    """The form of an interrupted run. ``rebase`` is ``yes`` to take up the code of now."""
+
+    rebase: str = ""
+
+
 class Entered(msgspec.Struct):
     token: str
 
@@ -246,6 +258,18 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         status=303,
         body={"application/x-www-form-urlencoded": Entered},
         tag="Sign-in",
+    ),
+    ("POST", "/plan/go"): Operation(
+        summary="Run what has changed, and go to the run's page",
+        status=303,
+        body={"application/x-www-form-urlencoded": Going},
+        tag="Pages",
+    ),
+    ("POST", "/runs/{run}/go-on"): Operation(
+        summary="Go on with an interrupted run, and go to its page",
+        status=303,
+        body={"application/x-www-form-urlencoded": GoingOn},
+        tag="Pages",
     ),
     ("POST", "/sign-out"): Operation(summary="End the session", status=303, tag="Sign-in"),
     ("GET", "/v1/log/stats"): Operation(summary="The log in figures", answers={JSON: Figures}),

@@ -28,6 +28,7 @@ from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
 from sampan.hub.doors import doors
+from sampan.hub.forms import forms
 from sampan.hub.live import Live
 from sampan.hub.pages import pages
 from sampan.hub.pulse import Pulse
@@ -165,6 +166,7 @@ class RunningHub:
             *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
             *vitals(self.instance, lambda: checks(self), lambda: metrics(self)),
             *pages(self.app, self._frame),
+            *forms(self.app, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
         ]
 

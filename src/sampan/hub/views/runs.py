@@ -1,16 +1,22 @@
 """Runs: the list, one run with its flow, and the captured output of its steps."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import NotFound
+from sampan.base.errors import Damaged, NotFound
 from sampan.hub.parts import Parts, Query
-from sampan.runs.records import Run, Runs, StepRun
+from sampan.hub.timeline import Timeline, timeline
+from sampan.hub.uses import code_of
+from sampan.runs.records import RUNNING, Run, Runs, StepRun
 
-_SHOWN: Final = 200_000
+_SHOWN: Final = 100_000
 _VALUE: Final = 80
+_PATCH: Final = 40_000
+CACHED: Final = "cached"
 
 
 class RunLine(msgspec.Struct):
@@ -27,6 +33,9 @@ class RunLine(msgspec.Struct):
     started: int
     seconds: float | None
     steps: dict[str, int]
+    changed: list[str]
+    """What set it going: the steps that ran because of something other than what they read, each with the reason."""
+    currency: str = ""
 
 
 class RunList(msgspec.Struct):
@@ -41,7 +50,8 @@ def runs(parts: Parts, query: Query) -> RunList:
     found = []
     for run in records.list(_limit(query), query.get("target") or None):
         counts: dict[str, int] = {}
-        for step in records.steps(run.id):
+        steps = records.steps(run.id)
+        for step in steps:
             counts[step.state] = counts.get(step.state, 0) + 1
         found.append(
             RunLine(
@@ -56,9 +66,28 @@ def runs(parts: Parts, query: Query) -> RunList:
                 run.started,
                 _seconds(run),
                 counts,
+                _changed(steps),
+                str(run.manifest.get("prices", {}).get("currency", "")),
             )
         )
     return RunList(found)
+
+
+def _changed(steps: Sequence[StepRun]) -> list[str]:
+    """What began it all: reasons other than that an input changed, the same reason once."""
+    found: dict[str, str] = {}
+    for step in steps:
+        if step.state in (CACHED, "blocked", "planned"):
+            continue
+        own = [one for one in step.why.split("; ") if one and not one.startswith("input ")]
+        if own and own[0] not in found:
+            found[own[0]] = step.name
+    names = [step.name for step in steps]
+    return [
+        f"{name}: {reason}" if reason != "it has no result yet" else f"{name} is new"
+        for reason, name in found.items()
+        if name in names
+    ]
 
 
 def _limit(query: Query) -> int:
@@ -92,7 +121,38 @@ class StepLine(msgspec.Struct):
     """A plain result as JSON, shortened; empty for tables, models and checks."""
 
 
-class RunPage(msgspec.Struct):
+class Trouble(msgspec.Struct):
+    """A step that failed: the first line of what it said, all of it, where it is written, and what to do."""
+
+    name: str
+    kind: str
+    said: str
+    error: str
+    where: str
+    log: str
+    advice: list[str]
+
+
+class Input(msgspec.Struct):
+    """A kind of event that was read: how many there were up to the run's position, and their digest."""
+
+    type: str
+    count: int
+    digest: str
+
+
+class Output(msgspec.Struct):
+    """A table or model version that the run gave. ``held``: it was not published."""
+
+    name: str
+    kind: str
+    digest: str
+    rows: int | None
+    version: str
+    held: bool
+
+
+class RunPage(msgspec.Struct, kw_only=True):
     """Context of ``run.html``."""
 
     run: str
@@ -116,6 +176,15 @@ class RunPage(msgspec.Struct):
     published: dict[str, str]
     events: list[str]
     before: str | None
+    after: str | None
+    troubles: list[Trouble]
+    timeline: Timeline | None
+    inputs: list[Input]
+    outputs: list[Output]
+    parameters: dict[str, dict[str, Any]]
+    patch: str
+    currency: str
+    changed: list[str]
 
 
 def _value(records: Runs, step: StepRun) -> str:
@@ -160,7 +229,9 @@ def run(parts: Parts, query: Query) -> RunPage:
         commit = parts.lake.commit_of(found.commit_id)
         before = parts.lake.commit_of(commit.parent).tables if commit.parent else {}
         published = {name: id for name, id in commit.tables.items() if before.get(name) != id}
-    earlier = [one.id for one in records.list(200) if one.started < found.started]
+    around = [one.id for one in records.list(200)]
+    at = around.index(found.id) if found.id in around else -1
+    steps = records.steps(found.id)
     return RunPage(
         run=found.id,
         state=found.state,
@@ -182,8 +253,69 @@ def run(parts: Parts, query: Query) -> RunPage:
         logs=logs,
         published=published,
         events=events_of(lines, parts.contracts.types()),
-        before=earlier[0] if earlier else None,
+        before=around[at + 1] if 0 <= at < len(around) - 1 else None,
+        after=around[at - 1] if at > 0 else None,
+        troubles=[_trouble(parts, found.id, line) for line in lines if line.state == "failed" and not line.part],
+        timeline=timeline(steps, parts.clock.micros() if found.state == RUNNING else None),
+        inputs=[
+            Input(type, one.get("count", 0), one.get("digest", ""))
+            for type, one in found.manifest.get("inputs", {}).items()
+        ],
+        outputs=_outputs(parts, steps, published, found),
+        parameters={
+            name: one["parameters"] for name, one in found.manifest.get("steps", {}).items() if one.get("parameters")
+        },
+        patch=_patch(parts, found.manifest.get("patch")),
+        currency=str(found.manifest.get("prices", {}).get("currency", "")),
+        changed=_changed(steps),
     )
+
+
+def _trouble(parts: Parts, run: str, line: StepLine) -> Trouble:
+    code = code_of(parts.folder.root, line.name)
+    where = f"{code.path}:{code.line}" if code else ""
+    if line.kind == "check":
+        types = set(parts.contracts.types())
+        table = next((need for need in line.needs if need not in types), "TABLE")
+        look = f'sampan sql --run {run} "select … from {table}"'
+        advice = [look, "sampan run"]
+    else:
+        advice = [f"sampan why {line.name}", "sampan run"]
+    said = [text for text in line.error.splitlines() if text.strip()]
+    # the last line of a traceback says what happened, the first line of anything else does
+    first = said[-1] if said and said[0].startswith("Traceback") else said[0] if said else "It failed."
+    return Trouble(line.name, line.kind, first, line.error, where, line.log, advice)
+
+
+def _outputs(parts: Parts, steps: Sequence[StepRun], published: dict[str, str], run: Run) -> list[Output]:
+    """What it made anew: tables, published or held back, and versions of models."""
+    versions = {one.key: one.ref for one in parts.models.list() if one.key}
+    found = []
+    for step in steps:
+        if step.kind == "model" and step.state == "ran":
+            ref = versions.get(step.key, "")
+            found.append(Output(step.name, "model", step.digest, None, ref, not ref))
+        elif (
+            step.kind in ("table", "step")
+            and step.digest.startswith("t")
+            and (step.name in published or (step.state == "ran" and run.commit_id is None))
+        ):
+            rows = None
+            with suppress(NotFound):
+                rows = parts.lake.snapshot(step.digest).rows
+            found.append(Output(step.name, "table", step.digest, rows, "", step.name not in published))
+    return found
+
+
+def _patch(parts: Parts, digest: Any) -> str:
+    """The uncommitted changes of the workspace when it ran."""
+    if not digest:
+        return ""
+    try:
+        text = parts.models.blobs.get(str(digest)).decode("utf-8", "replace")
+    except (NotFound, Damaged):
+        return ""
+    return text if len(text) <= _PATCH else f"{text[:_PATCH]}\n… {len(text) - _PATCH:,} more characters"
 
 
 def events_of(lines: list[StepLine], types: list[str]) -> list[str]:
@@ -210,6 +342,8 @@ class LogPage(msgspec.Struct):
     bytes: int
     cut: bool
     logs: list[str]
+    state: str
+    going: bool
 
 
 def log(parts: Parts, query: Query) -> LogPage:
@@ -224,4 +358,6 @@ def log(parts: Parts, query: Query) -> LogPage:
     with path.open("rb") as file:
         file.seek(max(0, size - _SHOWN))
         data = file.read(_SHOWN)
-    return LogPage(found.id, path.name, data.decode("utf-8", "backslashreplace"), size, size > _SHOWN, list(there))
+    logs, going = list(there), found.state == RUNNING
+    text = data.decode("utf-8", "backslashreplace")
+    return LogPage(found.id, path.name, text, size, size > _SHOWN, logs, found.state, going)

@@ -1,0 +1,95 @@
+"""What a page can set going: a run, or the rest of one. The guard has seen to it that the page was ours."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, quote
+
+from litestar import Response, post
+from litestar.handlers import BaseRouteHandler
+
+from sampan.base.errors import SampanError
+from sampan.base.reports import report
+from sampan.hub.doors import Ask, refuse, response
+from sampan.hub.render import Answer, Frame
+from sampan.team.roles import PRINCIPAL, Principal
+
+_PATIENCE: Final = 10.0  # seconds until a run has begun; it goes on whether or not somebody waits
+_LONGEST: Final = 4_000
+Told = Callable[[Any], None]
+
+
+class Works(Protocol):
+    """Who runs what is asked for. Both block until the end and tell what happens."""
+
+    def run(self, target: str, sets: dict[str, Any], actor: str, report: Told) -> Any: ...
+    def resume(self, run: str, rebase: bool, actor: str, report: Told) -> Any: ...
+
+
+def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
+    """The routes of the forms on pages; each answers with the page of the run that it began."""
+
+    @post("/plan/go", status_code=303)
+    async def run(request: Ask, body: bytes) -> Response[bytes]:
+        target, who = _field(body, "target"), _who(request)
+        return await _set_going(request, lambda told: works.run(target, {}, who, told), frame)
+
+    @post("/runs/{run:str}/go-on", status_code=303)
+    async def resume(request: Ask, run: str, body: bytes) -> Response[bytes]:
+        rebase, who = _field(body, "rebase") == "yes", _who(request)
+        return await _set_going(request, lambda told: works.resume(run, rebase, who, told), frame)
+
+    return [run, resume]
+
+
+def _field(body: bytes, name: str) -> str:
+    return parse_qs(body[:_LONGEST].decode("utf-8", "replace")).get(name, [""])[0].strip()
+
+
+def _who(request: Ask) -> str:
+    principal: Principal = dict(request.scope)[PRINCIPAL]  # type: ignore[assignment]
+    return principal.name
+
+
+async def _set_going(request: Ask, work: Callable[[Told], Any], frame: Callable[[], Frame]) -> Response[bytes]:
+    """Begin in a thread of its own; answer once the run has an id, or with what kept it from beginning."""
+    begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+
+    def settle(outcome: "str | SampanError") -> None:
+        def set_it() -> None:
+            if not begun.done():
+                if isinstance(outcome, SampanError):
+                    begun.set_exception(outcome)
+                else:
+                    begun.set_result(outcome)
+
+        loop.call_soon_threadsafe(set_it)
+
+    def told(event: Any) -> None:
+        if event.get("run"):
+            settle(str(event["run"]))
+
+    def labour() -> None:
+        try:
+            done = work(told)
+            settle(str(done.get("run") or ""))
+        except SampanError as error:
+            settle(error)
+        except BaseException as error:
+            settle(SampanError("Run the flow", type(error).__name__, f"Details: {report(error)}"))
+            raise
+
+    threading.Thread(target=labour, daemon=True, name="work").start()
+    try:
+        run = await asyncio.wait_for(asyncio.shield(begun), _PATIENCE)
+    except TimeoutError:
+        run = ""  # another run is going on; this one waits for it
+    except SampanError as error:
+        around = frame()
+        principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
+        around.who = principal.name if principal else ""
+        return refuse(request, error.status, error, around)
+    where = f"/runs/{quote(run)}" if run else "/runs"
+    return response(Answer(303, "text/plain", b""), {"location": where})
