@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 
 from sampan.base.settings import SETTINGS
 from sampan.cli.root import SECTIONS, load, root
+from sampan.watch.alerts import Message
+from sampan.watch.limits import LIMITS, Limits
 
 _HEADER = "<!-- Made by `just docs`; a test keeps it equal to the source. Change the source, not this file. -->\n\n"
 
@@ -56,8 +59,23 @@ def settings() -> str:
         "default.\n\n| setting | environment | default | |\n| --- | --- | --- | --- |\n",
     ]
     parts += [f"| `{one.name}` | `{one.env}` | {_shown(one.default)} | {one.help} |\n" for one in SETTINGS]
+    parts.append(
+        "\n## Limits of alerts\n\n`[alerts.limits]` in `sampan.toml`; what is not there has its default. "
+        "[What they do](../how-to/alerts.md).\n\n| limit | default | |\n| --- | --- | --- |\n"
+    )
+    defaults = Limits()
+    parts += [f"| `{name}` | `{_toml(getattr(defaults, name))}` | {help} |\n" for name, (help, _, _) in LIMITS.items()]
     parts.append("\n`SAMPAN_DEBUG=1` prints tracebacks instead of messages, for those who work on Sampan itself.\n")
     return "".join(parts)
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:,}".replace(",", "_").removesuffix(".0")
+
+
+def message() -> str:
+    """What a webhook about an alert says, as JSON Schema."""
+    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Message)), indent=2).decode() + "\n"
 
 
 def _shown(default: object) -> str:
@@ -66,7 +84,7 @@ def _shown(default: object) -> str:
     return f"`{default}`"
 
 
-PAGES = {"commands.md": commands, "settings.md": settings}
+PAGES = {"commands.md": commands, "settings.md": settings, "alert-message.schema.json": message}
 
 
 def main() -> None:

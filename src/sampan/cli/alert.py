@@ -95,7 +95,7 @@ def test(app: "App", targets: tuple[str, ...], as_json: bool) -> None:
 def silence(app: "App", what: str, span: str, reason: str, as_json: bool) -> None:
     """Tell nobody of a kind of alert, or of one, for a while.
 
-    WHAT is a kind (quarantined, silent, run_failed, endpoint_down, disk, log_fault, sealing, conform), or one of
+    WHAT is a kind (quarantined, silent, run_failed, endpoint_down, disk, log_fault, sealing, differs), or one of
     them with what it is about, such as quarantined:till. Alerts are recorded all the same.
     """
     from sampan.cli.run import _me

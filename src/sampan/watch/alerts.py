@@ -105,16 +105,7 @@ class Silence(msgspec.Struct, frozen=True):
     created: int
 
 
-KINDS: Final = (
-    "quarantined",
-    "silent",
-    "run_failed",
-    "endpoint_down",
-    "disk",
-    "log_fault",
-    "sealing",
-    "conform",
-)
+KINDS: Final = ("quarantined", "silent", "differs", "run_failed", "endpoint_down", "disk", "log_fault", "sealing")
 
 
 class Alerts:

@@ -91,7 +91,7 @@ def quarantined(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal
         if share > limits.quarantined_share / 2 and not producer.startswith(_PEOPLE[0]):
             over = share > limits.quarantined_share and sent[producer] >= limits.quarantined_events
             minutes = limits.quarantined_window / 60
-            reason = f"{number:,} of {sent[producer]:,} events within {minutes:.3g} minutes ({share:.1%})"
+            reason = f"{number:,} of {sent[producer]:,} events within {minutes:.3g} minutes ({_percent(share)})"
             yield Signal(
                 "quarantined",
                 producer,
@@ -125,7 +125,7 @@ def _quarantined(
         return Breach(
             kind="quarantined",
             about=producer,
-            title=f"{share:.1%} of what {producer} sends is quarantined",
+            title=f"{_percent(share)} of what {producer} sends is quarantined",
             reason=reason,
             cause=f"{why} at {path} in {what} ({number:,} of those looked at{more})",
             evidence=f"/quarantine/{example}" if example else "/quarantine",
@@ -348,6 +348,10 @@ def owner_of(contracts: Contracts, type: str) -> str:
     if type not in contracts:
         return ""
     return str(getattr(contracts.contract(type).spec, "owner", "") or "")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _span(micros: float) -> str:

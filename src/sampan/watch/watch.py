@@ -126,7 +126,8 @@ class Watch:
             except SampanError as problem:
                 error = f"{problem.obstacle}. {problem.advice}".strip()
         if error:
-            _LOG.warning("a message did not arrive", extra={"facts": {"target": delivery.target, "reason": error}})
+            level = logging.INFO if delivery.attempts else logging.WARNING  # it is said once, not at every attempt
+            _LOG.log(level, "a message did not arrive", extra={"facts": {"target": delivery.target, "reason": error}})
         self.alerts.mark(delivery, error)
 
     def test(self, names: list[str]) -> dict[str, str]:

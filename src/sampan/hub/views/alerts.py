@@ -8,6 +8,7 @@ import msgspec
 from sampan.base.clock import SystemClock
 from sampan.base.settings import SETTINGS
 from sampan.hub.parts import Parts, Query
+from sampan.hub.render import number
 from sampan.hub.urls import Urls
 from sampan.team.roles import ROLES
 from sampan.team.tokens import Tokens
@@ -133,7 +134,7 @@ def _limits(parts: Parts) -> list[SettingLine]:
     for name, (meaning, _, _) in LIMITS.items():
         value = getattr(limits, name)
         told = value != getattr(Limits(), name)
-        shown = ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+        shown = ("yes" if value else "no") if isinstance(value, bool) else number(value)
         found.append(SettingLine(name, shown, "sampan.toml" if told else "default", meaning))
     return found
 
