@@ -103,6 +103,13 @@ def test_the_leak_promises_more_and_is_refused_by_name(told):
     }
 
 
+def test_tills_and_web_shop_send_one_shape_and_prices_in_pence_would_be_noticed(told):
+    sources = "SELECT DISTINCT _source FROM order_line UNION SELECT DISTINCT _source FROM order_cancelled"
+    assert {row[0] for row in told.sampan("sql", sources, "--json")["rows"]} == {"till", "G-RETAIL"}
+    assert told.sampan("log", "conform", "order_line", "--json")["verdict"] == "conforms"
+    assert "unit_price" in told.summary["planted"] and "100" in told.summary["planted"]
+
+
 def test_time_in_the_log_only_goes_forward_with_the_story(told):
     rows = told.sampan("sql", "SELECT min(_received - _time), max(_received) FROM outcome", "--json")["rows"]
     assert rows[0][1].startswith("2011-04-1")

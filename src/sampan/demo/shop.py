@@ -85,6 +85,17 @@ GROUP BY time, order_id, type, country, customer_id, part
 ORDER BY time, min(row)
 """
 
+_IN_PENCE: Final = """
+SELECT json_object('id', id, 'type', type, 'source', $source, 'time', strftime(time, '%Y-%m-%dT%H:%M:%SZ'),
+    'data', json_object(
+        'order_id', order_id, 'stock_code', stock_code, 'quantity', quantity,
+        'unit_price', CAST(unit_price * $factor AS DOUBLE), 'country', country, 'customer_id', customer_id,
+        'description', description
+    ))
+FROM line WHERE (country = $home) = $at_home AND type = 'order_line' AND quantity >= 1 AND unit_price >= 0
+ORDER BY time, row LIMIT $most
+"""
+
 # The log's view of the same lines: what breaks the contract is not in it.
 _AS_IN_THE_LOG: Final = """
 CREATE VIEW {name} AS
@@ -136,6 +147,13 @@ class Shop:
         events = self._sent(_EVENTS, given | {"source": TILL})
         messages = self._sent(_MESSAGES, given | {"most": ITEMS})
         return merge(events, messages, key=lambda line: line.at)
+
+    def in_pence(self, most: int = 2_000) -> Iterator[bytes]:
+        """As many valid lines of each source, as events, but that the web shop gives its prices in pence."""
+        for home, source, factor in ((True, TILL, 1), (False, STREAM, 100)):
+            values = {"home": HOME, "at_home": home, "source": source, "factor": factor, "most": most}
+            for (event,) in self._con.execute(_IN_PENCE, values).fetchall():
+                yield event.encode()
 
     def _sent(self, query: str, values: dict[str, Any]) -> Iterator[Line]:
         cursor = self._con.cursor()

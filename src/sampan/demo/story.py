@@ -23,6 +23,7 @@ from sampan.base.errors import SampanError
 from sampan.cli.client import HubClient
 from sampan.demo.figures import Month, by_month
 from sampan.demo.hub import Hub
+from sampan.demo.pence import caught
 from sampan.demo.screen import Screen, Stage
 from sampan.demo.shop import DAY, Shop
 from sampan.demo.summary import Leak, Summary, heading, month_line
@@ -68,8 +69,9 @@ class Story:
         _run(self._play_year())
         self._must_pass(self._flow("flow again", "Run the flow again, over the whole year"))
         served = self._served_by_month()
+        planted = self._compare()
         leak = self._cheat()
-        return self._summary(served, leak)
+        return self._summary(served, planted, leak)
 
     # 2: history
 
@@ -193,6 +195,23 @@ class Story:
                 )
         return served
 
+    def _compare(self) -> str:
+        """Whether the tills and the web shop send one shape, and whether prices in pence would be noticed."""
+        with self.screen.stage("conform", "Compare what the tills and the web shop send"):
+            said = []
+            for type in ("order_line", "order_cancelled"):
+                found = self._client.post(f"/v1/contracts/{type}/conform", {"by": "source"})
+                if found["verdict"] != "conforms":
+                    told = "; ".join([found["verdict"], *(finding["text"] for finding in found["findings"])])
+                    raise SampanError("Compare what the shop sends", f"{type}: {told}")
+                sources = " and ".join(f"{one['source']} ({one['events']:,})" for one in found["sources"])
+                said.append(f"  {type}: {sources} mean the same")
+            planted = caught(self.hub.workspace / "contracts.py", self._shop.in_pence())
+        for line in said:
+            self.screen.say(line)
+        self.screen.say(f"  with one of them in pence, in a copy: {planted}")
+        return planted
+
     def _cheat(self) -> Leak:
         """Let the features count orders that are still to come: the figures look better, the check refuses."""
         file = self.hub.workspace / FEATURES
@@ -216,7 +235,7 @@ class Story:
         self.screen.say(f"  AUC with the leak {leaky:.3f}, without {before:.3f}; main still has the latter")
         return Leak(refused=True, auc=leaky, honest_auc=before, reason=reason)
 
-    def _summary(self, served: dict[str, Month], leak: Leak) -> Summary:
+    def _summary(self, served: dict[str, Month], planted: str, leak: Leak) -> Summary:
         tally, stats = self._played.tally, self._client.get("/v1/log/stats")
         verdicts = tally.verdicts
         latencies = sorted(self._played.latencies)
@@ -247,6 +266,7 @@ class Story:
             rows={table["name"]: table["rows"] for table in tables},
             quarantine=self._reasons(),
             rules=dict(self._played.rules.most_common()),
+            planted=planted,
             leak=leak,
             prediction=self._played.last_prediction,
             stages=self.screen.seconds,

@@ -21,7 +21,8 @@ class Summary(msgspec.Struct):
     """``--json`` prints this as its last line.
 
     ``sent`` counts every event offered to intake: order lines, cancelled lines, repeated uploads and outcomes. It is
-    the sum of the four verdicts. ``value_by_month`` is money per 1,000 decisions. ``seconds`` is the whole demo.
+    the sum of the four verdicts. ``value_by_month`` is money per 1,000 decisions. ``planted`` is what was
+    said of prices in pence. ``seconds`` is the whole demo.
     """
 
     sent: int
@@ -40,6 +41,7 @@ class Summary(msgspec.Struct):
     rows: dict[str, int] = {}
     quarantine: dict[str, int] = {}
     rules: dict[str, int] = {}
+    planted: str = ""
     leak: Leak | None = None
     prediction: str = ""
     stages: dict[str, float] = {}
@@ -76,6 +78,8 @@ def lines(found: Summary) -> Iterable[str]:
     for month, auc in found.auc_by_month.items():
         brier, value = found.brier_by_month[month], found.value_by_month[month]
         yield f"  {month}  {'  –  ' if auc is None else f'{auc:.3f}'}  {brier:.3f}  GBP {value:,.0f}"
+    if found.planted:
+        yield f"Units: {found.planted}"
     if found.leak:
         yield f"Leak: AUC {found.leak.auc:.3f} was refused; the honest figure is {found.leak.honest_auc:.3f}"
     yield f"Versions: {', '.join(found.versions)}"
