@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from sampan.flow.declare import model as model
     from sampan.flow.declare import step as step
     from sampan.log.adapt import adapt as adapt
+    from sampan.log.contracts import Blob as Blob
     from sampan.log.contracts import Event as Event
     from sampan.log.contracts import Field as Field
+    from sampan.log.contracts import Text as Text
     from sampan.log.contracts import upcast as upcast
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
 
 _HOME = {
     "Action": "sampan.serve.decisions",
+    "Blob": "sampan.log.contracts",
     "Event": "sampan.log.contracts",
     "Field": "sampan.log.contracts",
     "File": "sampan.flow.declare",
     "Fitted": "sampan.flow.declare",
     "adapt": "sampan.log.adapt",
+    "Text": "sampan.log.contracts",
     "check": "sampan.flow.declare",
     "decision": "sampan.serve.decisions",
     "model": "sampan.flow.declare",

@@ -24,6 +24,7 @@ from sampan.api.segment import PATHS
 from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
 from sampan.flow.outcome import Progress, RunResult
+from sampan.log.attachments import Attached
 from sampan.log.conform import Conformity
 from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
@@ -270,6 +271,23 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         status=303,
         body={"application/x-www-form-urlencoded": GoingOn},
         tag="Pages",
+    ),
+    **{
+        (method, "/v1/blobs"): Operation(
+            summary="Keep bytes that events will name by their digest",
+            body={"application/octet-stream": bytes},
+            answers={JSON: Attached},
+            status=201,
+            also={413: "More than the setting body_limit."},
+            tag="Events",
+        )
+        for method in ("POST", "PUT")
+    },
+    ("GET", "/v1/blobs/{digest}"): Operation(
+        summary="Bytes that an event names, as a download",
+        answers={"application/octet-stream": bytes},
+        query={"show": "`image` for a picture as one"},
+        tag="Events",
     ),
     ("POST", "/sign-out"): Operation(summary="End the session", status=303, tag="Sign-in"),
     ("GET", "/v1/log/stats"): Operation(summary="The log in figures", answers={JSON: Figures}),

@@ -45,6 +45,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     # machines
     ("POST", "/v1/events"): SEND,
     **{("POST", path): SEND for path in BASIC | QUERY_SECRET},
+    ("POST", "/v1/blobs"): SEND,
+    ("PUT", "/v1/blobs"): SEND,
     ("POST", "/predict/{name}"): PREDICT,
     # pages and their JSON twins
     ("GET", "/"): READ,
@@ -79,6 +81,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/sign-out"): READ,
     # commands
     ("GET", "/v1/log/stats"): READ,
+    ("GET", "/v1/blobs/{digest}"): READ,
     ("POST", "/v1/contracts/{type}/conform"): RUN,
     ("POST", "/v1/quarantine/repairs"): SEND,
     ("POST", "/v1/plan"): READ,

@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from sampan.api.blobs import blobs
 from sampan.api.dispatch import EVENTS, Dispatch
 from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
 from sampan.api.guard import WILDCARDS, Guard, Hosts
@@ -35,6 +36,7 @@ from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
 from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES, context
 from sampan.hub.topics import Topics
+from sampan.log.attachments import Attachments
 from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
@@ -166,6 +168,7 @@ class RunningHub:
             *doors(self.gate, self.cookie, self.instance, self._trouble, self._frame),
             *vitals(self.instance, lambda: checks(self), lambda: metrics(self)),
             *pages(self.app, self._frame),
+            *blobs(Attachments(self.app.folder.data / "attachments")),
             *forms(self.app, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
         ]

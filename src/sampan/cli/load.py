@@ -235,7 +235,7 @@ def _instant(value: Any) -> Any:
 def _fit(value: Any, type: str, *, required: bool) -> Any:
     """A cell as its field wants it, where that is plain; else as it is, and intake says what is wrong."""
     value = _plain(value)
-    kinds = {part.strip() for part in type.split("|")}
+    kinds = {{"text": "str"}.get(part.strip(), part.strip()) for part in type.split("|")}
     if isinstance(value, str) and "str" not in kinds and type:
         text = value.strip()
         if not text:

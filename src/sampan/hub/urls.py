@@ -31,6 +31,10 @@ class Urls:
         return _path("log", position)
 
     @staticmethod
+    def blob(digest: str, **query: str | int | None) -> str:
+        return _with_query(f"/v1/blobs/{quote(digest, safe='')}", query)
+
+    @staticmethod
     def contract(type: str, **query: str | int | None) -> str:
         return _with_query(_path("contracts", type), query)
 

@@ -15,16 +15,20 @@ import msgspec
 from msgspec import inspect
 
 from sampan.base.clock import to_micros
+from sampan.log.attachments import Attached, Attachments, attach
 from sampan.log.contracts import Contract, Contracts
 from sampan.log.explain import BROKEN, Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
 from sampan.log.frames import Complaint, Origin
 from sampan.log.identity import Keyer
 from sampan.log.items import split
 from sampan.log.keys import Sealer, SubjectKeys, seal_bytes
+from sampan.log.spec import FieldSpec
 
 ID_LIMIT: Final = 200
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LIMIT)]
 _ANY: Final = msgspec.json.Decoder()
+_RAWS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODE: Final = msgspec.json.Encoder().encode
 _NAMES: Final = ("type", "id", "source")
 _VECTOR: Final = 4_000  # bytes of a batch from which counting with numpy pays
 
@@ -66,7 +70,7 @@ class Sent(Protocol):
 class Batch:
     """One request's items after checking. The lists ``raws keys codes ids`` run in parallel over the good ones."""
 
-    __slots__ = ("bads", "codes", "ids", "keys", "labels", "plain", "raws", "sent", "size", "timed")
+    __slots__ = ("bads", "blobs", "codes", "ids", "keys", "labels", "plain", "raws", "sent", "size", "timed")
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
@@ -75,6 +79,7 @@ class Batch:
         self.codes: list[int] = []
         self.ids: list[str] = []
         self.bads: list[Bad] = []
+        self.blobs: dict[str, tuple[bytes, str]] = {}  # bytes that must be durable before the events are
         self.size = 0
         self.plain = False  # whether JSON shows the ids as they are
         self.timed = True  # whether the times are the producer's own, the same if it sends again
@@ -88,10 +93,11 @@ class _Shape:
     """How many different keys an event certainly has, for one version of one contract: those required, those in
     required mappings, and those whose value is not the default that an absent one would have."""
 
-    __slots__ = ("code", "contract", "mappings", "maybe", "nothing", "required", "sealer")
+    __slots__ = ("blobs", "code", "contract", "mappings", "maybe", "nothing", "required", "sealer")
 
     def __init__(self, contract: Contract, code: int, sealer: Sealer | None, *, newest: bool = True) -> None:
         self.contract, self.code, self.sealer = contract, code, sealer
+        self.blobs = contract.blobs
         self.required = 5  # id, source, time, type, data
         maybe, nothing, mappings = ["version", "subject", "known_at"], [msgspec.UNSET, None, None], []
         info = inspect.type_info(contract.cls)
@@ -115,7 +121,9 @@ class _Shape:
 class Checker:
     """Compiled contracts. Not shared between threads."""
 
-    def __init__(self, contracts: Contracts, keys: SubjectKeys | None = None) -> None:
+    def __init__(
+        self, contracts: Contracts, keys: SubjectKeys | None = None, attachments: Attachments | None = None
+    ) -> None:
         self.contracts = contracts
         self.labels: list[str] = []
         self._codes: dict[str, int] = {}
@@ -123,6 +131,8 @@ class Checker:
         self._keyer = Keyer()
         self._older_envelopes: dict[str, Any] = {}
         self._keys = keys
+        self._attachments = attachments
+        self._blobs = any(contract.blobs for contract in contracts)
         self._mappings = False
         self._personal = keys is not None and any(contract.personal for contract in contracts)
         envelopes = []
@@ -196,6 +206,8 @@ class Checker:
             batch.plain = joined.isascii() and b"\\" not in joined
             if doubtful := self._doubtful(joined, raws, events, shapes):
                 self._drop(batch, items, doubtful, raws, events, shapes)
+            if self._blobs:
+                self._attach(batch, items, raws, events, shapes)
             self._fill(batch, raws, events, shapes)
         for bad in batch.bads:
             batch.size += len(bad.raw)
@@ -236,6 +248,47 @@ class Checker:
                 if index not in found and tokens(raw) != distinct(_ANY.decode(raw)):
                     found.append(index)
         return sorted(found)
+
+    def _attach(
+        self, batch: Batch, items: Sequence[bytes], raws: list[bytes], events: list[Any], shapes: list[_Shape]
+    ) -> None:
+        """Take the bytes out of events that carry some, and leave their digests; all else stays byte for byte."""
+        bad_at = {bad.index for bad in batch.bads}
+        places = [index for index in range(len(items)) if index not in bad_at]
+        wrongs: list[tuple[int, Wrong]] = []
+        for index, shape in enumerate(shapes):
+            if shape.blobs:
+                made = self._attached(raws[index], shape.blobs, batch.blobs)
+                if isinstance(made, bytes):
+                    raws[index] = made
+                else:
+                    wrongs.append((index, made))
+        for index, wrong in reversed(wrongs):
+            event, raw = events[index], raws[index]
+            complaint = Complaint(*wrong, shapes[index].contract.type, event.id, event.source)
+            batch.bads.append(self.held(Bad(places[index], raw, complaint), {"subject": event.subject}))
+            batch.size -= len(raw)
+            del events[index], raws[index], shapes[index]
+        batch.bads.sort(key=lambda bad: bad.index)
+
+    def _attached(
+        self, raw: bytes, fields: Sequence[FieldSpec], waiting: dict[str, tuple[bytes, str]]
+    ) -> bytes | Wrong:
+        event = _RAWS.decode(raw)
+        data = _RAWS.decode(event["data"])
+        changed = False
+        for field in fields:
+            if field.name not in data or not isinstance(value := _ANY.decode(data[field.name]), dict):
+                continue
+            found = attach(value, field, self._attachments, waiting)
+            if not isinstance(found, Attached):
+                return found
+            data[field.name] = msgspec.Raw(_ENCODE(found))
+            changed = True
+        if not changed:
+            return raw
+        event["data"] = msgspec.Raw(_ENCODE(data))
+        return _ENCODE(event)
 
     def _drop(
         self,

@@ -15,12 +15,13 @@ from msgspec import inspect
 from sampan.base.clock import from_micros
 from sampan.base.errors import BadContract
 from sampan.log.check import AnyEvent
-from sampan.log.contracts import Contract
+from sampan.log.contracts import Blob, Contract
 from sampan.log.keys import Sealer, SubjectKeys
 from sampan.log.position import place
 from sampan.log.read import Item
 
 INSTANT: Final = pa.timestamp("us", tz="UTC")
+BLOB: Final = pa.struct([("digest", pa.string()), ("media_type", pa.string()), ("size", pa.int64())])
 SYSTEM: Final = (
     ("_id", pa.string()),
     ("_time", INSTANT),
@@ -79,6 +80,8 @@ def _arrow(kind: inspect.Type) -> pa.DataType:
             return pa.int64() if kinds == {int} else pa.string()
         case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
             return pa.list_(_arrow(kind.item_type))
+        case inspect.StructType() if kind.cls is Blob:
+            return BLOB
         case inspect.StructType():
             return pa.struct([(field.encode_name, _arrow(field.type)) for field in kind.fields])
         case _:

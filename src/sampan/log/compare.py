@@ -14,7 +14,7 @@ from sampan.log.spec import BOUNDS, ContractSpec, FieldSpec
 PRODUCER: Final = "producer"
 READER: Final = "reader"
 _LOWER: Final = ("gt", "ge", "min_length")
-_UPPER: Final = ("lt", "le", "max_length")
+_UPPER: Final = ("lt", "le", "max_length", "max_bytes")
 _VERSION: Final = "Raise the version and declare an @upcast that makes the new value of the old one"
 
 
@@ -100,11 +100,18 @@ def _field(old: FieldSpec, new: FieldSpec) -> Iterator[Change]:
         yield Change(field=name, text=text, breaks=(READER,), advice=advice)
     if new.description != old.description:
         yield Change(field=name, text=f"field {name!r} has another description")
+    if new.language != old.language:
+        yield Change(field=name, text=f"field {name!r} is in {new.language or 'no language'}, was {old.language}")
+    if new.media_types != old.media_types:
+        text = f"field {name!r} takes {', '.join(new.media_types) or 'any media type'}"
+        fewer = bool(new.media_types) and not set(old.media_types or ("any",)) <= set(new.media_types)
+        advice = "Blobs of other media types are refused." if fewer else ""
+        yield Change(field=name, text=text, breaks=(PRODUCER,) if fewer else (), advice=advice)
     yield from _bounds(old, new)
 
 
 def _bounds(old: FieldSpec, new: FieldSpec) -> Iterator[Change]:
-    for name in BOUNDS:
+    for name in (*BOUNDS, "max_bytes"):
         before, now = old.bounds.get(name), new.bounds.get(name)
         if now == before:
             continue

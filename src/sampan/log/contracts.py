@@ -16,12 +16,14 @@ from sampan.base.errors import BadContract, NotFound
 from sampan.log.adapt import Mapping, declarations, refuse_clashes
 from sampan.log.builtin import BUILTIN
 from sampan.log.compare import breaking
+from sampan.log.declare import Blob as Blob
 from sampan.log.declare import Event as Event
 from sampan.log.declare import Field as Field
+from sampan.log.declare import Text as Text
 from sampan.log.declare import Upcast
 from sampan.log.declare import upcast as upcast
 from sampan.log.registry import record, registered
-from sampan.log.spec import ContractSpec, describe
+from sampan.log.spec import ContractSpec, FieldSpec, describe
 from sampan.store.database import Database
 
 
@@ -65,6 +67,13 @@ class Contract:
         """Names of the fields whose values are encrypted."""
         specs = [self.spec, *(describe(cls) for cls in self.older.values())]
         return tuple(sorted({field.name for spec in specs for field in spec.fields if field.personal}))
+
+    @cached_property
+    def blobs(self) -> tuple[FieldSpec, ...]:
+        """The fields that hold bytes, as the newest version that has each of them says."""
+        specs = [*(describe(cls) for cls in self.older.values()), self.spec]
+        found = {field.name: field for spec in specs for field in spec.fields if "blob" in field.type.split(" | ")}
+        return tuple(found.values())
 
     @cached_property
     def subject_field(self) -> str | None:

@@ -5,7 +5,7 @@ Loading and comparing contracts lives in ``sampan.log.contracts``; checking even
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -16,6 +16,7 @@ Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 _F = TypeVar("_F", bound=Upcast)
 
 _OWNER = 200
+LONG = "sampan-text"  # where a Text says that it is one; a key of its own, since the outer annotation's wins
 EXTRA = "sampan"  # where Field keeps what msgspec does not know: unit, personal, subject
 
 
@@ -82,6 +83,24 @@ class Event(msgspec.Struct, metaclass=EventMeta):
     __sampan_upcasts__: ClassVar[dict[int, Upcast]]
 
 
+class Blob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bytes with a media type: a picture, a document, a recording.
+
+    A producer sends ``{"media_type": …, "base64": …}``, or ``{"digest": …}`` of what it has uploaded to ``/v1/blobs``.
+    The log has ``{"digest", "media_type", "size"}``, and so has SQL; the bytes lie beside it under their SHA-256.
+    """
+
+    media_type: str | None = None
+    base64: str | None = None
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    size: int | None = None
+
+
+#: A long text. Its field says how long at most, and may say in which language:
+#: ``body: Annotated[Text, Field(max_length=20_000, language="en")]``.
+Text = Annotated[str, msgspec.Meta(extra={LONG: True})]
+
+
 def Field(  # noqa: N802 - reads as a noun where it is used
     *,
     unit: str | None = None,
@@ -96,14 +115,25 @@ def Field(  # noqa: N802 - reads as a noun where it is used
     min_length: int | None = None,
     max_length: int | None = None,
     pattern: str | None = None,
+    language: str | None = None,
+    max_bytes: int | None = None,
+    media_types: list[str] | None = None,
     examples: list[Any] | None = None,
 ) -> msgspec.Meta:
     """What a field's annotation says beyond its type: unit, bounds, description.
 
     ``personal``: the value is encrypted with its subject's key before it is written. ``subject``: the value names
-    the subject when the event itself does not.
+    the subject when the event itself does not. ``language``: of a Text. ``max_bytes``, ``media_types``: what a Blob
+    may be.
     """
-    extra = {"unit": unit, "personal": personal or None, "subject": subject or None}
+    extra = {
+        "unit": unit,
+        "personal": personal or None,
+        "subject": subject or None,
+        "language": language,
+        "max_bytes": max_bytes,
+        "media_types": media_types,
+    }
     bounds: dict[str, Any] = {
         "gt": gt,
         "ge": ge,

@@ -7,7 +7,7 @@ from msgspec import inspect
 
 from sampan.base.digests import digest_value
 from sampan.base.errors import BadContract
-from sampan.log.declare import EXTRA, Event
+from sampan.log.declare import EXTRA, LONG, Blob, Event
 
 _ADVICE: Final = (
     "Use types that JSON can carry: int, float, str, bool, datetime, list; bounds of an optional field stand inside: "
@@ -28,6 +28,8 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: bool = False
     description: str | None = None
     bounds: dict[str, float | str] = {}
+    language: str | None = None
+    media_types: tuple[str, ...] = ()
 
 
 class ContractSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,9 @@ def _one_subject(name: str, fields: tuple[FieldSpec, ...]) -> None:
 
 def _field(field: inspect.Field) -> FieldSpec:
     kind, extra, bounds, description = _peel(field.type)
+    if "max_bytes" in extra:
+        bounds["max_bytes"] = extra["max_bytes"]
+    _long_or_binary(field.name, kind, extra, bounds)
     default = None
     if field.default is not msgspec.NODEFAULT:
         default = msgspec.json.encode(field.default).decode()
@@ -91,7 +96,7 @@ def _field(field: inspect.Field) -> FieldSpec:
         default = msgspec.json.encode(field.default_factory()).decode()
     return FieldSpec(
         name=field.encode_name,
-        type=_text(kind),
+        type=_text(kind) if not extra.get("text") or isinstance(kind, inspect.UnionType) else "text",
         required=field.required,
         default=default,
         unit=extra.get("unit"),
@@ -99,6 +104,52 @@ def _field(field: inspect.Field) -> FieldSpec:
         subject=bool(extra.get("subject")),
         description=description,
         bounds=bounds,
+        language=extra.get("language"),
+        media_types=tuple(extra.get("media_types") or ()),
+    )
+
+
+def _long_or_binary(name: str, kind: inspect.Type, extra: dict[str, Any], bounds: dict[str, float | str]) -> None:
+    """What a Text must say, and where a Blob may stand. Raises BadContract."""
+    blob = _is_blob(kind)
+    if extra.get("text") and "max_length" not in bounds:
+        raise BadContract(
+            f"Read field {name!r}", "it is a Text without a limit", "Write Annotated[Text, Field(max_length=20_000)]."
+        )
+    if blob and extra.get("personal"):
+        raise BadContract(
+            f"Read field {name!r}",
+            "a Blob is personal, and its bytes lie under their digest for whoever sends the same",
+            "Keep them out of the log, or send an opaque reference.",
+        )
+    if not blob and _has_blob(kind):
+        raise BadContract(
+            f"Read field {name!r}", "a Blob stands within something else", "Give it a field of its own: photo: Blob."
+        )
+    for option in ("max_bytes", "media_types"):
+        if option in extra and not blob:
+            raise BadContract(f"Read field {name!r}", f"{option} without a Blob", "It bounds the bytes of a Blob.")
+
+
+def _is_blob(kind: inspect.Type) -> bool:
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        parts = [part for part in kind.types if not isinstance(part, inspect.NoneType)]
+        return len(parts) == 1 and _is_blob(parts[0])
+    return isinstance(kind, inspect.StructType) and kind.cls is Blob
+
+
+def _has_blob(kind: inspect.Type) -> bool:
+    return any(
+        _is_blob(part) or _has_blob(part)
+        for name in ("type", "types", "item_type", "item_types", "key_type", "value_type")
+        if (found := getattr(kind, name, None)) is not None
+        for part in (found if isinstance(found, tuple) else (found,))
+    ) or (
+        isinstance(kind, inspect.StructType)
+        and kind.cls is not Blob
+        and any(_is_blob(field.type) for field in kind.fields)
     )
 
 
@@ -107,25 +158,30 @@ def _peel(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, f
     extra: dict[str, Any] = {}
     description = None
     while isinstance(kind, inspect.Metadata):
-        extra |= (kind.extra or {}).get(EXTRA, {})
+        extra |= _said(kind)
         description = description or (kind.extra_json_schema or {}).get("description")
         kind = kind.type
     bounds: dict[str, float | str] = {}
     inner = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     for part in inner:
         while isinstance(part, inspect.Metadata):
-            extra |= (part.extra or {}).get(EXTRA, {})
+            extra |= _said(part)
             description = description or (part.extra_json_schema or {}).get("description")
             part = part.type
         bounds |= {name: got for name in BOUNDS if (got := getattr(part, name, None)) is not None}
     return kind, extra, bounds, description
 
 
+def _said(kind: inspect.Metadata) -> dict[str, Any]:
+    extra = kind.extra or {}
+    return {**extra.get(EXTRA, {}), **({"text": True} if extra.get(LONG) else {})}
+
+
 def _text(kind: inspect.Type) -> str:
     """A type's name without its bounds: ``int``, ``list[str]``, ``float | None``."""
     match kind:
         case inspect.Metadata():
-            return _text(kind.type)
+            return "text" if (kind.extra or {}).get(LONG) else _text(kind.type)
         case inspect.UnionType():
             return " | ".join(sorted((_text(part) for part in kind.types), key=lambda text: (text == "None", text)))
         case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
@@ -138,6 +194,8 @@ def _text(kind: inspect.Type) -> str:
             return f"one of {', '.join(sorted(map(repr, kind.values)))}"
         case inspect.EnumType():
             return f"one of {', '.join(sorted(repr(member.value) for member in kind.cls))}"
+        case inspect.StructType() if kind.cls is Blob:
+            return "blob"
         case inspect.StructType():
             inner = ", ".join(f"{f.encode_name}{'' if f.required else '?'}: {_text(f.type)}" for f in kind.fields)
             return f"{{{inner}}}"

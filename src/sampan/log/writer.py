@@ -22,6 +22,7 @@ from sampan.base.clock import Clock
 from sampan.base.errors import Busy, DiskFull, SampanError
 from sampan.base.histogram import Histogram
 from sampan.base.settings import Settings
+from sampan.log.attachments import Attachments
 from sampan.log.check import Bad, Batch, Checker, same_meaning
 from sampan.log.contracts import Contracts
 from sampan.log.dedupe import Dedupe
@@ -142,7 +143,8 @@ class StreamWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.stream = Stream(folder)
         self.name = folder.name
-        self.checker = Checker(contracts, keys)
+        self._attachments = Attachments(folder.parent.parent / "attachments")
+        self.checker = Checker(contracts, keys, self._attachments)
         self.poisoned = ""
         self.syncs = Histogram()
         self._clock, self._keys = clock, keys
@@ -463,6 +465,7 @@ class StreamWriter:
         """Write and sync a group. Runs in a thread; nothing else touches the segment meanwhile."""
         attempted = f"Append to log stream {self.name}"
         self._keys.flush()
+        self._attach(attempted, group)
         segment = self._segment
         try:
             segment.write(group.frames)
@@ -482,6 +485,18 @@ class StreamWriter:
         self._next = group.last + 1
         self._tell()
         self._rotate_if_due()
+
+    def _attach(self, attempted: str, group: _Group) -> None:
+        """Make the bytes that a group's events carry durable, before the events name them."""
+        for request in group.requests:
+            for data, _ in request.batch.blobs.values():
+                try:
+                    self._attachments.put(data)
+                except DiskFull:
+                    self._full = "the disk is full"
+                    raise
+                except OSError as error:
+                    raise self._poison(attempted, "write", error) from error
 
     def _poison(self, attempted: str, call: str, error: OSError) -> Poisoned:
         self.poisoned = f"a {call} of {self._segment.path.name} failed: {error.strerror}"

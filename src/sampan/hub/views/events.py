@@ -7,6 +7,7 @@ import msgspec
 
 from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts, Query
+from sampan.hub.views.attached import AttachedLine, attached
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
 from sampan.log.quarantine import Quarantine
@@ -96,6 +97,7 @@ class EventPage(msgspec.Struct):
     raw: str
     reason: str | None
     path: str | None
+    attached: list[AttachedLine] = []
 
 
 def event(parts: Parts, query: Query) -> EventPage:
@@ -125,6 +127,7 @@ def _page(parts: Parts, found: StoredEvent) -> EventPage:
         raw=as_text(found.raw),
         reason=found.reason,
         path=found.path,
+        attached=attached(parts, found, data),
     )
 
 
