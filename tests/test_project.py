@@ -46,10 +46,12 @@ def tracked_text() -> Iterator[tuple[Path, str]]:
 def test_the_public_names_are_these_and_no_others() -> None:
     assert sorted(sampan.__all__) == [
         "Action",
+        "Blob",
         "Event",
         "Field",
         "File",
         "Fitted",
+        "Text",
         "__version__",
         "adapt",
         "check",

@@ -75,7 +75,7 @@ def show(app: "App", type: str, version: int | None, as_json: bool) -> None:
         ],
     )
     if found["producers"]:
-        click.echo(f"\nWho sent it in the last {found['days']} days:")
+        click.echo(f"\nWho sent it in {'its' if found['until'] else 'the'} last {found['days']} days:")
         table(
             ["producer", "source", "accepted", "quarantined"],
             [[p["producer"], p["source"], p["accepted"], p["quarantined"]] for p in found["producers"]],

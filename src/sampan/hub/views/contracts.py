@@ -37,15 +37,16 @@ class ContractLine(msgspec.Struct, kw_only=True):
 
 
 class ContractsPage(msgspec.Struct):
-    """Context of ``contracts.html``. Counts are those of the last ``days`` days."""
+    """Context of ``contracts.html``. Counts are those of the ``days`` days up to ``until``."""
 
     days: int
+    until: int | None  # None: now
     contracts: list[ContractLine]
 
 
 def contracts(parts: Parts, query: Query) -> ContractsPage:
     """The shapes that events must have, those first that need a person."""
-    rates, compared = _rates(parts), recorded(parts.db)
+    (rates, until), compared = _rates(parts), recorded(parts.db)
     lines = []
     for type in parts.contracts.types():
         spec = parts.contracts.get(type)
@@ -69,7 +70,7 @@ def contracts(parts: Parts, query: Query) -> ContractsPage:
         )
         lines.append(line)
     lines.sort(key=lambda line: (not line.differs, not line.attention, line.builtin, -line.quarantined, line.type))
-    return ContractsPage(DAYS, lines)
+    return ContractsPage(DAYS, until, lines)
 
 
 def _attention(found: Conformity | None, quarantined: int) -> str:
@@ -78,8 +79,12 @@ def _attention(found: Conformity | None, quarantined: int) -> str:
     return f"{quarantined:,} in quarantine" if quarantined else ""
 
 
-def _rates(parts: Parts) -> list[ProducerRate]:
-    return parts.log.rates.by_hour(max(0, parts.clock.micros() - DAYS * 24 * HOUR))
+def _rates(parts: Parts) -> tuple[list[ProducerRate], int | None]:
+    """What was sent in the last days; of a log to which nothing was sent lately, in its own last days, up to when."""
+    span, now = DAYS * 24 * HOUR, parts.clock.micros()
+    newest = max(parts.log.rates.last().values(), default=now)
+    until = newest if newest < now - span else None
+    return parts.log.rates.by_hour(max(0, (now if until is None else until) - span)), until
 
 
 def _share(accepted: int, quarantined: int) -> float | None:
@@ -129,6 +134,7 @@ class ContractPage(msgspec.Struct, kw_only=True):
     fields: list[dict[str, Any]]
     versions: list[VersionLine]
     days: int
+    until: int | None  # counts are those of the ``days`` days up to then; None: now
     accepted: int
     quarantined: int
     rejected: float | None
@@ -144,7 +150,8 @@ def contract(parts: Parts, query: Query) -> ContractPage:
     known = parts.contracts.contract(type)
     history = registered(parts.db, type).get(type, [])
     spec = _spec(parts, type, query.get("version"), history)
-    producers = _producers(parts, type)
+    rates, until = _rates(parts)
+    producers = _producers(rates, type)
     dependants, trouble = _dependants(parts, type)
     accepted, quarantined = sum(line.accepted for line in producers), sum(line.quarantined for line in producers)
     return ContractPage(
@@ -157,6 +164,7 @@ def contract(parts: Parts, query: Query) -> ContractPage:
         fields=_fields(spec),
         versions=_versions(parts, type, history, dependants),
         days=DAYS,
+        until=until,
         accepted=accepted,
         quarantined=quarantined,
         rejected=_share(accepted, quarantined),
@@ -178,9 +186,9 @@ def _spec(parts: Parts, type: str, version: Any, history: list[Registered]) -> C
     return parts.contracts.get(type, wanted)
 
 
-def _producers(parts: Parts, type: str) -> list[ProducerLine]:
+def _producers(every: list[ProducerRate], type: str) -> list[ProducerLine]:
     found: dict[tuple[str, str], list[ProducerRate]] = {}
-    for rate in _rates(parts):
+    for rate in every:
         if rate.type == type:
             found.setdefault((rate.producer, rate.source), []).append(rate)
     lines = []
