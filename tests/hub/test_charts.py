@@ -61,7 +61,7 @@ def test_two_lines_differ_in_more_than_colour() -> None:
 
 def test_what_happened_is_marked() -> None:
     layout = chart(marks=[Mark("2", "deployed")]).figure()["layout"]
-    assert [shape["x0"] for shape in layout["shapes"]] == ["2"]
+    assert [shape["x0"] for shape in layout["shapes"]] == [1]
     assert [note["text"] for note in layout["annotations"]] == ["deployed"]
 
 

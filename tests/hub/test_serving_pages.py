@@ -112,3 +112,30 @@ def test_an_endpoint_that_is_not_there_is_said_with_those_that_are(shop: Shop) -
     response, body = shop.hub.ask("GET", "/endpoints/none")
     assert response.status == 404
     assert json.loads(body)["error"]["advice"] == "Endpoints: stay."
+
+
+def test_a_prediction_says_what_it_earned_and_by_which_thresholds(shop: Shop) -> None:
+    page = shop.hub.json("/predictions/d-3")
+    assert (page["outcome"], page["earned"]) == (False, -1.2)
+    assert page["thresholds"] == {"likely": 0.5}
+    found = read(shop.hub, "/predictions/d-3")
+    assert "−1.20 GBP" in " ".join(found.text)
+    assert {"/endpoints/stay", "/log?subject=r3", "/lineage/d-3"} <= set(found.links)
+
+
+def test_the_way_back_is_told_in_sentences(shop: Shop) -> None:
+    text = " ".join(read(shop.hub, "/lineage/d-1").text)
+    assert "stay was asked about r1" in text
+    assert "stay@1 learned from 62 rows of reads." in text
+    assert "Everything began as 62 events of the kind visit" in text
+
+
+def test_a_version_says_what_it_was_fitted_on_and_where_it_serves(shop: Shop) -> None:
+    page = shop.hub.json("/models/stay/1")
+    assert [one["name"] for one in page["sources"]] == ["reads"]
+    assert [(one["endpoint"], one["until"] is None) for one in page["services"]] == [("stay", True), ("stay", False)]
+    assert [(one["name"], one["value"], one["before"]) for one in page["measures"]] == [("rows", 62.0, None)]
+    assert "def stay(reads" in page["text"]["text"]
+    (model,) = shop.hub.json("/models")["models"]
+    assert model["endpoints"] == ["stay"]
+    assert model["about"].startswith("Will the reader stay?")

@@ -96,8 +96,8 @@ class Chart(msgspec.Struct, kw_only=True):
                     "type": "line",
                     "xref": "x",
                     "yref": "paper",
-                    "x0": mark.x,
-                    "x1": mark.x,
+                    "x0": self._at(mark),
+                    "x1": self._at(mark),
                     "y0": 0,
                     "y1": 1,
                     "line": {"color": "$mute", "width": 1, "dash": "dot"},
@@ -106,7 +106,7 @@ class Chart(msgspec.Struct, kw_only=True):
             ],
             "annotations": [
                 {
-                    "x": mark.x,
+                    "x": self._at(mark),
                     "y": 1,
                     "yref": "paper",
                     "yanchor": "bottom",
@@ -118,6 +118,10 @@ class Chart(msgspec.Struct, kw_only=True):
             ],
         }
         return {"data": [self._trace(at, one) for at, one in enumerate(self.series)], "layout": layout}
+
+    def _at(self, mark: Mark) -> str | int:
+        """Where a mark stands: on an axis of names Plotly counts places, and takes "2" for the third."""
+        return mark.x if self.dated or mark.x not in self.x else self.x.index(mark.x)
 
     def _trace(self, at: int, one: Series) -> dict[str, Any]:
         trace: dict[str, Any] = {

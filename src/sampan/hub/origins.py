@@ -55,6 +55,51 @@ def nodes(origin: Origin) -> list[Node]:
     return list(found.values())
 
 
+def story(origin: Origin) -> list[str]:
+    """The way back in a few sentences, for those who do not read trees."""
+    everything = list(_all(origin))
+    told = []
+    facts = origin.facts
+    if origin.kind == "prediction":
+        rule = next((one for one in origin.made_from if one.kind == "decision"), None)
+        about = f" about {facts['entity']}" if facts.get("entity") else ""
+        told.append(f"{facts.get('endpoint') or 'An endpoint'} was asked{about} and {_note(origin)}.")
+        if rule is not None and rule.facts.get("rule"):
+            told.append(f"A rule of the business made “{rule.name}” of it: {rule.facts['rule']}.")
+    versions = [one.name for one in everything if one.kind == "version"]
+    tables = {one.name: one.facts["rows"] for one in everything if one.facts.get("rows") is not None}
+    learned = next((one for one in everything if one.kind == "model" and not one.seen), None)
+    if learned is not None:
+        read = [f"{tables[one.name]:,} rows of {one.name}" for one in learned.made_from if one.name in tables]
+        who = versions[0] if versions else f"The model {learned.name}"
+        told.append(
+            f"{who} learned from {' and '.join(read)}." if read else f"{who} learned from what stands below it."
+        )
+    elif origin.kind == "table":
+        told.append(f"{origin.name} has {facts.get('rows', 0):,} rows.")
+    raw = {
+        one.name: one.facts.get("events", 0)
+        for one in everything
+        if one.kind == "events" and "known_by" not in one.facts
+    }
+    if raw:
+        listed = " and ".join(f"{count:,} events of the kind {name}" for name, count in raw.items())
+        told.append(f"Everything began as {listed}, kept in the log as they were sent.")
+    known = next((one for one in everything if "known_by" in one.facts), None)
+    if known is not None and known.facts.get("entity"):
+        more = " or more" if known.facts.get("more") else ""
+        told.append(
+            f"{known.facts.get('events', 0):,}{more} events about {known.facts['entity']} were known at that moment."
+        )
+    return told
+
+
+def _all(origin: Origin) -> Iterator[Origin]:
+    yield origin
+    for one in origin.made_from:
+        yield from _all(one)
+
+
 def _decided(prediction: Origin, name: str) -> Node:
     one = next(below for below in prediction.made_from if below.kind == "decision")
     return Node(

@@ -16,7 +16,7 @@ from sampan.base.clock import from_micros, iso
 from sampan.base.errors import SampanError
 from sampan.hub import plotly
 from sampan.hub.dag import draw
-from sampan.hub.origins import address, nodes
+from sampan.hub.origins import address, nodes, story
 from sampan.hub.spark import spark
 from sampan.hub.urls import Urls
 
@@ -232,6 +232,12 @@ def _environment() -> jinja2.Environment:
         "brief": brief,
     }
     environment.globals["url"] = Urls
-    environment.globals |= {"address": address, "origins": nodes, "sparkline": spark, "plotly_sheets": plotly.sheets}
+    environment.globals |= {
+        "address": address,
+        "origins": nodes,
+        "story": story,
+        "sparkline": spark,
+        "plotly_sheets": plotly.sheets,
+    }
     environment.globals["draw"] = lambda steps: draw({step.name: step.needs for step in steps})
     return environment

@@ -100,6 +100,24 @@ def code_of(root: Path, name: str) -> Code | None:
     return None
 
 
+def about(code: Code | None) -> str:
+    """The first sentence of what the author wrote about it: a comment at the top of a query, or a docstring."""
+    if code is None:
+        return ""
+    if code.language == "sql":
+        lines = []
+        for line in code.text.splitlines():
+            if not line.startswith("--"):
+                break
+            lines.append(line.lstrip("- ").strip())
+        text = " ".join(lines)
+    else:
+        _, _, rest = code.text.partition('"""')
+        text = " ".join(rest.partition('"""')[0].split())
+    end = text.find(". ")
+    return text if end < 0 else text[: end + 1]
+
+
 @lru_cache(maxsize=64)
 def _functions(path: Path, stamp: int) -> dict[str, tuple[int, str]]:
     """The functions of a file: line and text of each, decorators included."""

@@ -1,11 +1,19 @@
 """Models and their versions."""
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import msgspec
 
 from sampan.base.errors import NotFound
+from sampan.hub.charts import Chart, Mark, Series
+from sampan.hub.decided import decided
 from sampan.hub.parts import Parts, Query
+from sampan.hub.uses import Code, about, code_of
+from sampan.models.version import Version
+from sampan.runs.records import Runs
+
+_SHOWN: Final = 100
 
 
 class VersionLine(msgspec.Struct):
@@ -22,12 +30,15 @@ class VersionLine(msgspec.Struct):
 
 
 class ModelLine(msgspec.Struct):
-    """A model with its versions, newest first."""
+    """A model with its versions, newest first. ``charts``: its measures over the versions."""
 
     name: str
     versions: list[VersionLine]
     measures: list[str]
     count: int = 0
+    about: str = ""
+    endpoints: list[str] = []
+    charts: list[Chart] = []
 
 
 class Models(msgspec.Struct):
@@ -39,6 +50,7 @@ class Models(msgspec.Struct):
 def models(parts: Parts, query: Query) -> Models:
     """All models and their versions."""
     found: dict[str, ModelLine] = {}
+    served = serving(parts)
     for version in parts.models.list(query.get("model") or None):
         line = found.setdefault(version.model, ModelLine(version.model, [], _measures(version.metrics)))
         line.count += 1
@@ -51,17 +63,47 @@ def models(parts: Parts, query: Query) -> Models:
                 version.run,
                 version.created,
                 version.digest,
-                [name for name, ref in serving(parts).items() if ref == version.ref],
+                [name for name, ref in served.items() if ref == version.ref],
             )
         )
+    for line in found.values():
+        line.about = about(code_of(parts.folder.root, line.name))
+        line.endpoints = sorted({name for version in line.versions for name in version.serving})
+        line.charts = _charts(line.versions[:_SHOWN], line.measures)
     return Models(list(found.values()))
 
 
-def _measures(metrics: dict[str, Any]) -> list[str]:
+def _charts(versions: list[VersionLine], measures: list[str]) -> list[Chart]:
+    """One chart per measure that at least two versions have; each has a scale of its own."""
+    ordered = versions[::-1]
+    charts = []
+    for measure in measures[:3]:
+        values = [_figure(version.metrics.get(measure)) for version in ordered]
+        known = [value for value in values if value is not None]
+        if len(known) >= 2:
+            word = "rises" if known[-1] > known[0] else "falls" if known[-1] < known[0] else "stays"
+            says = f"{measure} {word} from {_said(known[0])} to {_said(known[-1])} over {len(known)} versions."
+            x = [version.ref.partition("@")[2] for version in ordered]
+            marks = [Mark(x[at], "served") for at, version in enumerate(ordered) if version.serving]
+            series = [Series(name=measure, y=values)]
+            charts.append(Chart(title=measure, says=says, x=x, x_name="Version", series=series, marks=marks, digits=4))
+    return charts
+
+
+def _said(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
+
+
+def _figure(value: Any) -> float | None:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and math.isfinite(value) else None
+
+
+def _measures(metrics: dict[str, Any], most: int = 4) -> list[str]:
     """The metrics worth a column: plain figures, the usual ones first."""
     usual = ["auc", "brier", "log_loss", "accuracy", "rmse", "mae", "r2", "ndcg"]
     plain = [name for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)]
-    return sorted(plain, key=lambda name: (usual.index(name) if name in usual else len(usual), name))[:4]
+    return sorted(plain, key=lambda name: (usual.index(name) if name in usual else len(usual), name))[:most]
 
 
 def serving(parts: Parts) -> dict[str, str]:
@@ -74,7 +116,35 @@ def serving(parts: Parts) -> dict[str, str]:
     return found
 
 
-class VersionPage(msgspec.Struct):
+class Measure(msgspec.Struct):
+    """A metric of a version beside that of the version before, and over all versions, the oldest first."""
+
+    name: str
+    value: float
+    before: float | None
+    over: list[float | None]
+
+
+class Service(msgspec.Struct):
+    """A stretch of time in which an endpoint served a version."""
+
+    endpoint: str
+    since: int
+    until: int | None
+    decisions: int
+    reason: str
+    actor: str
+
+
+class Source(msgspec.Struct):
+    """What a version was fitted on: a table by its snapshot, or another result by its digest."""
+
+    name: str
+    digest: str
+    table: bool
+
+
+class VersionPage(msgspec.Struct, kw_only=True):
     """Context of ``version.html``."""
 
     ref: str
@@ -85,11 +155,18 @@ class VersionPage(msgspec.Struct):
     digest: str
     signature: Any
     metrics: dict[str, Any]
+    measures: list[Measure]
     files: dict[str, str]
     made_with: dict[str, str]
     run: str | None
+    git: str | None
     created: int
     serving: list[str]
+    services: list[Service]
+    sources: list[Source]
+    parameters: dict[str, Any]
+    code: dict[str, str]
+    text: Code | None
     others: list[int]
 
 
@@ -98,6 +175,10 @@ def version(parts: Parts, query: Query) -> VersionPage:
     if not str(query["number"]).isdecimal():
         raise NotFound("Open a version", f"{query['number']!r} is no version number", "Write /models/MODEL/NUMBER.")
     found = parts.models.get(f"{query['model']}@{int(query['number'])}")
+    others = parts.models.list(found.model)
+    records = Runs(parts.db)
+    result = records.result(found.key) if found.key else None
+    made: dict[str, Any] = result.parts if result is not None else {}
     return VersionPage(
         ref=found.ref,
         model=found.model,
@@ -107,10 +188,55 @@ def version(parts: Parts, query: Query) -> VersionPage:
         digest=found.digest,
         signature=msgspec.to_builtins(found.signature),
         metrics=found.metrics,
+        measures=_measured(found, others),
         files=found.files,
         made_with=found.made_with,
         run=found.run,
+        git=_git(records, found.run),
         created=found.created,
         serving=[name for name, ref in serving(parts).items() if ref == found.ref],
-        others=[one.number for one in parts.models.list(found.model)],
+        services=_services(parts, found.ref),
+        sources=[
+            Source(name, digest, digest.startswith("t") and "-" in digest)
+            for name, digest in made.get("inputs", {}).items()
+        ],
+        parameters=made.get("parameters", {}),
+        code=made.get("code", {}),
+        text=code_of(parts.folder.root, found.model),
+        others=[one.number for one in others],
     )
+
+
+def _git(records: Runs, run: str | None) -> str | None:
+    try:
+        return records.get(run).git if run else None
+    except NotFound:
+        return None
+
+
+def _measured(found: Version, others: list[Version]) -> list[Measure]:
+    ordered = sorted(others, key=lambda one: one.number)
+    before = next((one for one in reversed(ordered) if one.number < found.number), None)
+    measures = []
+    for name in _measures(found.metrics, len(found.metrics)):
+        value = _figure(found.metrics[name])
+        if value is not None:
+            earlier = _figure(before.metrics.get(name)) if before is not None else None
+            measures.append(Measure(name, value, earlier, [_figure(one.metrics.get(name)) for one in ordered]))
+    return measures
+
+
+def _services(parts: Parts, ref: str) -> list[Service]:
+    """When which endpoint served it, newest first, and how many decisions it made there in all."""
+    rows = parts.db.rows("SELECT name, spec, actor, reason, created FROM endpoints ORDER BY created, rowid")
+    found: list[Service] = []
+    current: dict[str, Service] = {}
+    for row in rows:
+        if row["name"] in current:
+            current.pop(row["name"]).until = row["created"]
+        if str(msgspec.json.decode(row["spec"]).get("version", "")) == ref:
+            count = decided(parts.log, row["name"]).versions.get(ref, 0)
+            one = Service(row["name"], row["created"], None, count, row["reason"], row["actor"])
+            current[row["name"]] = one
+            found.append(one)
+    return found[::-1]

@@ -4,12 +4,13 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import NotFound
+from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import Parts, Query
 from sampan.hub.views.events import older
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.stream import PREFIX
+from sampan.serve.value import earned
 
 _PAGE: Final = 50
 
@@ -181,6 +182,8 @@ class PredictionPage(msgspec.Struct):
     outcome: Any
     outcome_time: int | None
     run: str | None
+    earned: float | None
+    thresholds: dict[str, Any]
 
 
 def prediction(parts: Parts, query: Query) -> PredictionPage:
@@ -217,4 +220,15 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         outcome=outcome,
         outcome_time=known,
         run=run,
+        earned=earned(data.get("value"), outcome),
+        thresholds=_thresholds(parts, data.get("bundle", "")),
     )
+
+
+def _thresholds(parts: Parts, bundle: str) -> dict[str, Any]:
+    """The thresholds that were in force when it was decided."""
+    try:
+        decision = Endpoints(parts.db, parts.models, parts.clock).bundle(bundle).decision if bundle else None
+    except (NotFound, Damaged):
+        return {}
+    return dict(decision.thresholds) if decision is not None else {}

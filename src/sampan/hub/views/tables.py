@@ -8,7 +8,7 @@ import msgspec
 from sampan.base.errors import NotFound, SampanError
 from sampan.hub import looks
 from sampan.hub.parts import Parts, Query
-from sampan.hub.uses import Code, Use, Uses, code_of
+from sampan.hub.uses import Code, Use, Uses, about, code_of
 from sampan.lake.lake import MAIN, Snapshot
 from sampan.lake.profile import ColumnProfile
 from sampan.runs.records import FAILED, Run, Runs
@@ -69,7 +69,7 @@ def tables(parts: Parts, query: Query) -> Tables:
         lines.append(
             TableLine(
                 name=name,
-                about=_about(code),
+                about=about(code),
                 path=code.path if code else "",
                 rows=snapshot.rows,
                 bytes=snapshot.bytes,
@@ -87,24 +87,6 @@ def tables(parts: Parts, query: Query) -> Tables:
     head = ref[1:] if ref.startswith("@") else parts.lake.head(ref)
     sizes = sum(line.rows for line in lines), sum(line.bytes for line in lines)
     return Tables(ref, list(parts.lake.branches()), head, *sizes, lines)
-
-
-def _about(code: Code | None) -> str:
-    """The first sentence of what the author wrote about it: a comment at the top of a query, or a docstring."""
-    if code is None:
-        return ""
-    if code.language == "sql":
-        lines = []
-        for line in code.text.splitlines():
-            if not line.startswith("--"):
-                break
-            lines.append(line.lstrip("- ").strip())
-        text = " ".join(lines)
-    else:
-        _, _, rest = code.text.partition('"""')
-        text = " ".join(rest.partition('"""')[0].split())
-    end = text.find(". ")
-    return text if end < 0 else text[: end + 1]
 
 
 class _Freshness:
@@ -250,7 +232,7 @@ def table(parts: Parts, query: Query) -> TablePage:
         history=_history(parts, name, branch),
         files=[file.sha256 for file in snapshot.files],
         code=code,
-        about=_about(code),
+        about=about(code),
         needs=[one for one in uses.needs(name) if one not in types],
         events=[one for one in uses.needs(name) if one in types],
         readers=[use for use in readers if use.kind != "check"],
