@@ -23,6 +23,7 @@ ROWS: dict[str, tuple[Callable[[int, Sequence[str]], list[Row]], int, int]] = {
     "stale": (flows.stale, 1, 1),
     "build": (tables.build, 7, 3),
     "batches": (intake.batches, 5, 2),
+    "segment": (intake.segment, 5, 2),
     "singles": (intake.singles, 5, 2),
     "pages": (hub.pages, 5, 2),
     "idle": (hub.idle, 5, 2),

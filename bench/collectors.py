@@ -138,6 +138,9 @@ class Sampan(Collector):
 
     def start(self) -> None:
         shutil.copytree(_planted(), self.folder, dirs_exist_ok=True, copy_function=os.link)
+        contracts = self.folder / "contracts.py"
+        contracts.unlink()  # a link to what was planted, perhaps by an older bench
+        shutil.copy(PEERS / "intake" / "contracts.py", contracts)
         self.environ["SAMPAN_TOKEN"] = self.token
         super().start()
 

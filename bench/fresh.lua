@@ -1,5 +1,6 @@
 -- wrk: POST the bodies of $BODIES in turn, each event with an id that was never sent before.
--- A body is one line; "@@" stands where the request's own part of each id goes.
+-- A body is one line; "@@" stands where the request's own part of each id goes. With $TARGET to that path, as an
+-- object that says when it was sent.
 local bodies = {}
 for line in io.lines(os.getenv("BODIES")) do
   local pieces = {}
@@ -21,6 +22,7 @@ math.randomseed(((a * 256 + b) * 256 + c) * 256 + d)
 local run, count = e * 256 + f, 0
 
 local headers = { ["Content-Type"] = "application/json", ["Authorization"] = os.getenv("AUTHORIZATION") }
+local target = os.getenv("TARGET")
 local format, random, floor = string.format, math.random, math.floor
 
 request = function()
@@ -30,7 +32,9 @@ request = function()
     floor(count / 268435456) % 4096, floor(count / 65536) % 4096, count % 65536)
   local pieces = bodies[count % #bodies + 1]
   for place = 2, #pieces, 2 do pieces[place] = own end
-  return wrk.format("POST", "/v1/events", headers, table.concat(pieces))
+  local body = table.concat(pieces)
+  if target then body = body:sub(1, -2) .. os.date('!,"sentAt":"%Y-%m-%dT%H:%M:%SZ"}') end
+  return wrk.format("POST", target or "/v1/events", headers, body)
 end
 
 done = function(summary, latency, requests)

@@ -4,6 +4,7 @@ Sampan's hub is the real `sampan up` with every setting at its default and 50 mi
 start empty, which favours them. What was acknowledged is compared with what was stored after each round.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -12,17 +13,18 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bench.collectors import COLLECTORS, Collector
+from bench.collectors import COLLECTORS, Collector, Sampan
 from bench.measure import Result, WentWrong
 from bench.place import ROOT, Unavailable
 from bench.table import OURS, Row, at_most, times
 
 SECONDS, QUICK_SECONDS = 6, 2
+NOTHING: Mapping[str, str] = {}
 SPOILED = 50  # one event in fifty breaks its contract
 
 
@@ -42,6 +44,62 @@ def singles(rounds: int, only: Sequence[str]) -> list[Row]:
         Row("singles", title, "events/s", speed, [times("floor", 0.7, least=True)]),
         Row("singles-p99", f"{title}: p99", "ms", slowest, [at_most(15, "ms")]),
     ]
+
+
+def segment(rounds: int, only: Sequence[str]) -> list[Row]:
+    """The same events as Segment's client sends them, 100 to a request, beside plain ones of the same hub."""
+    title = "Segment's calls through a mapping that renames, batches of 100, 16 connections"
+    results = _side_by_side(rounds)
+    return [Row("segment", title, "events/s", results, [times("plain", 0.6, least=True)])]
+
+
+def _side_by_side(rounds: int) -> list[Result]:
+    if shutil.which("wrk") is None:
+        return [Result(OURS, note="wrk is not installed (Debian: apt-get install wrk)")]
+    basic = base64.b64encode(f"{Sampan.token}:".encode()).decode()
+    called = {"TARGET": "/v1/batch", "AUTHORIZATION": f"Basic {basic}"}
+    ways = {
+        OURS: (_calls("Clicked", {"customer": "buyer"}), called),
+        "Segment, same names": (_calls("click", {}), called),
+        "plain": (_bodies(100), {}),
+    }
+    seen = {name: _Seen(name) for name in ways}
+    with Sampan() as hub:
+        for bodies, said in ways.values():  # warms it up
+            with contextlib.suppress(WentWrong):
+                _load(hub, bodies, 16, 1, said)
+        for number in range(rounds):
+            for name in [*ways][number % 3 :] + [*ways][: number % 3]:
+                if not seen[name].wrong:
+                    try:
+                        _round(hub, seen[name], ways[name][0], 100, 16, ways[name][1])
+                    except (Unavailable, WentWrong) as reason:
+                        seen[name].wrong = str(reason)
+    return [each.results()[0] for each in seen.values()]
+
+
+def _calls(name: str, rename: dict[str, str]) -> Path:
+    """The request bodies of ``_bodies`` as analytics-python writes them."""
+    path = ROOT / "data" / f"calls-{name}.txt"
+    lines = []
+    for line in _bodies(100).read_text().splitlines():
+        calls = [
+            {
+                "integrations": {},
+                "anonymousId": None,
+                "properties": {rename.get(field, field): value for field, value in event["data"].items()},
+                "timestamp": event["time"],
+                "context": {"library": {"name": "analytics-python", "version": "2.4.0"}},
+                "userId": f"user-{event['data']['session'][:6]}",
+                "type": "track",
+                "event": name,
+                "messageId": event["id"],
+            }
+            for event in json.loads(line)
+        ]
+        lines.append(json.dumps({"batch": calls}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 @dataclass
@@ -101,11 +159,13 @@ def _measure(size: int, connections: int, rounds: int, only: Sequence[str]) -> t
     return [speed for speed, _ in results], [slowest for _, slowest in results]
 
 
-def _round(collector: Collector, seen: _Seen, bodies: Path, size: int, connections: int) -> None:
+def _round(
+    collector: Collector, seen: _Seen, bodies: Path, size: int, connections: int, said: Mapping[str, str] = NOTHING
+) -> None:
     """One round. Raises WentWrong if what was acknowledged is not what was stored."""
     collector.settle()
     before, used = collector.stored(), collector.used()
-    answered = _load(collector, bodies, connections, SECONDS)
+    answered = _load(collector, bodies, connections, SECONDS, said)
     used = collector.used() - used
     acknowledged, stored = int(answered["requests"]) * size, collector.stored() - before
     # Requests still under way when wrk stopped may have been stored without being counted.
@@ -118,8 +178,10 @@ def _round(collector: Collector, seen: _Seen, bodies: Path, size: int, connectio
     seen.ledger.append((acknowledged, stored))
 
 
-def _load(collector: Collector, bodies: Path, connections: int, seconds: int) -> dict[str, float]:
-    environ = os.environ | {"BODIES": str(bodies), "AUTHORIZATION": f"Bearer {collector.token}"}
+def _load(
+    collector: Collector, bodies: Path, connections: int, seconds: int, said: Mapping[str, str] = NOTHING
+) -> dict[str, float]:
+    environ = os.environ | {"BODIES": str(bodies), "AUTHORIZATION": f"Bearer {collector.token}"} | said
     script = str(Path(__file__).with_name("fresh.lua"))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script, collector.url]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)

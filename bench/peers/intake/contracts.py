@@ -1,6 +1,6 @@
 from typing import Annotated, Literal
 
-from sampan import Event, Field
+from sampan import Event, Field, adapt
 
 
 class Click(Event, version=1, type="click"):
@@ -9,3 +9,6 @@ class Click(Event, version=1, type="click"):
     session: str
     url: str
     price: Annotated[float, Field(ge=0, unit="GBP")]
+
+
+adapt("segment", "Clicked", Click, rename={"buyer": "customer"})

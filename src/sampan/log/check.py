@@ -179,8 +179,8 @@ class Checker:
         batch.bads.append(Bad(0, body, Complaint(reason)))
         return batch
 
-    def batch(self, items: Sequence[bytes]) -> Batch:
-        """Check events given as JSON, one by one."""
+    def batch(self, items: Sequence[bytes], also: bytearray | None = None) -> Batch:
+        """Check events given as JSON, one by one. ``also``: how many optional members each of them certainly has."""
         batch = Batch(self.labels)
         decode = self._decode
         events: list[Any] = []
@@ -199,12 +199,14 @@ class Checker:
                     events.append(event)
         for index in reversed(dropped):
             del raws[index]
+            if also:
+                del also[index]
         if events:
             shapes = list(map(self._shapes.__getitem__, map(type, events)))
             joined = b"".join(raws)
             batch.size = len(joined)
             batch.plain = joined.isascii() and b"\\" not in joined
-            if doubtful := self._doubtful(joined, raws, events, shapes):
+            if doubtful := self._doubtful(joined, raws, events, shapes, sum(also or ())):
                 self._drop(batch, items, doubtful, raws, events, shapes)
             if self._blobs:
                 self._attach(batch, items, raws, events, shapes)
@@ -223,13 +225,17 @@ class Checker:
                 if shape.sealer is not None:
                     raws[index] = shape.sealer.seal(raws[index])
 
-    def _doubtful(self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> list[int]:
+    def _doubtful(
+        self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape], also: int
+    ) -> list[int]:
         """Indexes of events in which a key may stand twice, or whose bytes may not be UTF-8.
 
         No event has fewer key tokens than keys. So if all events together have as many tokens as keys for certain,
         each of them has, and none of them repeats a key.
         """
         surplus = tokens_of(joined) - sum([shape.required for shape in shapes])
+        if surplus == also:
+            surplus = 0
         if surplus and self._mappings:
             for event, shape in zip(events, shapes, strict=True):
                 for mapping in shape.mappings:

@@ -26,6 +26,8 @@ CALLS: Final = ("track", "page", "screen", "identify", "group", "alias")
 BATCHES: Final = ("batch", "import")
 
 TOLERANCE: Final = 5_000_000  # microseconds
+_TRACK: Final = Raw(b'"track"')
+_NULL: Final = len("null")
 _TRAITS: Final = frozenset({"identify", "group"})
 _ENCODE: Final = msgspec.json.Encoder().encode
 _FIELDS: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -66,6 +68,10 @@ class _Batch(msgspec.Struct, gc=False, rename="camel"):
     message_id: Raw = ABSENT
 
 
+class _Raws(msgspec.Struct, gc=False):
+    batch: list[Raw]
+
+
 class _Wrapper(msgspec.Struct, gc=False, rename="camel"):
     batch: Raw
     sent_at: Raw = ABSENT
@@ -74,6 +80,7 @@ class _Wrapper(msgspec.Struct, gc=False, rename="camel"):
 
 _BATCH: Final = msgspec.json.Decoder(_Batch)
 _CALL: Final = msgspec.json.Decoder(_Call)
+_RAWS: Final = msgspec.json.Decoder(_Raws)
 _WRAPPER: Final = msgspec.json.Decoder(_Wrapper)
 _ANY: Final = msgspec.json.Decoder()
 
@@ -90,7 +97,7 @@ class SegmentMessages:
         self.timed = True
         self._source = _ENCODE(source)
         self._context: Raw = ABSENT  # a batch's, for its messages that have none
-        self._raws: Sequence[bytes] | None = None
+        self._raws: Sequence[bytes | Raw] | None = None  # each call; of a sound batch, only if one is asked for
         self._names: dict[bytes, str] = {}
         self._sent_at = sent_at
         self._skews: dict[bytes, int] = {}
@@ -98,8 +105,9 @@ class SegmentMessages:
         if self._sent_at:
             self.beside["sentAt"] = self._sent_at
         self._skew = self._skew_of(_ENCODE(self._sent_at)) if self._sent_at else 0
+        usual = self._usual
         self.messages: Sequence[Message] = [
-            self._message(index, call) if isinstance(call, _Call) else self._wrong(index, call)
+            usual(call) or self._message(index, call) if isinstance(call, _Call) else self._wrong(index, call)
             for index, call in enumerate(calls)
         ]
 
@@ -115,8 +123,8 @@ class SegmentMessages:
     def raw(self, index: int) -> bytes:
         """The bytes of one call; a key in it, which is a secret, in asterisks."""
         if self._raws is None:
-            self._raws = split(bytes(_WRAPPER.decode(self._body).batch)) if self._call in BATCHES else [self._body]
-        return _KEY.sub(lambda found: found[1] + b"*" * len(found[2]), self._raws[index])
+            self._raws = _RAWS.decode(self._body).batch
+        return _KEY.sub(lambda found: found[1] + b"*" * len(found[2]), bytes(self._raws[index]))
 
     def whole(self, index: int) -> dict[str, Any]:
         """A call as it was sent, without its key; with the batch's context if it has none."""
@@ -160,9 +168,9 @@ class SegmentMessages:
                 body.decode()
             except UnicodeDecodeError:
                 return False
-        pieces = list(chain.from_iterable(map(msgspec.structs.astuple, batch.batch)))
-        own = msgspec.structs.astuple(batch)[1:]
-        members = sum(map(bool, pieces)) + sum(map(bool, own)) + 1
+        pieces = list(filter(None, chain.from_iterable(map(msgspec.structs.astuple, batch.batch))))
+        own = list(filter(None, msgspec.structs.astuple(batch)[1:]))
+        members = len(pieces) + len(own) + 1
         return tokens_of(body) == members + tokens_of(b"".join(pieces)) + tokens_of(b"".join(own))
 
     def _one_by_one(self) -> Sequence[_Call | Wrong]:
@@ -188,13 +196,23 @@ class SegmentMessages:
                 self._raws = [self._body]
                 return [("invalid: a batch has a list named batch", "$.batch")]
             self._raws = split(inner)
-        return [self._one(raw) for raw in self._raws]
+        return [self._one(bytes(raw)) for raw in self._raws]
 
     def _one(self, raw: bytes) -> _Call | Wrong:
         wrong = not_utf8(raw) or not_json(raw, {})
         return _CALL.decode(raw) if wrong is None else wrong
 
     # -- what it says
+
+    def _usual(self, call: _Call) -> Message | None:
+        """A call as clients send most, without ado: track, complete, from a clock that is right. None: look closer."""
+        if self._skew or call.type != _TRACK:
+            return None
+        id, time, data, user = call.message_id, call.timestamp, call.properties, call.user_id
+        if len(id) <= _NULL or len(time) <= _NULL or len(data) <= _NULL or len(user) <= _NULL or call.sent_at:
+            return None
+        name = self._names.get(bytes(call.event)) or self._name(call.event)
+        return Message(name, id, self._source, time, user, data) if name else None
 
     def _message(self, index: int, call: _Call) -> Message:
         kind = self._call if self._call in CALLS else self._name(call.type)

@@ -87,36 +87,39 @@ class Translator:
             plans = self._mappings.setdefault((mapping.protocol, mapping.name), [])
             plans.append(_Plan(mapping, contracts, first=not plans))
         self._plans: dict[tuple[str, str], list[_Plan]] = {}
+        self._alone: dict[str, dict[str, _Plan]] = {}  # by protocol and name: those that need no look at the message
 
     def batch(self, request: Messages, checker: Checker) -> Batch:
         """A request's events, checked."""
         raws: list[bytes] = []
         origins: list[tuple[int, str]] = []
         bads: list[Bad] = []
-        protocol = request.protocol
-        plans = self._plans
+        subjects = bytearray()  # whether each has a subject beside what it must have
+        alone = self._alone.setdefault(request.protocol, {})
         for index, message in enumerate(request.messages):
+            plan = alone.get(message.name)
+            if plan is not None and not message.odd:
+                data = message.data if plan.simple else plan.renamed(message.data)
+                if data is not None:
+                    raws.append(plan.event(message.id, message, data))
+                    origins.append((index, message.part))
+                    subjects.append(1 if message.subject else 0)
+                    continue
             try:
-                if message.wrong is not None:
-                    raise Untranslated(*message.wrong)
-                for plan in plans.get((protocol, message.name)) or self._find(protocol, message.name):
-                    if plan.simple and not message.odd:
-                        raws.append(plan.event(message.id, message, message.data))
-                        origins.append((index, message.part))
-                    else:
-                        for event in plan.events(message, request, index):
-                            raws.append(event.raw)
-                            origins.append((index, event.part))
+                for plan in self._plans_of(request.protocol, message):
+                    for event in plan.events(message, request, index):
+                        raws.append(event.raw)
+                        origins.append((index, event.part))
+                        subjects.append(0)
             except Untranslated as reason:
                 complaint = Complaint(*reason.wrong, reason.type, _text(message.id), _text(message.source))
                 bads.append(Bad(len(origins), request.raw(index), complaint))
                 origins.append((index, message.part))
-        return self._checked(request, raws, origins, bads, checker)
+        return self._checked(request, checker.batch(raws, subjects), origins, bads, checker)
 
     def _checked(
-        self, request: Messages, raws: list[bytes], origins: list[tuple[int, str]], bads: list[Bad], checker: Checker
+        self, request: Messages, batch: Batch, origins: list[tuple[int, str]], bads: list[Bad], checker: Checker
     ) -> Batch:
-        batch = checker.batch(raws)
         batch.timed = request.timed
         batch.sent = sent = _Held(request, origins)
         if bads or batch.bads:
@@ -139,12 +142,8 @@ class Translator:
     def again(self, request: Messages, part: str) -> bytes | None:
         """JSON of the event that a held message makes now, if it makes one."""
         for index, message in enumerate(request.messages):
-            if message.wrong is not None:
-                continue
             try:
-                for plan in self._plans.get((request.protocol, message.name)) or self._find(
-                    request.protocol, message.name
-                ):
+                for plan in self._plans_of(request.protocol, message):
                     for event in plan.events(message, request, index):
                         if event.part == part:
                             return event.raw
@@ -152,12 +151,11 @@ class Translator:
                 continue
         return None
 
-    def known(self, protocol: str, name: str) -> bool:
-        """Whether messages of this name become events."""
-        try:
-            return bool(self._find(protocol, name))
-        except Untranslated:
-            return False
+    def _plans_of(self, protocol: str, message: Message) -> "list[_Plan]":
+        """How a message becomes events. Raises Untranslated if it does not, or nobody said."""
+        if message.wrong is not None:
+            raise Untranslated(*message.wrong)
+        return self._plans.get((protocol, message.name)) or self._find(protocol, message.name)
 
     def _find(self, protocol: str, name: str) -> "list[_Plan]":
         """How messages of this name become events. Raises Untranslated if nobody said."""
@@ -171,7 +169,10 @@ class Translator:
             plans = [_Plan(Mapping(protocol=protocol, name=name, contract=contract), self.contracts)]
         if len(self._plans) >= _KEPT:
             self._plans.clear()
+            self._alone.clear()
         self._plans[protocol, name] = plans
+        if len(plans) == 1 and (plans[0].simple or plans[0].quick):
+            self._alone.setdefault(protocol, {})[name] = plans[0]
         return plans
 
 
@@ -215,19 +216,37 @@ class _Plan:
         self._each = _steps(mapping.each) if mapping.each is not None else None
         self._places = [(name, _steps(place)) for name in _PLACES if (place := getattr(mapping, name)) is not None]
         self._type = _ENCODE(kind) + (b"" if version == contract.version else b',"version":%d' % version)
-        self.simple = first and not (mapping.make or self._each or self._rename or self._places)
+        self._middle = b',"type":%b,"time":' % self._type
+        plain = first and not (mapping.make or self._each or self._places)
+        self.simple = plain and not self._rename
+        flat = all(len(steps) == 1 and place not in self._targets for steps, place, _ in self._rename)
+        #: Of each renamed property, how it stands in the text of a flat object, and what becomes of it.
+        self.quick = [(_key(old)[:-1], _key(old), _key(new)) for _, old, new in self._rename] if plain and flat else []
 
     def event(self, id: Piece, message: Message, data: Piece) -> bytes:
         """A plain event's JSON, with everything as the message has it."""
-        return b'{"id":%b,"source":%b,"type":%b,"time":%b%b%b,"data":%b}' % (
-            id,
-            message.source,
-            self._type,
-            message.time,
-            b',"subject":%b' % message.subject if message.subject else b"",
-            message.also,
-            data or b"{}",
+        source, time, subject = message.source, message.time, message.subject
+        if not subject:
+            return b"".join((_ID, id, _SOURCE, source, self._middle, time, message.also, _DATA, data or b"{}", b"}"))
+        return b"".join(
+            (_ID, id, _SOURCE, source, self._middle, time, _SUBJECT, subject, message.also, _DATA, data or b"{}", b"}")
         )
+
+    def renamed(self, properties: Piece) -> bytes | None:
+        """The properties with their names exchanged in the text; None where that might change anything else.
+
+        A flat object without escapes has a name in quotes before a colon only where it is a key.
+        """
+        data = bytes(properties)
+        if data.find(b"\\") >= 0 or data.find(b"{", 1) >= 0:
+            return None
+        for quoted, old, new in self.quick:
+            pieces = data.split(old)
+            if len(pieces) == 2 and data.find(new) < 0:
+                data = pieces[0] + new + pieces[1]
+            elif len(pieces) != 1 or data.find(quoted) >= 0:
+                return None
+        return data
 
     def events(self, message: Message, request: Messages, index: int) -> list[Event]:
         """Every event that a message becomes. Raises Untranslated."""
@@ -360,6 +379,10 @@ class _Plan:
         return f"mapping failed: {said[:300]}"
 
 
+_ID: Final = b'{"id":'
+_SOURCE: Final = b',"source":'
+_SUBJECT: Final = b',"subject":'
+_DATA: Final = b',"data":'
 _PLACES: Final = ("id", "time", "subject", "source", "known_at")
 
 
