@@ -13,6 +13,7 @@ from litestar.response import Stream
 from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
 from sampan.log.quarantine import Proposal
+from sampan.log.repairs import Told
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
 
@@ -50,6 +51,7 @@ class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
     proposals: list[Proposal]
     rule: str
     author: str
+    told: Told = Told()
 
 
 class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,7 +149,9 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
 
     @post("/v1/quarantine/repairs", status_code=200)
     async def repair(data: RepairRequest) -> Response[bytes]:
-        return answer(await asyncio.to_thread(work.repair, msgspec.to_builtins(data.proposals), data.rule, data.author))
+        return answer(
+            await asyncio.to_thread(work.repair, msgspec.to_builtins(data.proposals), data.rule, data.author, data.told)
+        )
 
     @post("/v1/plan", status_code=200)
     async def plan(data: RunRequest) -> Response[bytes]:

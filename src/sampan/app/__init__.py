@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sampan.lake.query import Source
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
+    from sampan.log.repairs import Told
     from sampan.log.writer import StreamWriter
     from sampan.models.registry import Models
     from sampan.runs.records import Runs
@@ -174,14 +175,16 @@ class App:
         """The log; a reader of its own for each thread, since a reader remembers how far it has come."""
         made: Any = getattr(self._threads, "log", None)
         if made is None:
+            from sampan.log.held import HeldItems
             from sampan.log.keys import SubjectKeys
             from sampan.log.log import Log
             from sampan.log.rates import Rates
 
             data = self.folder.data
             keys = self._part("keys", lambda: SubjectKeys(data / "keys.db"))
+            held = self._part("held", lambda: HeldItems(data / "log", data / "cache" / "log"))
             rates = self._part("rates", lambda: Rates(data / "log", data / "cache" / "log" / "rates"))
-            made = self._threads.log = Log(data / "log", self.contracts, self.clock, self.settings, keys, rates)
+            made = self._threads.log = Log(data / "log", self.contracts, self.clock, self.settings, keys, rates, held)
         found: Log = made
         return found
 
@@ -303,18 +306,22 @@ class App:
                 record(self.db, found)
         return msgspec.to_builtins(found)
 
-    def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
-        """Re-enter quarantined events as a rule has repaired them; again is harmless."""
+    def repair(self, proposals: list[Any], rule: str, author: str, told: "Told | None" = None) -> Any:
+        """Re-enter quarantined events as a rule has repaired them; again is harmless. ``told`` goes to the history."""
         import msgspec
 
         from sampan.log.quarantine import Proposal, Quarantine
+        from sampan.log.repairs import Repairs, Told
 
+        told = told or Told()
         made = msgspec.convert(proposals, list[Proposal])
         with self._intake("Repair quarantined events") as writer:
+            told.keep_text(self.blobs, rule)
             done = Quarantine(self.log).apply(made, writer, rule=rule, author=author)
+            record = Repairs(self.db, self.clock).add(done, name=told.name, reason=told.reason) if done.events else None
         if self._hub is not None:
             self._hub.count_repaired()
-        return msgspec.to_builtins(done)
+        return {**msgspec.to_builtins(done), "repair": record.id if record else ""}
 
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any:
         """What a run would do, and why."""

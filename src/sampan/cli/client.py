@@ -4,7 +4,7 @@ import http.client
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
@@ -12,6 +12,9 @@ import msgspec
 
 from sampan.base import errors
 from sampan.base.errors import BadSetting, Refused, SampanError, Unreachable
+
+if TYPE_CHECKING:
+    from sampan.log.repairs import Told
 
 _PATIENCE: Final = 60.0  # seconds that a refused batch (503) is offered again
 
@@ -137,8 +140,9 @@ class HubClient:
     def conform(self, type: str, by: str = "source", since: int | None = None) -> Any:
         return self.post(f"/v1/contracts/{quote(type, safe='')}/conform", {"by": by, "since": since})
 
-    def repair(self, proposals: list[Any], rule: str, author: str) -> Any:
-        return self.post("/v1/quarantine/repairs", {"proposals": proposals, "rule": rule, "author": author})
+    def repair(self, proposals: list[Any], rule: str, author: str, told: "Told | None" = None) -> Any:
+        body = {"proposals": proposals, "rule": rule, "author": author}
+        return self.post("/v1/quarantine/repairs", body | ({"told": msgspec.to_builtins(told)} if told else {}))
 
     def _follow(self, path: str, body: Any, report: Callable[[Any], None]) -> Any:
         try:

@@ -59,10 +59,11 @@ def show(app: "App", position: str, as_json: bool) -> None:
 @quarantine.command()
 @click.option("--rule", required=True, type=click.Path(path_type=Path), help="Python file with def fix(event, reason).")
 @click.option("--reason", default=None, help="Only items whose reason begins so.")
+@click.option("--why", default="", help="Why they are repaired; the history keeps it.")
 @click.option("--dry-run", is_flag=True, help="Say what would come of it; change nothing.")
 @json_option
 @click.pass_obj
-def fix(app: "App", rule: Path, reason: str | None, dry_run: bool, as_json: bool) -> None:
+def fix(app: "App", rule: Path, reason: str | None, why: str, dry_run: bool, as_json: bool) -> None:
     """Repair what waits by a rule; what it repairs enters the log exactly once.
 
     The rule is a file with `def fix(event: dict, reason: str) -> dict | None`; None leaves an event where it is. It
@@ -70,9 +71,10 @@ def fix(app: "App", rule: Path, reason: str | None, dry_run: bool, as_json: bool
     """
     import msgspec
 
-    from sampan.base.digests import digest_file
+    from sampan.base.digests import digest_bytes
     from sampan.cli.run import _me
     from sampan.log.quarantine import Quarantine
+    from sampan.log.repairs import Told
 
     if app.remote:
         raise Usage("Repair quarantined events", "they lie with the hub of SAMPAN_URL", "Run this in the workspace.")
@@ -93,7 +95,9 @@ def fix(app: "App", rule: Path, reason: str | None, dry_run: bool, as_json: bool
             click.echo(f"… and {len(proposals) - 20:,} more")
         click.echo(f"{len(fits):,} of {len(proposals):,} would enter the log. Nothing was changed.")
         return
-    done = app.work().repair(msgspec.to_builtins(proposals), digest_file(rule), _me())
+    text = rule.read_bytes()
+    told = Told(text.decode(errors="replace"), rule.name, why)
+    done = app.work().repair(msgspec.to_builtins(proposals), digest_bytes(text), _me(), told)
     if as_json:
         emit(done)
         return

@@ -14,6 +14,7 @@ from sampan.base.errors import NotFound
 from sampan.base.ids import is_name
 from sampan.base.settings import Settings
 from sampan.log.contracts import Contracts
+from sampan.log.held import HeldItems
 from sampan.log.keys import Sealer, SubjectKeys, open_bytes
 from sampan.log.position import Position, place
 from sampan.log.rates import Rates
@@ -46,12 +47,14 @@ class Log:
         settings: Settings,
         keys: SubjectKeys | None = None,
         rates: Rates | None = None,
+        held: HeldItems | None = None,
     ) -> None:
         self.folder, self.contracts = folder, contracts
         self.keys = SubjectKeys(folder.parent / "keys.db") if keys is None else keys
         self._clock, self._settings = clock, settings
         self._readers: dict[str, StreamReader] = {}
         self.rates = Rates(folder, self._cache / "rates") if rates is None else rates
+        self.held = HeldItems(folder, self._cache) if held is None else held
 
     def writer(self, stream: str = "intake", *, dedupe: bool = True) -> "StreamWriter":
         """The one writer of a stream. Raises Busy if another process is it, Damaged if synced bytes are gone."""

@@ -53,6 +53,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     wrong: int  # the rule's event does not fit its contract, or conflicts with one that is in the log
     rule: str  # SHA-256 of the rule's file
     author: str
+    events: dict[str, str] = {}  # position of each item that was re-entered → of the event that it became
 
 
 class Quarantine:
@@ -166,6 +167,7 @@ class Quarantine:
             else:
                 wrong += 1
         accepted = duplicate = 0
+        events: dict[str, str] = {}
         for start in range(0, len(ready), _TOGETHER):
             together = ready[start : start + _TOGETHER]
             batch = writer.checker.batch([(proposal.after or "").encode() for proposal in together])
@@ -174,8 +176,11 @@ class Quarantine:
             answer = writer.append(batch, f"fix:{author}", repairs)
             accepted += answer.accepted
             duplicate += answer.duplicate
+            events |= {one.position: verdict.position for one, verdict in zip(together, answer.verdicts(), strict=True)}
         left = sum(proposal.after is None for proposal in proposals)
-        return Repaired(accepted=accepted, duplicate=duplicate, left=left, wrong=wrong, rule=rule, author=author)
+        return Repaired(
+            accepted=accepted, duplicate=duplicate, left=left, wrong=wrong, rule=rule, author=author, events=events
+        )
 
     def fix(self, rule: Path, writer: "StreamWriter", *, author: str) -> Repaired:
         """Apply a rule to everything that waits."""

@@ -19,6 +19,7 @@ from sampan.log.stream import Manifest, Stream, check_reached, read_mark
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _STRETCH: Final = 256  # items read at first to find the newest of a kind, then twice as many …
 _FURTHEST: Final = 65_536  # … up to so many
+_SEARCHED: Final = 16_384  # items of the unsealed part that are searched at once
 ESCAPE: Final = b"\\u"  # how JSON may write a letter that need not be escaped
 
 
@@ -53,6 +54,10 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     label: str | None
     raw: bytes
     complaint: Complaint | None = None  # why it is in quarantine
+
+
+class Mark(Item, frozen=True, gc=False):
+    """A place to which a search has come without finding anything since the last item or mark."""
 
 
 class Tail(msgspec.Struct):
@@ -106,7 +111,7 @@ class StreamReader:
             finally:
                 os.close(fd)
 
-    def _end(self, number: int) -> int | None:
+    def end(self, number: int) -> int | None:
         """Up to which byte an unsealed segment may be read; None: to its last whole frame."""
         mark, alive = read_mark(self.stream.folder)
         return mark.offset if alive and mark is not None and mark.number == number else None
@@ -153,7 +158,7 @@ class StreamReader:
             if number > tail.number or not tail.offset:
                 tail.number, tail.previous, tail.offset = number, header.head, start
             head = bytes.fromhex(tail.head)
-            known, end = self.stream.synced(fd, number), self._end(number)
+            known, end = self.stream.synced(fd, number), self.end(number)
             for offset, payload in payloads(fd, tail.offset, end):
                 frame = Frame(payload)
                 if upto is not None and frame.last > upto:
@@ -244,7 +249,7 @@ class StreamReader:
                 yield from items(self.stream, manifest, first, last, labels)
         for number in self.stream.unsealed():
             if number > sealed:
-                for frame in self.stream.frames(number, self._end(number), first=first):
+                for frame in self.stream.frames(number, self.end(number), first=first):
                     if frame.first > last:
                         return
                     yield from _of(frame, first, last, labels)
@@ -263,6 +268,24 @@ class StreamReader:
             first = max(1, last - stretch + 1)
             yield from reversed(list(self.items(first, last, labels=labels)))
             last, stretch = first - 1, min(2 * stretch, _FURTHEST)
+
+    def number_at(self, received: int) -> int:
+        """Number of the last item that was received by an instant (microseconds); 0: there is none."""
+        found = 0
+        for manifest in self.stream.manifests():
+            from sampan.log.sealed import number_at
+
+            if (number := number_at(self.stream, manifest, received)) < manifest.last:
+                return max(number, found)
+            found = manifest.last
+        for number in self.stream.unsealed():
+            at = self.stream.number_at(number, received)
+            if at is None:
+                return found
+            found = at
+            if at < 1 << 62:
+                return found
+        return min(found, self.last())
 
     def held(self, *, newest_first: bool = False) -> Iterator[Item]:
         """Quarantined items, those of sealed segments without their bytes (``some`` reads them)."""
@@ -303,23 +326,33 @@ class StreamReader:
             if item.label is not None and msgspec.json.decode(item.raw, type=_Told).id == id:
                 yield item
 
-    def containing(self, text: str, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
+    def containing(
+        self, text: str, last: int | None = None, *, labels: frozenset[str] | None = None, marks: bool = False
+    ) -> Iterator[Item]:
         """Items that may say ``text`` somewhere, from number ``last`` (default: the end) backwards; the caller looks
-        where, and whether they are of ``labels``. Costs a search through the bytes, and nothing per event."""
+        where, and whether they are of ``labels``. Costs a search through the bytes, and nothing per event. With
+        ``marks`` a Mark says now and then how far the search has come."""
         last = self.last() if last is None else last
         manifests = self.stream.manifests()
-        yield from reversed(list(self._containing(text, manifests[-1].last + 1 if manifests else 1, last)))
+        begin = manifests[-1].last + 1 if manifests else 1
+        at = last
+        while at >= begin:  # a stretch at a time: what stands in every event must not be gathered from all of them
+            first = max(begin, at - _SEARCHED + 1)
+            yield from reversed(list(self._containing(text, first, at)))
+            at = first - 1
+            if marks:
+                yield from (Mark(one.number, one.received, "", None, b"") for one in self.items(first, first))
         for manifest in reversed(manifests):
             if labels is None or not labels.isdisjoint(manifest.types):
                 from sampan.log.sealed import containing
 
-                yield from containing(self.stream, manifest, _needle(text), last)
+                yield from containing(self.stream, manifest, _needle(text), last, marks)
 
     def _containing(self, text: str, first: int, last: int) -> Iterator[Item]:
         """The same of the unsealed part, from item ``first`` on."""
         needle = _needle(text)
         for number in self.stream.unsealed():
-            for frame in self.stream.frames(number, self._end(number), first=first):
+            for frame in self.stream.frames(number, self.end(number), first=first):
                 if frame.first > last:
                     return
                 if _says(frame.payload, needle):

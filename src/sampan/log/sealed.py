@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from sampan.base.errors import Damaged
 from sampan.log.frames import Frame, Notes, encode
-from sampan.log.read import ESCAPE, Item
+from sampan.log.read import ESCAPE, Item, Mark
 from sampan.log.stream import Manifest, Stream
 
 EVENTS: Final = pa.schema(
@@ -111,6 +111,10 @@ class _Heads:
                 self._notes[frame] = _NOTES.decode(row["notes"] or "{}")
             complaint = self._notes[frame].complaints[number - row["first"] - row["accepted"]]
         return Item(number, row["received"], row["producer"], label, raw, complaint)
+
+    def number_at(self, received: int, manifest: Manifest) -> int:
+        count = pc.sum(pc.less_equal(self._table["received"], received)).as_py() or 0
+        return int(self._firsts[count]) - 1 if count < len(self._firsts) else manifest.last
 
     def held(self) -> list[tuple[int, dict[str, Any]]]:
         """The frames that hold quarantined items."""
@@ -236,7 +240,13 @@ def _texts(column: Any) -> Any:
     return whole.dictionary.take(whole.indices) if pa.types.is_dictionary(whole.type) else whole
 
 
-def containing(stream: Stream, manifest: Manifest, text: bytes, last: int) -> Iterator[Item]:
+def number_at(stream: Stream, manifest: Manifest, received: int) -> int:
+    """The last item of a segment that was received by an instant; before its first, if none was. Raises Damaged."""
+    with _reading(stream, manifest):
+        return _heads_of(stream, manifest).number_at(received, manifest)
+
+
+def containing(stream: Stream, manifest: Manifest, text: bytes, last: int, marks: bool = False) -> Iterator[Item]:
     """Items up to number ``last`` in whose bytes ``text`` stands, or may stand behind an escape; the newest first."""
     with _reading(stream, manifest), _open(stream.path(manifest.number, "events.parquet")) as file:
         for group in reversed(range(file.metadata.num_row_groups)):
@@ -252,6 +262,9 @@ def containing(stream: Stream, manifest: Manifest, text: bytes, last: int) -> It
             numbers = sorted((first + row for row in found if first + row <= last), reverse=True)
             if numbers:
                 yield from _picked(_heads_of(stream, manifest), table, first, numbers)
+            if marks:
+                _, row = next(_heads_of(stream, manifest).rows(first, first))
+                yield Mark(first, row["received"], row["producer"], None, b"")
 
 
 def _rows_with(column: Any, needle: bytes) -> Iterator[int]:

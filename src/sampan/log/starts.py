@@ -9,6 +9,7 @@ from typing import Final
 from sampan.log.frames import FRAME
 
 _LEAD: Final = struct.Struct("<IIQ")  # length and checksum of a frame, number of its first item
+_RECEIVED: Final = struct.Struct("<q")  # what follows
 
 
 class Starts:
@@ -44,3 +45,15 @@ class Starts:
         while at > 0 and self._firsts[at] == self._firsts[at - 1]:
             at -= 1  # frames without items stand before the one that has them
         return (self._offsets[at], self._firsts[at]) if at >= 0 else (self._begin, None)
+
+    def number_at(self, fd: int, received: int) -> int | None:
+        """Number of the last item in frames received by an instant, as far as was learnt; None: there is none."""
+
+        def when(at: int) -> int:
+            found: int = _RECEIVED.unpack(os.pread(fd, _RECEIVED.size, self._offsets[at] + _LEAD.size))[0]
+            return found
+
+        at = bisect_right(range(len(self._offsets)), received, key=when)
+        if not at:
+            return None
+        return self._firsts[at] - 1 if at < len(self._firsts) else 1 << 62

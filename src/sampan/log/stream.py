@@ -204,6 +204,21 @@ class Stream:
         finally:
             os.close(fd)
 
+    def number_at(self, number: int, received: int) -> int | None:
+        """The last item of an unsealed segment that was received by an instant (microseconds); None: not even its
+        first. Of its frames only the first bytes are read, and few of them."""
+        path = self.log_path(number)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = read_file_header(fd, path)
+            if found is None:
+                return None
+            header, begin = found
+            self._start(fd, number, header.head, begin, None, header.first)
+            return self._starts[number][1].number_at(fd, received) if number in self._starts else header.first
+        finally:
+            os.close(fd)
+
     def synced(self, fd: int, number: int) -> int:
         """Up to which byte an unsealed segment is known to have been synced; whole frames must reach as far."""
         mark, _ = read_mark(self.folder)

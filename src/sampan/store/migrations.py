@@ -92,6 +92,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE conformity (
             type TEXT PRIMARY KEY, verdict TEXT NOT NULL, result TEXT NOT NULL, checked BIGINT NOT NULL)""",
     ),
+    (
+        # -- quarantine: applications of repair rules, and what each item became
+        """CREATE TABLE repairs (
+            id TEXT PRIMARY KEY, rule TEXT NOT NULL, name TEXT NOT NULL, author TEXT NOT NULL, reason TEXT NOT NULL,
+            accepted INTEGER NOT NULL, duplicate INTEGER NOT NULL, "left" INTEGER NOT NULL, wrong INTEGER NOT NULL,
+            created BIGINT NOT NULL)""",
+        "CREATE TABLE repaired (item TEXT PRIMARY KEY, event TEXT NOT NULL, repair TEXT NOT NULL)",
+        "CREATE INDEX repaired_by_event ON repaired (event)",
+        "CREATE INDEX repaired_by_repair ON repaired (repair)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -1,0 +1,111 @@
+"""What waits in quarantine, known without reading the log again: each call takes up only what came since the last.
+
+A reader's items of sealed segments are read once, of the unsealed part frame by frame as it grows. Bytes are not kept:
+``Quarantine.these`` reads those that somebody looks at.
+"""
+
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sampan.log.frames import Complaint
+from sampan.log.position import place
+from sampan.log.read import StreamReader
+
+_RETRIES: Final = 20  # a segment may be sealed while it is being read
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One quarantined item without its bytes."""
+
+    stream: str
+    number: int
+    received: int
+    producer: str
+    complaint: Complaint
+
+    @property
+    def position(self) -> str:
+        return place(self.stream, self.number)
+
+
+class _StreamHeld:
+    """The items of one stream, up to number ``last``."""
+
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
+        self._last = 0
+        self.items: list[Held] = []
+        self.repaired: set[str] = set()
+
+    def refresh(self) -> None:
+        """Take up what came since the last call."""
+        for _ in range(_RETRIES):
+            try:
+                self._sealed()
+                self._unsealed()
+            except FileNotFoundError:
+                continue  # sealed while it was read: go on from there
+            return
+
+    def _sealed(self) -> None:
+        from sampan.log.sealed import held
+
+        for manifest in self._reader.stream.manifests():
+            if manifest.last > self._last:
+                found = held(self._reader.stream, manifest) if manifest.quarantined else ()
+                for item in found:
+                    if item.number > self._last:
+                        self._take(item.number, item.received, item.producer, item.complaint)
+                self.repaired.update(manifest.repaired)
+                self._last = manifest.last
+
+    def _unsealed(self) -> None:
+        reader = self._reader
+        for number in reader.stream.unsealed():
+            for frame in reader.stream.frames(number, reader.end(number), first=self._last + 1):
+                if frame.last <= self._last:
+                    continue
+                first = frame.first + frame.accepted
+                for at, complaint in enumerate(frame.notes.complaints):
+                    self._take(first + at, frame.received, frame.producer, complaint)
+                self.repaired.update(repair.of for repair in frame.notes.repairs)
+                self._last = frame.last
+
+    def _take(self, number: int, received: int, producer: str, complaint: Complaint | None) -> None:
+        self.items.append(Held(self._reader.name, number, received, producer, complaint or Complaint("unknown")))
+
+
+class HeldItems:
+    """The quarantined items of a log. One object serves all threads of a process."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder, self._cache = folder, cache
+        self._streams: dict[str, _StreamHeld] = {}
+        self._lock = threading.Lock()
+
+    def waiting(self) -> list[Held]:
+        """What has not been re-entered, the newest first."""
+        with self._lock:
+            self._refresh()
+            gone = set().union(*(stream.repaired for stream in self._streams.values()))
+            found = [one for stream in self._streams.values() for one in stream.items if one.position not in gone]
+        found.sort(key=lambda one: (-one.received, one.stream, -one.number))
+        return found
+
+    def count(self) -> tuple[int, int]:
+        """How many items there are, and how many of them have been re-entered."""
+        with self._lock:
+            self._refresh()
+            held = sum(len(stream.items) for stream in self._streams.values())
+            return held, len(set().union(*(stream.repaired for stream in self._streams.values())))
+
+    def _refresh(self) -> None:
+        if self._folder.is_dir():
+            for path in sorted(self._folder.iterdir()):
+                if path.is_dir() and path.name not in self._streams:
+                    self._streams[path.name] = _StreamHeld(StreamReader(path, self._cache))
+        for stream in self._streams.values():
+            stream.refresh()
