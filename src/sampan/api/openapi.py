@@ -60,6 +60,7 @@ _PARTS: Final = {
     "run": ("A run's id, or `last`", "last"),
     "log": ("The name of a step's output", "reorder.log"),
     "number": ("A version's number", "1"),
+    "repair": ("A repair's id", "01hz0000"),
 }
 _VERBS: Final = {"GET": "Read", "POST": "Send to", "DELETE": "Remove", "PUT": "Replace", "PATCH": "Change"}
 _TITLES: Final = {"v1": "Commands", "predict": "Predictions"}

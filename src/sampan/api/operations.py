@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sampan.api.ga4 import COLLECT, DEBUG
-from sampan.api.openapi import JSON, NDJSON, Operation
+from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.routes import (
     AlertTestRequest,
     ConformRequest,
@@ -31,6 +31,8 @@ from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
 from sampan.team.tokens import Token
 from sampan.watch.alerts import Silence
+
+FORM = "application/x-www-form-urlencoded"
 
 
 class SentEvent(msgspec.Struct):
@@ -155,6 +157,22 @@ class GoingOn(msgspec.Struct, frozen=True):
     rebase: str = ""
 
 
+class Attempt(msgspec.Struct):
+    """A rule to try, by the name of its file in ``repairs/``; ``reason``: on what waits for reasons that begin so."""
+
+    rule: str
+    reason: str = ""
+
+
+class Application(msgspec.Struct):
+    """A rule to apply as it was tried: with the SHA-256 of its text, and why."""
+
+    rule: str
+    digest: str
+    why: str
+    reason: str = ""
+
+
 class Entered(msgspec.Struct):
     token: str
 
@@ -257,7 +275,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/sign-in"): Operation(
         summary="Sign a browser in by a token",
         status=303,
-        body={"application/x-www-form-urlencoded": Entered},
+        body={FORM: Entered},
         tag="Sign-in",
     ),
     ("POST", "/plan/go"): Operation(
@@ -288,6 +306,20 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers={"application/octet-stream": bytes},
         query={"show": "`image` for a picture as one"},
         tag="Events",
+    ),
+    ("POST", "/quarantine/try"): Operation(
+        summary="What a rule of the workspace would make of what waits; changes nothing",
+        body={FORM: Attempt},
+        answers={HTML: str},
+        also={404: "There is no such rule."},
+        tag="Pages",
+    ),
+    ("POST", "/quarantine/apply"): Operation(
+        summary="Let in what a rule repairs, each once",
+        status=303,
+        body={FORM: Application},
+        also={404: "There is no such rule.", 409: "The rule has changed since, or nothing of it waits."},
+        tag="Pages",
     ),
     ("POST", "/sign-out"): Operation(summary="End the session", status=303, tag="Sign-in"),
     ("GET", "/v1/log/stats"): Operation(summary="The log in figures", answers={JSON: Figures}),

@@ -54,6 +54,10 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/log/{event}"): READ,
     ("GET", "/quarantine"): READ,
     ("GET", "/quarantine/{item}"): READ,
+    ("GET", "/quarantine/repairs/{repair}"): READ,
+    ("POST", "/quarantine/try"): RUN,  # runs code of the workspace's
+    ("POST", "/quarantine/apply"): RUN,
+    ("GET", "/search"): READ,
     ("GET", "/alerts"): READ,
     ("GET", "/alerts/{alert}"): READ,
     ("GET", "/settings"): READ,

@@ -36,6 +36,7 @@ from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
 from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES, context
 from sampan.hub.topics import Topics
+from sampan.hub.workbench import workbench
 from sampan.log.attachments import Attachments
 from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
@@ -170,6 +171,7 @@ class RunningHub:
             *pages(self.app, self._frame),
             *blobs(Attachments(self.app.folder.data / "attachments")),
             *forms(self.app, self._frame),
+            *workbench(self.app, self.app.repair, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
         ]
 

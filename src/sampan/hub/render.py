@@ -105,6 +105,15 @@ def when(micros: int | None) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(micros), iso(micros), text)
 
 
+def moment(micros: int | None) -> Markup:
+    """An instant to the second, for what comes in while one looks."""
+    if micros is None:
+        return Markup("–")
+    found = from_micros(micros)
+    text = f"{found.day} {found:%b %Y %H:%M:%S}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(micros), iso(micros), text)
+
+
 def number(value: float | int | None, digits: int = 3) -> str:
     """A figure for reading: thousands apart, few digits after the point, a real minus."""
     if value is None:
@@ -181,6 +190,12 @@ def show(value: Any) -> Markup:
     return escape(text if len(text) <= 200 else text[:199] + "…")
 
 
+def brief(value: Any) -> str:
+    """A value of an event's data within a line."""
+    text = value if isinstance(value, str) else pretty(value).replace("\n", " ") if value is not None else "–"
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
 def said(text: str) -> Markup:
     """A message of ours: what stands between backticks is code."""
     parts = text.split("`")
@@ -219,6 +234,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "when": when,
+        "moment": moment,
         "number": number,
         "money": money,
         "seconds": seconds,
@@ -227,6 +243,7 @@ def _environment() -> jinja2.Environment:
         "pretty": pretty,
         "show": show,
         "numeric": numeric,
+        "brief": brief,
         "said": said,
         "json": as_json,
         "brief": brief,

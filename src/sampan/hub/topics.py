@@ -15,7 +15,7 @@ from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts
 from sampan.hub.pulse import Pulse
 from sampan.hub.render import number
-from sampan.hub.spark import spark
+from sampan.hub.spark import filled, spark
 from sampan.log.position import Position
 from sampan.runs.records import RUNNING, Runs
 from sampan.serve.stream import PREFIX
@@ -62,7 +62,7 @@ class Topics:
         return {
             "rate": now,
             "say": {"rate": number(now, 1), "busiest": number(self._pulse.most())},
-            "draw": {"rate": spark(self._pulse.bars())},
+            "draw": {"rate": spark(self._pulse.bars()), "rate_area": filled(self._pulse.bars())},
         }
 
     def _log(self) -> dict[str, Any]:
@@ -145,6 +145,13 @@ class Topics:
             "position": str(position),
             "predictions": self._predictions[1],
         }
+
+    def _alerts(self) -> dict[str, Any]:
+        found = [
+            {"id": one.id, "title": one.title, "kind": one.kind, "about": one.about, "opened": one.opened}
+            for one in open_alerts(self._parts.db)
+        ]
+        return {"open": len(found), "alerts": found, "say": {"open": number(len(found))}}
 
 
 def _event(parts: Parts, event: "StoredEvent") -> dict[str, Any]:

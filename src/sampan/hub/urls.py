@@ -43,6 +43,14 @@ class Urls:
         return _with_query("/quarantine", query)
 
     @staticmethod
+    def repair(repair: str) -> str:
+        return _path("quarantine", "repairs", repair)
+
+    @staticmethod
+    def search(q: str = "") -> str:
+        return _with_query("/search", {"q": q})
+
+    @staticmethod
     def item(position: str) -> str:
         return _path("quarantine", position)
 

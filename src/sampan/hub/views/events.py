@@ -1,19 +1,26 @@
-"""The log: the newest events, one event, what is in quarantine."""
+"""The log: its newest events, filtered; one event and all that has been derived from it."""
 
-from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import NotFound
+from sampan.base.clock import to_micros
+from sampan.base.errors import NotFound, Usage
 from sampan.hub.parts import Parts, Query
+from sampan.hub.shown import as_text
 from sampan.hub.views.attached import AttachedLine, attached
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
-from sampan.log.quarantine import Quarantine
+from sampan.log.repairs import RepairRecord, Repairs
+from sampan.log.seek import Found, Wanted, seek
+from sampan.runs.records import SUCCEEDED, Run, Runs
+from sampan.serve.stream import PREFIX
 
 _PAGE: Final = 50
+_RELATED: Final = 5
 BUILTIN: Final = frozenset({"outcome", "prediction"})
+VERDICTS: Final = ("accepted", "quarantined", "any")
 
 
 class EventLine(msgspec.Struct):
@@ -26,44 +33,98 @@ class EventLine(msgspec.Struct):
     subject: str | None
     time: int | None
     received: int
+    verdict: str
     data: Any = None
+    reason: str | None = None
 
 
 class LogPage(msgspec.Struct):
-    """Context of ``log.html``. ``next`` is where older events begin."""
+    """Context of ``log.html``. ``next`` is where older events begin; ``looked_to``: how far back (received) the search
+    came within its time, if it did not come to an end."""
 
     stats: dict[str, Any]
     types: list[str]
+    sources: list[str]
     type: str
+    source: str
     subject: str
     id: str
+    text: str
+    since: str
+    until: str
+    verdict: str
+    after: str
+    filtered: bool
     events: list[EventLine]
     next: str | None
+    looked_to: int | None
+    rate: float | None
 
 
 def log(parts: Parts, query: Query) -> LogPage:
-    """The newest events, of a type, about a subject, or with an id."""
-    type, subject, id = (str(query.get(name, "")).strip() for name in ("type", "subject", "id"))
+    """The newest events: of a type, from a source, about a subject, with an id, saying a text, received in a time."""
+    given = {
+        name: str(query.get(name, "")).strip()[:300]
+        for name in ("type", "source", "subject", "id", "text", "since", "until")
+    }
+    verdict = str(query.get("verdict", "")).strip() or "accepted"
     types = parts.contracts.types()
-    if type and type not in types:
-        raise NotFound("Show events", f"no kind of event is named {type[:100]!r}", f"There are: {', '.join(types)}.")
+    if given["type"] and given["type"] not in types:
+        known = f"There are: {', '.join(types)}."
+        raise NotFound("Show events", f"no kind of event is named {given['type'][:100]!r}", known)
+    if verdict not in VERDICTS:
+        raise Usage("Show events", f"no verdict is named {verdict[:60]!r}", f"There are: {', '.join(VERDICTS)}.")
     after = str(query.get("after", "")) or None
-    next = None
-    if id:
-        one = parts.log.find(id, type=type or None)
-        lines = [_line(parts, one)] if one else []
+    since, until = _instant(given["since"], "since"), _instant(given["until"], "until", end=True)
+    searched = [given[name] for name in ("source", "subject", "id", "text", "since", "until") if given[name]]
+    if given["id"] and len(searched) == 1 and verdict == "accepted":
+        one = parts.log.find(given["id"], type=given["type"] or None)
+        found = Found([one] if one else [], None)
     else:
-        found = parts.log.events(
-            type=type or None, subject=subject or None, after=after, limit=_PAGE, newest_first=True
-        )
-        lines, next = [_line(parts, one) for one in found], older(after, found, _PAGE)
-    return LogPage(parts.log.stats(), types, type, subject, id, lines, next)
+        plain = {name: given[name] for name in ("type", "source", "subject", "id", "text")}
+        wanted = Wanted(**plain, since=since, until=until, verdict=verdict)
+        found = seek(parts.log, wanted, after=after, limit=_PAGE)
+    return LogPage(
+        stats=parts.log.stats(),
+        types=types,
+        sources=sorted({rate.source for rate in parts.log.rates.by_hour() if rate.source}),
+        **given,
+        verdict=verdict,
+        after=after or "",
+        filtered=bool(searched or given["type"] or verdict != "accepted"),
+        events=[_line(parts, event) for event in found.events],
+        next=found.next,
+        looked_to=found.looked_to,
+        rate=parts.pulse.now() if parts.pulse else None,
+    )
+
+
+def _instant(text: str, name: str, *, end: bool = False) -> int | None:
+    """A moment as a form field writes it; one without an offset is UTC, a whole minute or day counts to its end."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Usage("Show events", f"{name} is {text[:60]!r}", "Write it as 2026-01-31 or 2026-01-31T12:30.") from None
+    micros = to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    width = 86_400_000_000 if len(text) <= 10 else 60_000_000 if len(text) <= 16 else 1_000_000
+    return micros + width - 1 if end else micros
 
 
 def _line(parts: Parts, event: StoredEvent) -> EventLine:
-    data = msgspec.json.decode(event.data)
+    data = msgspec.json.decode(event.data) if event.data else None
     return EventLine(
-        event.position, event.id, event.type, event.source, parts.log.subject(event), event.time, event.received, data
+        event.position,
+        event.id,
+        event.type,
+        event.source,
+        parts.log.subject(event),
+        event.time,
+        event.received,
+        event.verdict,
+        data,
+        event.reason,
     )
 
 
@@ -76,6 +137,50 @@ def older(after: str | None, found: list[StoredEvent], page: int) -> str | None:
         stream, _, number = event.position.rpartition(":")
         seen[stream] = int(number)
     return str(Position(seen))
+
+
+class Reader(msgspec.Struct):
+    """A step that an event goes into. ``state``: read, when a run has read the log as far as it; else waiting."""
+
+    name: str
+    kind: str
+    state: str
+    run: str
+    snapshot: str
+    through: list[str]
+
+
+class Related(msgspec.Struct):
+    """Another event that has to do with this one."""
+
+    position: str
+    type: str | None
+    id: str | None
+    received: int
+    says: str
+
+
+class Spoken(msgspec.Struct):
+    """A prediction about the event's subject."""
+
+    id: str
+    time: int
+    endpoint: str
+    version: str
+    prediction: Any
+    action: str
+
+
+class Derived(msgspec.Struct):
+    """What came of an event. ``run``: the last run that succeeded, from which the readers are known."""
+
+    run: str
+    readers: list[Reader]
+    predictions: list[Spoken]
+    conflicts: list[Related]
+    about: list[Related]
+    item: str | None
+    repair: RepairRecord | None
 
 
 class EventPage(msgspec.Struct):
@@ -98,14 +203,20 @@ class EventPage(msgspec.Struct):
     reason: str | None
     path: str | None
     attached: list[AttachedLine] = []
+    derived: Derived | None = None
 
 
 def event(parts: Parts, query: Query) -> EventPage:
-    """One event, whole."""
-    return _page(parts, parts.log.at(query["event"]))
+    """One event, whole, with everything derived from it."""
+    found = parts.log.at(query["event"])
+    shown = page(parts, found)
+    if found.verdict == "accepted":
+        shown.derived = _derived(parts, found, shown.subject)
+    return shown
 
 
-def _page(parts: Parts, found: StoredEvent) -> EventPage:
+def page(parts: Parts, found: StoredEvent) -> EventPage:
+    """An item as it is."""
     try:
         data = msgspec.json.decode(found.data) if found.data else None
     except msgspec.DecodeError:
@@ -131,103 +242,70 @@ def _page(parts: Parts, found: StoredEvent) -> EventPage:
     )
 
 
-class ReasonLine(msgspec.Struct):
-    """Quarantined items that have the same reason and come from the same place."""
-
-    reason: str
-    path: str | None
-    type: str | None
-    producer: str
-    count: int
-    first: int
-    last: int
-    example: str
-
-
-class ItemLine(msgspec.Struct):
-    """One quarantined item in the list; ``excerpt`` is the beginning of its bytes."""
-
-    position: str
-    id: str | None
-    type: str | None
-    producer: str
-    received: int
-    reason: str
-    path: str | None
-    excerpt: str
+def _derived(parts: Parts, event: StoredEvent, subject: str | None) -> Derived:
+    runs = Runs(parts.db)
+    last = next((run for run in runs.list(50) if run.state == SUCCEEDED), None)
+    repair = Repairs(parts.db, parts.clock).of(event.position)
+    own = event.type in BUILTIN
+    return Derived(
+        run=last.id if last else "",
+        readers=_readers(parts, runs, last, event) if last else [],
+        predictions=_spoken(parts, subject) if subject and not own else [],
+        conflicts=_conflicts(parts, event),
+        about=_about(parts, event, subject) if subject and not own else [],
+        item=repair[0] if repair else None,
+        repair=repair[2] if repair else None,
+    )
 
 
-class QuarantinePage(msgspec.Struct):
-    """Context of ``quarantine.html``."""
+def _readers(parts: Parts, runs: Runs, last: Run, event: StoredEvent) -> list[Reader]:
+    """Every step of the last good run that reads the event's type, itself or through others."""
+    stream, _, number = event.position.rpartition(":")
+    covered = int(number) <= Position.parse(last.position)[stream]
+    snapshots = parts.lake.tables()
+    via: dict[str, list[str]] = {event.type or "": []}
+    found = []
+    for step in runs.steps(last.id):  # in the order in which they were planned: what is needed comes first
+        through = [need for need in step.needs if need in via]
+        if through:
+            via[step.name] = through
+            snapshot = snapshots[step.name].id if step.name in snapshots else ""
+            state = "read" if covered and step.state in ("ran", "cached") else "waiting"
+            direct = [] if event.type in through else through
+            found.append(Reader(step.name, step.kind, state, last.id, snapshot, direct))
+    return found
 
-    total: int
-    reason: str
-    reasons: list[ReasonLine]
-    items: list[ItemLine]
-    next: str | None
 
-
-def quarantine(parts: Parts, query: Query) -> QuarantinePage:
-    """What broke its contract, by reason; with ``reason``, the items themselves."""
-    wanted, after = str(query.get("reason", "")), str(query.get("after", "")) or None
-    held = Quarantine(parts.log)
-    found = held.items(limit=None, newest_first=True, whole=False)
-    reasons: dict[tuple[str, str | None, str | None, str], ReasonLine] = {}
-    for one in found:
-        reason = one.reason or "unknown"
-        key = (reason, one.path, one.type, one.producer)
-        line = reasons.get(key)
-        if line is None:
-            line = reasons[key] = ReasonLine(
-                reason, one.path, one.type, one.producer, 0, one.received, one.received, one.position
+def _spoken(parts: Parts, subject: str) -> list[Spoken]:
+    """The newest predictions about somebody."""
+    events: list[StoredEvent] = []
+    for stream in parts.log.position():
+        if stream.startswith(PREFIX):
+            events += parts.log.events(
+                type="prediction", subject=subject, stream=stream, limit=_RELATED, newest_first=True
             )
-        line.count += 1
-        line.first = min(line.first, one.received)
-    lines = sorted(reasons.values(), key=lambda line: -line.count)
-    chosen = [one for one in found if not wanted or one.reason == wanted]
-    if after:
-        seen = Position.parse(after)
-        chosen = [one for one in chosen if _number(one) < seen[one.position.rpartition(":")[0]]]
-    whole = {one.position: one for one in held.these([one.position for one in chosen[:_PAGE]])}
-    items = [
-        ItemLine(
-            one.position,
-            one.id,
-            one.type,
-            one.producer,
-            one.received,
-            one.reason or "",
-            one.path,
-            _excerpt(whole[one.position]),
-        )
-        for one in chosen[:_PAGE]
-    ]
-    return QuarantinePage(len(found), wanted, lines, items, older(after, chosen[:_PAGE], _PAGE))
+    lines = []
+    for event in sorted(events, key=lambda one: -one.received)[:_RELATED]:
+        data = msgspec.json.decode(event.data)
+        told = {name: str(data.get(name) or "") for name in ("endpoint", "version", "action")}
+        lines.append(Spoken(id=event.id or "", time=event.time or 0, prediction=data.get("prediction"), **told))
+    return lines
 
 
-def _excerpt(held: StoredEvent) -> str:
-    """What is wrong with an item: the value at the place that its reason names, else how its bytes begin."""
-    steps = (held.path or "$").removeprefix("$.").split(".")
-    with suppress(msgspec.DecodeError):
-        value = msgspec.json.decode(held.raw)
-        for step in steps:
-            value = value.get(step, msgspec.UNSET) if isinstance(value, dict) else msgspec.UNSET
-        if value is not msgspec.UNSET:
-            return f'"{steps[-1]}": {as_text(msgspec.json.encode(value)[:200])}'
-    return as_text(held.raw[:200]).replace("\n", " ")
+def _conflicts(parts: Parts, event: StoredEvent) -> list[Related]:
+    """What came with its source and id and said something else: it waits in quarantine."""
+    return [
+        Related(one.position, one.complaint.type, one.complaint.id, one.received, one.complaint.reason)
+        for one in parts.log.held.waiting()
+        if one.complaint.id == event.id and one.complaint.source in (None, event.source)
+    ][:_RELATED]
 
 
-def _number(event: StoredEvent) -> int:
-    return int(event.position.rpartition(":")[2])
-
-
-def item(parts: Parts, query: Query) -> EventPage:
-    """One quarantined item with its bytes."""
-    return _page(parts, Quarantine(parts.log).show(query["item"]))
-
-
-def as_text(raw: bytes, most: int = 100_000) -> str:
-    """Bytes as text that shows every byte: what is not printable UTF-8 becomes an escape."""
-    text = raw[:most].decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-    return text if len(raw) <= most else f"{text}\n… and {len(raw) - most:,} bytes more"
+def _about(parts: Parts, event: StoredEvent, subject: str) -> list[Related]:
+    """The newest other events about the same subject, as far as a moment's search finds them."""
+    found = seek(parts.log, Wanted(subject=subject), limit=_RELATED + 1, seconds=0.05)
+    return [
+        Related(one.position, one.type, one.id, one.received, "")
+        for one in found.events
+        if one.position != event.position and one.type != "prediction"
+    ][:_RELATED]

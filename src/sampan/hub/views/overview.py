@@ -1,70 +1,268 @@
 """The first page: what needs somebody, then how everything is doing."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.parts import Parts, Query
+from sampan.hub.spark import filled, spark
 from sampan.hub.urls import Urls
-from sampan.hub.views import models, runs, serving
+from sampan.hub.views import runs
+from sampan.hub.views.held import share_limit
+from sampan.log.log import StoredEvent
+from sampan.log.rates import HOUR
+from sampan.money.prices import read_prices
+from sampan.runs.records import FAILED, INTERRUPTED, Run, Runs, StepRun
+from sampan.serve.endpoints import Endpoints
+from sampan.serve.stream import PREFIX
 from sampan.watch.alerts import open_alerts
+
+_RUNS: Final = 12
+_NEWEST: Final = 6
+_DAY: Final = 24 * HOUR
+_GROWN: Final = 20  # events: fewer are no growth to speak of
 
 
 class Concern(msgspec.Struct):
-    """Something that needs a person, and where to look."""
+    """Something that needs a person: what, what to do, where to look. ``kind``: bad or wait."""
 
+    kind: str
     text: str
+    advice: str
     address: str
+
+
+class Flow(msgspec.Struct):
+    """Events as they come in: now (only a running hub knows) and by the hour of the last day in which any came."""
+
+    total: int
+    duplicates: int
+    day: int
+    day_quarantined: int
+    since: int | None
+    rate: float | None
+    busiest: int
+    line: str
+    area: str
+
+
+class Held(msgspec.Struct):
+    """Quarantine: what waits, what came of it, its share within the last day and the limit of that."""
+
+    waiting: int
+    repaired: int
+    share: float
+    before: float
+    limit: float
+    line: str
+
+
+class RunDot(msgspec.Struct):
+    """A run, small."""
+
+    run: str
+    state: str
+    target: str
+    seconds: float | None
+    cost: float
+    started: int
+
+
+class LastRun(msgspec.Struct):
+    """The newest run and the steps of it that are worth a line: broken ones first."""
+
+    run: str
+    state: str
+    actor: str
+    seconds: float | None
+    started: int
+    ran: int
+    steps: int
+    told: list[StepRun]
+
+
+class Served(msgspec.Struct):
+    """An endpoint, small."""
+
+    name: str
+    state: str
+    version: str
+    reason: str
+    created: int
+
+
+class Said(msgspec.Struct):
+    """A prediction, small."""
+
+    id: str
+    time: int
+    endpoint: str
+    entity: str
+    prediction: Any
+    action: str
+    rule: str
+
+
+class Seen(msgspec.Struct):
+    """An event, small."""
+
+    position: str
+    type: str | None
+    id: str | None
+    source: str | None
+    subject: str | None
+    received: int
+
+
+class Cost(msgspec.Struct):
+    """What the last runs cost by the price book, and for how many of them that is."""
+
+    total: float
+    last: float
+    runs: int
+    currency: str
+    per_hour: float
 
 
 class Overview(msgspec.Struct):
     """Context of ``overview.html``."""
 
     concerns: list[Concern]
-    stats: dict[str, Any]
-    run: runs.RunPage | None
+    flow: Flow
+    held: Held
+    runs: list[RunDot]
+    run: LastRun | None
     tables: int
     rows: int
     versions: int
-    endpoints: list[serving.EndpointLine]
-    predictions: list[serving.PredictionLine]
+    endpoints: list[Served]
+    predicted: int
+    predictions: list[Said]
+    newest: list[Seen]
+    cost: Cost
 
 
 def overview(parts: Parts, query: Query) -> Overview:
     """How the workspace is doing."""
-    stats = parts.log.stats()
-    newest = runs.runs(parts, {"limit": "1"}).runs
-    run = runs.run(parts, {"run": newest[0].run}) if newest else None
+    records = Runs(parts.db)
+    last = list(records.list(_RUNS))
+    run = _last(records, last[0]) if last else None
     tables = parts.lake.tables()
-    endpoints = serving.endpoints(parts, {}).endpoints
-    lines = serving.predictions(parts, {}).predictions[:8] if endpoints else []
-    versions = sum(model.count for model in models.models(parts, {}).models)
+    endpoints = _endpoints(parts)
+    flow, held = _flow(parts)
+    counted = parts.db.row("SELECT count(*) AS n FROM versions")
+    streams = [name for name in parts.log.position() if name.startswith(PREFIX)]
     return Overview(
-        concerns=_concerns(parts, run, endpoints),
-        stats=stats,
+        concerns=_concerns(parts, run, endpoints, held, flow),
+        flow=flow,
+        held=held,
+        runs=[RunDot(one.id, one.state, one.target, runs.took(one), one.cost, one.started) for one in reversed(last)],
         run=run,
         tables=len(tables),
         rows=sum(table.rows for table in tables.values()),
-        versions=versions,
+        versions=counted["n"] if counted else 0,
         endpoints=endpoints,
-        predictions=lines,
+        predicted=sum(parts.log.position()[name] for name in streams),
+        predictions=_predictions(parts, streams),
+        newest=[_seen(parts, one) for one in parts.log.events(newest_first=True, limit=3 * _NEWEST)][:_NEWEST],
+        cost=_cost(parts, last),
     )
 
 
-def _concerns(parts: Parts, run: runs.RunPage | None, endpoints: list[serving.EndpointLine]) -> list[Concern]:
-    open = open_alerts(parts.db)
-    found = [Concern(f"{alert.title}.", Urls.alert(alert.id)) for alert in open]
-    told = {alert.example for alert in open if alert.kind in ("run_failed", "endpoint_down")}
-    if run is not None and run.run not in told and run.state in ("failed", "interrupted"):
-        broken = [step for step in run.steps if step.state == "failed"]
-        names = ", ".join(step.name for step in broken) or "it"
-        what = f"The last run {'failed' if run.state == 'failed' else 'was interrupted'}"
-        text = f"{what} at {names}; the tables are as they were before." if broken else f"{what}."
-        found.append(Concern(text, f"/runs/{run.run}"))
+def _flow(parts: Parts) -> tuple[Flow, Held]:
+    """Sums over the log's frames, all of it and the last day in which anything came, with the day before it."""
+    rates = parts.log.rates.by_hour()
+    newest = max((rate.hour for rate in rates), default=None)
+    since = None if newest is None else newest + HOUR - _DAY
+    sent, bad = [0] * 24, [0] * 24
+    total = duplicates = before = before_bad = 0
+    for rate in rates:
+        total += rate.accepted
+        duplicates += rate.duplicate
+        if since is not None and rate.hour >= since:
+            at = (rate.hour - since) // HOUR
+            sent[at] += rate.accepted + rate.duplicate + rate.quarantined
+            bad[at] += rate.quarantined
+        elif since is not None and rate.hour >= since - _DAY:
+            before += rate.accepted + rate.duplicate + rate.quarantined
+            before_bad += rate.quarantined
+    pulse = parts.pulse
+    bars = pulse.bars() if pulse is not None else []
+    held, repaired = parts.log.held.count()
+    flow = Flow(
+        total=total,
+        duplicates=duplicates,
+        day=sum(sent),
+        day_quarantined=sum(bad),
+        since=since,
+        rate=pulse.now() if pulse is not None else None,
+        busiest=pulse.most() if pulse is not None else 0,
+        line=spark(bars),
+        area=filled(bars),
+    )
+    share = sum(bad) / sum(sent) if sum(sent) else 0.0
+    return flow, Held(
+        held - repaired, repaired, share, before_bad / before if before else 0.0, share_limit(parts), spark(bad)
+    )
+
+
+def _last(records: Runs, run: Run) -> LastRun:
+    steps = records.steps(run.id)
+    told = sorted((one for one in steps if one.state != "cached"), key=lambda one: one.state != "failed")
+    ran = sum(one.state == "ran" for one in steps)
+    return LastRun(run.id, run.state, run.actor, runs.took(run), run.started, ran, len(steps), told[:8])
+
+
+def _endpoints(parts: Parts) -> list[Served]:
+    return [
+        Served(one.name, parts.serving_state(one.name), one.spec.version, one.reason, one.created)
+        for one in Endpoints(parts.db, parts.models, parts.clock).list()
+    ]
+
+
+def _predictions(parts: Parts, streams: list[str]) -> list[Said]:
+    found: list[StoredEvent] = []
+    for stream in streams:
+        found += parts.log.events(type="prediction", stream=stream, newest_first=True, limit=_NEWEST)
+    lines = []
+    for event in sorted(found, key=lambda one: -one.received)[:_NEWEST]:
+        data = msgspec.json.decode(event.data)
+        told = {name: str(data.get(name) or "") for name in ("endpoint", "entity", "action", "rule")}
+        lines.append(Said(id=event.id or "", time=event.time or 0, prediction=data.get("prediction"), **told))
+    return lines
+
+
+def _seen(parts: Parts, event: StoredEvent) -> Seen:
+    return Seen(event.position, event.type, event.id, event.source, parts.log.subject(event), event.received)
+
+
+def _cost(parts: Parts, last: list[Run]) -> Cost:
+    prices = read_prices(parts.folder.config())
+    newest = last[0].cost if last else 0.0
+    return Cost(sum(run.cost for run in last), newest, len(last), prices.currency, prices.this_machine_per_hour)
+
+
+def _concerns(parts: Parts, run: LastRun | None, endpoints: list[Served], held: Held, flow: Flow) -> list[Concern]:
+    """Open alerts first; then what nobody has been alerted to, or not yet."""
+    alerts = open_alerts(parts.db)
+    told = {name for alert in alerts for name in (alert.example, alert.about)}
+    found = [Concern("bad", f"{alert.title}.", alert.action, Urls.alert(alert.id)) for alert in alerts]
+    if run is not None and run.run not in told and run.state in (FAILED, INTERRUPTED):
+        broken = [step.name for step in run.told if step.state == "failed"]
+        what = "The last run failed" if run.state == FAILED else "The last run was interrupted"
+        where = f" at {', '.join(broken)}" if broken else ""
+        again = "The tables are as they were before." if run.state == FAILED else f"`sampan resume {run.run}` goes on."
+        found.append(Concern("bad", f"{what}{where}.", again, Urls.run(run.run)))
     for one in endpoints:
         if one.state == "down" and one.name not in told:
-            found.append(Concern(f"The endpoint {one.name} does not answer.", "/endpoints"))
+            found.append(
+                Concern("bad", f"The endpoint {one.name} does not answer.", "It is started again.", "/endpoints")
+            )
+    grown = flow.day_quarantined >= _GROWN and held.share > 2 * held.before and held.share > held.limit / 2
+    if grown and held.waiting and not any(alert.kind == "quarantined" for alert in alerts):
+        text = f"Quarantine grows: {flow.day_quarantined:,} events in a day, {held.share:.1%} of what came in."
+        found.append(Concern("wait", text, f"The day before it was {held.before:.1%}.", Urls.quarantine()))
     return found
 
 

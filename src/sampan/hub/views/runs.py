@@ -64,7 +64,7 @@ def runs(parts: Parts, query: Query) -> RunList:
                 run.error,
                 run.cost,
                 run.started,
-                _seconds(run),
+                took(run),
                 counts,
                 _changed(steps),
                 str(run.manifest.get("prices", {}).get("currency", "")),
@@ -95,7 +95,7 @@ def _limit(query: Query) -> int:
     return min(int(text), 1000) if text.isdecimal() and int(text) else 50
 
 
-def _seconds(run: Run) -> float | None:
+def took(run: Run) -> float | None:
     """How long a run took: as it was measured, not by a clock that a time-lapse may hold still."""
     if run.finished is None:
         return None
@@ -246,7 +246,7 @@ def run(parts: Parts, query: Query) -> RunPage:
         cost=found.cost,
         started=found.started,
         finished=found.finished,
-        seconds=_seconds(found),
+        seconds=took(found),
         steps=[line for line in lines if not line.part],
         fan=[line for line in lines if line.part],
         manifest=found.manifest,

@@ -1,0 +1,185 @@
+"""One field that finds everything: columns, tables, steps, customers, events, runs, commits, versions, people."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from sampan.base.errors import SampanError
+from sampan.hub.parts import Parts, Query
+from sampan.hub.urls import Urls
+from sampan.log.position import Position
+from sampan.log.seek import Wanted, seek
+from sampan.models.version import Version
+from sampan.runs.records import Runs
+
+_EACH: Final = 8  # of a kind
+_EVENTS_SECONDS: Final = 0.08
+
+
+class Hit(msgspec.Struct):
+    """Something found: what it is, how it is called, why it is here, and where its page is."""
+
+    kind: str
+    name: str
+    says: str
+    address: str
+    exact: bool = False
+
+
+class SearchPage(msgspec.Struct):
+    """Context of ``search.html``. ``partly``: older events were not looked at, for lack of time."""
+
+    q: str
+    hits: list[Hit]
+    partly: bool
+
+
+def search(parts: Parts, query: Query) -> SearchPage:
+    """Everything that has to do with a word."""
+    q = str(query.get("q", "")).strip()[:200]
+    if not q:
+        return SearchPage("", [], False)
+    word = q.casefold()
+    hits = [*_tables(parts, word), *_steps(parts, word), *_types(parts, word), *_models(parts, word)]
+    hits += [*_endpoints(parts, word), *_runs(parts, q), *_commits(parts, q), *_people(parts, word)]
+    events, partly = _events(parts, q)
+    kept: list[Hit] = []
+    for hit in sorted([*events, *hits], key=lambda hit: not hit.exact):
+        if sum(one.kind == hit.kind for one in kept) < _EACH and all(one.address != hit.address for one in kept):
+            kept.append(hit)
+    return SearchPage(q, kept, partly)
+
+
+def _tables(parts: Parts, word: str) -> Iterator[Hit]:
+    for name, snapshot in parts.lake.tables().items():
+        columns = [column for column, _ in snapshot.fields if word in column.casefold()]
+        if word in name.casefold() or snapshot.id.startswith(word):
+            says = f"{snapshot.rows:,} rows in {len(snapshot.fields)} columns"
+            yield Hit("table", name, says, Urls.table(name), word in (name.casefold(), snapshot.id))
+        for column in columns:
+            yield Hit("column", f"{name}.{column}", "", f"{Urls.table(name)}#{column}", column.casefold() == word)
+
+
+def _steps(parts: Parts, word: str) -> Iterator[Hit]:
+    """Steps by name, those that read or make what was asked for too."""
+    runs = Runs(parts.db)
+    for run in runs.list(1):
+        for step in runs.steps(run.id):
+            address = f"{Urls.run(run.id)}#step-{step.name}"
+            if word in step.name.casefold():
+                yield Hit("step", step.name, f"{step.kind}, {step.state}", address, step.name.casefold() == word)
+            elif word in (need.casefold() for need in step.needs):
+                yield Hit("step", step.name, f"{step.kind}, reads it", address)
+
+
+def _types(parts: Parts, word: str) -> Iterator[Hit]:
+    for type in parts.contracts.types():
+        spec = parts.contracts.get(type)
+        if word in type.casefold():
+            yield Hit("contract", type, f"version {spec.version}", Urls.contract(type), type.casefold() == word)
+        for field in spec.fields:
+            if word in field.name.casefold():
+                says = "field of its events"
+                yield Hit("field", f"{type}.{field.name}", says, Urls.contract(type), field.name.casefold() == word)
+
+
+def _models(parts: Parts, word: str) -> Iterator[Hit]:
+    for version in parts.models.list():
+        if word in version.ref.casefold() or version.digest.startswith(word) or version.run == word:
+            yield Hit("version", version.ref, _made(version), Urls.version(version.ref), version.ref.casefold() == word)
+
+
+def _made(version: Version) -> str:
+    return f"{version.kind}, {version.format}"
+
+
+def _endpoints(parts: Parts, word: str) -> Iterator[Hit]:
+    seen: set[str] = set()
+    for row in parts.db.rows("SELECT name, actor, spec FROM endpoints ORDER BY created DESC, rowid DESC"):
+        name = row["name"]
+        if name not in seen and (word in name.casefold() or word in row["spec"].casefold()):
+            yield Hit("endpoint", name, parts.serving_state(name), "/endpoints", name.casefold() == word)
+        seen.add(name)
+
+
+def _runs(parts: Parts, q: str) -> Iterator[Hit]:
+    like = f"{q.replace('%', '').replace('_', '')}%"
+    rows = parts.db.rows(
+        "SELECT id, state, target, actor FROM runs WHERE id LIKE ? OR commit_id LIKE ? OR git LIKE ? OR target = ?"
+        " ORDER BY started DESC LIMIT ?",
+        (like, like, like, q, _EACH),
+    )
+    for row in rows if len(like) > 3 else ():
+        says = f"{row['state']}, {row['target'] or 'everything'}, by {row['actor'] or 'somebody'}"
+        yield Hit("run", row["id"], says, Urls.run(row["id"]), row["id"] == q)
+
+
+def _commits(parts: Parts, q: str) -> Iterator[Hit]:
+    like = f"{q.replace('%', '').replace('_', '')}%"
+    rows = parts.db.rows(
+        "SELECT id, branch, actor, reason FROM commits WHERE id LIKE ? OR reason LIKE ? ORDER BY created DESC LIMIT ?",
+        (like, f"%{like}", _EACH),
+    )
+    for row in rows if len(like) > 4 else ():
+        says = f"on {row['branch']}, {row['reason'] or row['actor'] or 'published by a run'}"
+        yield Hit("commit", row["id"], says, f"/tables?ref=@{row['id']}", row["id"] == q)
+
+
+def _people(parts: Parts, word: str) -> Iterator[Hit]:
+    """Who ran, deployed or repaired something, by name."""
+    names = {
+        row["name"]
+        for row in parts.db.rows(
+            "SELECT actor AS name FROM runs UNION SELECT actor FROM endpoints UNION SELECT author FROM repairs"
+            " UNION SELECT name FROM tokens"
+        )
+    }
+    for name in sorted(name for name in names if name and word in name.casefold()):
+        count = parts.db.rows("SELECT count(*) AS n FROM runs WHERE actor = ?", (name,))[0]["n"]
+        runs = f"{count:,} run{'' if count == 1 else 's'}"
+        newest = parts.db.row("SELECT id FROM runs WHERE actor = ? ORDER BY started DESC LIMIT 1", (name,))
+        address = Urls.run(newest["id"]) if newest else "/endpoints"
+        yield Hit(
+            "person",
+            name,
+            f"{runs}, the last one here" if newest else "deployed or repaired",
+            address,
+            name.casefold() == word,
+        )
+
+
+def _events(parts: Parts, q: str) -> tuple[list[Hit], bool]:
+    """An event by position or id; a customer by events and predictions about them."""
+    hits: list[Hit] = []
+    if ":" in q:
+        try:
+            Position.parse(q)
+            event = parts.log.at(q)
+        except SampanError:
+            pass
+        else:
+            page = Urls.item(q) if event.verdict == "quarantined" else Urls.event(q)
+            hits.append(Hit("event", q, f"{event.type or 'unknown'} {event.id or ''}", page, True))
+    for one in parts.log.held.waiting():
+        if one.complaint.id == q:
+            hits.append(Hit("quarantined", one.position, one.complaint.text, Urls.item(one.position), True))
+            if len(hits) >= _EACH:
+                break
+    found = seek(parts.log, Wanted(text=q), limit=200, seconds=_EVENTS_SECONDS)
+    about = 0
+    for event in found.events:
+        if event.id == q:
+            if event.type == "prediction":
+                hits.append(Hit("prediction", q, "what was said, and why", Urls.prediction(q), True))
+            hits.append(Hit("event", event.position, f"{event.type} {event.id}", Urls.event(event.position), True))
+        elif parts.log.subject(event) == q:
+            about += 1
+    if about:
+        more = " or more" if len(found.events) >= 200 or found.looked_to else ""
+        says = f"{about:,}{more} of the newest events are about it"
+        hits.append(Hit("customer", q, says, Urls.log(subject=q), True))
+        hits.append(Hit("predictions", q, "what was predicted about it", Urls.predictions(entity=q), True))
+    elif found.events and not hits:
+        hits.append(Hit("events", q, "events that say this", Urls.log(text=q)))
+    return hits, found.looked_to is not None and not hits

@@ -1,0 +1,106 @@
+"""One search field, and the log's filters, over a real hub."""
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.hub.conftest import Hub, make_workspace, sampan, visit
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    hub = Hub(make_workspace(tmp_path_factory.mktemp("search") / "shop"))
+    hub.send(
+        *[{**visit(f"e{n}", page=f"/page-{n % 7}", visitor=f"v{n % 10}"), "source": f"s{n % 2}"} for n in range(60)]
+    )
+    hub.send(visit("bad", seconds=-1))
+    assert sampan(hub.folder, "run").returncode == 0
+    yield hub
+    assert hub.stop() == 0
+
+
+def kinds(hub: Hub, q: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for hit in hub.json("/search?" + urlencode({"q": q}))["hits"]:
+        found.setdefault(hit["kind"], []).append(hit["name"])
+    return found
+
+
+def test_each_kind_of_thing_is_found_by_its_name(full: Hub) -> None:
+    run = full.json("/runs")["runs"][0]
+    commit = full.json("/tables")["commit"]
+    assert kinds(full, "visits")["column"] == ["pages.visits"]
+    assert kinds(full, "pages")["table"] == ["pages"]
+    assert kinds(full, "pages")["step"] == ["pages"]
+    assert kinds(full, "visit")["contract"] == ["visit"]
+    assert kinds(full, "seconds")["field"] == ["visit.seconds"]
+    assert kinds(full, run["run"])["run"] == [run["run"]]
+    assert kinds(full, run["run"][:12])["run"] == [run["run"]]
+    assert kinds(full, commit)["commit"] == [commit]
+    assert kinds(full, run["actor"])["person"] == [run["actor"]]
+    assert kinds(full, "v3")["customer"] == ["v3"]
+    assert len(kinds(full, "e7")["event"]) == 1
+    assert len(kinds(full, "bad")["quarantined"]) == 1
+    assert kinds(full, full.json("/log?id=e7")["events"][0]["position"])["event"]
+
+
+def test_every_hit_leads_to_a_page(full: Hub) -> None:
+    for q in ("visit", "pages", "e7", "v3", "bad", full.json("/runs")["runs"][0]["actor"]):
+        hits = full.json("/search?" + urlencode({"q": q}))["hits"]
+        assert hits, q
+        for hit in hits:
+            assert full.ask("GET", hit["address"].partition("#")[0], accept="text/html")[0].status == 200, hit
+
+
+@pytest.mark.parametrize(
+    "q", ["", " ", "%", "zzz-none", "<script>alert(1)</script>", "a" * 500, "intake:99999", "é\u0000"]
+)
+def test_what_finds_nothing_says_so(full: Hub, q: str) -> None:
+    response, body = full.ask("GET", "/search?" + urlencode({"q": q}), accept="text/html")
+    assert response.status == 200
+    assert b"<script>alert" not in body
+    assert full.json("/search?" + urlencode({"q": q}))["hits"] == []
+
+
+def test_the_log_is_filtered_by_source_text_time_and_verdict(full: Hub) -> None:
+    def ids(**query: str) -> set[str]:
+        page = full.json("/log?" + urlencode({"type": "visit"} | query))
+        return {event["id"] for event in page["events"]}
+
+    everything = ids(source="s0") | ids(source="s1")
+    assert len(everything) == 60
+    assert all(int(id[1:]) % 2 == 1 for id in ids(source="s1"))
+    assert ids(text="/page-3") == {f"e{n}" for n in range(60) if n % 7 == 3}
+    assert ids(text="/page-3", source="s1", subject="v3") == {f"e{n}" for n in range(60) if n % 70 == 3}
+    assert ids(verdict="quarantined") == {"bad"}
+    now = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 120))
+    assert ids(since=now) == set()
+    assert len(ids(until=now)) == 50  # a page
+    assert ids(until="2020-01-01") == set()
+    assert len(ids(since="2020-01-01", until=now)) == 50
+
+
+@pytest.mark.parametrize("query", ["since=yesterday", "until=2026-99-01", "verdict=maybe", "after=%3F"])
+def test_a_filter_that_cannot_be_read_is_refused(full: Hub, query: str) -> None:
+    assert full.ask("GET", f"/log?{query}", accept="text/html")[0].status == 400
+
+
+def test_an_event_shows_what_was_derived_from_it(full: Hub) -> None:
+    first = full.json("/log?id=e7")["events"][0]
+    derived = full.json(f"/log/{first['position']}")["derived"]
+    assert [(one["name"], one["state"]) for one in derived["readers"]] == [("pages", "read")]
+    assert {one["id"] for one in derived["about"]} <= {f"e{n}" for n in range(60) if n % 10 == 7} - {"e7"}
+    assert derived["about"]
+    (late,) = full.send(visit("late"))
+    derived = full.json(f"/log/{late['position']}")["derived"]
+    assert [(one["name"], one["state"]) for one in derived["readers"]] == [("pages", "waiting")]
+
+
+def test_an_event_that_came_again_with_other_content_is_linked_with_it(full: Hub) -> None:
+    full.send(visit("twice", page="/a"))
+    full.send(visit("twice", page="/b"))
+    event = full.json("/log?id=twice")["events"][0]
+    (conflict,) = full.json(f"/log/{event['position']}")["derived"]["conflicts"]
+    assert full.json(f"/quarantine/{conflict['position']}")["original"] == event["position"]
