@@ -190,7 +190,7 @@ def show(value: Any) -> Markup:
     return escape(text if len(text) <= 200 else text[:199] + "…")
 
 
-def brief(value: Any) -> str:
+def inline(value: Any) -> str:
     """A value of an event's data within a line."""
     text = value if isinstance(value, str) else pretty(value).replace("\n", " ") if value is not None else "–"
     return text if len(text) <= 40 else f"{text[:39]}…"
@@ -243,7 +243,7 @@ def _environment() -> jinja2.Environment:
         "pretty": pretty,
         "show": show,
         "numeric": numeric,
-        "brief": brief,
+        "inline": inline,
         "said": said,
         "json": as_json,
         "brief": brief,

@@ -146,13 +146,6 @@ class Topics:
             "predictions": self._predictions[1],
         }
 
-    def _alerts(self) -> dict[str, Any]:
-        found = [
-            {"id": one.id, "title": one.title, "kind": one.kind, "about": one.about, "opened": one.opened}
-            for one in open_alerts(self._parts.db)
-        ]
-        return {"open": len(found), "alerts": found, "say": {"open": number(len(found))}}
-
 
 def _event(parts: Parts, event: "StoredEvent") -> dict[str, Any]:
     return {
