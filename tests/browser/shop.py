@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.hub.conftest import Hub
+from tests.hub.conftest import Hub, sampan
 
 #: What a page must show as text. ``attack`` is called if any of it runs.
 SCRIPT = "<script>attack(1)</script>"
@@ -70,6 +70,15 @@ from sampan import Action, decision
 def greet(prediction, context, likely: float = 0.5):
     return Action("greet", rule={"likely " + PAYLOAD!r}) if prediction >= likely else Action("wait", rule="not likely")
 """
+REPAIR = f'''"""A page was sent as a number. {SCRIPT}"""
+
+
+def fix(event, reason):
+    if "page" not in reason:
+        return None
+    event["data"]["page"] = "/" + str(event["data"]["page"])
+    return event
+'''
 VISITOR = "v7"
 JSON = "application/json"
 
@@ -112,6 +121,7 @@ class Shop:
         )
         hub.ask("POST", "/v1/events", PAYLOAD.encode())
         hub.ask("POST", "/v1/events", f'{{"id": "x", "type": "{SCRIPT}"}}'.encode())
+        self.repair()
         self.run()
         with (self.folder / "steps.py").open("a") as file:
             file.write(BROKEN)
@@ -131,6 +141,14 @@ class Shop:
     def run(self) -> None:
         """Run the flow to its end, good or bad."""
         self.post("/v1/runs", {})
+
+    def repair(self) -> None:
+        """Let one quarantined event in by a rule that stays in the workspace."""
+        folder = self.folder / "repairs"
+        folder.mkdir()
+        (folder / "pages.py").write_text(REPAIR)
+        done = sampan(self.folder, "quarantine", "fix", "--rule", str(folder / "pages.py"), "--why", PAYLOAD)
+        assert done.returncode == 0, done.stderr
 
     def ask(self, visitor: str, id: str, seconds: float) -> None:
         """Ask for a prediction."""

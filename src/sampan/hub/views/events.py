@@ -58,7 +58,6 @@ class LogPage(msgspec.Struct):
     events: list[EventLine]
     next: str | None
     looked_to: int | None
-    rate: float | None
 
 
 def log(parts: Parts, query: Query) -> LogPage:
@@ -95,7 +94,6 @@ def log(parts: Parts, query: Query) -> LogPage:
         events=[_line(parts, event) for event in found.events],
         next=found.next,
         looked_to=found.looked_to,
-        rate=parts.pulse.now() if parts.pulse else None,
     )
 
 

@@ -36,6 +36,7 @@ class ReasonLine(msgspec.Struct):
     last: int
     example: str
     bars: list[int]
+    contract: bool  # whether its type has one
 
 
 class ProducerLine(msgspec.Struct):
@@ -113,7 +114,7 @@ def quarantine(parts: Parts, query: Query) -> QuarantinePage:
         repaired=repaired,
         **wanted,
         matching=len(chosen),
-        reasons=_reasons(waiting, first or 0, last or 0),
+        reasons=_reasons(waiting, first or 0, last or 0, parts.contracts.types()),
         producers=producers,
         limit=share_limit(parts),
         day=day,
@@ -151,14 +152,16 @@ def _older(after: str | None, shown: Iterable[Held]) -> str:
     return str(Position(seen))
 
 
-def _reasons(waiting: list[Held], first: int, last: int) -> list[ReasonLine]:
+def _reasons(waiting: list[Held], first: int, last: int, known: list[str]) -> list[ReasonLine]:
     found: dict[tuple[str, str, str | None, str], ReasonLine] = {}
     width = (last - first) / _BARS or 1
     for one in waiting:
         said = one.complaint
         line = found.get(key := (said.reason, said.path, said.type, one.producer))
         if line is None:
-            line = found[key] = ReasonLine(*key, 0, one.received, one.received, one.position, [0] * _BARS)
+            line = found[key] = ReasonLine(
+                *key, 0, one.received, one.received, one.position, [0] * _BARS, said.type in known
+            )
         line.count += 1
         line.first = min(line.first, one.received)
         line.bars[min(int((one.received - first) / width), _BARS - 1)] += 1
@@ -229,6 +232,7 @@ class ItemPage(EventPage, kw_only=True):
     became: str | None
     repair: RepairRecord | None
     original: str | None
+    contract: bool
 
 
 def item(parts: Parts, query: Query) -> ItemPage:
@@ -252,6 +256,7 @@ def item(parts: Parts, query: Query) -> ItemPage:
         became=repair[1] if repair else None,
         repair=repair[2] if repair else None,
         original=original,
+        contract=found.type in parts.contracts.types(),
     )
 
 
