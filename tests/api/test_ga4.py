@@ -104,6 +104,9 @@ def test_a_message_in_quarantine_is_repaired_as_the_event_that_it_was_to_become(
     log = the_log(hub.folder)
     held, unknown = Quarantine(log).items()
     assert (held.raw, held.path, held.source) == (body, "$.data.quantity", "G-12345")
+    page = hub.json(f"/quarantine/{held.position}")
+    assert (page["protocol"], page["part"]) == ("ga4", "0/1")
+    assert b"a message of ga4: its event 0/1" in hub.ask("GET", f"/quarantine/{held.position}", accept="text/html")[1]
     assert unknown.reason is not None
     assert unknown.reason.startswith("unknown type: ga4 'nobody_knows'")
     rule = tmp_path / "fix.py"
@@ -157,7 +160,7 @@ def test_validation_says_what_the_protocol_and_the_contracts_do_not_allow_and_ke
 
 
 def test_a_secret_in_the_query_opens_these_routes_alone_and_is_nowhere_afterwards(start: Start) -> None:
-    hub = start()
+    hub = start(SAMPAN_LOG_LEVEL="debug")
     assert send(hub, LOGIN, secret="")[0] == 401
     assert send(hub, LOGIN, secret="smp_wrong")[0] == 401
     assert send(hub, LOGIN, "/debug/mp/collect", secret="smp_wrong")[0] == 401
@@ -167,9 +170,10 @@ def test_a_secret_in_the_query_opens_these_routes_alone_and_is_nowhere_afterward
         assert response.status == 401, path
     assert send(hub, b"\xff{broken")[0] == 204
     assert hub.ask("GET", f"/mp/collect?api_secret={hub.token}", token=False)[0].status == 405
-    hub.stop()
-    said = (hub.process.stdout.read() if hub.process.stdout and not hub.process.stdout.closed else "") + str(hub.said)
-    assert hub.token not in said
+    hub.process.terminate()
+    said, logged = hub.process.communicate(timeout=15)
+    assert "/mp/collect" in logged
+    assert hub.token not in said + logged
     for path in (hub.folder / ".sampan").rglob("*"):
         if path.is_file() and path.name != "token":
             assert hub.token.encode() not in path.read_bytes(), path

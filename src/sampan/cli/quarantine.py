@@ -52,7 +52,8 @@ def show(app: "App", position: str, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    fields((name, found[name]) for name in ("position", "reason", "path", "type", "id", "source", "producer"))
+    names = ("position", "reason", "path", "type", "id", "source", "producer", "protocol", "part")
+    fields((name, found[name]) for name in names if found.get(name) or name not in ("protocol", "part"))
     click.echo(f"received  {iso(found['received'])}\n\n{found['raw']}")
 
 

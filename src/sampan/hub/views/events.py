@@ -202,6 +202,8 @@ class EventPage(msgspec.Struct):
     path: str | None
     attached: list[AttachedLine] = []
     derived: Derived | None = None
+    protocol: str | None = None  # whose message the bytes are, if they are no event's
+    part: str | None = None  # which of its events the item is
 
 
 def event(parts: Parts, query: Query) -> EventPage:
@@ -237,6 +239,8 @@ def page(parts: Parts, found: StoredEvent) -> EventPage:
         reason=found.reason,
         path=found.path,
         attached=attached(parts, found, data),
+        protocol=found.origin.protocol if found.origin is not None else None,
+        part=found.origin.part if found.origin is not None else None,
     )
 
 
