@@ -230,6 +230,12 @@ def test_the_same_position_gives_the_same_answer_whether_sealed_or_not(shop: Sho
     assert (other.findings, other.checked) == (found.findings, 7)
 
 
+def test_a_rare_type_is_not_looked_for_through_the_whole_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared(shop, sales("north", 300), sales("south", 200))
+    monkeypatch.setattr("sampan.log.conform.REACH", 250)
+    assert [(one.source, one.events) for one in conform(shop.log(), "sale").sources] == [("south", 200), ("north", 50)]
+
+
 def test_results_are_kept_and_looked_at_again_when_enough_came(shop: Shop, tmp_path: Path) -> None:
     db = Database(tmp_path / "records.db", writable=True)
     log = shop.log()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sampan.log.scales import Numbers
 
 SCAN: Final = 200_000  # newest events looked at
+REACH: Final = 2_000_000  # newest items of a stream among which they are looked for
 KEEP: Final = 20_000  # of each source
 LEAST: Final = 100  # events that a source must have to be compared
 SOURCES: Final = 20  # compared with each other, those with the most events
@@ -144,7 +145,8 @@ def _samples(log: "Log", contract: Contract, position: Position, by: str, since:
     for name, reader in log.readers().items():
         if not position[name]:
             continue
-        for number, item in enumerate(reader.newest(position[name], labels=contract.labels)):
+        last = position[name]
+        for number, item in enumerate(reader.newest(last, labels=contract.labels, first=last - REACH + 1)):
             if number >= SCAN or (since is not None and item.received < since):
                 break
             source = item.producer if by == "producer" else source_of(item.raw).source

@@ -260,14 +260,16 @@ class StreamReader:
             not labels.isdisjoint(manifest.types) for manifest in self.stream.manifests()
         ) or not labels.isdisjoint(self.tail().states)
 
-    def newest(self, last: int | None = None, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
-        """Items from number ``last`` (default: the end) backwards."""
+    def newest(
+        self, last: int | None = None, *, labels: frozenset[str] | None = None, first: int = 1
+    ) -> Iterator[Item]:
+        """Items from number ``last`` (default: the end) backwards to ``first``."""
         last = self.last() if last is None else last
         stretch = _STRETCH
-        while last > 0:
-            first = max(1, last - stretch + 1)
-            yield from reversed(list(self.items(first, last, labels=labels)))
-            last, stretch = first - 1, min(2 * stretch, _FURTHEST)
+        while last >= max(first, 1):
+            begin = max(1, first, last - stretch + 1)
+            yield from reversed(list(self.items(begin, last, labels=labels)))
+            last, stretch = begin - 1, min(2 * stretch, _FURTHEST)
 
     def number_at(self, received: int) -> int:
         """Number of the last item that was received by an instant (microseconds); 0: there is none."""
