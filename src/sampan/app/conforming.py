@@ -2,9 +2,13 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from sampan.base.errors import SampanError
+from sampan.log.conform import PATIENCE, Conformity, command, due, record, recorded, told
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -19,18 +23,24 @@ async def keep_comparing(app: "App") -> None:
     while True:
         await asyncio.sleep(pause)
         began = time.monotonic()
-        await asyncio.to_thread(compare_due, app)
+        # A full disk, a damaged segment: others tell of it, and it is tried again.
+        with suppress(SampanError, TimeoutError, msgspec.MsgspecError):
+            types = await asyncio.to_thread(lambda: due(app.log, recorded(app.db), app.own_types()))
+            for found in await _compare(app, types) if types else ():
+                await asyncio.to_thread(record, app.db, found)
         pause = max(_PAUSE, _SHARE * (time.monotonic() - began))
 
 
-def compare_due(app: "App") -> list[str]:
-    """Compare the types of which enough has come, in a process of its own, and keep the results. Returns the types."""
-    from sampan.log.conform import apart, due, record, recorded
-
+async def _compare(app: "App", types: list[str]) -> list[Conformity]:
+    """In a process of its own, which does not outlive the hub."""
+    pipe = asyncio.subprocess.PIPE
+    arguments = command(app.folder.root, types, app.clock.micros())
+    child = await asyncio.create_subprocess_exec(*arguments, stdout=pipe, stderr=asyncio.subprocess.DEVNULL)
     try:
-        types = due(app.log, recorded(app.db), app.own_types())
-        for found in apart(app.folder.root, types, app.clock.micros()) if types else ():
-            record(app.db, found)
-    except SampanError:  # a full disk, a damaged segment: others tell of it, and it is tried again
-        return []
-    return types
+        output, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
+    finally:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    return told(output)

@@ -35,7 +35,7 @@ KEEP: Final = 20_000  # of each source
 LEAST: Final = 100  # events that a source must have to be compared
 SOURCES: Final = 20  # compared with each other, those with the most events
 NEWEST: Final = 200  # events of a source that are held against those before them
-_PATIENCE: Final = 120
+PATIENCE: Final = 120
 _ABSENT: Final = object()
 
 CONFORMS: Final = "conforms"
@@ -339,12 +339,21 @@ def _instant(value: Any) -> int | None:
 
 def apart(root: Path, types: list[str], now: int) -> list[Conformity]:
     """Compare in a process of its own, so that whoever asks goes on meanwhile. Raises SampanError if it fails."""
-    command = [sys.executable, "-m", "sampan.log.conform", str(root.resolve()), str(now), *types]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
-        return [msgspec.json.decode(line, type=Conformity) for line in done.stdout.splitlines()]
+        done = subprocess.run(command(root, types, now), capture_output=True, timeout=PATIENCE, check=False)
+        return told(done.stdout)
     except (subprocess.TimeoutExpired, msgspec.MsgspecError) as error:
         raise SampanError("Compare sources", f"{type(error).__name__}: {error}"[:500]) from None
+
+
+def command(root: Path, types: list[str], now: int) -> list[str]:
+    """What such a process is started with."""
+    return [sys.executable, "-m", "sampan.log.conform", str(root.resolve()), str(now), *types]
+
+
+def told(output: bytes) -> list[Conformity]:
+    """What such a process said. Raises msgspec.MsgspecError."""
+    return [msgspec.json.decode(line, type=Conformity) for line in output.splitlines()]
 
 
 def main(arguments: list[str]) -> int:
