@@ -1,12 +1,13 @@
 """The guard alone: sockets, templates, and what a policy's act means. Over HTTP it is tested in tests/hub."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.api.guard import Guard, Hosts
@@ -14,7 +15,7 @@ from sampan.api.policies import POLICIES, PUBLIC, Policies
 from sampan.base.clock import SystemClock
 from sampan.store.database import Database
 from sampan.team.gate import Gate
-from sampan.team.roles import PRINCIPAL
+from sampan.team.roles import PRINCIPAL, ROLES
 
 TABLE = {
     ("GET", "/health"): "anybody",
@@ -125,11 +126,70 @@ def test_the_second_of_two_cookies_counts_as_well(door: Door) -> None:
 NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs",)), min_size=1, max_size=30)
 
 
-@given(NAMES)
+NAMED = (
+    "health x-ready static api sign-in v1 events .. . %2e %2e%2e A%2Fa healthz log logs app.css openapi last GET * x?y"
+)
+TRICKY = st.sampled_from([*NAMED.split(), "x;health", "x#y", "health\0", " ", "{name}", "{run}", "HEALTH"])
+TEMPLATED = sorted({path for _, path in POLICIES if "{" in path})
+
+
+def fill(template: str, name: str) -> str:
+    return re.sub(r"{\w+}", lambda _: name, template)
+
+
+@given(NAMES | TRICKY)
 def test_the_name_of_an_object_decides_nothing(name: str) -> None:
     policies = Policies()
-    for template in ("/tables/{}", "/runs/{}", "/predictions/{}", "/predict/{}"):
-        assert policies.acts(template.format(name)) == policies.acts(template.format("x"))
+    for template in TEMPLATED:
+        path = fill(template, name)
+        if path not in {exact for _, exact in POLICIES}:
+            assert policies.acts(path) == policies.acts(fill(template, "0d5c8b1e")), path
+
+
+def test_no_route_with_a_fixed_name_allows_more_than_an_object_of_that_name_would() -> None:
+    """Where both ``/x/{name}`` and ``/x/fixed`` exist, an object named ``fixed`` opens nothing."""
+    for _, exact in POLICIES:
+        for template in TEMPLATED:
+            shape = re.fullmatch(fill(template, "[^/]+"), exact)
+            if shape and "{" not in exact:
+                for method, act in (Policies().acts(exact) or {}).items():
+                    assert act in (POLICIES.get((method, template), act), "administer"), (exact, template)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Door, dict[str, str]]]:
+    """A guard with the real policies, and a secret for each role."""
+    db = Database(tmp_path_factory.mktemp("front") / "records.db", writable=True)
+    door = Door(Gate(db, SystemClock(), ["owner"]))
+    door.guard = Guard(door._app, policies=Policies(), gate=door.gate, hosts=Hosts("127.0.0.1", 7267), cookie="crumb")
+    yield door, {role: door.gate.tokens.create(role, role)[1] for role in ROLES}
+    db.close()
+
+
+VARIANTS = st.sampled_from(
+    ["{}", "/{}", "{}/", "{}//", "/.{}", "{}/.", "{}/..", "/static{}", "/health/..{}", "{}%00", "{};x"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(POLICIES)), NAMES | TRICKY, VARIANTS, st.booleans())
+def test_no_spelling_of_a_route_lets_anybody_do_what_its_plain_form_does_not(
+    front: tuple[Door, dict[str, str]], route: tuple[str, str], name: str, variant: str, loud: bool
+) -> None:
+    """Strangers and every role: a tricky name or a bent path is refused where the plain one is."""
+    door, secrets = front
+    method, template = route
+    bent = variant.format(fill(template, name))
+    bent = bent.upper() if loud else bent
+    for secret in (None, *secrets.values()):
+        headers = {"authorization": f"Bearer {secret}"} if secret else {}
+        plain = door.status(fill(template, "0d5c8b1e"), method=method, **headers)
+        seen = door.status(bent, method=method, **headers)
+        if seen == 200 and plain != 200:
+            acts = Policies().acts(bent) or {}  # then it is the plain form of another route, which allows it by itself
+            assert bent in {path for _, path in POLICIES} or acts.get(method) == "anybody" == (
+                "anybody" if re.fullmatch(r"/static/[^/]+", bent) else ""
+            ), (method, bent)
 
 
 @given(st.text(max_size=40))

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ def sampan(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedP
 class Hub:
     """`sampan up` as a process, and plain HTTP to it."""
 
-    def __init__(self, folder: Path, *arguments: str, **extra: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, under: Sequence[str] = (), **extra: str) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "sampan", "-C", str(folder), "up", "--json"]
+        command = [*under, sys.executable, "-m", "sampan", "-C", str(folder), "up", "--json"]
         self.process = subprocess.Popen(
             [*command, *(arguments or ("--port", "0"))],
             stdout=subprocess.PIPE,
@@ -73,6 +73,7 @@ class Hub:
             self.process.kill()
             raise AssertionError(f"the hub did not start: {self.process.communicate()[1]}")
         self.said: dict[str, str] = json.loads(line)
+        self.pid = int(json.loads((folder / ".sampan" / "hub.json").read_text())["pid"])
         self.url = self.said["url"]
         self.port = int(self.url.rpartition(":")[2])
         self.token = Path(self.said["token_file"]).read_text().strip()
@@ -150,7 +151,7 @@ class Hub:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it as a service manager would; gives the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            os.kill(self.pid, number)  # strace, if the hub runs under it, would keep the signal for itself
         try:
             self.process.communicate(timeout=15)
         except subprocess.TimeoutExpired:

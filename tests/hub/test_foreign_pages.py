@@ -1,9 +1,11 @@
 """R30: what a page of another site makes a browser send changes nothing and learns nothing."""
 
 import json
+import re
 
 import pytest
 
+from sampan.api.policies import POLICIES
 from tests.hub.conftest import Hub
 
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE", "MKCOL", "PROPFIND")
@@ -45,6 +47,21 @@ def test_no_unsafe_request_of_a_foreign_page_gets_through(hub: Hub, cookie: str)
                 response, _ = hub.ask(method, "/v1/tokens", BODY, cookie=cookie, content_type=kind, **headers)
                 assert response.status == 403, (method, kind, headers)
     assert "stolen" not in tokens(hub)
+
+
+def test_no_route_that_changes_something_takes_it_from_a_foreign_page(hub: Hub, cookie: str) -> None:
+    changing = [(method, path) for method, path in POLICIES if method not in ("GET", "HEAD", "OPTIONS")]
+    assert len(changing) > 10
+    before = (hub.json("/v1/log/stats"), tokens(hub))
+    for method, template in changing:
+        path = re.sub(r"{\w+}", "x", template)
+        for headers in foreign(hub):
+            if template == "/sign-in" and not headers:
+                continue  # signing in asks for a secret; a browser that says nothing may do it
+            for kind in KINDS[:2]:
+                response, body = hub.ask(method, path, BODY, cookie=cookie, content_type=kind, **headers)
+                assert response.status == 403, (method, path, headers, body)
+    assert before == (hub.json("/v1/log/stats"), tokens(hub))
 
 
 def test_a_foreign_page_cannot_sign_anybody_in(hub: Hub) -> None:

@@ -73,7 +73,7 @@ def refusal(frame: Callable[[], Frame]) -> Callable[[Any, int, SampanError], tup
         accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
         if "text/html" not in accept or b"format=json" in scope["query_string"]:
             return b"application/json", msgspec.json.encode(error.body())
-        return b"text/html", problem(status, error, frame()).body
+        return b"text/html; charset=utf-8", problem(status, error, frame()).body
 
     return refuse
 
