@@ -18,6 +18,7 @@ PAGES = [
     "/contracts",
     "/tables",
     "/runs",
+    "/plan",
     "/models",
     "/endpoints",
     "/predictions",

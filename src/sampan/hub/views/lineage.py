@@ -1,11 +1,16 @@
 """From an object back to the raw events: the tree that the engine's records give, with an address for each thing."""
 
-from typing import Any
+import threading
+from typing import Any, Final
 
 from sampan.base.errors import NotFound
 from sampan.flow.lineage import Lineage, Origin
 from sampan.hub.parts import Parts, Query
 from sampan.runs.records import Runs
+
+_KEPT: Final = 64
+_predictions: dict[tuple[str, str, str, int], Origin] = {}
+_lock = threading.Lock()
 
 
 def lineage(parts: Parts, query: Query) -> Origin:
@@ -14,7 +19,22 @@ def lineage(parts: Parts, query: Query) -> Origin:
     def rules(bundle: str) -> dict[str, Any]:
         return _rules(parts, bundle)
 
-    return Lineage(Runs(parts.db), parts.lake, parts.models, parts.log, rules).of(query["object"])
+    name = query["object"]
+    made = Lineage(Runs(parts.db), parts.lake, parts.models, parts.log, rules)
+    event = parts.log.find(name, type="prediction")
+    if event is None:
+        return made.of(name)
+    # What a prediction came from never changes, and what was known of its entity is searched for in the whole log.
+    which = (str(parts.log.folder), event.position, event.id or "", parts.log.keys.destroyed())
+    with _lock:
+        if (kept := _predictions.get(which)) is not None:
+            return kept
+    found = made.of(name)
+    with _lock:
+        _predictions[which] = found
+        while len(_predictions) > _KEPT:
+            del _predictions[next(iter(_predictions))]
+    return found
 
 
 def _rules(parts: Parts, bundle: str) -> dict[str, Any]:
