@@ -98,7 +98,7 @@ def test_silence_is_told_of_producers_that_were_regular_only(scene: Scene, recei
     assert scene.open() == []
 
 
-def test_what_nobody_has_looked_at_does_not_resolve(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_log_is_told_of_and_resolves_nothing(scene: Scene) -> None:
     scene.send("till", 90, 10)
     turn(scene)
     segment = next(scene.shop.stream.glob("*.log"))
@@ -106,8 +106,12 @@ def test_what_nobody_has_looked_at_does_not_resolve(scene: Scene, monkeypatch: p
     kept = segment.read_bytes()
     segment.write_bytes(b"X" + kept[1:])
     turn(scene)
-    assert scene.open() == ["quarantined:till"]
+    assert scene.open() == ["log_fault:damage", "quarantined:till"]
+    (damage, _) = scene.watch.alerts.open()
+    assert "it does not start as a segment does" in damage.reason
     segment.write_bytes(kept)
+    turn(scene)
+    assert scene.open() == ["quarantined:till"]
 
 
 def test_a_restart_tells_nothing_again(scene: Scene, receiver: Receiver) -> None:

@@ -75,6 +75,7 @@ class Memory:
     """What a look has to know of those before it."""
 
     def __init__(self) -> None:
+        self.damage = ""  # what of the log could not be read in this look
         self.down: dict[str, float] = {}  # endpoint → since when, on the machine's own clock
 
 
@@ -270,7 +271,7 @@ def disk(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
 
 
 def log_faults(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
-    """A log that takes no events."""
+    """A log that takes no events, or that cannot be read."""
     if fault := sight.log_fault():
         breach = Breach(
             kind="log_fault",
@@ -284,6 +285,19 @@ def log_faults(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]
             value=1.0,
         )
         yield Signal("log_fault", "intake", True, 1.0, breach.reason, lambda: breach)
+    if memory.damage:
+        damaged = Breach(
+            kind="log_fault",
+            about="damage",
+            title="The log is damaged",
+            reason=memory.damage[:300],
+            cause="bytes on the disk are not those that were written",
+            evidence="/log",
+            action="Run `sampan log verify`: it names the file and the byte; restore that file from a backup.",
+            example=memory.damage.partition(":")[0],
+            value=1.0,
+        )
+        yield Signal("log_fault", "damage", True, 1.0, damaged.reason, lambda: damaged)
 
 
 def sealing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:

@@ -7,10 +7,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from sampan.base.clock import Clock
-from sampan.base.errors import SampanError
+from sampan.base.errors import Damaged, SampanError
 from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Alerts, Compose, Delivery
 from sampan.watch.limits import Alerting, Target
@@ -68,10 +68,13 @@ class Watch:
     def look(self) -> None:
         """Compare everything with its limits once."""
         known = {alert.key: alert for alert in self.alerts.open()}
+        self._memory.damage = ""
         for kind, look in LOOKS.items():
             try:
                 signals = {signal.key: signal for signal in look(self._sight, self.alerting.limits, self._memory)}
             except SampanError as error:
+                if isinstance(error, Damaged):
+                    self._memory.damage = f"{error.attempted}: {error.obstacle}"
                 self._complain(f"could not look for {kind}: {error.attempted}: {error.obstacle}")
                 continue  # what is open stays open: nobody has seen that it is over
             for signal in signals.values():
@@ -108,11 +111,16 @@ class Watch:
     def deliver(self) -> int:
         """Send every message that is due, one for each target; gives how many there were."""
         due = self.alerts.due()
-        if len(due) == 1:
-            self._try(due[0])
-        elif due:
-            with ThreadPoolExecutor(min(len(due), 8), thread_name_prefix="alerts") as pool:
-                list(pool.map(self._try, due))
+        threads = [
+            threading.Thread(
+                target=self._guarded, args=(partial(self._try, one),), name=f"tell {one.target}", daemon=True
+            )
+            for one in due
+        ]
+        for thread in threads:  # not a pool: the end of the process would wait for a target that hangs
+            thread.start()
+        for thread in threads:
+            thread.join()
         return len(due)
 
     def _try(self, delivery: Delivery) -> None:
@@ -166,7 +174,7 @@ class Watch:
             return work()
         except Exception as error:  # noqa: BLE001 - the edge of a thread
             if not self._stopping.is_set():
-                self._complain(f"{work.__name__} failed: {type(error).__name__}: {error}")
+                self._complain(f"{getattr(work, '__name__', 'sending')} failed: {type(error).__name__}: {error}")
             return None
 
     def _complain(self, text: str) -> None:
