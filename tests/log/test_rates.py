@@ -50,9 +50,10 @@ def test_sealing_changes_no_count_whoever_counts_and_whenever(shop: Shop) -> Non
     assert producer_rates(watching) == expected
     shop.close()
     writer = shop.writer()
+    send(writer, "site", view("8"))  # which nobody counts before it is sealed
     writer.seal()
-    send(writer, "site", view("8"))
-    expected[-1] = ProducerRate("site", "web", "page_view", expected[-1].hour, 2)
+    send(writer, "site", view("9"))
+    expected[-1] = ProducerRate("site", "web", "page_view", expected[-1].hour, 3)
     assert producer_rates(watching) == expected, "one that has seen it grow"
     for path in (shop.root / ".sampan" / "cache" / "log" / "rates").rglob("*.json"):
         path.unlink()
