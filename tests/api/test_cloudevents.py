@@ -190,6 +190,7 @@ def test_headers_that_are_wrong_are_told_and_what_they_say_is_kept_with_the_data
     assert reason(**{"ce-datacontenttype": "text/plain"}).startswith("invalid: there is no header ce-datacontenttype")
     assert reason(**{"ce-specversion": "2.0"}) == "invalid: specversion is 1.0, not '2.0' at $.specversion"
     assert reason(b"{broken").startswith("not JSON")
+    assert reason(body + b', "known_at": "2020-01-01T00:00:00Z"').startswith("not JSON")
     assert reason(b'{"item": 1, "item": 2}').startswith("repeated key")
     assert send(shared, {"ce-id": "1", "ce-type": "x", "ce-source": "y"}, b"{}")[0]["reason"].startswith(
         "invalid: a CloudEvent has a specversion"

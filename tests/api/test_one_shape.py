@@ -13,8 +13,9 @@ from sampan.base.clock import iso
 from sampan.log.check import Batch, Checker
 from sampan.log.contracts import Contracts
 from sampan.log.from_cloudevents import CloudEventMessages
-from sampan.log.from_ga4 import Ga4Messages
+from sampan.log.from_ga4 import Ga4Messages, findings
 from sampan.log.from_segment import SegmentMessages
+from sampan.log.reread import reread
 from sampan.log.translate import Translator
 from sampan.log.writer import StreamWriter
 
@@ -176,3 +177,52 @@ def test_sent_is_accepted_duplicate_and_quarantined_for_any_mixed_batch(
     assert answer.duplicate == max(0, calls.count("same") - 1)
     wrong = ("bad", "unknown", "lines", "empty", "nameless", "text", "twice")
     assert answer.quarantined == sum(kind in wrong for kind in calls) + (1 if spoiled and calls else 0)
+
+
+CALL = {"type": "track", "event": "Order Completed", "messageId": "m", "userId": "u", "timestamp": iso(NOW)}
+CALLS = [
+    CALL | {"properties": {"order_id": "o", "products": [{"sku": "a", "quantity": 1, "price": 1}, {"sku": "b"}]}},
+    {"type": "page", "anonymousId": "a", "name": "Home", "properties": {"url": "/"}},
+    {"type": "group", "userId": "u", "groupId": "g", "traits": {"name": "n"}},
+]
+PURCHASE = {
+    "name": "purchase",
+    "params": {"transaction_id": "t", "items": [{"item_id": "a", "quantity": 1, "price": 1}]},
+}
+CLOUD = {"specversion": "1.0", "id": "1", "source": "s", "type": "item_purchased", "data": {"item": "a", "price": 1}}
+BODIES = [
+    ("segment", json.dumps({"batch": CALLS, "sentAt": "2020-01-01T00:00:00Z", "writeKey": "k"}).encode()),
+    ("ga4", json.dumps({"client_id": "c", "timestamp_micros": NOW, "events": [PURCHASE, PURCHASE]}).encode()),
+    ("cloudevents", json.dumps([CLOUD, CLOUD | {"id": "2", "data": "text"}]).encode()),
+]
+PIECES = [b'"', *(b"{ } [ ] , : null NaN 1e999 \\ud800".split()), b"\xff", b"\x00", b'{"a":1,"a":2}', b""]
+CUTS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 20), st.sampled_from(PIECES)), min_size=1, max_size=4)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=st.sampled_from(BODIES), cuts=CUTS)
+def test_a_spoiled_request_is_held_whole_or_in_part_and_can_be_read_again(
+    writer: StreamWriter, sent: tuple[str, bytes], cuts: list[tuple[int, int, bytes]]
+) -> None:
+    protocol, body = sent
+    for at, length, piece in cuts:
+        at %= len(body) or 1
+        body = body[:at] + piece + body[at + length :]
+    said = [("mode", "batch"), ("content-type", "application/cloudevents-batch+json")]
+    requests = {
+        "segment": lambda: SegmentMessages("batch", body, "s", NOW),
+        "ga4": lambda: Ga4Messages(body, "G", "s", NOW),
+        "cloudevents": lambda: CloudEventMessages(body, said, NOW),
+    }
+    if protocol == "ga4":
+        findings(body)
+    translator = Translator(writer.checker.contracts)
+    batch = translator.batch(requests[protocol](), writer.checker)
+    for bad in batch.bads:
+        origin = bad.complaint.origin
+        assert origin is not None
+        if bad.complaint.sealed_for is None:
+            assert b"".join(bad.raw.split(b"*")[:1]) in body
+            again = reread(bad.raw, origin, "s")
+            assert again is not None
+            translator.again(again, origin.part)

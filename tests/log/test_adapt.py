@@ -255,6 +255,7 @@ def test_one_bad_message_does_not_keep_a_batch_from_the_log_and_no_key_is_kept(a
     assert [one.verdict for one in sell_bytes(adapted, b'{"writeKey": "smp_secret", "batch": 7}')] == ["quarantined"]
     held = [one.raw for one in Quarantine(adapted.log()).items()]
     assert held == [infinite.replace(b"smp_secret", b"**********"), b'{"writeKey": "**********", "batch": 7}']
+    assert [one.verdict for one in sell_bytes(adapted, b'{"batch": [{"a": NaN}], "\xa1": 1}')] == ["quarantined"] * 2
     stray = b'{"batch": [{"a": ]}, ' + good + b"]}"
     assert [one.verdict for one in sell_bytes(adapted, stray)] == ["quarantined", "quarantined"]
     assert good in Quarantine(adapted.log()).items()[-1].raw

@@ -235,7 +235,13 @@ def _is_json(kind: str) -> bool:
 
 
 def _no_json(raw: bytes) -> Wrong | None:
-    """What is wrong with any JSON value."""
+    """What is wrong with any JSON value: it is none, or a key stands twice in it."""
+    try:
+        _ANY.decode(raw)
+    except RecursionError:
+        return "not JSON: nested too deeply", "$"
+    except msgspec.MsgspecError as error:
+        return f"not JSON: {error}", "$"
     return not_json(b'{"data":%b}' % raw, {})
 
 

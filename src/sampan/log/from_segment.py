@@ -179,12 +179,12 @@ class SegmentMessages:
             wrapper = _WRAPPER.decode(self._body)
         except BROKEN:
             array = _ARRAY.search(self._body)
-            if array is None or not not_json(self._body, {}):
+            if array is None or _faulty(self._body) is None:
                 self._raws = [self._body]
-                wrong = not_utf8(self._body) or not_json(self._body, {})
+                wrong = _faulty(self._body)
                 return [wrong or ("invalid: a batch has a list named batch", "$.batch")]
             items, rest = split_broken_array(self._body[array.end() :])
-            if not_json(b'{"batch":[]' + rest, {}) is not None:  # not what follows a batch: it may hold calls
+            if _faulty(b'{"batch":[]' + rest) is not None:  # not what follows a batch: it may hold calls
                 items.append(rest)
             self._raws = items
             if said := _SENT_AT.search(self._body):
@@ -199,7 +199,7 @@ class SegmentMessages:
         return [self._one(bytes(raw)) for raw in self._raws]
 
     def _one(self, raw: bytes) -> _Call | Wrong:
-        wrong = not_utf8(raw) or not_json(raw, {})
+        wrong = _faulty(raw)
         return _CALL.decode(raw) if wrong is None else wrong
 
     # -- what it says
@@ -308,6 +308,11 @@ def _beside_properties(kind: str, call: _Call) -> Raw:
     known = _FIELDS.decode(data) if data else {}
     more = [_ENCODE(name) + b":" + value for name, value in said.items() if name not in known]
     return Raw(b"{" + b",".join(filter(None, (inner, *more))) + b"}")
+
+
+def _faulty(raw: bytes) -> Wrong | None:
+    """Why bytes are no JSON object that means one thing."""
+    return not_utf8(raw) or not_json(raw, {})
 
 
 def _nameless(kind: str, call: _Call) -> Wrong:
