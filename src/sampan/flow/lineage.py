@@ -88,8 +88,10 @@ class Lineage:
         """
         self._seen = set()
         event = self._log.find(name, type="prediction") if self._log is not None else None
-        if event is not None:
-            return self.prediction(event)
+        return self.prediction(event) if event is not None else self.named(name)
+
+    def named(self, name: str) -> Origin:
+        """As ``of``, for what is known to be no prediction."""
         if "@" in name:
             return self.version(name)
         tables = self._lake.tables()

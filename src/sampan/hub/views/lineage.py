@@ -23,13 +23,13 @@ def lineage(parts: Parts, query: Query) -> Origin:
     made = Lineage(Runs(parts.db), parts.lake, parts.models, parts.log, rules)
     event = parts.log.find(name, type="prediction")
     if event is None:
-        return made.of(name)
+        return made.named(name)
     # What a prediction came from never changes, and what was known of its entity is searched for in the whole log.
     which = (str(parts.log.folder), event.position, event.id or "", parts.log.keys.destroyed())
     with _lock:
         if (kept := _predictions.get(which)) is not None:
             return kept
-    found = made.of(name)
+    found = made.prediction(event)
     with _lock:
         _predictions[which] = found
         while len(_predictions) > _KEPT:
