@@ -53,12 +53,18 @@ def search(parts: Parts, query: Query) -> SearchPage:
 
 def _tables(parts: Parts, word: str) -> Iterator[Hit]:
     for name, snapshot in parts.lake.tables().items():
-        columns = [column for column, _ in snapshot.fields if word in column.casefold()]
+        columns = [(column, type) for column, type in snapshot.fields if word in column.casefold()]
         if word in name.casefold() or snapshot.id.startswith(word):
             says = f"{snapshot.rows:,} rows in {len(snapshot.fields)} columns"
             yield Hit("table", name, says, Urls.table(name), word in (name.casefold(), snapshot.id))
-        for column in columns:
-            yield Hit("column", f"{name}.{column}", "", f"{Urls.table(name)}#{column}", column.casefold() == word)
+        for column, type in columns:
+            yield Hit(
+                "column",
+                f"{name}.{column}",
+                f"{type.lower()}, in the table {name}",
+                f"{Urls.table(name)}#{column}",
+                column.casefold() == word,
+            )
 
 
 def _steps(parts: Parts, word: str) -> Iterator[Hit]:
