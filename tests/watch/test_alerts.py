@@ -107,7 +107,7 @@ def test_a_damaged_log_is_told_of_and_resolves_nothing(scene: Scene) -> None:
     segment.write_bytes(b"X" + kept[1:])
     turn(scene)
     assert scene.open() == ["log_fault:damage", "quarantined:till"]
-    (damage, _) = scene.watch.alerts.open()
+    damage = next(alert for alert in scene.watch.alerts.open() if alert.kind == "log_fault")
     assert "it does not start as a segment does" in damage.reason
     segment.write_bytes(kept)
     turn(scene)

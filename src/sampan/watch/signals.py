@@ -319,7 +319,7 @@ def sealing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
 
 def differing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Types of event whose sources do not mean the same by it."""
-    for type, found in sight.conformities().items():
+    for type, found in sight.conformities().items() if limits.conform else ():
         if found.differs:
             first, more = found.differs[0], len(found.differs) - 1
             who = ", ".join(first.sources)
