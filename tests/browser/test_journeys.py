@@ -1,0 +1,169 @@
+"""What people do with the hub, done in Chromium: sign in, watch, repair, read a run, follow a decision back."""
+
+import json
+import re
+import threading
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Watched
+from tests.browser.shop import VISITOR, Shop, visit
+
+RULE = '''"""A negative stay was a clock that ran backwards: nobody stayed."""
+
+
+def fix(event, reason):
+    if ">= 0" not in reason:
+        return None
+    event["data"]["seconds"] = 0.0
+    return event
+'''
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rule(shop: Shop) -> None:
+    (shop.folder / "repairs").mkdir(exist_ok=True)
+    (shop.folder / "repairs" / "no_stay.py").write_text(RULE)
+
+
+def test_a_link_signs_in_once_and_signing_out_ends_it(stranger: Watched) -> None:
+    link = json.loads(stranger.shop.post("/v1/links", {}))["link"]
+    page = stranger.page
+    page.goto(link)
+    expect(page).to_have_url(stranger.shop.hub.url + "/")
+    expect(page.get_by_text("Signed in as owner")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in.")).to_be_visible()
+    stranger.check_scripts()
+    stranger.forget()  # the refusals are 401, which the console reports
+    page.goto(link)
+    expect(page.get_by_text("used before")).to_be_visible()
+    stranger.forget()
+
+
+def test_an_event_appears_on_the_open_log_as_it_arrives(watched: Watched) -> None:
+    page = watched.open("/log")
+    expect(page.get_by_text("just-now-1")).to_have_count(0)
+    for number in (1, 2):
+        watched.shop.hub.send(visit(f"just-now-{number}"))
+        expect(page.locator("main").get_by_text(f"just-now-{number}").first).to_be_visible()
+    row = page.locator("tr", has_text="just-now-2").first
+    row.get_by_role("link").first.click()
+    expect(page).to_have_url(re.compile(r"/log/intake"))
+    expect(page.locator("main")).to_contain_text("just-now-2")
+
+
+def test_a_quarantined_event_is_repaired_on_its_page(watched: Watched) -> None:
+    before = watched.shop.hub.json("/v1/log/stats")
+    page = watched.open("/quarantine")
+    page.get_by_role("button", name="Try no_stay.py").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("2 events would enter the log"))
+    case = page.locator(".case", has_text="seconds").first
+    expect(case.locator("del")).to_have_count(1)
+    expect(case.locator("ins")).to_have_count(1)
+    assert watched.shop.hub.json("/v1/log/stats") == before, "trying a rule changed something"
+    page.get_by_label("Reason").fill("The clock ran backwards. <script>attack(9)</script>")
+    page.get_by_role("button", name="Apply to 2").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("2 events were repaired"))
+    expect(page.locator("main")).to_contain_text("The clock ran backwards. <script>")
+    assert watched.shop.hub.json("/v1/log/stats")["accepted"] == before["accepted"] + 2
+    page.locator("main td a[href^='/log/']").first.click()
+    expect(page.locator("main")).to_contain_text("bad-1")
+
+
+def test_what_a_step_prints_is_read_while_it_runs(watched: Watched) -> None:
+    shop = watched.shop
+    shop.waiting.touch()
+    with (shop.folder / "steps.py").open("a") as file:
+        file.write("\n")
+    text = (shop.folder / "steps.py").read_text()
+    (shop.folder / "steps.py").write_text(text.replace('print(f"line', 'print(f"next line'))
+    running = threading.Thread(target=shop.post, args=("/v1/runs", {"target": "loud"}))
+    running.start()
+    try:
+        page = watched.open("/runs")
+        for _ in range(100):
+            newest = shop.hub.json("/runs")["runs"][0]
+            if newest["state"] == "running":
+                break
+            page.wait_for_timeout(100)
+        assert newest["state"] == "running", newest
+        path = f"/runs/{newest['run']}/logs/loud.log"
+        for _ in range(300):  # until the step has begun
+            if shop.hub.ask("GET", path)[0].status == 200:
+                break
+            page.wait_for_timeout(100)
+        else:
+            raise AssertionError(shop.hub.json(f"/runs/{newest['run']}")["steps"])
+        watched.open(path)
+        expect(page.locator("pre")).to_contain_text("next line 3")
+        seen = int(re.findall(r"next line (\d+)", page.locator("pre").inner_text())[-1])
+        expect(page.locator("pre")).to_contain_text(f"next line {seen + 5}")
+        expect(page.locator("pre")).to_contain_text("<script>attack(1)</script>")
+    finally:
+        shop.waiting.unlink()
+        running.join()
+    page.goto(f"{shop.hub.url}/runs/{newest['run']}")
+    expect(page.get_by_role("heading", level=1)).not_to_have_text("Running.")
+
+
+def test_a_decision_is_followed_to_its_raw_events(watched: Watched) -> None:
+    page = watched.open("/endpoints")
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Predictions").click()
+    page.locator("tr", has_text=VISITOR).get_by_role("link").first.click()
+    expect(page).to_have_url(re.compile("/predictions/decision-1"))
+    expect(page.locator("main")).to_contain_text("likely <script>")
+    page.get_by_role("link", name=re.compile("raw events")).first.click()
+    expect(page).to_have_url(re.compile("/lineage/decision-1"))
+    for told in ("stay@1", "reads", "visit"):
+        expect(page.locator("main")).to_contain_text(told)
+    page.locator("main a[href^='/log']").first.click()
+    page.locator("main a[href^='/log/']").first.click()
+    expect(page.locator("main")).to_contain_text("visit")
+
+
+def test_the_main_pages_can_be_walked_with_the_keyboard_alone(watched: Watched) -> None:
+    page = watched.open("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        found = page.evaluate(
+            "(() => { const one = document.activeElement, box = one.getBoundingClientRect(), s = getComputedStyle(one);"
+            " return [one.getAttribute('href') || one.tagName, box.width > 0, s.outlineStyle !== 'none'"
+            " || s.boxShadow !== 'none']; })()"
+        )
+        assert found[1] and found[2], f"{found[0]} has the focus, and nobody sees it"
+        seen.append(found[0])
+        if found[0] == "/predictions":
+            break
+    assert {"/log", "/quarantine", "/contracts", "/tables", "/runs", "/models", "/endpoints"} <= set(seen)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/predictions$"))
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"/predictions/|/predictions\?"))
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.matches('input')")
+    page.keyboard.type("e7")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("q=e7"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/log", "/quarantine", "/contracts", "/tables", "/runs", "/settings", "/patterns"]
+)
+def test_everything_that_can_be_operated_has_a_name(watched: Watched, path: str) -> None:
+    page = watched.open(path)
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary")]
+        .filter((one) => one.checkVisibility() && !(one.getAttribute("aria-label") || one.innerText
+          || one.closest("label")?.innerText || (one.labels && one.labels.length)
+          || one.getAttribute("aria-labelledby") || one.querySelector("svg[aria-label]")
+          || one.closest("svg") && one.textContent.trim()))
+        .map((one) => one.outerHTML.slice(0, 120))"""
+    )
+    assert nameless == []
+    assert page.evaluate("document.documentElement.lang") == "en"
