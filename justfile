@@ -34,6 +34,10 @@ bench *args:
 demo *args:
     uv run sampan demo {{ args }}
 
+# Pictures of every page of a workspace's hub, light and dark, wide and narrow: `just screenshots sampan-demo shots`
+screenshots workspace folder:
+    uv run python -m tests.browser.screenshots {{ workspace }} {{ folder }}
+
 # Renew the pinned versions in pyproject.toml
 pin:
     uv run --no-project python .ci/pin.py
