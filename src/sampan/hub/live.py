@@ -23,8 +23,8 @@ Scope = Any
 LISTENERS: Final = 1_000
 TOPICS: Final = 12  # that one page may ask for
 HEARTBEAT: Final = 15.0  # seconds without a word
-TURN: Final = 0.5  # seconds between two looks; twice that for a crowd
-CROWD: Final = 20
+TURN: Final = 0.5  # seconds between two looks
+CROWD: Final = 100  # listeners that a second of it is for, at the least: two hundred are told every two seconds
 BEHIND: Final = 16  # messages that may wait for a slow reader
 PATIENCE: Final = 30.0  # seconds in which it must take one
 PER_PAGE: Final = 0.2  # seconds: so long a page waits before it is fetched again, for each page that is open
@@ -190,7 +190,7 @@ class Live:
                 for name, seen in await loop.run_in_executor(self._pool, self._look, list(self._open)):
                     if (topic := self._open.get(name)) is not None:
                         self._tell(name, topic, seen)
-                await asyncio.sleep(TURN if len(self._listeners) < CROWD else 2 * TURN)
+                await asyncio.sleep(max(TURN, len(self._listeners) / CROWD))
         finally:
             self._watch = None
             if self._listeners and not self._closed:  # somebody came while the last turn ended
