@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from sampan.base.errors import BadStep, SampanError
+from sampan.base.modules import import_by_text
 from sampan.flow.deliver import Desk, annotations
 from sampan.flow.fan import join, split
 from sampan.flow.job import JOIN, PYTHON, SPLIT, SQL, SQL_CHECK, Done, Job, Stored, receive, send
@@ -71,6 +72,7 @@ def _leave_with(channel: socket.socket) -> None:
 
 def _settle_in(job: Job) -> None:
     os.chdir(job.root)
+    import_by_text(Path(job.root))
     sys.path.insert(0, job.root)
     os.environ["SAMPAN_STEP_ROOT"] = job.root
     if job.cpus and hasattr(os, "sched_setaffinity"):

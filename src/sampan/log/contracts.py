@@ -13,6 +13,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import BadContract, NotFound
+from sampan.base.modules import import_by_text
 from sampan.log.adapt import Mapping, declarations, refuse_clashes
 from sampan.log.builtin import BUILTIN
 from sampan.log.compare import breaking
@@ -236,6 +237,7 @@ def _import(path: Path) -> Any:
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
+    import_by_text(path.parent)
     sys.path.insert(0, str(path.parent))
     try:
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
