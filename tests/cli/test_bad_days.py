@@ -84,6 +84,14 @@ def mounted(*arguments: str) -> bool:
     return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
 
 
+def unmount(place: Path, patience: float = 20.0) -> None:
+    """Unmount again; a worker of the last command may need a moment to be gone."""
+    until = time.monotonic() + patience
+    while subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode:
+        assert time.monotonic() < until, f"{place} is still in use"
+        time.sleep(0.1)
+
+
 def test_a_folder_that_may_only_be_read_can_be_read(loaded: Here, tmp_path: Path) -> None:
     place = tmp_path / "readable"
     place.mkdir()
@@ -100,7 +108,7 @@ def test_a_folder_that_may_only_be_read_can_be_read(loaded: Here, tmp_path: Path
             assert "read-only file system" in said
             assert "please report" not in said
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        unmount(place)
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(loaded: Here, tmp_path: Path, visits: Path) -> None:
@@ -124,7 +132,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(loaded: Here, tmp_path: Path, v
         assert there.json("sql", "select count(*) from more")["rows"] == [[2]]
         assert "as they were written" in there("log", "verify")
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        unmount(place)
 
 
 def test_a_notebook_reads_tables_by_name(loaded: Here) -> None:
