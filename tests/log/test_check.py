@@ -104,6 +104,19 @@ def test_every_event_of_a_large_batch_is_judged_as_it_is_alone(checker: Checker)
     assert batch.ids == [f"e{number}" for number in range(100) if number not in alone]
 
 
+def test_events_that_came_alone_are_judged_together_as_they_are_alone(checker: Checker) -> None:
+    events = [line(f"e{number}", quantity=number if number % 7 else "x") for number in range(50)]
+    raws = [json.dumps(event).encode() for event in events]
+    raws[3] = raws[3].replace(b'"id"', b'"id": "again", "id"')
+    raws[9] = raws[9].replace(b"536365", b"\xff")
+    raws[10] = json.dumps(line("größe"), ensure_ascii=False).encode()
+    raws[11] = b"[1, 2"
+    parts = ("raws", "keys", "codes", "ids", "bads", "size", "blobs", "timed")
+    for together, raw in zip(checker.singles(raws), raws, strict=True):
+        alone = checker.batch([raw])
+        assert [getattr(together, part) for part in parts] == [getattr(alone, part) for part in parts]
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -44,17 +44,13 @@ class Bodies:
         self._limit = limit
         self._refused = refused
 
-    async def read(self, receive: Receive, announced: int) -> bytes | None:
-        """The whole body; None if the client went away. Raises TooLarge."""
+    def expect(self, announced: int) -> None:
+        """Raises TooLarge for a body of so many bytes."""
         if announced > self._limit:
             raise self._too_large(announced)
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body") or message["type"] != "http.request":
-            return await self._rest(message, receive)
-        return body
 
-    async def _rest(self, message: Any, receive: Receive) -> bytes | None:
+    async def rest(self, message: Any, receive: Receive) -> bytes | None:
+        """The whole body, of which a message is the first; None if the client went away. Raises TooLarge."""
         parts, size = [], 0
         while True:
             if message["type"] == "http.disconnect":

@@ -1,6 +1,6 @@
 """Which application answers a path: the hot paths and the live stream first, past all routing, then everything else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Final
 
 from sampan.api import ga4, segment
@@ -23,22 +23,18 @@ class Dispatch:
         self._live = live
         self._rest = rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             path = scope["path"]
             if (intake := self._intakes.get(path)) is not None:
-                await intake(scope, receive, send)
-                return
+                return intake(scope, receive, send)
             if path.startswith(PREDICT):
-                await self._predict(scope, receive, send)
-                return
+                return self._predict(scope, receive, send)
             if path == LIVE:
-                await self._live(scope, receive, send)
-                return
+                return self._live(scope, receive, send)
             if scope["method"] == "HEAD":
-                await self._rest({**scope, "method": "GET"}, receive, _without_body(send))
-                return
-        await self._rest(scope, receive, send)
+                return self._rest({**scope, "method": "GET"}, receive, _without_body(send))
+        return self._rest(scope, receive, send)
 
     @staticmethod
     def routes() -> Iterable[tuple[str, str]]:

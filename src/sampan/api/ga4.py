@@ -11,9 +11,10 @@ from urllib.parse import parse_qs
 import msgspec
 
 from sampan.api.bodies import Unpackable
-from sampan.api.guard import Receive, Scope
+from sampan.api.guard import Scope
 from sampan.api.messages import MessageIntake
-from sampan.log.check import Batch, Checker
+from sampan.api.taker import Reply, Taker
+from sampan.log.check import Checker
 from sampan.log.from_ga4 import Finding, Ga4Messages, findings
 
 COLLECT: Final = "/mp/collect"
@@ -30,22 +31,16 @@ def stream_of(scope: Scope) -> str:
 class Collect(MessageIntake):
     """Takes GA4's messages."""
 
-    def read(self, scope: Scope, body: bytes, producer: str) -> Ga4Messages:
+    TAKEN = (204, b"", b"")
+
+    def messages(self, scope: Scope, body: bytes, producer: str) -> Ga4Messages:
         return Ga4Messages(body, stream_of(scope), producer, self._clock.micros())
 
-    async def answer(self, scope: Scope, batch: Batch, producer: str) -> tuple[int, bytes, bytes]:
-        await self._writer.submit(batch, producer)
-        return 204, b"", b""
 
-
-class Validate(MessageIntake):
+class Validate(Taker):
     """Says what is wrong with a message: what the protocol does not allow, then what the contracts do not."""
 
-    async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes, bytes] | None:
-        came = await self.receive(scope, receive)
-        if came is None:
-            return None
-        body, encoding, producer = came
+    async def take(self, scope: Scope, body: bytes, kind: bytes, encoding: bytes, producer: str) -> Reply:
         try:
             body = self._bodies.unpack(body, encoding)
         except Unpackable as reason:

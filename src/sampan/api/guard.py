@@ -64,19 +64,14 @@ class Guard:
         self._cookie = cookie
         self._refusal = refusal
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         kind = scope["type"]
-        if kind == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        verdict = self._judge(scope, kind)
+        verdict = self._judge(scope, kind) if kind != "lifespan" else None
         if verdict is None:
-            await self._app(scope, receive, send)
-        elif kind == "websocket":
-            await receive()  # websocket.connect
-            await send({"type": "websocket.close", "code": 4000 + verdict[0], "reason": verdict[1].obstacle[:100]})
-        else:
-            await self._refuse(scope, send, *verdict)
+            return self._app(scope, receive, send)
+        if kind == "websocket":
+            return self._hang_up(receive, send, *verdict)
+        return self._refuse(scope, send, *verdict)
 
     def admits(self, scope: Scope) -> bool:
         """Whether a request that was let through would still be: its token may have been taken back meanwhile."""
@@ -186,6 +181,12 @@ class Guard:
         if origin:
             return False
         return signed_in  # a browser that says neither where it comes from nor what it is doing
+
+    async def _hang_up(
+        self, receive: Receive, send: Send, status: int, error: SampanError, headers: Mapping[bytes, bytes]
+    ) -> None:
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close", "code": 4000 + status, "reason": error.obstacle[:100]})
 
     async def _refuse(
         self, scope: Scope, send: Send, status: int, error: SampanError, headers: Mapping[bytes, bytes]

@@ -4,9 +4,9 @@ They go on everything that a browser may show. Intake and predictions answer mac
 six more made a single event cost twice as much, most of it in the client.
 """
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
-from sampan.api.dispatch import INTAKES, PREDICT
 from sampan.api.guard import Asgi, Receive, Scope, Send
 
 HEADERS: Final = [
@@ -23,27 +23,20 @@ HEADERS: Final = [
 ]
 
 
-_MACHINES: Final = frozenset(INTAKES)
-
-
 class SecurityHeaders:
-    """The outermost layer: refusals of the guard carry the headers too."""
+    """Around the guard, whose refusals carry the headers too."""
 
     def __init__(self, app: Asgi) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["path"]
-            if scope["method"] != "POST" or not (path in _MACHINES or path.startswith(PREDICT)):
-                send = _with_headers(send)
-        await self._app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self._app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
 
 
 def _with_headers(send: Send) -> Send:
-    async def hardened(message: dict[str, Any]) -> None:
+    def hardened(message: dict[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*HEADERS, *message.get("headers", ())]}
-        await send(message)
+        return send(message)
 
     return hardened

@@ -6,7 +6,7 @@ Nothing here looks at a body or a query string: a sign-in link carries its code 
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Final
 
@@ -55,14 +55,20 @@ class Requests:
 class Observed:
     """``route`` gives the template of a path: a path has too many values to count by.
 
-    Machines that send events or ask for predictions pay for a count and a duration, and nothing else: no header, no
-    line of the log unless it failed.
+    Machines that send events or ask for predictions are let through to ``bare``, and pay for a count and a duration:
+    no header, no line of the log unless it failed. All else goes to ``app``.
     """
 
     def __init__(
-        self, app: Asgi, requests: Requests, route: Callable[[str], str], instance: str, traces: Traces
+        self,
+        app: Asgi,
+        bare: Asgi,
+        requests: Requests,
+        route: Callable[[str], str],
+        instance: str,
+        traces: Traces,
     ) -> None:
-        self._app, self._requests, self._route = app, requests, route
+        self._app, self._bare, self._requests, self._route = app, bare, requests, route
         self._prefix = instance[:8]
         self._numbers = count(1)
         self._traces = traces
@@ -80,14 +86,14 @@ class Observed:
         start = time.perf_counter()
         status = GONE
 
-        async def noting(message: Any) -> None:
+        def noting(message: Any) -> Awaitable[None]:
             nonlocal status
             if "status" in message:
                 status = message["status"]
-            await send(message)
+            return send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._bare(scope, receive, noting)
         except Exception:
             status = 500
             _LOG.exception("a request failed", extra={"facts": self._facts(scope, status, start)})
@@ -110,20 +116,21 @@ class Observed:
         start = time.perf_counter()
         status = GONE
         id = self._name(scope).encode()
+        app = self._bare if hot else self._app
 
-        async def noting(message: Any) -> None:
+        def noting(message: Any) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if not hot:
                     message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", id)]}
-            await send(message)
+            return send(message)
 
         try:
             if self._traces.on:
-                await self._traced(scope, receive, noting, lambda: status)
+                await self._traced(app, scope, receive, noting, lambda: status)
             else:
-                await self._app(scope, receive, noting)
+                await app(scope, receive, noting)
         except Exception:
             status = 500
             _LOG.exception("a request failed", extra={"facts": self._facts(scope, status, start)})
@@ -135,12 +142,12 @@ class Observed:
             if _LOG.isEnabledFor(level):
                 _LOG.log(level, "answered", extra={"facts": self._facts(scope, status, start)})
 
-    async def _traced(self, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]) -> None:
+    async def _traced(self, app: Asgi, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]) -> None:
         route, method = self._route(scope["path"]), scope["method"]
         given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
         facts = {"http.request.method": method, "http.route": route, "sampan.request_id": self._name(scope)}
         with self._traces.span(f"{method} {route}", facts, given.decode("latin-1")) as span:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             span.set_attribute("http.response.status_code", status())
             if status() >= 500:
                 self._traces.fail(span, str(status()))

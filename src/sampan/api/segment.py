@@ -9,20 +9,16 @@ from typing import Final
 
 from sampan.api.guard import Scope
 from sampan.api.messages import MessageIntake
-from sampan.log.check import Batch
 from sampan.log.from_segment import BATCHES, CALLS, SegmentMessages
 
 #: Path of each call → its name.
 PATHS: Final = {f"/v1/{call}": call for call in (*CALLS, *BATCHES)}
-_SUCCESS: Final = (200, b"application/json", b'{"success": true}')
 
 
 class Segment(MessageIntake):
     """Takes Segment's calls."""
 
-    def read(self, scope: Scope, body: bytes, producer: str) -> SegmentMessages:
-        return SegmentMessages(PATHS[scope["path"]], body, producer, self._clock.micros())
+    TAKEN = (200, b"application/json", b'{"success": true}')
 
-    async def answer(self, scope: Scope, batch: Batch, producer: str) -> tuple[int, bytes, bytes]:
-        await self._writer.submit(batch, producer)
-        return _SUCCESS
+    def messages(self, scope: Scope, body: bytes, producer: str) -> SegmentMessages:
+        return SegmentMessages(PATHS[scope["path"]], body, producer, self._clock.micros())

@@ -140,7 +140,8 @@ class RunningHub:
                 refusal=refusal(self._frame),
             )
             self.live.admits = guarded.admits
-            yield Observed(SecurityHeaders(guarded), self.requests, policies.route, self.instance, app.traces)
+            hardened = SecurityHeaders(guarded)
+            yield Observed(hardened, guarded, self.requests, policies.route, self.instance, app.traces)
         finally:
             self.stopping()
             beating.cancel()

@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sampan.base.errors import BadSetting, Busy
+from sampan.hub.joined import Joined
 
 #: Seconds that requests in flight may take to finish after SIGTERM.
 GRACE: Final = 7
@@ -29,6 +30,9 @@ class Protocol(HttpToolsProtocol):
     ``GET http://evil.example/ HTTP/1.1`` overrules ``Host``. It is handed on as one more Host header, and the guard
     refuses a request with two. ``sampan.abort`` in the scope cuts a connection off, however much waits to be read.
     """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(Joined(transport, self.loop.call_soon))
 
     def on_headers_complete(self) -> None:
         self.scope["sampan.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]

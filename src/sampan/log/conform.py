@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -398,10 +399,12 @@ def recorded(db: Database) -> dict[str, Conformity]:
 
 def due(log: "Log", known: dict[str, Conformity], types: list[str]) -> list[str]:
     """The types of which enough has come since they were last compared."""
-    position = log.position()
+    counts: Counter[str] = Counter()
+    for rate in log.rates.by_hour():
+        counts[rate.type] += rate.accepted
     found = []
     for type in types:
-        count = log.state(type, position).count
+        count = counts[type]
         before = known.get(type)
         if count >= LEAST and (before is None or count >= before.events + LEAST // 2):
             found.append(type)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sampan.base.manners import resting
 from sampan.log.frames import Frame, payloads, read_file_header
 from sampan.log.stream import Manifest, Stream, read_mark
 
@@ -165,7 +166,7 @@ class _StreamRates:
             header, start = found
             if known is None or known.head != header.head:
                 known = self._growing[number] = _Growing(header.head, start)
-            for offset, payload in payloads(fd, known.offset, end):
+            for offset, payload in resting(payloads(fd, known.offset, end)):
                 count(known.counts, Frame(payload))
                 known.offset = offset + 8 + len(payload)
         finally:

@@ -66,13 +66,29 @@ class Counts(msgspec.Struct):
 
 
 class _Request:
-    """A batch on its way to the disk."""
+    """A batch on its way to the disk, or one event that is checked with others once it is its group's turn."""
 
-    __slots__ = ("answer", "batch", "done", "producer", "repairs")
+    __slots__ = ("answer", "batch", "done", "item", "producer", "repairs", "size")
 
-    def __init__(self, batch: Batch, producer: str, repairs: tuple[Repair, ...], done: "asyncio.Future[Answer] | None"):
-        self.batch, self.producer, self.repairs, self.done = batch, producer, repairs, done
+    batch: Batch
+
+    def __init__(
+        self,
+        came: Batch | bytes,
+        producer: str,
+        repairs: tuple[Repair, ...],
+        done: "asyncio.Future[Answer] | None",
+    ) -> None:
+        self.producer, self.repairs, self.done = producer, repairs, done
+        self.item: bytes | None = None
+        if isinstance(came, Batch):
+            self.batch, self.size = came, came.size
+        else:
+            self.item, self.size = came, len(came)
         self.answer: Answer | None = None
+
+    def __len__(self) -> int:
+        return 1 if self.item is not None else len(self.batch)
 
 
 class _Placing:
@@ -104,11 +120,11 @@ def _frames_of(requests: list[_Request]) -> Iterator[list[_Request]]:
     size = 0
     for request in requests:
         alone = request.repairs or (together and together[0].repairs)
-        if together and (alone or request.producer != together[0].producer or size + request.batch.size > _FRAME_BYTES):
+        if together and (alone or request.producer != together[0].producer or size + request.size > _FRAME_BYTES):
             yield together
             together, size = [], 0
         together.append(request)
-        size += request.batch.size
+        size += request.size
     if together:
         yield together
 
@@ -234,29 +250,35 @@ class StreamWriter:
 
     # -- taking events
 
-    async def submit(self, batch: Batch, producer: str, repairs: tuple[Repair, ...] = ()) -> Answer:
-        """Append a checked batch; returns when it is durable.
+    def submit(self, came: Batch | bytes, producer: str, repairs: tuple[Repair, ...] = ()) -> "asyncio.Future[Answer]":
+        """Append a checked batch, or one event that is still to be checked; answers when it is durable.
 
-        Raises Busy if too much waits for the disk, DiskFull, Poisoned. After any of them nothing was kept.
+        Raises Busy if too much waits for the disk, DiskFull, Poisoned, now or in its answer. After any of them nothing
+        was kept.
         """
-        self._refuse_when_unwell(batch)
         loop = asyncio.get_running_loop()
         self._loop = loop
         done: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append(_Request(batch, producer, repairs, done))
-        self._waiting_bytes += batch.size
+        request = _Request(came, producer, repairs, done)
+        self._refuse_when_unwell(request)
+        self._waiting.append(request)
+        self._waiting_bytes += request.size
         if self._task is None:
             self._task = loop.create_task(self._drain())
-        return await done
+        return done
 
     def append(self, batch: Batch, producer: str, repairs: tuple[Repair, ...] = ()) -> Answer:
         """``submit`` for commands and threads: blocks until the batch is durable."""
         loop = self._loop
         if loop is not None and loop.is_running():
-            return asyncio.run_coroutine_threadsafe(self.submit(batch, producer, repairs), loop).result()
-        self._refuse_when_unwell(batch)
+
+            async def submitted() -> Answer:
+                return await self.submit(batch, producer, repairs)
+
+            return asyncio.run_coroutine_threadsafe(submitted(), loop).result()
+        request = _Request(batch, producer, repairs, None)
+        self._refuse_when_unwell(request)
         with self._turn:
-            request = _Request(batch, producer, repairs, None)
             group = self._prepare([request])
             try:
                 self._flush(group)
@@ -295,11 +317,11 @@ class StreamWriter:
         """What seals this stream's segments: what waits, and why it failed, if it did."""
         return self._sealing
 
-    def _refuse_when_unwell(self, batch: Batch) -> None:
+    def _refuse_when_unwell(self, request: _Request) -> None:
         if self.poisoned:
             raise Poisoned(f"Append to log stream {self.name}", self.poisoned, "Check the disk, then restart the hub.")
-        if self._waiting_bytes and self._waiting_bytes + batch.size > self._queue_limit:
-            self.refuse(len(batch))
+        if self._waiting_bytes and self._waiting_bytes + request.size > self._queue_limit:
+            self.refuse(len(request))
             raise Busy(
                 f"Append to log stream {self.name}",
                 f"{self._waiting_bytes} bytes of events wait for the disk already",
@@ -329,7 +351,7 @@ class StreamWriter:
             self._task = None
 
     def _settle(self, request: _Request, error: BaseException | None) -> None:
-        self._waiting_bytes -= request.batch.size
+        self._waiting_bytes -= request.size
         done = request.done
         if done is None or done.done():  # the client went away
             return
@@ -342,7 +364,11 @@ class StreamWriter:
     # -- numbering
 
     def _prepare(self, requests: list[_Request]) -> _Group:
-        """Deduplicate, number and frame a group; nothing is on disk yet."""
+        """Check what came unchecked, deduplicate, number and frame a group; nothing is on disk yet."""
+        if alone := [request for request in requests if request.item is not None]:
+            checked = self.checker.singles([request.item for request in alone if request.item is not None])
+            for request, batch in zip(alone, checked, strict=True):
+                request.batch, request.item = batch, None
         group = _Group(requests, Counts())
         group.last = self._next - 1
         received = self._clock.micros()
@@ -534,7 +560,7 @@ class StreamWriter:
             for key in group.placed:
                 self._dedupe.active.pop(key, None)
         self._refused += group.refused
-        self.refuse(sum(len(request.batch) for request in group.requests))
+        self.refuse(sum(len(request) for request in group.requests))
 
     def _count(self, group: _Group) -> None:
         self.counts.accepted += group.counts.accepted

@@ -28,7 +28,9 @@ class SteadyClock:
         self._latest = 0
 
     def micros(self) -> int:
-        self._latest = max(self._latest, self._clock.micros())
+        now = self._clock.micros()
+        if now > self._latest:
+            self._latest = now
         return self._latest
 
 

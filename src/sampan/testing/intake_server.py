@@ -8,6 +8,7 @@ and calls its ``apply()``: tests break the server with it.
 """
 
 import asyncio
+import gc
 import importlib
 import os
 import signal
@@ -22,7 +23,7 @@ import uvicorn
 
 from sampan.api.dispatch import EVENTS
 from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
-from sampan.api.intake import Intake, quieten_collector
+from sampan.api.intake import Intake
 from sampan.api.segment import PATHS, Segment
 from sampan.base.clock import SystemClock
 from sampan.base.errors import SampanError
@@ -62,6 +63,14 @@ class Server(uvicorn.Server):
             for socket in server.sockets:
                 sys.stdout.write(f"ready {socket.getsockname()[1]} {os.getpid()}\n")
                 sys.stdout.flush()
+
+
+def quieten_collector() -> None:
+    """Keep garbage collection from pausing a server: what lives at start is never looked at again, and full
+    collections, of which a log of live keys makes long ones, come seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1_000)
 
 
 def serve(folder: Path, port: int) -> None:
