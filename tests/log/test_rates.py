@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from sampan.log.rates import HOUR, MINUTE, ProducerRate, Rates, producer_rates
 from tests.log.conftest import Shop, line
 
@@ -100,3 +102,23 @@ def test_counts_equal_the_sums_of_the_log(shop: Shop) -> None:
     stats = log.stats()
     for verdict in ("accepted", "duplicate", "quarantined"):
         assert sum(getattr(rate, verdict) for rate in producer_rates(log)) == stats[verdict]
+
+
+def test_catching_up_counts_the_same_in_small_turns_and_lets_others_in(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fill(shop)
+    log, turns = shop.log(), 0
+
+    def rest(seconds: float) -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            assert log.rates._lock.acquire(blocking=False), "whoever waits for the counts gets in between"
+            log.rates._lock.release()
+
+    monkeypatch.setattr("sampan.log.rates._WORK", 0.0)
+    monkeypatch.setattr("sampan.log.rates.time.sleep", rest)
+    log.rates.catch_up()
+    assert turns >= 2
+    assert producer_rates(log) == expected

@@ -399,6 +399,7 @@ def recorded(db: Database) -> dict[str, Conformity]:
 
 def due(log: "Log", known: dict[str, Conformity], types: list[str]) -> list[str]:
     """The types of which enough has come since they were last compared."""
+    log.rates.catch_up()
     counts: Counter[str] = Counter()
     for rate in log.rates.by_hour():
         counts[rate.type] += rate.accepted

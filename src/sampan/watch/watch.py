@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from sampan.base.clock import Clock
@@ -67,6 +68,8 @@ class Watch:
 
     def look(self) -> None:
         """Compare everything with its limits once."""
+        with suppress(SampanError):  # whoever looks at what is damaged says so
+            self._sight.log.rates.catch_up()
         known = {alert.key: alert for alert in self.alerts.open()}
         self._memory.damage = ""
         for kind, look in LOOKS.items():
