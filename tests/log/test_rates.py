@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sampan.log.rates import HOUR, MINUTE, ProducerRate, Rates, producer_rates
+from sampan.log.rates import HOUR, MINUTE, ProducerRate, Rates, count, producer_rates
 from tests.log.conftest import Shop, line
 
 
@@ -122,3 +122,29 @@ def test_catching_up_counts_the_same_in_small_turns_and_lets_others_in(
     log.rates.catch_up()
     assert turns >= 2
     assert producer_rates(log) == expected
+
+
+def test_what_was_counted_of_an_unsealed_segment_is_not_counted_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sampan.log.rates._WORTH_KEEPING", 1)
+    expected = fill(shop)
+    assert producer_rates(shop.log()) == expected
+    counted = 0
+
+    def counting(counts: Any, frame: Any) -> None:
+        nonlocal counted
+        counted += 1
+        count(counts, frame)
+
+    monkeypatch.setattr("sampan.log.rates.count", counting)
+    assert producer_rates(shop.log()) == expected
+    assert counted == 0
+    shop.close()
+    send(shop.writer(), "site", view("8"))
+    expected[-1] = ProducerRate("site", "web", "page_view", expected[-1].hour, 2)
+    assert producer_rates(shop.log()) == expected
+    assert counted == 1
+    for path in (shop.root / ".sampan" / "cache" / "log" / "rates").rglob("*.growing.json"):
+        path.write_bytes(path.read_bytes().replace(b'"offset":', b'"offset":9'))  # further than the segment goes
+    assert producer_rates(shop.log()) == expected

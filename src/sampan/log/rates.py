@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -28,6 +28,7 @@ HOUR: Final = 60 * MINUTE
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _WORK: Final = 0.0005  # seconds between two rests of who gives way
 _REST: Final = 0.003
+_WORTH_KEEPING: Final = 4 << 20  # bytes of an unsealed segment that the next process shall not count again
 _KEPT: Final = 4  # sealed segments whose minutes stay in memory
 _Key = tuple[int, str, str, str]  # minute or hour, producer, source, type
 _Counts = dict[_Key, list[int]]  # accepted, duplicate, quarantined
@@ -52,8 +53,9 @@ class ProducerRate(msgspec.Struct, frozen=True):
 class _Kept(msgspec.Struct):
     """Counts of one segment, as the cache keeps them."""
 
-    head: str  # chain head before it: says that it is the same log
+    head: str  # of the chain: says that it is the same log
     rows: list[tuple[int, str, str, str, int, int, int]]
+    offset: int = 0  # how far they go, of a segment that still grows
 
     def counts(self) -> _Counts:
         return {(minute, who, source, kind): [a, d, q] for minute, who, source, kind, a, d, q in self.rows}
@@ -69,11 +71,11 @@ _SOURCES: Final = msgspec.json.Decoder(list[_Sourced])
 class _Growing:
     """The counts of an unsealed segment, and how far they go."""
 
-    __slots__ = ("counts", "head", "offset")
+    __slots__ = ("counts", "head", "kept", "offset")
 
-    def __init__(self, head: str, offset: int) -> None:
-        self.head, self.offset = head, offset
-        self.counts: _Counts = {}
+    def __init__(self, head: str, offset: int, counts: _Counts) -> None:
+        self.head, self.offset, self.counts = head, offset, counts
+        self.kept = offset  # how far they go in the cache
 
 
 class _StreamRates:
@@ -133,10 +135,9 @@ class _StreamRates:
 
     def _sealed(self, manifest: Manifest) -> _Counts:
         path = self._cache / f"{manifest.number:08d}.json"
-        with suppress(FileNotFoundError, msgspec.MsgspecError):
-            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-            if kept.head == manifest.head:
-                return kept.counts()
+        kept = _read(path)
+        if kept is not None and kept.head == manifest.head:
+            return kept.counts()
         growing = self._growing.get(manifest.number)
         if growing is not None and growing.head == manifest.previous and _whole(growing.counts, manifest):
             counts = growing.counts
@@ -146,13 +147,13 @@ class _StreamRates:
             counts = {}
             for minute, producer, source, kind, *row in counted(self.stream, manifest, MINUTE):
                 _add(counts, (minute, producer, source, kind), row)
-        rows = [(*key, *row) for key, row in counts.items()]
-        with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
-            self._cache.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_bytes(msgspec.json.encode(_Kept(manifest.head, rows)))  # type: ignore[arg-type]
-            temporary.replace(path)
+        _write(path, manifest.head, counts)
+        with suppress(OSError):
+            self._growing_path(manifest.number).unlink()
         return counts
+
+    def _growing_path(self, number: int) -> Path:
+        return self._cache / f"{number:08d}.growing.json"
 
     def _grow(self, number: int, until: float) -> bool:
         mark, alive = read_mark(self.stream.folder)
@@ -167,7 +168,12 @@ class _StreamRates:
                 return True
             header, start = found
             if known is None or known.head != header.head:
-                known = self._growing[number] = _Growing(header.head, start)
+                kept = _read(self._growing_path(number))
+                if kept is not None and kept.head == header.head and start <= kept.offset <= os.fstat(fd).st_size:
+                    known = _Growing(header.head, kept.offset, kept.counts())
+                else:
+                    known = _Growing(header.head, start, {})
+                self._growing[number] = known
             for offset, payload in payloads(fd, known.offset, end):
                 count(known.counts, Frame(payload))
                 known.offset = offset + 8 + len(payload)
@@ -175,7 +181,25 @@ class _StreamRates:
                     return False
         finally:
             os.close(fd)
+        if known.offset - known.kept >= _WORTH_KEEPING:
+            _write(self._growing_path(number), known.head, known.counts, known.offset)
+            known.kept = known.offset
         return True
+
+
+def _read(path: Path) -> _Kept | None:
+    with suppress(FileNotFoundError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+    return None
+
+
+def _write(path: Path, head: str, counts: _Counts, offset: int = 0) -> None:
+    rows: Any = [(*key, *row) for key, row in counts.items()]
+    with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(msgspec.json.encode(_Kept(head, rows, offset)))
+        temporary.replace(path)
 
 
 class Rates:
