@@ -1,6 +1,7 @@
 """Events against their contracts: what is accepted, what is quarantined, and the reason given."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -149,6 +150,32 @@ def test_an_array_is_cut_into_the_bytes_of_its_items(items: list[bytes]) -> None
         assert split(body) == items
     else:  # cut at least before the item that never ends, and nothing is lost but commas
         assert split(body)[: items.index(b"[1, 2")] == items[: items.index(b"[1, 2")]
+
+
+GOOD = json.dumps(line("good")).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" + GOOD + b',{"id": "' + b'\\"' * 500_000, "not JSON"),
+        (b"[" + GOOD + b',{"id": "' + b'\\"' * 500_000 + b"\\", "not JSON"),
+        (b"[" + GOOD + b',{"id": "' + b'x", "' * 200_000, "not JSON"),
+        (b"[%b,{%b}]" % (GOOD, b",".join(b'"k%d":1' % (n % 99_999) for n in range(100_000))), "repeated key: 'k0'"),
+        (b"[%b,%b]" % (GOOD, b",".join([ODD.replace(b"6}", b'6, "x": "\xff"}')] * 5_000)), "not UTF-8: byte"),
+    ],
+)
+def test_a_large_broken_body_is_judged_in_no_time(checker: Checker, body: bytes, said: str) -> None:
+    began = time.monotonic()
+    batch = checker.read(body)
+    assert time.monotonic() - began < 3
+    assert batch.ids == ["good"]
+    assert said in batch.bads[0].complaint.reason
+
+
+def test_an_item_that_never_ends_is_cut_off_from_those_before_it() -> None:
+    for rest in (b'{"a": "b', b'{"a": "\\', b'{"a": "\\"', b'{"a": ["b, ]}'):
+        assert split(b'[{"a": "]"}, 7,' + rest) == [b'{"a": "]"}', b"7", rest]
 
 
 def test_lines_are_recognised_without_being_announced(checker: Checker) -> None:

@@ -8,6 +8,7 @@ as its field ``data`` or, where it is no text, ``data_base64``.
 import base64
 import binascii
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -70,9 +71,9 @@ class CloudEventMessages:
         wrong = self._readable()
         if self._binary:
             self._raws = [body]
-            twice = len(said) != len(dict(said))
-            name = next((name for name, _ in said if [other for other, _ in said].count(name) > 1), "")
-            wrong = (f"repeated key: {short(name)}", "$") if twice else wrong
+            counts = Counter(name for name, _ in said)
+            twice = next((name for name, count in counts.items() if count > 1), None)
+            wrong = (f"repeated key: {short(twice)}", "$") if twice is not None else wrong
             self.messages: Sequence[Message] = [self._wrong(wrong) if wrong else self._of_headers(body)]
         else:
             whole = bool(wrong) or self.beside["mode"] != "batch"

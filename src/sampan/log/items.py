@@ -30,7 +30,8 @@ def split(body: bytes, *, lines: bool = False) -> list[bytes]:
     return [body] if body else []
 
 
-_STRUCTURE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+#: A string, which without its end goes on to that of the body, or a token; never looks at a byte twice.
+_STRUCTURE: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 
 
 def split_broken_array(body: bytes) -> tuple[list[bytes], bytes]:
