@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
 from sampan.log.read import Item, StreamReader
 from sampan.log.sealed import ROWS, frames
+from sampan.log.seek import Wanted, seek
 from tests.log.conftest import Shop, line
 
 MANY = ROWS + 3_000  # so that the first sealed segment has two row groups
@@ -84,6 +86,24 @@ def test_the_newest_are_the_last_backwards(reader: StreamReader, everything: lis
     assert next(reader.newest(MANY - 5)) == everything[MANY - 6]
     wanted = frozenset({"order_line@2"})
     assert list(reader.newest(labels=wanted)) == [item for item in everything[::-1] if item.label in wanted]
+
+
+def test_going_backwards_from_beyond_the_end_begins_at_the_end(
+    log: Log, reader: StreamReader, everything: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stretches = []
+    whole = StreamReader.items
+
+    def watched(self: StreamReader, first: int = 1, last: int | None = None, **given: Any) -> Iterator[Item]:
+        stretches.append((first, last))
+        assert len(stretches) < 50, "it walks down through numbers that no item has"
+        return whole(self, first, last, **given)
+
+    monkeypatch.setattr(StreamReader, "items", watched)
+    beyond = f"intake:{10**18 - 1}"
+    for found in (seek(log, Wanted(), after=beyond, limit=3).events, log.events(after=beyond, newest_first=True)[:3]):
+        assert [event.raw for event in found] == [item.raw for item in everything[::-1] if item.label][:3]
+    assert next(reader.containing(event(MANY + 899).decode(), 10**18)).number == MANY + 900
 
 
 def test_a_few_are_read_where_they_lie(reader: StreamReader, everything: list[Item]) -> None:

@@ -260,11 +260,15 @@ class StreamReader:
             not labels.isdisjoint(manifest.types) for manifest in self.stream.manifests()
         ) or not labels.isdisjoint(self.tail().states)
 
+    def _reached(self, last: int | None) -> int:
+        """The item to go backwards from: the one asked for, if there are so many."""
+        return self.last() if last is None else min(last, self.last())
+
     def newest(
         self, last: int | None = None, *, labels: frozenset[str] | None = None, first: int = 1
     ) -> Iterator[Item]:
         """Items from number ``last`` (default: the end) backwards to ``first``."""
-        last = self.last() if last is None else last
+        last = self._reached(last)
         stretch = _STRETCH
         while last >= max(first, 1):
             begin = max(1, first, last - stretch + 1)
@@ -334,7 +338,7 @@ class StreamReader:
         """Items that may say ``text`` somewhere, from number ``last`` (default: the end) backwards; the caller looks
         where, and whether they are of ``labels``. Costs a search through the bytes, and nothing per event. With
         ``marks`` a Mark says now and then how far the search has come."""
-        last = self.last() if last is None else last
+        last = self._reached(last)
         manifests = self.stream.manifests()
         begin = manifests[-1].last + 1 if manifests else 1
         at = last
