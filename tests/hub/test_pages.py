@@ -189,6 +189,21 @@ def test_what_is_not_there_is_said_on_a_page_and_as_json(full: Hub, path: str) -
     assert set(json.loads(body)["error"]) == {"kind", "attempted", "obstacle", "advice"}
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/runs?limit=", 200),
+        ("/contracts/visit?version=", 404),
+        ("/models/spend/", 404),
+        ("/log?after=intake:", 400),
+        ("/quarantine?after=intake:", 400),
+        ("/log/intake:", 400),
+    ],
+)
+def test_a_number_of_thousands_of_digits_is_none(full: Hub, path: str, status: int) -> None:
+    assert full.ask("GET", path + "9" * 5_000)[0].status == status
+
+
 def test_no_path_leads_out_of_the_workspace(full: Hub) -> None:
     token = full.token.encode()
     for name in (

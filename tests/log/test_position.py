@@ -14,7 +14,9 @@ def test_a_position_is_its_text() -> None:
     assert str(Position.parse("")) == ""
 
 
-@pytest.mark.parametrize("text", ["intake", "intake:x", "intake:1,intake:2", "a b:1", "intake:-1", ":3"])
+@pytest.mark.parametrize(
+    "text", ["intake", "intake:x", "intake:1,intake:2", "a b:1", "intake:-1", ":3", "intake:" + "9" * 5_000]
+)
 def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(Usage, match="is not one"):
         Position.parse(text)

@@ -7,6 +7,7 @@ from typing import Final
 from sampan.base.clock import Clock
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_MOST_DIGITS: Final = 18  # of a number that 64 bits hold; of thousands int() itself would raise
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,99}\Z")
 
 
@@ -26,3 +27,8 @@ def new_id(clock: Clock) -> str:
 def is_name(text: str) -> bool:
     """Whether a text may name a type, table, step, model, endpoint or stream."""
     return _NAME.match(text) is not None
+
+
+def whole(text: str) -> int | None:
+    """The number of an item, version or the like that a text writes; None if it writes none that can be one."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None

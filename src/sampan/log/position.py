@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from sampan.base.errors import Usage
-from sampan.base.ids import is_name
+from sampan.base.ids import is_name, whole
 
 
 class Position(Mapping[str, int]):
@@ -19,10 +19,12 @@ class Position(Mapping[str, int]):
         """The position that ``str()`` gave. Raises Usage for any other text."""
         items: dict[str, int] = {}
         for part in filter(None, text.strip().split(",")):
-            stream, _, count = part.rpartition(":")
-            if not is_name(stream) or not (count.isascii() and count.isdigit()) or stream in items:
-                raise Usage("Read a log position", f"{text!r} is not one", "Use it as `sampan log stats` prints it.")
-            items[stream] = int(count)
+            stream, _, told = part.rpartition(":")
+            count = whole(told)
+            if not is_name(stream) or count is None or stream in items:
+                shown = f"{text[:200]!r} is not one"
+                raise Usage("Read a log position", shown, "Use it as `sampan log stats` prints it.")
+            items[stream] = count
         return cls(items)
 
     def __getitem__(self, stream: str) -> int:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import SampanError
+from sampan.base.ids import whole
 from sampan.hub.parts import Dependant, Parts, Query
 from sampan.log.builtin import BUILTIN
 from sampan.log.compare import Change, compare
@@ -179,7 +180,7 @@ def _spec(parts: Parts, type: str, version: Any, history: list[Registered]) -> C
     """What a version says: as it is declared, else as it was registered. Raises NotFound."""
     if version in (None, ""):
         return parts.contracts.get(type)
-    wanted = int(version) if str(version).isdecimal() else -1
+    wanted = whole(str(version)) or -1
     for one in history:
         if one.spec.version == wanted and wanted != parts.contracts.contract(type).version:
             return one.spec

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
+from sampan.base.ids import whole
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import decided
 from sampan.hub.parts import Parts, Query
@@ -172,9 +173,11 @@ class VersionPage(msgspec.Struct, kw_only=True):
 
 def version(parts: Parts, query: Query) -> VersionPage:
     """One frozen version: signature, metrics, what made it, where it is served."""
-    if not str(query["number"]).isdecimal():
-        raise NotFound("Open a version", f"{query['number']!r} is no version number", "Write /models/MODEL/NUMBER.")
-    found = parts.models.get(f"{query['model']}@{int(query['number'])}")
+    number = whole(query["number"])
+    if number is None:
+        shown = f"{query['number'][:60]!r} is no version number"
+        raise NotFound("Open a version", shown, "Write /models/MODEL/NUMBER.")
+    found = parts.models.get(f"{query['model']}@{number}")
     others = parts.models.list(found.model)
     records = Runs(parts.db)
     result = records.result(found.key) if found.key else None

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import Damaged, NotFound
+from sampan.base.ids import whole
 from sampan.hub.parts import Parts, Query
 from sampan.hub.timeline import Timeline, timeline
 from sampan.hub.uses import code_of
@@ -91,8 +92,7 @@ def _changed(steps: Sequence[StepRun]) -> list[str]:
 
 
 def _limit(query: Query) -> int:
-    text = str(query.get("limit", ""))
-    return min(int(text), 1000) if text.isdecimal() and int(text) else 50
+    return min(whole(str(query.get("limit", ""))) or 50, 1000)
 
 
 def took(run: Run) -> float | None:
