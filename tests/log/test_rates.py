@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sampan.log.rates import HOUR, MINUTE, ProducerRate, Rates, count, producer_rates
+from sampan.log.rates import HOUR, ProducerRate, Rates, count, producer_rates
+from sampan.log.tally import MINUTE
 from tests.log.conftest import Shop, line
 
 

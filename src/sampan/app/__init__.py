@@ -280,8 +280,8 @@ class App:
         with self._intake(attempted) as writer:
 
             def append(body: bytes) -> dict[str, int]:
-                checker = writer.checker
-                answer = writer.append(checker.batch(checker.split(body, lines=True)), "command")
+                batch = writer.alone(lambda: writer.checker.read(body, lines=True))
+                answer = writer.append(batch, "command")
                 counts = (answer.accepted, answer.duplicate, answer.quarantined)
                 return dict(zip(("accepted", "duplicate", "quarantined"), counts, strict=True))
 

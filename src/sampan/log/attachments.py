@@ -106,25 +106,26 @@ def attach(
     media_type = media_type_of(given) if isinstance(given, str) else None
     if given is not None and media_type is None:
         return f"invalid: {given!r:.60} is no media type", f"{place}.media_type"
-    if value.get("base64") is not None:
+    if (coded := value.get("base64")) is not None:
         if media_type is None or value.get("digest") is not None:
             return "invalid: a blob needs media_type and base64, or a digest", place
         try:
-            data = base64.b64decode(value["base64"], validate=True)
-        except (binascii.Error, ValueError):
+            data = base64.b64decode(coded, validate=True)
+        except (binascii.Error, ValueError, TypeError):
             return "invalid: not base64", f"{place}.base64"
         found = Attached(digest_bytes(data), media_type, len(data))
         if (wrong := _bounded(found, field, place)) is None:
             waiting[found.digest] = (data, media_type)
         return wrong or found
     digest = value.get("digest")
-    if digest is None:
+    if not isinstance(digest, str):
         return "invalid: a blob needs media_type and base64, or a digest", place
     if digest in waiting:
         data, known = waiting[digest]
         found = Attached(digest, media_type or known, len(data))
     elif store is None:
-        return Attached(digest, media_type or ANYTHING, value.get("size") or 0)
+        size = value.get("size")
+        return Attached(digest, media_type or ANYTHING, size if isinstance(size, int) else 0)
     elif (there := store.find(digest)) is not None:
         found = Attached(digest, media_type or there.media_type, there.size)
     else:

@@ -68,9 +68,9 @@ class Sent(Protocol):
 
 
 class Batch:
-    """One request's items after checking. The lists ``raws keys codes ids`` run in parallel over the good ones."""
+    """One request's items after checking. The lists ``raws keys codes ids sources`` run in parallel over the good."""
 
-    __slots__ = ("bads", "blobs", "codes", "ids", "keys", "labels", "plain", "raws", "sent", "size", "timed")
+    __slots__ = ("bads", "blobs", "codes", "ids", "keys", "labels", "plain", "raws", "sent", "size", "sources", "timed")
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
@@ -78,6 +78,7 @@ class Batch:
         self.keys: list[bytes] = []
         self.codes: list[int] = []
         self.ids: list[str] = []
+        self.sources: list[str] = []
         self.bads: list[Bad] = []
         self.blobs: dict[str, tuple[bytes, str]] = {}  # bytes that must be durable before the events are
         self.size = 0
@@ -221,14 +222,14 @@ class Checker:
         if whole.blobs:
             return [self.batch([item]) for item in items]
         bads = {bad.index: bad for bad in whole.bads}
-        good = iter(zip(whole.raws, whole.keys, whole.codes, whole.ids, strict=True))
+        good = iter(zip(whole.raws, whole.keys, whole.codes, whole.ids, whole.sources, strict=True))
         batches = []
         for index, item in enumerate(items):
             batch = Batch(self.labels)
             batch.size, batch.plain = len(item), whole.plain
             if (bad := bads.get(index)) is None:
-                raw, key, code, id = next(good)
-                batch.raws, batch.keys, batch.codes, batch.ids = [raw], [key], [code], [id]
+                raw, key, code, id, source = next(good)
+                batch.raws, batch.keys, batch.codes, batch.ids, batch.sources = [raw], [key], [code], [id], [source]
             else:
                 bad.index = 0
                 batch.bads = [bad]
@@ -238,6 +239,7 @@ class Checker:
     def _fill(self, batch: Batch, raws: list[bytes], events: list[Any], shapes: list[_Shape]) -> None:
         batch.keys = self._keyer.keys(events)
         batch.ids = [event.id for event in events]
+        batch.sources = [event.source for event in events]
         batch.codes = [shape.code for shape in shapes]
         batch.raws = raws
         if self._personal:

@@ -62,7 +62,8 @@ class Log:
             raise NotFound("Write to the log", f"{stream!r} cannot name a stream", "Use letters, digits, _ and -.")
         from sampan.log.writer import StreamWriter  # with NumPy and asyncio, which a reader does not need
 
-        return StreamWriter(self.folder / stream, self.contracts, self._clock, self._settings, self.keys, dedupe=dedupe)
+        parts = (self.folder / stream, self.contracts, self._clock, self._settings, self.keys)
+        return StreamWriter(*parts, dedupe=dedupe, told=self.rates.told)
 
     @cached_property
     def _cache(self) -> Path:

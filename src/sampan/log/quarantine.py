@@ -10,6 +10,7 @@ quarantine stay as they are.
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -161,7 +162,7 @@ class Quarantine:
             if proposal.after is None or proposal.wrong is not None or proposal.position in gone:
                 continue
             after, timed = proposal.after.encode(errors="replace"), held.get(proposal.position)
-            if timed is not None and enters(writer, after, timed=timed):
+            if timed is not None and writer.alone(partial(enters, writer, after, timed=timed)):
                 ready.append(proposal)
                 gone.add(proposal.position)  # named twice, it enters once
             else:
@@ -170,7 +171,8 @@ class Quarantine:
         events: dict[str, str] = {}
         for start in range(0, len(ready), _TOGETHER):
             together = ready[start : start + _TOGETHER]
-            batch = writer.checker.batch([(proposal.after or "").encode() for proposal in together])
+            raws = [(proposal.after or "").encode() for proposal in together]
+            batch = writer.alone(partial(writer.checker.batch, raws))
             batch.timed = all(held[proposal.position] for proposal in together)
             repairs = tuple(Repair(proposal.position, author, rule) for proposal in together)
             answer = writer.append(batch, f"fix:{author}", repairs)

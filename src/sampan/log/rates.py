@@ -8,7 +8,6 @@ whoever wrote them, and free for a writer. Inside they are kept by the minute, f
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
@@ -19,19 +18,17 @@ import msgspec
 
 from sampan.log.frames import Frame, payloads, read_file_header
 from sampan.log.stream import Manifest, Stream, read_mark
+from sampan.log.tally import MINUTE, Counts, Key, Span, add, tally
 
 if TYPE_CHECKING:
     from sampan.log.log import Log
 
-MINUTE: Final = 60_000_000
 HOUR: Final = 60 * MINUTE
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _WORK: Final = 0.0005  # seconds between two rests of who gives way
 _REST: Final = 0.003
 _WORTH_KEEPING: Final = 4 << 20  # bytes of an unsealed segment that the next process shall not count again
 _KEPT: Final = 4  # sealed segments whose minutes stay in memory
-_Key = tuple[int, str, str, str]  # minute or hour, producer, source, type
-_Counts = dict[_Key, list[int]]  # accepted, duplicate, quarantined
 
 
 class ProducerRate(msgspec.Struct, frozen=True):
@@ -57,7 +54,7 @@ class _Kept(msgspec.Struct):
     rows: list[tuple[int, str, str, str, int, int, int]]
     offset: int = 0  # how far they go, of a segment that still grows
 
-    def counts(self) -> _Counts:
+    def counts(self) -> Counts:
         return {(minute, who, source, kind): [a, d, q] for minute, who, source, kind, a, d, q in self.rows}
 
 
@@ -73,7 +70,7 @@ class _Growing:
 
     __slots__ = ("counts", "head", "kept", "offset")
 
-    def __init__(self, head: str, offset: int, counts: _Counts) -> None:
+    def __init__(self, head: str, offset: int, counts: Counts) -> None:
         self.head, self.offset, self.counts = head, offset, counts
         self.kept = offset  # how far they go in the cache
 
@@ -84,11 +81,11 @@ class _StreamRates:
     def __init__(self, folder: Path, cache: Path) -> None:
         self.stream = Stream(folder)
         self._cache = cache
-        self._hours: _Counts = {}
+        self._hours: Counts = {}
         self._last: dict[str, int] = {}
         self._summed: set[int] = set()
         self._growing: dict[int, _Growing] = {}
-        self._newest: dict[int, tuple[int, _Counts]] = {}  # last minute and counts of the newest sealed segments
+        self._newest: dict[int, tuple[int, Counts]] = {}  # last minute and counts of the newest sealed segments
 
     def refresh(self, until: float = inf) -> bool:
         """Take up what came since the last call; False if that was not all by ``until`` (``time.perf_counter``)."""
@@ -111,7 +108,7 @@ class _StreamRates:
                 continue  # sealed while it was read
         return True
 
-    def hours(self, begin: int) -> Iterator[tuple[_Key, list[int]]]:
+    def hours(self, begin: int) -> Iterator[tuple[Key, list[int]]]:
         """Counts of whole hours, and of the minutes since, from an instant on."""
         for counts in (self._hours, *(growing.counts for growing in self._growing.values())):
             yield from ((key, row) for key, row in counts.items() if key[0] >= begin)
@@ -122,7 +119,7 @@ class _StreamRates:
             _note_last(total, growing.counts)
         return total
 
-    def minutes(self, since: int) -> Iterator[tuple[_Key, list[int]]]:
+    def minutes(self, since: int) -> Iterator[tuple[Key, list[int]]]:
         """Counts of whole minutes from an instant on."""
         manifests = self.stream.manifests()
         ends = [*(manifest.created for manifest in manifests[1:]), None]  # a segment ended where the next began
@@ -133,7 +130,7 @@ class _StreamRates:
         for growing in self._growing.values():
             yield from growing.counts.items()
 
-    def _sealed(self, manifest: Manifest) -> _Counts:
+    def _sealed(self, manifest: Manifest) -> Counts:
         path = self._cache / f"{manifest.number:08d}.json"
         kept = _read(path)
         if kept is not None and kept.head == manifest.head:
@@ -146,7 +143,7 @@ class _StreamRates:
 
             counts = {}
             for minute, producer, source, kind, *row in counted(self.stream, manifest, MINUTE):
-                _add(counts, (minute, producer, source, kind), row)
+                add(counts, (minute, producer, source, kind), row)
         _write(path, manifest.head, counts)
         with suppress(OSError):
             self._growing_path(manifest.number).unlink()
@@ -160,6 +157,7 @@ class _StreamRates:
         end = mark.offset if alive and mark is not None and mark.number == number else None
         known = self._growing.get(number)
         if known is not None and known.offset == end:
+            self._keep(number, known)
             return True
         fd = os.open(self.stream.log_path(number), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -181,10 +179,22 @@ class _StreamRates:
                     return False
         finally:
             os.close(fd)
+        self._keep(number, known)
+        return True
+
+    def _keep(self, number: int, known: _Growing) -> None:
         if known.offset - known.kept >= _WORTH_KEEPING:
             _write(self._growing_path(number), known.head, known.counts, known.offset)
             known.kept = known.offset
-        return True
+
+    def told(self, span: Span, counts: Counts) -> None:
+        """Take up what a writer says of frames that it wrote, if all before them is counted."""
+        known = self._growing.get(span.segment)
+        if known is None and span.first:
+            known = self._growing[span.segment] = _Growing(span.head, span.start, {})
+        if known is not None and known.head == span.head and known.offset == span.start:
+            _sum(known.counts, counts.items(), MINUTE)
+            known.offset = span.end
 
 
 def _read(path: Path) -> _Kept | None:
@@ -193,7 +203,7 @@ def _read(path: Path) -> _Kept | None:
     return None
 
 
-def _write(path: Path, head: str, counts: _Counts, offset: int = 0) -> None:
+def _write(path: Path, head: str, counts: Counts, offset: int = 0) -> None:
     rows: Any = [(*key, *row) for key, row in counts.items()]
     with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,11 +233,21 @@ class Rates:
                     return
             time.sleep(_REST)
 
+    def told(self, stream: str, span: Span, counts: Counts) -> None:
+        """What a writer of this process says of frames that are durable now, so that nobody has to read them again.
+        Never waits: if somebody counts just now, or has not come that far, the frames are read from the file."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if (known := self._streams.get(stream)) is not None:
+                    known.told(span, counts)
+            finally:
+                self._lock.release()
+
     def by_hour(self, since: int = 0) -> list[ProducerRate]:
         """Counts by the hour, from the hour that holds ``since`` (microseconds) on, in order of time."""
         begin = since - since % HOUR
         with self._lock:
-            total: _Counts = {}
+            total: Counts = {}
             for stream in self._refreshed():
                 _sum(total, stream.hours(begin), HOUR)
         return _rows(total)
@@ -236,11 +256,11 @@ class Rates:
         """Counts of everything received from the minute of ``since`` on, whose first microsecond ``hour`` says."""
         begin = since - since % MINUTE
         with self._lock:
-            total: _Counts = {}
+            total: Counts = {}
             for stream in self._refreshed():
                 for key, row in stream.minutes(begin):
                     if key[0] >= begin:
-                        _add(total, (begin, *key[1:]), row)
+                        add(total, (begin, *key[1:]), row)
         return _rows(total)
 
     def last(self) -> dict[str, int]:
@@ -271,44 +291,29 @@ def producer_rates(log: "Log", since: int = 0) -> list[ProducerRate]:
     return log.rates.by_hour(since)
 
 
-def count(counts: _Counts, frame: Frame) -> None:
+def count(counts: Counts, frame: Frame) -> None:
     """Take up one frame."""
-    minute, who = frame.received - frame.received % MINUTE, frame.producer
+    sources: list[str] = []
     if frame.accepted:
-        events = _SOURCES.decode(b"[" + b",".join(frame.raws()[: frame.accepted]) + b"]")
-        sources = [event.source for event in events]
-        if len(set(sources)) == 1 and frame.codes.count(frame.codes[0]) == frame.accepted:  # as most are
-            found = {(frame.codes[0], sources[0]): frame.accepted}
-        else:
-            found = Counter(zip(frame.codes, sources, strict=True))
-        for (code, source), number in found.items():
-            _add(counts, (minute, who, source, frame.labels[code].rpartition("@")[0]), (number, 0, 0))
-    for complaint in frame.notes.complaints:
-        _add(counts, (minute, who, complaint.source or "", complaint.type or ""), (0, 0, 1))
-    if frame.duplicate:
-        _add(counts, (minute, who, "", ""), (0, frame.duplicate, 0))
+        sources = [event.source for event in _SOURCES.decode(b"[" + b",".join(frame.raws()[: frame.accepted]) + b"]")]
+    complaints = frame.notes.complaints
+    tally(counts, frame.received, frame.producer, frame.labels, frame.codes, sources, complaints, frame.duplicate)
 
 
-def _add(counts: _Counts, key: _Key, row: Iterable[int]) -> None:
-    total = counts.setdefault(key, [0, 0, 0])
-    for at, value in enumerate(row):
-        total[at] += value
-
-
-def _sum(total: _Counts, counts: Iterable[tuple[_Key, list[int]]], width: int) -> None:
+def _sum(total: Counts, counts: Iterable[tuple[Key, list[int]]], width: int) -> None:
     for (when, producer, source, kind), row in counts:
-        _add(total, (when - when % width, producer, source, kind), row)
+        add(total, (when - when % width, producer, source, kind), row)
 
 
-def _note_last(last: dict[str, int], counts: _Counts) -> None:
+def _note_last(last: dict[str, int], counts: Counts) -> None:
     for minute, producer, _, _ in counts:
         last[producer] = max(minute, last.get(producer, 0))
 
 
-def _whole(counts: _Counts, manifest: Manifest) -> bool:
+def _whole(counts: Counts, manifest: Manifest) -> bool:
     told = tuple(sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0, 0)
     return told == (manifest.accepted, manifest.duplicate, manifest.quarantined)
 
 
-def _rows(total: _Counts) -> list[ProducerRate]:
+def _rows(total: Counts) -> list[ProducerRate]:
     return [ProducerRate(who, source, kind, when, *row) for (when, who, source, kind), row in sorted(total.items())]

@@ -11,10 +11,10 @@ import errno
 import threading
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -32,6 +32,8 @@ from sampan.log.keys import SubjectKeys
 from sampan.log.sealing import Sealing
 from sampan.log.segment import Segment
 from sampan.log.stream import Durable, Mark, Stream, read_mark
+from sampan.log.tally import Counts as Tally
+from sampan.log.tally import Span, tally
 from sampan.log.verdict import Answer
 from sampan.store.lock import FileLock
 
@@ -39,6 +41,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 _FRAME_BYTES: Final = 4 << 20
+_Made = TypeVar("_Made")
 Known = dict[bytes, tuple[int, int]]  # of sealed events: key → number, content digest
 
 
@@ -94,12 +97,13 @@ class _Request:
 class _Placing:
     """A frame that is being filled."""
 
-    __slots__ = ("answers", "bads", "codes", "duplicate", "first", "raws")
+    __slots__ = ("answers", "bads", "codes", "duplicate", "first", "raws", "sources")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.raws: list[bytes] = []
         self.codes: list[int] = []
+        self.sources: list[str] = []
         self.bads: list[list[Bad]] = []
         self.answers: list[tuple[_Request, int, list[str], list[tuple[int, bool]] | None, list[Bad]]] = []
         self.duplicate = 0
@@ -110,6 +114,7 @@ class _Placing:
         self.answers.append((request, self.first + len(self.raws), batch.ids, None, batch.bads))
         self.raws += batch.raws
         self.codes += batch.codes
+        self.sources += batch.sources
         if batch.bads:
             self.bads.append(batch.bads)
 
@@ -132,7 +137,7 @@ def _frames_of(requests: list[_Request]) -> Iterator[list[_Request]]:
 class _Group:
     """Requests that share a sync."""
 
-    __slots__ = ("counts", "firsts", "frames", "last", "placed", "refused", "requests")
+    __slots__ = ("counts", "firsts", "frames", "last", "placed", "refused", "requests", "span", "tallied")
 
     def __init__(self, requests: list[_Request], counts: Counts) -> None:
         self.requests, self.counts = requests, counts
@@ -141,6 +146,8 @@ class _Group:
         self.placed: list[bytes] = []  # keys that were added to the recent ones
         self.refused = 0  # earlier refusals that its frames record
         self.last = 0
+        self.tallied: Tally = {}
+        self.span: Span | None = None  # where its frames lie, once they are durable
 
 
 class StreamWriter:
@@ -155,6 +162,7 @@ class StreamWriter:
         keys: SubjectKeys,
         *,
         dedupe: bool = True,
+        told: Callable[[str, Span, Tally], None] = lambda stream, span, counts: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stream = Stream(folder)
@@ -163,7 +171,7 @@ class StreamWriter:
         self.checker = Checker(contracts, keys, self._attachments)
         self.poisoned = ""
         self.syncs = Histogram()
-        self._clock, self._keys = clock, keys
+        self._clock, self._keys, self._told = clock, keys, told
         self._limits = tuple(settings.get(f"segment_{name}") for name in ("bytes", "events", "seconds"))
         self._queue_limit: int = settings.get("queue_limit")
         self._lock = FileLock(folder / "lock", f"Write to log stream {self.name}", "Is the hub up? Send through it.")
@@ -257,7 +265,9 @@ class StreamWriter:
         was kept.
         """
         loop = asyncio.get_running_loop()
-        self._loop = loop
+        if self._loop is not loop:
+            with self._turn:  # work that began before a loop served this writer ends first
+                self._loop = loop
         done: asyncio.Future[Answer] = loop.create_future()
         request = _Request(came, producer, repairs, done)
         self._refuse_when_unwell(request)
@@ -269,28 +279,45 @@ class StreamWriter:
 
     def append(self, batch: Batch, producer: str, repairs: tuple[Repair, ...] = ()) -> Answer:
         """``submit`` for commands and threads: blocks until the batch is durable."""
-        loop = self._loop
-        if loop is not None and loop.is_running():
 
-            async def submitted() -> Answer:
-                return await self.submit(batch, producer, repairs)
+        async def submitted() -> Answer:
+            return await self.submit(batch, producer, repairs)
 
-            return asyncio.run_coroutine_threadsafe(submitted(), loop).result()
-        request = _Request(batch, producer, repairs, None)
-        self._refuse_when_unwell(request)
         with self._turn:
-            group = self._prepare([request])
-            try:
-                self._flush(group)
-            except BaseException:
-                self._take_back(group)
-                raise
-            self._count(group)
+            if (loop := self._serving_loop()) is None:
+                return self._append(_Request(batch, producer, repairs, None))
+        return asyncio.run_coroutine_threadsafe(submitted(), loop).result()
+
+    def alone(self, work: Callable[[], _Made]) -> _Made:
+        """What ``work`` makes of this writer and its checker while nothing else touches them. For commands and
+        threads; a loop that serves the writer waits, so it has to be quick."""
+
+        async def turn() -> _Made:
+            return work()
+
+        with self._turn:
+            if (loop := self._serving_loop()) is None:
+                return work()
+        return asyncio.run_coroutine_threadsafe(turn(), loop).result()
+
+    def _serving_loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._loop if self._loop is not None and self._loop.is_running() else None
+
+    def _append(self, request: _Request) -> Answer:
+        self._refuse_when_unwell(request)
+        group = self._prepare([request])
+        try:
+            self._flush(group)
+        except BaseException:
+            self._take_back(group)
+            raise
+        self._count(group)
         assert request.answer is not None
         return request.answer
 
     def find(self, source: str, id: str) -> bytes | None:
-        """The event of that source and id as it was sent; None if it is not in this stream, or not yet durable."""
+        """The event of that source and id as it was sent; None if it is not in this stream, or not yet durable.
+        Threads ask ``alone``."""
         if self._dedupe is None:
             return None
         key = key_of(source, id)
@@ -333,8 +360,10 @@ class StreamWriter:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                requests, self._waiting = self._waiting, []
+                requests, self._waiting = self._checked(self._waiting), []
                 group = None
+                if not requests:
+                    continue
                 try:
                     group = self._prepare(requests)
                     await loop.run_in_executor(self._pool, self._flush, group)
@@ -363,20 +392,38 @@ class StreamWriter:
 
     # -- numbering
 
+    def _checked(self, requests: list[_Request]) -> list[_Request]:
+        """Check what came unchecked. One that cannot even be checked fails alone."""
+        alone = [(request, request.item) for request in requests if request.item is not None]
+        if not alone:
+            return requests
+        try:
+            batches = self.checker.singles([item for _, item in alone])
+        except Exception:  # noqa: BLE001 - a mistake of ours about one event: whoever sent another must not pay for it
+            return [request for request in requests if request.item is None or self._check(request, request.item)]
+        for (request, _), batch in zip(alone, batches, strict=True):
+            request.batch, request.item = batch, None
+        return requests
+
+    def _check(self, request: _Request, item: bytes) -> bool:
+        try:
+            request.batch, request.item = self.checker.batch([item]), None
+        except Exception as error:  # noqa: BLE001 - its sender is told
+            self.refuse(1)
+            self._settle(request, error)
+            return False
+        return True
+
     def _prepare(self, requests: list[_Request]) -> _Group:
-        """Check what came unchecked, deduplicate, number and frame a group; nothing is on disk yet."""
-        if alone := [request for request in requests if request.item is not None]:
-            checked = self.checker.singles([request.item for request in alone if request.item is not None])
-            for request, batch in zip(alone, checked, strict=True):
-                request.batch, request.item = batch, None
+        """Deduplicate, number and frame a group; nothing is on disk yet."""
         group = _Group(requests, Counts())
         group.last = self._next - 1
         received = self._clock.micros()
         known: Known = {}
-        if self._dedupe is not None:
-            self._dedupe.refresh(self._sealing)
-            known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
         try:
+            if self._dedupe is not None:
+                self._dedupe.refresh(self._sealing)
+                known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
             for together in _frames_of(requests):
                 self._place(group, together, received, known)
         except BaseException:
@@ -420,6 +467,17 @@ class StreamWriter:
             duplicate=frame.duplicate,
             refused=self._refused,
         )
+        complaints = notes.complaints if notes is not None else ()
+        tally(
+            group.tallied,
+            received,
+            requests[0].producer,
+            requests[0].batch.labels,
+            frame.codes,
+            frame.sources,
+            complaints,
+            frame.duplicate,
+        )
         group.refused += self._refused
         self._refused = 0
         group.frames.append(payload)
@@ -438,7 +496,8 @@ class StreamWriter:
         ids: list[str] = []
         places: list[tuple[int, bool]] = []
         conflicts: list[Bad] = []
-        for index, key, raw, code, id in zip(indexes, batch.keys, batch.raws, batch.codes, batch.ids, strict=True):
+        parts = (batch.keys, batch.raws, batch.codes, batch.ids, batch.sources)
+        for index, key, raw, code, id, source in zip(indexes, *parts, strict=True):
             number = dedupe.recent(key)
             content = None
             if number is None and key in known:
@@ -449,6 +508,7 @@ class StreamWriter:
                 group.placed.append(key)
                 frame.raws.append(raw)
                 frame.codes.append(code)
+                frame.sources.append(source)
                 ids.append(id)
                 places.append((number, False))
             elif dedupe.same_content(raw, content) or same_meaning(
@@ -461,7 +521,6 @@ class StreamWriter:
                 label = batch.labels[code].rpartition("@")[0]
                 # The same words for every conflict, so that the list of quarantine stays short however many there are.
                 reason = "conflict: the log has the same source and id with other content"
-                source = msgspec.json.decode(raw)["source"]
                 complaint = Complaint(reason, "$", label, id, source)
                 conflicts.append(self.checker.conflict(batch, index, raw, complaint))
         bads = sorted([*batch.bads, *conflicts], key=lambda bad: bad.index) if conflicts else batch.bads
@@ -506,7 +565,9 @@ class StreamWriter:
         except OSError as error:
             raise self._poison(attempted, "sync", error) from error
         self.syncs.add(time.perf_counter() - began)
+        start, first = segment.size, segment.head.hex() == segment.header.head
         segment.commit(group.frames, group.firsts, group.last)
+        group.span = Span(segment.number, segment.header.head, start, segment.size, first)
         self._full = ""
         self._next = group.last + 1
         self._tell()
@@ -566,6 +627,8 @@ class StreamWriter:
         self.counts.accepted += group.counts.accepted
         self.counts.duplicate += group.counts.duplicate
         self.counts.quarantined += group.counts.quarantined
+        if group.span is not None:
+            self._told(self.name, group.span, group.tallied)
         self._release_sealed()
 
     def _release_sealed(self) -> None:
