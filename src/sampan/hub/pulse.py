@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from sampan.log.writer import Counts
+from sampan.log.group import Counts
 
 MINUTES: Final = 5
 _SHOWN: Final = 10  # seconds that "now" means

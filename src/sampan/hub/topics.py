@@ -23,7 +23,7 @@ from sampan.watch.alerts import open_alerts
 
 if TYPE_CHECKING:
     from sampan.log.read import StoredEvent
-    from sampan.log.writer import Counts
+    from sampan.log.group import Counts
 
 _NEWEST: Final = 8
 _RUNS: Final = 10

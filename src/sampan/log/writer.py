@@ -11,10 +11,10 @@ import errno
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from sampan.log.check import Bad, Batch, Checker, same_meaning
 from sampan.log.contracts import Contracts
 from sampan.log.dedupe import Dedupe
 from sampan.log.frames import Complaint, Frame, Notes, Repair, SegmentHeader, encode
+from sampan.log.group import Counts, Group, Placing, Request, frames_of
 from sampan.log.identity import key_of
 from sampan.log.keys import SubjectKeys
 from sampan.log.sealing import Sealing
@@ -40,7 +41,6 @@ from sampan.store.lock import FileLock
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-_FRAME_BYTES: Final = 4 << 20
 _Made = TypeVar("_Made")
 Known = dict[bytes, tuple[int, int]]  # of sealed events: key → number, content digest
 
@@ -57,97 +57,6 @@ class Health(msgspec.Struct, frozen=True):
     ready: bool
     reason: str
     waiting: int  # bytes of events that wait for the disk
-
-
-class Counts(msgspec.Struct):
-    """How many items of a stream met which end since its beginning."""
-
-    accepted: int = 0
-    duplicate: int = 0
-    quarantined: int = 0
-    refused: int = 0
-
-
-class _Request:
-    """A batch on its way to the disk, or one event that is checked with others once it is its group's turn."""
-
-    __slots__ = ("answer", "batch", "done", "item", "producer", "repairs", "size")
-
-    batch: Batch
-
-    def __init__(
-        self,
-        came: Batch | bytes,
-        producer: str,
-        repairs: tuple[Repair, ...],
-        done: "asyncio.Future[Answer] | None",
-    ) -> None:
-        self.producer, self.repairs, self.done = producer, repairs, done
-        self.item: bytes | None = None
-        if isinstance(came, Batch):
-            self.batch, self.size = came, came.size
-        else:
-            self.item, self.size = came, len(came)
-        self.answer: Answer | None = None
-
-    def __len__(self) -> int:
-        return 1 if self.item is not None else len(self.batch)
-
-
-class _Placing:
-    """A frame that is being filled."""
-
-    __slots__ = ("answers", "bads", "codes", "duplicate", "first", "raws", "sources")
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.raws: list[bytes] = []
-        self.codes: list[int] = []
-        self.sources: list[str] = []
-        self.bads: list[list[Bad]] = []
-        self.answers: list[tuple[_Request, int, list[str], list[tuple[int, bool]] | None, list[Bad]]] = []
-        self.duplicate = 0
-
-    def take(self, request: _Request) -> None:
-        """Everything of a request, all of it new."""
-        batch = request.batch
-        self.answers.append((request, self.first + len(self.raws), batch.ids, None, batch.bads))
-        self.raws += batch.raws
-        self.codes += batch.codes
-        self.sources += batch.sources
-        if batch.bads:
-            self.bads.append(batch.bads)
-
-
-def _frames_of(requests: list[_Request]) -> Iterator[list[_Request]]:
-    """Requests that may share a frame: of one producer, together not too large. A repair has a frame of its own."""
-    together: list[_Request] = []
-    size = 0
-    for request in requests:
-        alone = request.repairs or (together and together[0].repairs)
-        if together and (alone or request.producer != together[0].producer or size + request.size > _FRAME_BYTES):
-            yield together
-            together, size = [], 0
-        together.append(request)
-        size += request.size
-    if together:
-        yield together
-
-
-class _Group:
-    """Requests that share a sync."""
-
-    __slots__ = ("counts", "firsts", "frames", "last", "placed", "refused", "requests", "span", "tallied")
-
-    def __init__(self, requests: list[_Request], counts: Counts) -> None:
-        self.requests, self.counts = requests, counts
-        self.frames: list[bytes] = []
-        self.firsts: list[int] = []
-        self.placed: list[bytes] = []  # keys that were added to the recent ones
-        self.refused = 0  # earlier refusals that its frames record
-        self.last = 0
-        self.tallied: Tally = {}
-        self.span: Span | None = None  # where its frames lie, once they are durable
 
 
 class StreamWriter:
@@ -191,7 +100,7 @@ class StreamWriter:
         self._turn = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._waiting: list[_Request] = []
+        self._waiting: list[Request] = []
         self._waiting_bytes = 0
         self._refused = 0
         self._full = ""
@@ -269,7 +178,7 @@ class StreamWriter:
             with self._turn:  # work that began before a loop served this writer ends first
                 self._loop = loop
         done: asyncio.Future[Answer] = loop.create_future()
-        request = _Request(came, producer, repairs, done)
+        request = Request(came, producer, repairs, done)
         self._refuse_when_unwell(request)
         self._waiting.append(request)
         self._waiting_bytes += request.size
@@ -285,7 +194,7 @@ class StreamWriter:
 
         with self._turn:
             if (loop := self._serving_loop()) is None:
-                return self._append(_Request(batch, producer, repairs, None))
+                return self._append(Request(batch, producer, repairs, None))
         return asyncio.run_coroutine_threadsafe(submitted(), loop).result()
 
     def alone(self, work: Callable[[], _Made]) -> _Made:
@@ -303,7 +212,7 @@ class StreamWriter:
     def _serving_loop(self) -> asyncio.AbstractEventLoop | None:
         return self._loop if self._loop is not None and self._loop.is_running() else None
 
-    def _append(self, request: _Request) -> Answer:
+    def _append(self, request: Request) -> Answer:
         self._refuse_when_unwell(request)
         group = self._prepare([request])
         try:
@@ -344,7 +253,7 @@ class StreamWriter:
         """What seals this stream's segments: what waits, and why it failed, if it did."""
         return self._sealing
 
-    def _refuse_when_unwell(self, request: _Request) -> None:
+    def _refuse_when_unwell(self, request: Request) -> None:
         if self.poisoned:
             raise Poisoned(f"Append to log stream {self.name}", self.poisoned, "Check the disk, then restart the hub.")
         if self._waiting_bytes and self._waiting_bytes + request.size > self._queue_limit:
@@ -379,7 +288,7 @@ class StreamWriter:
         finally:
             self._task = None
 
-    def _settle(self, request: _Request, error: BaseException | None) -> None:
+    def _settle(self, request: Request, error: BaseException | None) -> None:
         self._waiting_bytes -= request.size
         done = request.done
         if done is None or done.done():  # the client went away
@@ -392,7 +301,7 @@ class StreamWriter:
 
     # -- numbering
 
-    def _checked(self, requests: list[_Request]) -> list[_Request]:
+    def _checked(self, requests: list[Request]) -> list[Request]:
         """Check what came unchecked. One that cannot even be checked fails alone."""
         alone = [(request, request.item) for request in requests if request.item is not None]
         if not alone:
@@ -405,7 +314,7 @@ class StreamWriter:
             request.batch, request.item = batch, None
         return requests
 
-    def _check(self, request: _Request, item: bytes) -> bool:
+    def _check(self, request: Request, item: bytes) -> bool:
         try:
             request.batch, request.item = self.checker.batch([item]), None
         except Exception as error:  # noqa: BLE001 - its sender is told
@@ -414,9 +323,9 @@ class StreamWriter:
             return False
         return True
 
-    def _prepare(self, requests: list[_Request]) -> _Group:
+    def _prepare(self, requests: list[Request]) -> Group:
         """Deduplicate, number and frame a group; nothing is on disk yet."""
-        group = _Group(requests, Counts())
+        group = Group(requests, Counts())
         group.last = self._next - 1
         received = self._clock.micros()
         known: Known = {}
@@ -424,16 +333,16 @@ class StreamWriter:
             if self._dedupe is not None:
                 self._dedupe.refresh(self._sealing)
                 known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
-            for together in _frames_of(requests):
+            for together in frames_of(requests):
                 self._place(group, together, received, known)
         except BaseException:
             self._take_back(group)
             raise
         return group
 
-    def _place(self, group: _Group, requests: list[_Request], received: int, known: Known) -> None:
+    def _place(self, group: Group, requests: list[Request], received: int, known: Known) -> None:
         """Number the items of requests that share a frame, accepted ones first, and make the frame."""
-        frame = _Placing(group.last + 1)
+        frame = Placing(group.last + 1)
         dedupe = self._dedupe
         if dedupe is not None:
             keys = [key for request in requests for key in request.batch.keys]
@@ -487,7 +396,7 @@ class StreamWriter:
         group.counts.duplicate += frame.duplicate
         group.counts.quarantined += number - held
 
-    def _compare(self, group: _Group, frame: "_Placing", request: _Request, known: Known) -> None:
+    def _compare(self, group: Group, frame: Placing, request: Request, known: Known) -> None:
         """Item by item: new, seen before with the same meaning, or a conflict."""
         dedupe, batch = self._dedupe, request.batch
         assert dedupe is not None
@@ -527,7 +436,7 @@ class StreamWriter:
         frame.bads.append(bads)
         frame.answers.append((request, 0, ids, places, bads))
 
-    def _original(self, group: _Group, frame: "_Placing", number: int) -> bytes:
+    def _original(self, group: Group, frame: Placing, number: int) -> bytes:
         """The bytes of an accepted item, wherever it is by now."""
         if number >= frame.first:
             return frame.raws[number - frame.first]
@@ -546,7 +455,7 @@ class StreamWriter:
 
     # -- the disk
 
-    def _flush(self, group: _Group) -> None:
+    def _flush(self, group: Group) -> None:
         """Write and sync a group. Runs in a thread; nothing else touches the segment meanwhile."""
         attempted = f"Append to log stream {self.name}"
         self._keys.flush()
@@ -573,7 +482,7 @@ class StreamWriter:
         self._tell()
         self._rotate_if_due()
 
-    def _attach(self, attempted: str, group: _Group) -> None:
+    def _attach(self, attempted: str, group: Group) -> None:
         """Make the bytes that a group's events carry durable, before the events name them."""
         for request in group.requests:
             for data, _ in request.batch.blobs.values():
@@ -615,7 +524,7 @@ class StreamWriter:
         self._tell()
         self._sealing.add(old.number)
 
-    def _take_back(self, group: _Group) -> None:
+    def _take_back(self, group: Group) -> None:
         """Forget the keys of a group that did not reach the disk, and count its items as refused."""
         if self._dedupe is not None:
             for key in group.placed:
@@ -623,7 +532,7 @@ class StreamWriter:
         self._refused += group.refused
         self.refuse(sum(len(request) for request in group.requests))
 
-    def _count(self, group: _Group) -> None:
+    def _count(self, group: Group) -> None:
         self.counts.accepted += group.counts.accepted
         self.counts.duplicate += group.counts.duplicate
         self.counts.quarantined += group.counts.quarantined
@@ -661,7 +570,7 @@ class StreamWriter:
         self._pool.shutdown()
         if self._refused and not self.poisoned:
             with contextlib.suppress(SampanError):  # on a full disk only the count of refused items goes missing
-                self._flush(self._prepare([_Request(Batch([]), "", (), None)]))
+                self._flush(self._prepare([Request(Batch([]), "", (), None)]))
         self._sealing.close()
         if self._dedupe is not None:
             self._dedupe.close()
