@@ -27,7 +27,7 @@ def ack_before_write() -> None:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                requests, self._waiting = self._waiting, []
+                requests, self._waiting = self._checked(self._waiting), []
                 group = self._prepare(requests)
                 for request in requests:
                     self._settle(request, None)
@@ -47,7 +47,7 @@ def write_later() -> None:
     async def drain(self: Any) -> None:
         try:
             while self._waiting:
-                requests, self._waiting = self._waiting, []
+                requests, self._waiting = self._checked(self._waiting), []
                 group = self._prepare(requests)
                 for request in requests:
                     self._settle(request, None)
