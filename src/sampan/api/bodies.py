@@ -11,6 +11,7 @@ from sampan.base.errors import Busy, DiskFull, Refused, SampanError, Usage
 from sampan.log.writer import Poisoned
 
 ITEM_LIMIT: Final = 50_000  # events in one request
+_PIECE: Final = 256  # bytes of zstd that are unpacked at a time; they become 8 MiB at most
 JSON: Final = (b"content-type", b"application/json")
 _RETRY: Final[dict[type[SampanError], bytes]] = {Busy: b"1", DiskFull: b"10", Poisoned: b"60"}
 
@@ -86,7 +87,7 @@ class Bodies:
 
 
 def _unpack(body: bytes, encoding: bytes, limit: int) -> bytes | None:
-    """The body without its compression; None if that is larger than ``limit``. Never holds more than that."""
+    """The body without its compression; None if that is larger than ``limit``. Never holds much more than that."""
     if encoding in (b"gzip", b"x-gzip"):
         engine = zlib.decompressobj(wbits=31)
         whole = engine.decompress(body, limit + 1)
@@ -98,16 +99,21 @@ def _unpack(body: bytes, encoding: bytes, limit: int) -> bytes | None:
     if encoding == b"zstd":
         import zstandard
 
+        expand = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        parts, size = [], 0
         try:
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body) as reader:
-                whole = reader.read(limit + 1)
-                if len(whole) <= limit and reader.read(1):
+            for at in range(0, len(body), _PIECE):
+                parts.append(expand.decompress(body[at : at + _PIECE]))
+                size += len(parts[-1])
+                if size > limit:
                     return None
+                if expand.eof:
+                    break
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
-        if body and not whole and body[:4] != b"\x28\xb5\x2f\xfd":
-            raise ValueError("it does not start as zstd does")
-        return None if len(whole) > limit else whole
+        if not expand.eof or expand.unused_data or at + _PIECE < len(body):
+            raise ValueError("it ends too soon" if not expand.eof else "bytes follow its end")
+        return b"".join(parts)
     raise ValueError("only gzip and zstd are known")
 
 
