@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
+from sampan.hub.shown import Line, lines
 from tests.hub.conftest import Hub, make_workspace, sampan, visit
 from tests.hub.test_pages import read
 
@@ -172,3 +174,23 @@ def test_bytes_are_shown_by_what_they_are_with_the_wrong_place_marked(hub: Hub) 
     wrong = [line["text"].strip() for line in kinds["json"]["lines"] if line["wrong"]]
     assert len(wrong) == 1
     assert wrong[0].startswith(('"page": 7', '"seconds": -'))
+
+
+@pytest.mark.parametrize(("item", "kind"), [(b"1,", "text"), (b"[1],", "text"), (b'"\xff",', "bytes")])
+def test_the_page_of_a_large_item_comes_at_once_and_shows_its_beginning(hub: Hub, item: bytes, kind: str) -> None:
+    body = b'{"id": [' + item * (8_000_000 // len(item)) + b"1]}"
+    hub.ask("POST", "/v1/events", body, content_type="application/json")
+    (held,) = [one["position"] for one in hub.json("/quarantine")["items"] if one["id"] is None]
+    began = time.monotonic()
+    page = hub.json(f"/quarantine/{held}")
+    assert hub.ask("GET", f"/quarantine/{held}", accept="text/html")[0].status == 200
+    assert time.monotonic() - began < 3
+    assert (page["kind"], page["size"]) == (kind, len(body))
+    assert page["lines"][-1]["text"].endswith("bytes more")
+
+
+def test_json_is_shown_by_lines_as_long_as_there_is_room() -> None:
+    raw = b'{"a": [' + b"1, " * 8_000 + b"2]}"
+    assert lines(raw, "$.a")[0] == "json"
+    assert lines(raw.replace(b"1, ", b"1, 1, "), "$.a") == ("text", [Line(raw.replace(b"1, ", b"1, 1, ").decode())])
+    assert lines(b'{"a": ' + b" " * 200_000 + b"2}", "$.a")[0] == "json"

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 _MOST: Final = 60_000
+_PARSED: Final = 4 * _MOST  # bytes; what is longer is not read as JSON
 _HEX: Final = 2_048  # bytes of what is no text
 _DEEP: Final = 60
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
@@ -31,10 +32,10 @@ def lines(raw: bytes, path: str | None) -> tuple[str, list[Line]]:
     value = _parsed(raw)
     if value is not None:
         found = _json(value, _STEP.findall((path or "$").removeprefix("$")))
-        if sum(len(line.text) for line in found) <= _MOST:
+        if found is not None:
             return "json", found
     try:
-        plain = raw.decode("utf-8")
+        plain = raw.decode("utf-8")[:_MOST]
         readable = sum(not (c.isprintable() or c in "\r\n\t") for c in plain) <= len(plain) // 20
     except UnicodeDecodeError:
         readable = False
@@ -44,6 +45,8 @@ def lines(raw: bytes, path: str | None) -> tuple[str, list[Line]]:
 
 
 def _parsed(raw: bytes) -> Any:
+    if len(raw) > _PARSED:
+        return None
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -51,9 +54,22 @@ def _parsed(raw: bytes) -> Any:
     return value if isinstance(value, dict | list) else None
 
 
-def _json(value: Any, steps: list[str]) -> list[Line]:
-    """Indented JSON, a line each; what ``steps`` leads to is marked whole, or the object in which it is missing."""
+class _TooLong(Exception):
+    """More lines than a page has room for."""
+
+
+def _json(value: Any, steps: list[str]) -> list[Line] | None:
+    """Indented JSON, a line each; what ``steps`` leads to is marked whole, or the object in which it is missing. None
+    if it is more than ``_MOST``."""
     found: list[Line] = []
+    room = _MOST
+
+    def put(text: str, wrong: bool) -> None:
+        nonlocal room
+        room -= len(text)
+        if room < 0:
+            raise _TooLong
+        found.append(Line(text, wrong))
 
     def write(value: Any, depth: int, lead: str, tail: str, way: list[str] | None, wrong: bool) -> None:
         wrong = wrong or way == []
@@ -62,17 +78,20 @@ def _json(value: Any, steps: list[str]) -> list[Line]:
             pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
             missing = bool(way) and (way or [""])[0] not in {_step(name, value) for name, _ in pairs}
             opening, closing = "{}" if isinstance(value, dict) else "[]"
-            found.append(Line(f"{margin}{lead}{opening}", wrong or missing))
+            put(f"{margin}{lead}{opening}", wrong or missing)
             for at, (name, part) in enumerate(pairs):
                 here = way[1:] if way and _step(name, value) == way[0] else None
                 label = f"{json.dumps(str(name), ensure_ascii=False)}: " if isinstance(value, dict) else ""
                 write(part, depth + 1, label, "," if at < len(pairs) - 1 else "", here, wrong)
-            found.append(Line(f"{margin}{closing}{tail}", wrong))
+            put(f"{margin}{closing}{tail}", wrong)
         else:
             text = "…" if isinstance(value, dict | list) and value else json.dumps(value, ensure_ascii=False)
-            found.append(Line(f"{margin}{lead}{_visible(text)}{tail}", wrong))
+            put(f"{margin}{lead}{_visible(text)}{tail}", wrong)
 
-    write(value, 0, "", "", steps or None, False)
+    try:
+        write(value, 0, "", "", steps or None, False)
+    except _TooLong:
+        return None
     return found
 
 
