@@ -265,16 +265,16 @@ class Checker:
         if surplus:
             for event, shape in zip(events, shapes, strict=True):
                 surplus -= sum(map(is_not, shape.maybe(event), shape.nothing))
-        found = []
+        found: set[int] = set()
         if not joined.isascii():
             try:
                 joined.decode()
             except UnicodeDecodeError:
-                found = [index for index, raw in enumerate(raws) if not_utf8(raw)]
+                found = {index for index, raw in enumerate(raws) if not_utf8(raw)}
         if surplus:
             for index, raw in enumerate(raws):
                 if index not in found and tokens(raw) != distinct(_ANY.decode(raw)):
-                    found.append(index)
+                    found.add(index)
         return sorted(found)
 
     def _attach(
