@@ -96,22 +96,21 @@ def problem(status: int, error: SampanError, frame: Frame) -> Answer:
 # -- filters
 
 
-def when(micros: int | None) -> Markup:
+def when(micros: int | None, clock: str = "%H:%M") -> Markup:
     """An instant: the minute to read, the microsecond for machines."""
     if micros is None:
         return Markup("–")
-    moment = from_micros(micros)
-    text = f"{moment.day} {moment:%b %Y %H:%M}"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(micros), iso(micros), text)
+    try:
+        found, exact = from_micros(micros), iso(micros)
+    except OverflowError:
+        return Markup("out of range")
+    text = f"{found.day} {found:%b %Y} {found:{clock}}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, text)
 
 
 def moment(micros: int | None) -> Markup:
     """An instant to the second, for what comes in while one looks."""
-    if micros is None:
-        return Markup("–")
-    found = from_micros(micros)
-    text = f"{found.day} {found:%b %Y %H:%M:%S}"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(micros), iso(micros), text)
+    return when(micros, "%H:%M:%S")
 
 
 def number(value: float | int | None, digits: int = 3) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, Union
 import msgspec
 from msgspec import inspect
 
-from sampan.base.clock import to_micros
+from sampan.base.clock import from_micros, to_micros
 from sampan.log.attachments import Attached, Attachments, attach
 from sampan.log.contracts import Contract, Contracts
 from sampan.log.explain import BROKEN, Wrong, distinct, explain, not_json, not_utf8, repeated_key, short, tokens
@@ -250,7 +250,8 @@ class Checker:
     def _doubtful(
         self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape], also: int
     ) -> list[int]:
-        """Indexes of events in which a key may stand twice, or whose bytes may not be UTF-8.
+        """Indexes of events in which a key may stand twice, whose bytes may not be UTF-8, or that UTC may have no time
+        for.
 
         No event has fewer key tokens than keys. So if all events together have as many tokens as keys for certain,
         each of them has, and none of them repeats a key.
@@ -275,6 +276,9 @@ class Checker:
             for index, raw in enumerate(raws):
                 if index not in found and tokens(raw) != distinct(_ANY.decode(raw)):
                     found.add(index)
+        first, last = b"+" in joined and b"0001-01-01" in joined, b"9999-12-31" in joined
+        if first or last or b"\\" in joined:  # which may hide the digits
+            found.update(index for index, event in enumerate(events) if _beyond(event))
         return sorted(found)
 
     def _attach(
@@ -332,7 +336,7 @@ class Checker:
         places = [index for index in range(len(items)) if index not in bad_at]
         for index in reversed(doubtful):
             event, raw = events[index], raws[index]
-            wrong = not_utf8(raw) or repeated_key(raw)
+            wrong = not_utf8(raw) or repeated_key(raw) or _beyond(event)
             if wrong is not None:
                 complaint = Complaint(wrong[0], wrong[1], shapes[index].contract.type, event.id, event.source)
                 legible = {"subject": event.subject}
@@ -426,6 +430,17 @@ class Checker:
             sealer = Sealer(contract, self._keys) if contract.personal and self._keys is not None else None
             self._shapes[envelope] = _Shape(contract, self._code(label), sealer, newest=False)
         return envelope
+
+
+def _beyond(event: Envelope) -> Wrong | None:
+    """Which time of an event is in none of the years 1 to 9999 once its offset is taken off."""
+    for name, moment in (("time", event.time), ("known_at", event.known_at)):
+        if moment is not None and moment.year in (1, 9999):
+            try:
+                from_micros(to_micros(moment))
+            except OverflowError:
+                return "invalid: in UTC it is before the year 1 or after 9999", f"$.{name}"
+    return None
 
 
 def same_meaning(one: bytes, other: bytes, *, timed: bool = True) -> bool:
