@@ -22,8 +22,8 @@ from sampan.serve.stream import PREFIX
 from sampan.watch.alerts import open_alerts
 
 if TYPE_CHECKING:
-    from sampan.log.read import StoredEvent
     from sampan.log.group import Counts
+    from sampan.log.read import StoredEvent
 
 _NEWEST: Final = 8
 _RUNS: Final = 10
