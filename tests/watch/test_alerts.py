@@ -273,3 +273,23 @@ def test_a_slow_target_does_not_hold_up_another(scene: Scene, receiver: Receiver
     scene.fault = "a sync failed"
     turn(scene)
     assert order == ["here", "slow"]
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_while_records_cannot_be_written_a_message_is_sent_once(scene: Scene, receiver: Receiver, status: int) -> None:
+    receiver.status = status
+    scene.fault = "a sync failed"
+    scene.watch.look()
+    with scene.db.transaction() as records:
+        records.execute("CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    scene.watch.start()
+    time.sleep(1)
+    with scene.db.transaction() as records:
+        records.execute("DROP TRIGGER full")
+    limit = time.monotonic() + 10
+    while not scene.watch.alerts.deliveries()[0].attempts:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    scene.watch.stop()
+    assert len(receiver.got) == 1
+    assert scene.watch.alerts.deliveries()[0].state == ("delivered" if status == 200 else WAITING)

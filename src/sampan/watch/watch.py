@@ -4,6 +4,7 @@ Looking and sending have a thread each, so that a target which hangs does not ke
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from sampan.watch.signals import LOOKS, Memory, Sight, Signal
 
 _LOG = logging.getLogger("sampan.watch")
 _FRESH = 60.0  # seconds after which the newest figure of an open alert is written down again
+_REST = 60.0  # seconds until what did not arrive is tried again while nothing can be written down
 #: Sends one message to one target; raises SampanError if it did not arrive.
 Send = Callable[[Target, str, bytes, Outgoing], None]
 
@@ -58,6 +60,7 @@ class Watch:
         self._targets = {target.name: target for target in alerting.targets}
         self._memory = Memory()
         self._told: dict[str, int] = {}  # alert → when its figure was last written down
+        self._unmarked: dict[tuple[str, str], tuple[str, float]] = {}  # message and target → how its last attempt ended
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -112,21 +115,34 @@ class Watch:
     # -- sending
 
     def deliver(self) -> int:
-        """Send every message that is due, one for each target; gives how many there were."""
-        due = self.alerts.due()
+        """Send every message that is due, one for each target; gives of how many it is written down how it went."""
+        marked: list[Delivery] = []
         threads = [
             threading.Thread(
-                target=self._guarded, args=(partial(self._try, one),), name=f"tell {one.target}", daemon=True
+                target=self._guarded, args=(partial(self._try, one, marked),), name=f"tell {one.target}", daemon=True
             )
-            for one in due
+            for one in self.alerts.due()
         ]
         for thread in threads:  # not a pool: the end of the process would wait for a target that hangs
             thread.start()
         for thread in threads:
             thread.join()
-        return len(due)
+        return len(marked)
 
-    def _try(self, delivery: Delivery) -> None:
+    def _try(self, delivery: Delivery, marked: list[Delivery]) -> None:
+        """Send one message and write down how it went. If that fails (a full disk), only the writing is tried again:
+        what has arrived would come again and again."""
+        key = (delivery.id, delivery.target)
+        error, until = self._unmarked.get(key, ("", 0.0))
+        if time.monotonic() >= until:
+            error = self._tell(delivery)
+            self._unmarked[key] = error, time.monotonic() + _REST if error else math.inf
+        self.alerts.mark(delivery, error)
+        del self._unmarked[key]
+        marked.append(delivery)
+
+    def _tell(self, delivery: Delivery) -> str:
+        """Send one message to one target; gives why it did not arrive, or nothing."""
         target = self._targets.get(delivery.target)
         error = ""
         if target is None:
@@ -139,7 +155,7 @@ class Watch:
         if error:
             level = logging.INFO if delivery.attempts else logging.WARNING  # it is said once, not at every attempt
             _LOG.log(level, "a message did not arrive", extra={"facts": {"target": delivery.target, "reason": error}})
-        self.alerts.mark(delivery, error)
+        return error
 
     def test(self, names: list[str]) -> dict[str, str]:
         """Send a test to targets now (all, if none are named); gives what went wrong with each, or nothing."""
