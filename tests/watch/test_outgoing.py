@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,6 +255,29 @@ def test_apprise_does_not_follow_a_redirect_to_this_machine(receiver: Receiver, 
     assert tell(f"json://127.0.0.1:{receiver.port}", {("127.0.0.1", receiver.port)}) != ""
     assert len(receiver.got) == 1
     assert canary.connections == 0
+
+
+TWO_ADDRESSES = """
+import socket
+
+whole = socket.getaddrinfo
+
+
+def getaddrinfo(host, port, *given, **named):
+    return [found for one in ("64:ff9b::7f00:1", "127.0.0.1") for found in whole(one, port, type=socket.SOCK_STREAM)]
+
+
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_apprise_has_delivered_what_only_one_address_of_a_name_took(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(TWO_ADDRESSES)  # as a network with DNS64 resolves the name
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert tell(f"json://hook.example:{receiver.port}/x", {("127.0.0.1", receiver.port)}) == ""
+    assert len(receiver.got) == 1
 
 
 def test_targets_on_this_machine_and_unknown_ones_are_refused() -> None:

@@ -132,10 +132,12 @@ def main() -> int:
         return _INVALID
     kind = apprise.NotifyType.SUCCESS if task.good else apprise.NotifyType.WARNING
     done = sender.notify(title=task.title, body=task.text, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
+    if done:
+        return 0  # whatever was refused on the way: of a name's addresses, another one took it
     if refused:
         sys.stdout.write(refused[0])
         return _REFUSED
-    return 0 if done else 1
+    return 1
 
 
 if __name__ == "__main__":
