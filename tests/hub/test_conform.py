@@ -1,10 +1,15 @@
 """A planted unit change turns the contract's page red before the next publication, by itself."""
 
+import asyncio
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from sampan.app import conforming
 from tests.cli.conftest import Shell
 from tests.hub.conftest import Hub, make_workspace, sampan
 from tests.hub.test_pages import read
@@ -59,6 +64,28 @@ def test_the_page_turns_red_by_itself_and_the_next_run_warns(tmp_path: Path) -> 
         assert "warning: sale.price from south looks like pence instead of GBP (x100)" in ran.stderr
     finally:
         assert hub.stop() == 0
+
+
+def test_what_goes_wrong_while_comparing_is_said_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd:
+        looks = 0
+
+        @property
+        def log(self) -> Any:
+            self.looks += 1
+            raise ValueError("nobody foresaw this")
+
+    async def for_a_moment(odd: Any) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(conforming.keep_comparing(odd), 1)
+
+    monkeypatch.setattr(conforming, "_PAUSE", 0.02)
+    asyncio.run(for_a_moment(odd := Odd()))
+    assert odd.looks > 1
+    said = [line.getMessage() for line in caplog.records]
+    assert said == ["sources could not be compared: ValueError: nobody foresaw this"]
 
 
 def test_a_run_without_a_hub_looks_before_it_publishes(tmp_path: Path) -> None:

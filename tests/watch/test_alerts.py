@@ -114,6 +114,18 @@ def test_a_damaged_log_is_told_of_and_resolves_nothing(scene: Scene) -> None:
     assert scene.open() == ["quarantined:till"]
 
 
+def test_a_kind_that_cannot_be_looked_for_hides_no_other(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.serves("down", "it crashed")
+    turn(scene)
+    scene.served = [None]  # type: ignore[list-item]
+    scene.fault = "a sync failed"
+    turn(scene, 2)
+    assert scene.open() == ["endpoint_down:reorder", "log_fault:intake"]
+    said = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert len(said) == 1
+    assert "could not look for endpoint_down: AttributeError" in said[0]
+
+
 def test_a_restart_tells_nothing_again(scene: Scene, receiver: Receiver) -> None:
     scene.send("till", 90, 10)
     turn(scene)

@@ -8,7 +8,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from sampan.base.clock import Clock
@@ -64,35 +63,37 @@ class Watch:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._complaint = ""
+        self._complaints: dict[str, str] = {}  # what went wrong → how, the last time
         self._looked = time.monotonic()
 
     # -- looking
 
     def look(self) -> None:
         """Compare everything with its limits once."""
-        with suppress(SampanError):  # whoever looks at what is damaged says so
-            self._sight.log.rates.catch_up()
+        self._guarded(self._sight.log.rates.catch_up)
         known = {alert.key: alert for alert in self.alerts.open()}
         self._memory.damage = ""
-        for kind, look in LOOKS.items():
+        for kind in LOOKS:
             try:
-                signals = {signal.key: signal for signal in look(self._sight, self.alerting.limits, self._memory)}
-            except SampanError as error:
+                self._look_for(kind, known)
+            except Exception as error:  # noqa: BLE001 - one kind that goes wrong must not hide those after it
                 if isinstance(error, Damaged):
                     self._memory.damage = f"{error.attempted}: {error.obstacle}"
-                self._complain(f"could not look for {kind}: {error.attempted}: {error.obstacle}")
-                continue  # what is open stays open: nobody has seen that it is over
-            for signal in signals.values():
-                if alert := known.get(signal.key):
-                    self._go_on(alert, signal)
-                elif signal.over:
-                    self._open(signal)
-            for alert in known.values():
-                if alert.kind == kind and alert.key not in signals:
-                    self._changed(self.alerts.resolve(alert, self._compose))
-                    self._wake.set()
+                self._complain(f"could not look for {kind}", error)
         self._looked = time.monotonic()
+
+    def _look_for(self, kind: str, known: dict[str, Alert]) -> None:
+        """If this fails, what is open stays open: nobody has seen that it is over."""
+        signals = {signal.key: signal for signal in LOOKS[kind](self._sight, self.alerting.limits, self._memory)}
+        for signal in signals.values():
+            if alert := known.get(signal.key):
+                self._go_on(alert, signal)
+            elif signal.over:
+                self._open(signal)
+        for alert in known.values():
+            if alert.kind == kind and alert.key not in signals:
+                self._changed(self.alerts.resolve(alert, self._compose))
+                self._wake.set()
 
     def quiet(self) -> float:
         """Seconds since the last look ended."""
@@ -193,13 +194,16 @@ class Watch:
             return work()
         except Exception as error:  # noqa: BLE001 - the edge of a thread
             if not self._stopping.is_set():
-                self._complain(f"{getattr(work, '__name__', 'sending')} failed: {type(error).__name__}: {error}")
+                self._complain(f"{getattr(work, '__name__', 'sending')} failed", error)
             return None
 
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
-            _LOG.error(text)
+    def _complain(self, what: str, error: Exception) -> None:
+        """Say what went wrong; not again until it goes wrong in another way."""
+        foreseen = isinstance(error, SampanError)
+        why = f"{error.attempted}: {error.obstacle}" if foreseen else f"{type(error).__name__}: {error}"
+        if self._complaints.get(what) != why:
+            self._complaints[what] = why
+            _LOG.error("%s: %s", what, why)
 
 
 def test(
