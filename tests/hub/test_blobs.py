@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_what_is_uploaded_comes_back_as_it_was(desk: Hub, method: str) -> None:
     assert response.headers["content-type"] == "application/octet-stream"
     assert response.headers["content-disposition"].startswith("attachment")
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(("limit", "size", "status"), [(1_000, 2_000, 413), (20_000_000, 17_000_000, 201)])
+def test_the_setting_for_bodies_rules_uploads_and_repairs(tmp_path: Path, limit: int, size: int, status: int) -> None:
+    hub = Hub(make_workspace(tmp_path / "shop"), SAMPAN_BODY_LIMIT=str(limit))
+    try:
+        assert hub.ask("PUT", "/v1/blobs", bytes(size), content_type="application/octet-stream")[0].status == status
+        body = json.dumps({"proposals": [], "rule": "x" * size, "author": "ann"}).encode()
+        repaired = hub.ask("POST", "/v1/quarantine/repairs", body, content_type="application/json")[0].status
+        assert (repaired == 413) == (status == 413)
+    finally:
+        assert hub.stop() == 0
 
 
 def test_the_page_of_an_event_offers_its_bytes_and_shows_only_pictures(desk: Hub) -> None:

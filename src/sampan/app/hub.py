@@ -125,14 +125,13 @@ class RunningHub:
         try:
             await self.serving.start()
             self.watch.start()
-            rest = site(self._routes())
+            body_limit = app.settings.get("body_limit")
+            rest = site(self._routes(), body_limit)
             public = {("GET", "/metrics"): ANYBODY} if app.settings.yes("metrics_public") else {}
             policies = Policies({**POLICIES, **public})
             policies.check({*live_routes(rest), *Dispatch.routes()})
             guarded = Guard(
-                Dispatch(
-                    self._intakes(), Predict(self.serving.predict, app.settings.get("body_limit")), self.live, rest
-                ),
+                Dispatch(self._intakes(), Predict(self.serving.predict, body_limit), self.live, rest),
                 policies=policies,
                 gate=self.gate,
                 hosts=self.hosts,
