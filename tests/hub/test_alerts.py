@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sampan.app import App
+from sampan.hub.views.held import share_limit
 from tests.hub.conftest import Hub, make_workspace, sampan, visit
 from tests.hub.test_pages import Reader
 from tests.watch.conftest import SECRET, Receiver
@@ -93,6 +95,12 @@ def test_from_the_crossing_of_a_limit_to_its_end(folder: Path, receiver: Receive
         assert "No alert is open." in page.decode()
     finally:
         assert hub.stop() == 0
+
+
+def test_pages_know_the_share_from_which_one_is_told_without_the_secrets_of_who_tells(folder: Path) -> None:
+    with (folder / "sampan.toml").open("a") as file:
+        file.write("quarantined_share = 0.3\n")
+    assert share_limit(App(folder)) == 0.3
 
 
 def test_a_kill_between_record_and_delivery_tells_it_under_one_id(folder: Path, receiver: Receiver) -> None:

@@ -189,10 +189,10 @@ def _producers(parts: Parts, waiting: list[Held]) -> tuple[list[ProducerLine], i
 
 def share_limit(parts: Parts) -> float:
     """The share of quarantined events from which a producer is told of."""
-    from sampan.watch.limits import Limits, read_alerting
+    from sampan.watch.limits import Limits
 
     try:
-        return read_alerting(parts.folder.config()).limits.quarantined_share
+        return parts.alerting.limits.quarantined_share
     except SampanError:  # /settings says what is wrong with it
         return Limits().quarantined_share
 
