@@ -199,8 +199,9 @@ class Watch:
 
     def _complain(self, what: str, error: Exception) -> None:
         """Say what went wrong; not again until it goes wrong in another way."""
-        foreseen = isinstance(error, SampanError)
-        why = f"{error.attempted}: {error.obstacle}" if foreseen else f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, SampanError):
+            why = f"{error.attempted}: {error.obstacle}"
         if self._complaints.get(what) != why:
             self._complaints[what] = why
             _LOG.error("%s: %s", what, why)
