@@ -9,6 +9,7 @@ import pytest
 
 from sampan.base.errors import BadContract
 from sampan.log.contracts import Contracts
+from sampan.log.from_ga4 import Ga4Messages
 from sampan.log.from_segment import SegmentMessages
 from sampan.log.quarantine import Quarantine
 from sampan.log.translate import Translator
@@ -270,6 +271,40 @@ def test_a_message_with_very_many_bad_events_does_not_fill_the_disk(adapted: Sho
     assert sum(len(one.raw) for one in held) < 5_000_000
     assert held[0].origin is not None
     assert json.loads(held[-1].raw)["data"]["note"] == "x" * 200
+
+
+@pytest.mark.parametrize(
+    ("event", "rest"),
+    [
+        ({"name": "order_line", "params": {"invoice": "i", "quantity": "bad"}}, {"invoice": "i", "quantity": "bad"}),
+        ({"name": "not_known", "params": {"invoice": "i", "quantity": 1}}, {"invoice": "i", "quantity": 1}),
+        (7, {}),
+    ],
+)
+def test_a_message_of_very_many_events_of_which_none_is_good_is_not_held_as_often(
+    adapted: Shop, tmp_path: Path, event: Any, rest: dict[str, Any]
+) -> None:
+    body = json.dumps({"client_id": "c", "timestamp_micros": NOW, "events": [event] * 2_000}).encode()
+    writer = adapted.writer()
+    batch = Translator(writer.checker.contracts).batch(Ga4Messages(body, "G-1", "site", NOW), writer.checker)
+    assert {one.verdict for one in writer.append(batch, "site").verdicts()} == {"quarantined"}
+    held = Quarantine(adapted.log()).items(limit=None)
+    assert len(held) == 2_000
+    assert sum(len(one.raw) for one in held) < 2_000_000
+    assert held[0].raw == body
+    assert {one.reason for one in held} == {held[0].reason}
+    assert json.loads(held[-1].raw)["data"] == rest
+    rule = tmp_path / "fix.py"
+    rule.write_text(
+        "def fix(event, reason):\n"
+        "    if 'quantity' not in event.get('data', {}): return None\n"
+        "    return event | {'type': 'order_line', 'data': {'invoice': 'i', 'quantity': 2}}\n"
+    )
+    (adapted.root / "contracts.py").write_text(ADAPTED + 'adapt("ga4", "not_known", OrderLine)\n')
+    assert Quarantine(adapted.log()).fix(rule, writer, author="ann").accepted == (2_000 if rest else 0)
+    ids = {(event.id or "").partition("/")[2] for event in adapted.log().events(limit=10_000)}
+    assert ids == {str(number) for number in range(2_000 if rest else 0)}
+    writer.close()
 
 
 @pytest.mark.parametrize(

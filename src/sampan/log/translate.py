@@ -113,7 +113,7 @@ class Translator:
                         subjects.append(0)
             except Untranslated as reason:
                 complaint = Complaint(*reason.wrong, reason.type, _text(message.id), _text(message.source))
-                bads.append(Bad(len(origins), request.raw(index), complaint))
+                bads.append(Bad(len(origins), _as_event(message), complaint))
                 origins.append((index, message.part))
         return self._checked(request, checker.batch(raws, subjects), origins, bads, checker)
 
@@ -131,9 +131,11 @@ class Translator:
                 at = bad.index if places is None else places[bad.index]
                 found.append(checker.as_sent(sent, Bad(at, bad.raw, bad.complaint)))
             for bad in bads:
-                # The bytes are the message's already; sealed before they get their origin, as it says whose they are.
-                held = checker.held(bad, {"subject": _text(request.messages[origins[bad.index][0]].subject)})
-                held.complaint = msgspec.structs.replace(held.complaint, origin=sent.origin(bad.index))
+                # Sealed before they get their origin, as it says whose the bytes are.
+                raw, origin = sent.bytes_of(bad.index, bad.raw)
+                legible = {"subject": _text(request.messages[origins[bad.index][0]].subject)}
+                held = checker.held(Bad(bad.index, raw, bad.complaint), legible)
+                held.complaint = msgspec.structs.replace(held.complaint, origin=origin)
                 found.append(held)
             batch.bads = sorted(found, key=lambda bad: bad.index)
             batch.size += sum(len(bad.raw) for bad in found)
@@ -182,6 +184,7 @@ class _Held:
     def __init__(self, request: Messages, origins: list[tuple[int, str]]) -> None:
         self._request, self._origins = request, origins
         self._seen: set[int] = set()
+        self._last: bytes | None = None
         self._copied = 0
 
     def origin(self, index: int) -> Origin:
@@ -192,11 +195,12 @@ class _Held:
         events themselves are."""
         at = self._origins[index][0]
         raw = self._request.raw(at)
-        if at in self._seen:
+        if at in self._seen or raw is self._last:  # GA4's events have all of their message
             self._copied += len(raw)
             if self._copied > _COPIES:
                 return made, None
         self._seen.add(at)
+        self._last = raw
         return raw, self.origin(index)
 
 
@@ -430,6 +434,12 @@ def _key(name: str) -> bytes:
 
 def _object(fields: Fields) -> bytes:
     return b"{" + b",".join([b"%b%b" % (_key(name), value) for name, value in fields.items()]) + b"}"
+
+
+def _as_event(message: Message) -> bytes:
+    """What there is of an event in a message that becomes none."""
+    said: Fields = {name: value for name in _PLACES[:4] if (value := getattr(message, name))}
+    return _object(said | {"type": _ENCODE(message.name), "data": message.data or b"{}"})[:-1] + message.also + b"}"
 
 
 def _name(value: Piece) -> Piece:
