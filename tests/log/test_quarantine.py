@@ -48,6 +48,21 @@ def test_a_rule_repairs_what_it_is_about_and_again_changes_nothing(shop: Shop, r
     assert told == [("intake:2", "ann"), ("intake:3", "ann")]
 
 
+def test_a_repair_of_an_event_that_is_already_there_ends_its_waiting(shop: Shop, rule: Path) -> None:
+    """Its frame has no item, the first time; the second, it is sealed before anybody looks."""
+    log, writer = shop.log(), shop.writer()
+    for id, seal in (("a", False), ("b", True)):
+        events = [line(id), line(id, quantity="about 6")]
+        writer.append(writer.checker.read(json.dumps(events).encode()), "test")
+        assert [one.complaint.id for one in log.held.waiting()] == [id]
+        done = Quarantine(shop.log()).fix(rule, writer, author="ann")
+        assert (done.accepted, done.duplicate) == (0, 1)
+        if seal:
+            writer.seal()
+        assert log.held.waiting() == []
+    assert log.held.count() == (2, 2)
+
+
 def test_a_repair_that_conflicts_or_still_breaks_the_contract_stays_where_it_is(shop: Shop, rule: Path) -> None:
     shop.send(line("a"), line("a", quantity="about 9"), line("b", quantity="about -999999"))
     writer = shop.writer()

@@ -37,6 +37,7 @@ class _StreamHeld:
     def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
         self._last = 0
+        self._sealed_to = 0  # segment up to which the sealed ones are taken up
         self.items: list[Held] = []
         self.repaired: set[str] = set()
 
@@ -44,8 +45,9 @@ class _StreamHeld:
         """Take up what came since the last call."""
         for _ in range(_RETRIES):
             try:
+                unsealed = self._reader.stream.unsealed()  # before the sealed ones: none is missed in between
                 self._sealed()
-                self._unsealed()
+                self._unsealed(unsealed)
             except FileNotFoundError:
                 continue  # sealed while it was read: go on from there
             return
@@ -54,24 +56,24 @@ class _StreamHeld:
         from sampan.log.sealed import held
 
         for manifest in self._reader.stream.manifests():
-            if manifest.last > self._last:
+            if manifest.number > self._sealed_to:
                 found = held(self._reader.stream, manifest) if manifest.quarantined else ()
                 for item in found:
                     if item.number > self._last:
                         self._take(item.number, item.received, item.producer, item.complaint)
                 self.repaired.update(manifest.repaired)
-                self._last = manifest.last
+                self._last, self._sealed_to = max(self._last, manifest.last), manifest.number
 
-    def _unsealed(self) -> None:
+    def _unsealed(self, numbers: list[int]) -> None:
         reader = self._reader
-        for number in reader.stream.unsealed():
+        for number in numbers:
             for frame in reader.stream.frames(number, reader.end(number), first=self._last + 1):
+                self.repaired.update(repair.of for repair in frame.notes.repairs)  # of duplicates: without an item
                 if frame.last <= self._last:
                     continue
                 first = frame.first + frame.accepted
                 for at, complaint in enumerate(frame.notes.complaints):
                     self._take(first + at, frame.received, frame.producer, complaint)
-                self.repaired.update(repair.of for repair in frame.notes.repairs)
                 self._last = frame.last
 
     def _take(self, number: int, received: int, producer: str, complaint: Complaint | None) -> None:
