@@ -123,7 +123,6 @@ def test_a_message_in_quarantine_is_repaired_as_the_event_that_it_was_to_become(
                 for one in proposals
             ],
             "rule": "a" * 64,
-            "author": "ann",
         }
     ).encode()
     for expected in (1, 0):

@@ -154,4 +154,4 @@ def bodies(outside: Path) -> Iterator[tuple[str, dict[str, object]]]:
         yield "/v1/endpoints", {"name": "x", "model": f"{way}@1"}
         yield "/v1/tokens", {"name": way, "role": "viewer"}
         proposal = {"position": way, "reason": way, "before": way, "after": way}
-        yield "/v1/quarantine/repairs", {"proposals": [proposal], "rule": way, "author": way}
+        yield "/v1/quarantine/repairs", {"proposals": [proposal], "rule": way}

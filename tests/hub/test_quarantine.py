@@ -153,11 +153,28 @@ def test_the_command_leaves_the_same_history(hub: Hub) -> None:
     assert json.loads(done.stdout)["accepted"] == 2, done.stderr
     (record,) = hub.json("/quarantine")["history"]
     assert (record["name"], record["reason"], record["accepted"]) == ("seconds.py", "by hand", 2)
+    assert record["author"] == "owner"
     assert hub.json(f"/quarantine/repairs/{record['id']}")["text"] == RULE
 
 
+@pytest.mark.parametrize(("role", "status"), [("producer", 403), ("viewer", 403), ("editor", 200)])
+def test_who_may_only_send_repairs_nothing_and_nobody_repairs_as_somebody_else(
+    hub: Hub, role: str, status: int
+) -> None:
+    made = json.dumps({"name": "anna", "role": role}).encode()
+    secret = json.loads(hub.ask("POST", "/v1/tokens", made, content_type="application/json")[1])["secret"]
+    (item,) = [one["position"] for one in hub.json("/quarantine")["items"] if one["id"] == "b"]
+    proposal = {"position": item, "reason": "", "before": "", "after": json.dumps(visit("b"))}
+    given = {"authorization": f"Bearer {secret}", "content_type": "application/json"}
+    body = {"proposals": [proposal], "rule": "0" * 64}
+    said = json.dumps(body | {"author": "the owner"}).encode()
+    assert hub.ask("POST", "/v1/quarantine/repairs", said, **given)[0].status in (400, 403)
+    assert hub.ask("POST", "/v1/quarantine/repairs", json.dumps(body).encode(), **given)[0].status == status
+    assert [one["author"] for one in hub.json("/quarantine")["history"]] == ["anna"] * (status == 200)
+
+
 def test_a_text_of_another_digest_is_not_kept(hub: Hub) -> None:
-    body = {"proposals": [], "rule": "0" * 64, "author": "me", "told": {"text": "x", "name": "x", "reason": ""}}
+    body = {"proposals": [], "rule": "0" * 64, "told": {"text": "x", "name": "x", "reason": ""}}
     response, _ = hub.ask("POST", "/v1/quarantine/repairs", json.dumps(body).encode(), content_type="application/json")
     assert response.status == 400
 

@@ -50,7 +50,6 @@ class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     proposals: list[Proposal]
     rule: str
-    author: str
     told: Told = Told()
 
 
@@ -148,10 +147,9 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         return answer(await asyncio.to_thread(work.conform, type, data.by, data.since))
 
     @post("/v1/quarantine/repairs", status_code=200)
-    async def repair(data: RepairRequest) -> Response[bytes]:
-        return answer(
-            await asyncio.to_thread(work.repair, msgspec.to_builtins(data.proposals), data.rule, data.author, data.told)
-        )
+    async def repair(request: Ask, data: RepairRequest) -> Response[bytes]:
+        given = (msgspec.to_builtins(data.proposals), data.rule, who(request).name, data.told)
+        return answer(await asyncio.to_thread(work.repair, *given))
 
     @post("/v1/plan", status_code=200)
     async def plan(data: RunRequest) -> Response[bytes]:

@@ -141,7 +141,7 @@ class HubClient:
         return self.post(f"/v1/contracts/{quote(type, safe='')}/conform", {"by": by, "since": since})
 
     def repair(self, proposals: list[Any], rule: str, author: str, told: "Told | None" = None) -> Any:
-        body = {"proposals": proposals, "rule": rule, "author": author}
+        body = {"proposals": proposals, "rule": rule}
         return self.post("/v1/quarantine/repairs", body | ({"told": msgspec.to_builtins(told)} if told else {}))
 
     def _follow(self, path: str, body: Any, report: Callable[[Any], None]) -> Any:
