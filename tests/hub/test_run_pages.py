@@ -167,6 +167,17 @@ def test_a_run_that_failed_goes_on_once_it_is_mended(flow: Flow) -> None:
     assert flow.ended(where)["state"] == "succeeded"
 
 
+def test_what_a_check_refused_is_told_as_that(flow: Flow) -> None:
+    file = flow.folder / "steps.py"
+    file.write_text(file.read_text().replace("< 1 else", "< 10 else"))
+    page = flow.ended(flow.post("/plan/go", "target=")[1])
+    assert [one["name"] for one in page["troubles"]] == ["enough"]
+    assert "Refused." in flow.hub.ask("GET", "/runs/last", accept="text/html")[1].decode()
+    assert flow.hub.json("/runs")["runs"][0]["refused"] == ["enough"]
+    (concern,) = [one for one in flow.hub.json("/")["concerns"] if page["run"] in one["address"]]
+    assert concern["kind"] == "refused"
+
+
 def step(name: str, started: int, seconds: float, *needs: str) -> StepRun:
     return StepRun("r", name, "", "step", "ran", "", seconds=seconds, needs=needs, started=started)
 

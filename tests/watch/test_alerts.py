@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from sampan.base.errors import Usage
 from sampan.log.conform import Conformity, Finding, record
+from sampan.runs.records import StepRun
 from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
 from sampan.watch.limits import Target
@@ -205,6 +206,15 @@ def test_open_alerts_are_concerns_for_whoever_only_reads(scene: Scene) -> None:
     assert (alert.owner, alert.field, alert.cause) == ("ann", "orders", "ValueError: no price")
     assert Alerts(reading, scene.shop.clock).get(alert.id[:15]) == alert
     reading.close()
+
+
+def test_a_run_that_a_check_refused_is_not_called_broken(scene: Scene) -> None:
+    scene.run("r1", "failed", error="check prices failed; nothing was published")
+    scene.runs.put_steps([StepRun("r1", "orders", "", "check", "failed", "new", error="three orders have no price")])
+    turn(scene)
+    (alert,) = scene.watch.alerts.open()
+    assert alert.title == "The check orders refused a run of everything"
+    assert alert.action.startswith("Nothing was published.")
 
 
 def plant(scene: Scene) -> None:

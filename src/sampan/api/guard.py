@@ -130,6 +130,7 @@ class Guard:
             return None
         if principal is None:
             return 401, _sign_in_first(bool(authorization or secret)), {b"www-authenticate": b'Bearer realm="sampan"'}
+        scope[PRINCIPAL] = principal
         if acts is None:
             return 404, SampanError("Answer a request", f"there is nothing at {scope['path'][:200]!r}"), {}
         if method == "OPTIONS":
@@ -153,7 +154,6 @@ class Guard:
                 ),
                 {},
             )
-        scope[PRINCIPAL] = principal
         return None
 
     def _session(self, cookies: bytes) -> Principal | None:

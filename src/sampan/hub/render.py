@@ -19,6 +19,7 @@ from sampan.hub.dag import draw
 from sampan.hub.origins import address, nodes, story
 from sampan.hub.spark import spark
 from sampan.hub.urls import Urls
+from sampan.team.roles import PRINCIPAL
 
 _HERE: Final = Path(__file__).parent
 
@@ -73,7 +74,10 @@ def refusal(frame: Callable[[], Frame]) -> Callable[[Any, int, SampanError], tup
         accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
         if "text/html" not in accept or b"format=json" in scope["query_string"]:
             return b"application/json", msgspec.json.encode(error.body())
-        return b"text/html; charset=utf-8", problem(status, error, frame()).body
+        around = frame()
+        principal = scope.get(PRINCIPAL)
+        around.who = principal.name if principal else ""
+        return b"text/html; charset=utf-8", problem(status, error, around).body
 
     return refuse
 
@@ -203,6 +207,17 @@ def said(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(p) if at % 2 else escape(p) for at, p in enumerate(parts))
 
 
+def parted(text: str) -> Markup:
+    """A name that may be broken after each of its parts, where there is little room."""
+    return Markup("_<wbr>").join(text.split("_"))
+
+
+def share(value: float) -> Markup:
+    """A share of a whole, in percent; what is not nothing does not look like it."""
+    digits = f"{100 * value:.1f}"
+    return Markup("{}&nbsp;%").format(digits if digits != "0.0" or not value else "< 0.1")
+
+
 def as_json(value: Any) -> str:
     """JSON for an attribute."""
     return msgspec.json.encode(value).decode()
@@ -245,6 +260,8 @@ def _environment() -> jinja2.Environment:
         "inline": inline,
         "said": said,
         "json": as_json,
+        "parted": parted,
+        "share": share,
         "brief": brief,
     }
     environment.globals["url"] = Urls

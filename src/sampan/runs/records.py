@@ -63,6 +63,12 @@ class StepRun(msgspec.Struct, frozen=True):
     started: int | None = None
 
 
+def refusing(steps: Iterable[StepRun]) -> Sequence[str]:
+    """The checks that refused what a run had made; none if anything else failed too."""
+    failed = [step for step in steps if step.state == FAILED]
+    return [step.name for step in failed] if all(step.kind == "check" for step in failed) else []
+
+
 class Result(msgspec.Struct, frozen=True):
     """What a step gave for exactly one key. ``parts`` explains the key, ``seen`` the reads nobody declared."""
 

@@ -19,7 +19,7 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.position import place
 from sampan.log.rates import HOUR
-from sampan.runs.records import FAILED, RUNNING, SUCCEEDED, Runs
+from sampan.runs.records import FAILED, RUNNING, SUCCEEDED, Runs, refusing
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import SECOND, Limits
 
@@ -207,15 +207,21 @@ def _failed_run(sight: Sight, run: Any, about: str) -> Callable[[], Breach]:
     def make() -> Breach:
         broken = [step for step in sight.runs.steps(run.id) if step.state == FAILED]
         names = ", ".join(step.name for step in broken)
+        checks = refusing(broken)
+        title = f"A run of {about} failed" + (f" at {names}" if names else "")
+        action = f"Read the log of {broken[0].name if broken else 'the run'}, mend it, and `sampan run` again."
+        if checks:
+            title = f"The check{'s' if len(checks) > 1 else ''} {names} refused a run of {about}"
+            action = "Nothing was published. Mend what was refused or undo the change, then `sampan run` again."
         said = next((step.error.strip().splitlines()[-1] for step in broken if step.error.strip()), run.error)
         return Breach(
             kind="run_failed",
             about=about,
-            title=f"A run of {about} failed" + (f" at {names}" if names else ""),
+            title=title,
             reason=(run.error.strip().splitlines() or ["it failed"])[0][:300],
             cause=said[:300] or "its log says more",
             evidence=f"/runs/{run.id}",
-            action=f"Read the log of {broken[0].name if broken else 'the run'}, mend it, and `sampan run` again.",
+            action=action,
             owner=run.actor,
             field=broken[0].name if broken else "",
             example=run.id,

@@ -13,7 +13,7 @@ from sampan.hub.views.held import share_limit
 from sampan.log.log import StoredEvent
 from sampan.log.rates import HOUR
 from sampan.money.prices import read_prices
-from sampan.runs.records import FAILED, INTERRUPTED, Run, Runs, StepRun
+from sampan.runs.records import FAILED, INTERRUPTED, Run, Runs, StepRun, refusing
 from sampan.serve.endpoints import Endpoints
 from sampan.serve.stream import PREFIX
 from sampan.watch.alerts import open_alerts
@@ -25,7 +25,9 @@ _GROWN: Final = 20  # events: fewer are no growth to speak of
 
 
 class Concern(msgspec.Struct):
-    """Something that needs a person: what, what to do, where to look. ``kind``: bad or wait."""
+    """Something that needs a person: what, what to do, where to look.
+
+    ``kind``: bad is broken, refused was held back by a check, wait should be looked at."""
 
     kind: str
     text: str
@@ -154,7 +156,7 @@ def overview(parts: Parts, query: Query) -> Overview:
     counted = parts.db.row("SELECT count(*) AS n FROM versions")
     streams = [name for name in parts.log.position() if name.startswith(PREFIX)]
     return Overview(
-        concerns=_concerns(parts, run, endpoints, held, flow),
+        concerns=_concerns(parts, records, run, endpoints, held, flow),
         flow=flow,
         held=held,
         runs=[RunDot(one.id, one.state, one.target, runs.took(one), one.cost, one.started) for one in reversed(last)],
@@ -243,17 +245,26 @@ def _cost(parts: Parts, last: list[Run]) -> Cost:
     return Cost(sum(run.cost for run in last), newest, len(last), prices.currency, prices.this_machine_per_hour)
 
 
-def _concerns(parts: Parts, run: LastRun | None, endpoints: list[Served], held: Held, flow: Flow) -> list[Concern]:
+def _concerns(
+    parts: Parts, records: Runs, run: LastRun | None, endpoints: list[Served], held: Held, flow: Flow
+) -> list[Concern]:
     """Open alerts first; then what nobody has been alerted to, or not yet."""
     alerts = open_alerts(parts.db)
     told = {name for alert in alerts for name in (alert.example, alert.about)}
-    found = [Concern("bad", f"{alert.title}.", alert.action, Urls.alert(alert.id)) for alert in alerts]
+    found = []
+    for alert in alerts:
+        refused = alert.kind == "run_failed" and refusing(records.steps(alert.example))
+        kind, address = ("refused", Urls.run(alert.example)) if refused else ("bad", Urls.alert(alert.id))
+        found.append(Concern(kind, f"{alert.title}.", alert.action, address))
     if run is not None and run.run not in told and run.state in (FAILED, INTERRUPTED):
         broken = [step.name for step in run.told if step.state == "failed"]
         what = "The last run failed" if run.state == FAILED else "The last run was interrupted"
         where = f" at {', '.join(broken)}" if broken else ""
         again = "The tables are as they were before." if run.state == FAILED else f"`sampan resume {run.run}` goes on."
-        found.append(Concern("bad", f"{what}{where}.", again, Urls.run(run.run)))
+        kind = "bad"
+        if checks := refusing(run.told):
+            kind, what, where = "refused", f"The last run was refused by {', '.join(checks)}", ""
+        found.append(Concern(kind, f"{what}{where}.", again, Urls.run(run.run)))
     for one in endpoints:
         if one.state == "down" and one.name not in told:
             found.append(

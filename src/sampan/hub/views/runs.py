@@ -12,7 +12,7 @@ from sampan.base.ids import whole
 from sampan.hub.parts import Parts, Query
 from sampan.hub.timeline import Timeline, timeline
 from sampan.hub.uses import code_of
-from sampan.runs.records import RUNNING, Run, Runs, StepRun
+from sampan.runs.records import RUNNING, Run, Runs, StepRun, refusing
 
 _SHOWN: Final = 100_000
 _VALUE: Final = 80
@@ -37,6 +37,8 @@ class RunLine(msgspec.Struct):
     changed: list[str]
     """What set it going: the steps that ran because of something other than what they read, each with the reason."""
     currency: str = ""
+    refused: list[str] = []
+    """The checks that refused what it made, if nothing else failed."""
 
 
 class RunList(msgspec.Struct):
@@ -69,6 +71,7 @@ def runs(parts: Parts, query: Query) -> RunList:
                 counts,
                 _changed(steps),
                 str(run.manifest.get("prices", {}).get("currency", "")),
+                list(refusing(steps)),
             )
         )
     return RunList(found)
