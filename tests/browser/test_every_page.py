@@ -114,6 +114,15 @@ def test_a_page_fits_a_phone(watched: Watched, addresses: dict[str, list[str]], 
         assert seen["scroll"] <= seen["wide"], (page.url, seen)
 
 
+def test_on_a_phone_the_rail_shows_where_one_is(watched: Watched) -> None:
+    watched.page.set_viewport_size({"width": 390, "height": 844})
+    for path in ("/", "/runs", "/settings"):
+        box = watched.open(path).locator(".rail [aria-current]").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0, path
+        assert box["x"] + box["width"] <= 390, path
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_every_page_can_be_read(watched: Watched, addresses: dict[str, list[str]], scheme: str) -> None:
     watched.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sampan.hub.render import parted, share
 from tests.hub.conftest import Hub, make_workspace, sampan, visit
 
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>'\"&"
@@ -202,6 +203,17 @@ def test_what_is_not_there_is_said_on_a_page_and_as_json(full: Hub, path: str) -
 )
 def test_a_number_of_thousands_of_digits_is_none(full: Hub, path: str, status: int) -> None:
     assert full.ask("GET", path + "9" * 5_000)[0].status == status
+
+
+def test_an_error_is_shown_within_the_frame_to_whoever_is_signed_in(full: Hub) -> None:
+    for path in ("/nothing", "/runs/none"):
+        _, body = full.ask("GET", path, accept="text/html", cookie=full.sign_in())
+        assert 'class="rail"' in body.decode(), path
+
+
+def test_a_share_that_is_not_nothing_does_not_look_like_it() -> None:
+    assert [str(share(value)) for value in (0.0, 0.0003, 0.553)] == ["0.0&nbsp;%", "&lt; 0.1&nbsp;%", "55.3&nbsp;%"]
+    assert str(parted("a_<b>")) == "a_<wbr>&lt;b&gt;"
 
 
 def test_no_path_leads_out_of_the_workspace(full: Hub) -> None:

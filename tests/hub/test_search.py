@@ -54,6 +54,12 @@ def test_every_hit_leads_to_a_page(full: Hub) -> None:
             assert full.ask("GET", hit["address"].partition("#")[0], accept="text/html")[0].status == 200, hit
 
 
+def test_while_nothing_is_asked_words_that_lead_somewhere_are_offered(full: Hub) -> None:
+    examples = full.json("/search")["examples"]
+    assert "pages" in examples
+    assert all(full.json("/search?" + urlencode({"q": word}))["hits"] for word in examples)
+
+
 @pytest.mark.parametrize(
     "q", ["", " ", "%", "zzz-none", "<script>alert(1)</script>", "a" * 500, "intake:99999", "é\u0000"]
 )

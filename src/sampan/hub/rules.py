@@ -77,7 +77,7 @@ def starter(reason: str, path: str | None, type: str | None, example: str) -> tu
             f"    data = {place}",
             f"    value = data.get({steps[-1]!r})" + (f"  # such as {_one_line(example)}" if example else ""),
             "    if value is None:",
-            "        return None  # what it should be, nobody can tell: it stays where it is",
+            "        return None  # nobody can tell what was meant: it stays",
             f"    data[{steps[-1]!r}] = value  # write what was meant",
         ]
     else:

@@ -3,6 +3,10 @@
 
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+// ---- the rail: on a phone it is one line; the entry of this page is in sight.
+const here = document.querySelector(".rail [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - 72;
+
 // ---- forms: a filter answers as soon as a choice is made; its button is for those without this script.
 for (const form of all("form.filter")) {
   for (const field of all("select", form)) field.addEventListener("change", () => form.requestSubmit());

@@ -9,8 +9,10 @@ function painted(value, look, name = "") {
 }
 
 function draw(chart) {
-  const style = getComputedStyle(document.documentElement);
-  const figure = painted(JSON.parse(chart.dataset.chart), (name) => style.getPropertyValue(`--${name}`).trim());
+  const probe = chart.appendChild(document.createElement("i"));
+  const colour = (name) => { probe.style.color = `var(--${name})`; return getComputedStyle(probe).color; };
+  const figure = painted(JSON.parse(chart.dataset.chart), colour);
+  probe.remove();
   figure.layout.font.family = getComputedStyle(document.body).fontFamily;
   const place = chart.querySelector(".plot");
   if (!place.classList.contains("js-plotly-plot")) place.replaceChildren();

@@ -1,6 +1,6 @@
 """One field that finds everything: columns, tables, steps, customers, events, runs, commits, versions, people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -33,13 +33,15 @@ class SearchPage(msgspec.Struct):
     q: str
     hits: list[Hit]
     partly: bool
+    examples: list[str] = []
+    """Words that lead somewhere, while none is asked for."""
 
 
 def search(parts: Parts, query: Query) -> SearchPage:
     """Everything that has to do with a word."""
     q = str(query.get("q", "")).strip()[:200]
     if not q:
-        return SearchPage("", [], False)
+        return SearchPage("", [], False, _examples(parts))
     word = q.casefold()
     hits = [*_tables(parts, word), *_steps(parts, word), *_types(parts, word), *_models(parts, word)]
     hits += [*_endpoints(parts, word), *_runs(parts, q), *_commits(parts, q), *_people(parts, word)]
@@ -49,6 +51,19 @@ def search(parts: Parts, query: Query) -> SearchPage:
         if sum(one.kind == hit.kind for one in kept) < _EACH and all(one.address != hit.address for one in kept):
             kept.append(hit)
     return SearchPage(q, kept, partly)
+
+
+def _examples(parts: Parts) -> list[str]:
+    """One of each that there is: a table, a kind of event, a customer, a version, a run."""
+    customers = (parts.log.subject(event) for event in parts.log.events(newest_first=True, limit=1))
+    each: list[Iterable[str | None]] = [
+        parts.lake.tables(),
+        parts.contracts.types(),
+        customers,
+        (version.ref for version in parts.models.list()),
+        (run.id for run in Runs(parts.db).list(1)),
+    ]
+    return [word for words in each if (word := next(iter(words), None))]
 
 
 def _tables(parts: Parts, word: str) -> Iterator[Hit]:
