@@ -1,5 +1,6 @@
 """One search field, and the log's filters, over a real hub."""
 
+import json
 import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
@@ -44,6 +45,21 @@ def test_each_kind_of_thing_is_found_by_its_name(full: Hub) -> None:
     assert len(kinds(full, "e7")["event"]) == 1
     assert len(kinds(full, "bad")["quarantined"]) == 1
     assert kinds(full, full.json("/log?id=e7")["events"][0]["position"])["event"]
+
+
+def test_tokens_are_shown_to_whoever_may_administer_and_to_nobody_else(full: Hub) -> None:
+    for name, role in (("watcher", "viewer"), ("chief", "admin")):
+        body = json.dumps({"name": name, "role": role}).encode()
+        secret = json.loads(full.ask("POST", "/v1/tokens", body, content_type="application/json")[1])["secret"]
+        given = {"authorization": f"Bearer {secret}"}
+        mine = role == "admin"
+        people = [hit["name"] for hit in full.json("/search?q=watcher&sampan.principal=owner", **given)["hits"]]
+        assert people == ["watcher"] * mine
+        members = {one["name"] for one in full.json("/settings?sampan.principal=owner", **given)["members"]}
+        assert members == ({"owner", "watcher", "chief"} if mine else set())
+        page = full.ask("GET", "/settings", accept="text/html", **given)[1].decode()
+        assert ("watcher</td>" in page) == mine
+        assert full.ask("GET", "/v1/tokens", **given)[0].status == (200 if mine else 403)
 
 
 def test_every_hit_leads_to_a_page(full: Hub) -> None:

@@ -27,7 +27,7 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
         principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
         around.who = principal.name if principal else ""
         around.query = urlencode([*request.query_params.multi_items(), ("", "")]).removesuffix("=")
-        query: Query = {**request.query_params, **request.path_params}
+        query: Query = {**request.query_params, **request.path_params, PRINCIPAL: principal}
         try:
             context = spec.view(parts, query)
         except SampanError as error:

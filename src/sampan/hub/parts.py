@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sampan.team.roles import PRINCIPAL, Principal
+
 if TYPE_CHECKING:
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
@@ -54,4 +56,11 @@ class Parts(Protocol):
     def dependants(self, type: str) -> list[Dependant]: ...
 
 
+#: What a page was asked with: query and path, and under ``PRINCIPAL`` who asks.
 Query = dict[str, Any]
+
+
+def may(query: Query, act: str) -> bool:
+    """Whether whoever asks for a page may do something; nobody may for whom no guard has vouched."""
+    who = query.get(PRINCIPAL)
+    return isinstance(who, Principal) and who.may(act)

@@ -7,10 +7,10 @@ import msgspec
 
 from sampan.base.clock import SystemClock
 from sampan.base.settings import SETTINGS
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, may
 from sampan.hub.render import number
 from sampan.hub.urls import Urls
-from sampan.team.roles import ROLES
+from sampan.team.roles import ADMINISTER, ROLES
 from sampan.team.tokens import Tokens
 from sampan.watch.alerts import Alert, Alerts, Delivery, Silence
 from sampan.watch.limits import LIMITS, Limits
@@ -98,7 +98,7 @@ class MemberLine(msgspec.Struct):
 
 
 class SettingsPage(msgspec.Struct):
-    """Context of ``settings.html``."""
+    """Context of ``settings.html``. ``members``: only for whoever may administer."""
 
     settings: list[SettingLine]
     limits: list[SettingLine]
@@ -116,7 +116,7 @@ def settings(parts: Parts, query: Query) -> SettingsPage:
         settings=[_setting(parts, one.name, one.help) for one in SETTINGS],
         limits=_limits(parts),
         targets=_targets(parts),
-        members=_members(parts),
+        members=_members(parts) if may(query, ADMINISTER) else [],
         version=__version__,
         folder=parts.folder.root.name,
     )

@@ -6,12 +6,13 @@ from typing import Final
 import msgspec
 
 from sampan.base.errors import SampanError
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, may
 from sampan.hub.urls import Urls
 from sampan.log.position import Position
 from sampan.log.seek import Wanted, seek
 from sampan.models.version import Version
 from sampan.runs.records import Runs
+from sampan.team.roles import ADMINISTER
 
 _EACH: Final = 8  # of a kind
 _EVENTS_SECONDS: Final = 0.08
@@ -44,7 +45,12 @@ def search(parts: Parts, query: Query) -> SearchPage:
         return SearchPage("", [], False, _examples(parts))
     word = q.casefold()
     hits = [*_tables(parts, word), *_steps(parts, word), *_types(parts, word), *_models(parts, word)]
-    hits += [*_endpoints(parts, word), *_runs(parts, q), *_commits(parts, q), *_people(parts, word)]
+    hits += [
+        *_endpoints(parts, word),
+        *_runs(parts, q),
+        *_commits(parts, q),
+        *_people(parts, word, tokens=may(query, ADMINISTER)),
+    ]
     events, partly = _events(parts, q)
     kept: list[Hit] = []
     for hit in sorted([*events, *hits], key=lambda hit: not hit.exact):
@@ -147,15 +153,10 @@ def _commits(parts: Parts, q: str) -> Iterator[Hit]:
         yield Hit("commit", row["id"], says, f"/tables?ref=@{row['id']}", row["id"] == q)
 
 
-def _people(parts: Parts, word: str) -> Iterator[Hit]:
-    """Who ran, deployed or repaired something, by name."""
-    names = {
-        row["name"]
-        for row in parts.db.rows(
-            "SELECT actor AS name FROM runs UNION SELECT actor FROM endpoints UNION SELECT author FROM repairs"
-            " UNION SELECT name FROM tokens"
-        )
-    }
+def _people(parts: Parts, word: str, *, tokens: bool) -> Iterator[Hit]:
+    """Who ran, deployed or repaired something, by name; with ``tokens`` whoever has one too."""
+    sql = "SELECT actor AS name FROM runs UNION SELECT actor FROM endpoints UNION SELECT author FROM repairs"
+    names = {row["name"] for row in parts.db.rows(sql + (" UNION SELECT name FROM tokens" if tokens else ""))}
     for name in sorted(name for name in names if name and word in name.casefold()):
         count = parts.db.rows("SELECT count(*) AS n FROM runs WHERE actor = ?", (name,))[0]["n"]
         runs = f"{count:,} run{'' if count == 1 else 's'}"
