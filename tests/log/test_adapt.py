@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from sampan.base.errors import BadContract
+from sampan.log.check import Checker
 from sampan.log.contracts import Contracts
 from sampan.log.from_ga4 import Ga4Messages
 from sampan.log.from_segment import SegmentMessages
+from sampan.log.items import TooMany
 from sampan.log.quarantine import Quarantine
 from sampan.log.translate import Translator
 from tests.log.conftest import SHOP, Shop
@@ -271,6 +273,16 @@ def test_a_message_with_very_many_bad_events_does_not_fill_the_disk(adapted: Sho
     assert sum(len(one.raw) for one in held) < 5_000_000
     assert held[0].origin is not None
     assert json.loads(held[-1].raw)["data"]["note"] == "x" * 200
+
+
+@pytest.mark.parametrize(("calls", "products"), [(1, 500_000), (60, 1_000)])
+def test_messages_that_become_too_many_events_are_refused_early(adapted: Shop, calls: int, products: int) -> None:
+    sent = [call(event="Order Placed", products=[{"quantity": 1}] * products)] * calls
+    body = json.dumps({"batch": sent}).encode()
+    translator, checker = Translator(adapted.contracts()), Checker(adapted.contracts())
+    with pytest.raises(TooMany) as error:
+        translator.batch(SegmentMessages("batch", body, "till", NOW), checker)
+    assert error.value.count == (products if calls == 1 else 51_000)
 
 
 @pytest.mark.parametrize(

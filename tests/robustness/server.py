@@ -121,11 +121,11 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
-    def post(self, body: Any, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    def post(self, body: Any, path: str = "/v1/events", **headers: str) -> tuple[int, Any, dict[str, str]]:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         told = {"Authorization": "Bearer test", "Content-Type": "application/json"}
         told |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request("POST", "/v1/events", raw, told)
+        self._connection.request("POST", path, raw, told)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read() or b"null"), dict(response.getheaders())
 

@@ -149,6 +149,44 @@ def test_authentication_method_and_size_are_refused_and_nothing_of_it_is_kept(tm
     assert check_log(tmp_path, ["fine"], sent={"fine"}) == []
 
 
+BATCH = {"Content_Type": "application/cloudevents-batch+json"}
+MANY: dict[str, tuple[str, bytes, dict[str, str]]] = {
+    "array": ("/v1/events", b"[%b]", {}),
+    "broken array": ("/v1/events", b"[%b,", {}),
+    "lines": ("/v1/events", b"%b", {"Content_Type": "application/x-ndjson"}),
+    "cloudevents": ("/v1/events", b"[%b]", BATCH),
+    "broken cloudevents": ("/v1/events", b"[%b,", BATCH),
+    "segment": ("/v1/batch", b'{"batch": [%b]}', {}),
+    "broken segment": ("/v1/batch", b'{"batch": [%b,', {}),
+    "ga4": ("/mp/collect", b'{"client_id": "c", "events": [%b]}', {}),
+    "validation": ("/debug/mp/collect", b'{"client_id": "c", "events": [%b]}', {}),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize("item", [b"1", b"{}"])
+def test_far_too_many_items_are_refused_before_anything_is_made_of_them(tmp_path: Path, kind: str, item: bytes) -> None:
+    path, form, headers = MANY[kind]
+    between = b"\n" if kind == "lines" else b","
+    count = 1_000_000
+    workspace(tmp_path)
+    with Server(tmp_path) as server, Client(server.port) as client:
+        began = time.monotonic()
+        status, answer, _ = client.post(form % between.join([item] * count), path, **headers)
+        assert time.monotonic() - began < 4
+        if kind == "validation":
+            assert [one["validationCode"] for one in answer["validationMessages"]] == ["EXCEEDED_MAX_ENTITIES"]
+            count = 0
+        else:
+            assert (status, answer["error"]["kind"]) == (413, "TooLarge")
+            count = 50_001 if kind.startswith("broken") else count
+        fitting = form.removesuffix(b",") % between.join([item] * 300)
+        assert client.post(fitting, path, **headers)[0] in (200, 202, 204)
+        _, stats = client.get("/stats")  # a refusal is recorded with the next frame
+        assert (stats["refused"], stats["accepted"]) == (count, 0)
+        assert stats["quarantined"] in ((0,) if kind == "validation" else (300, 301))
+
+
 def test_an_answer_stands_in_the_order_sent(tmp_path: Path) -> None:
     workspace(tmp_path)
     with Server(tmp_path) as server, Client(server.port) as client:

@@ -10,7 +10,6 @@ from sampan.api.guard import Receive, Send
 from sampan.base.errors import Busy, DiskFull, Refused, SampanError, Usage
 from sampan.log.writer import Poisoned
 
-ITEM_LIMIT: Final = 50_000  # events in one request
 _PIECE: Final = 256  # bytes of zstd that are unpacked at a time; they become 8 MiB at most
 JSON: Final = (b"content-type", b"application/json")
 _RETRY: Final[dict[type[SampanError], bytes]] = {Busy: b"1", DiskFull: b"10", Poisoned: b"60"}

@@ -13,6 +13,7 @@ from sampan.api.guard import Scope
 from sampan.api.taker import Reply, Taker
 from sampan.log.check import Batch
 from sampan.log.from_cloudevents import HEADERS, CloudEventMessages, beside, mode_of
+from sampan.log.items import ITEM_LIMIT
 
 _LINES: Final = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonlines")
 
@@ -35,11 +36,8 @@ class Intake(Taker):
         cloudevents = b"cloudevents" in kind.lower() or not HEADERS.isdisjoint([name for name, _ in headers])
         if cloudevents and (mode := mode_of(kind, headers)):
             said = beside(mode, kind, headers)
-            batch = self._translator.batch(CloudEventMessages(body, said, self._clock.micros()), checker)
-            self._not_too_many(len(batch))
-            return batch
-        items = checker.split(body, lines=kind.split(b";", 1)[0].strip().lower() in _LINES)
+            return self._translator.batch(CloudEventMessages(body, said, self._clock.micros()), checker)
+        items = checker.split(body, lines=kind.split(b";", 1)[0].strip().lower() in _LINES, most=ITEM_LIMIT)
         if len(items) == 1:
             return items[0]
-        self._not_too_many(len(items))
         return checker.batch(items)

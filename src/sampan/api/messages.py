@@ -18,7 +18,7 @@ class MessageIntake(Taker):
 
     @abstractmethod
     def messages(self, scope: Scope, body: bytes, producer: str) -> Messages:
-        """The messages of a request."""
+        """The messages of a request. Raises TooMany before it makes any."""
 
     async def take(self, scope: Scope, body: bytes, kind: bytes, encoding: bytes, producer: str) -> Reply:
         await self._writer.submit(self._batch(scope, body, encoding, producer), producer)
@@ -30,6 +30,4 @@ class MessageIntake(Taker):
             body = self._bodies.unpack(body, encoding)
         except Unpackable as reason:
             return checker.unreadable(body, str(reason))
-        batch = self._translator.batch(self.messages(scope, body, producer), checker)
-        self._not_too_many(len(batch))
-        return batch
+        return self._translator.batch(self.messages(scope, body, producer), checker)

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from sampan.api.bodies import ITEM_LIMIT, Bodies, NotAllowed, SignIn, TooLarge, refuse
+from sampan.api.bodies import Bodies, NotAllowed, SignIn, TooLarge, refuse
 from sampan.api.guard import Receive, Scope, Send
 from sampan.base.clock import Clock
 from sampan.base.errors import SampanError
 from sampan.base.settings import Settings
+from sampan.log.items import ITEM_LIMIT, TooMany
 from sampan.log.translate import Translator
 from sampan.log.writer import StreamWriter
 
@@ -53,14 +54,13 @@ class Taker(ABC):
             if body is None:
                 return  # the client went away: nobody waits for an answer, nothing was promised
             status, said, answer = await self.take(scope, body, kind, encoding, who.name)
+        except TooMany as many:
+            self._writer.refuse(many.count)
+            await refuse(send, TooLarge("Send events", str(many), f"Send up to {ITEM_LIMIT}."))
+            return
         except SampanError as error:
             await refuse(send, error)
             return
         headers = [(b"content-type", said), (b"content-length", str(len(answer)).encode())] if said else []
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
-
-    def _not_too_many(self, count: int) -> None:
-        if count > ITEM_LIMIT:
-            self._writer.refuse(count)
-            raise TooLarge("Send events", f"{count} in one request are too many", f"Send up to {ITEM_LIMIT}.")

@@ -169,9 +169,9 @@ class Checker:
         """Check a request's body: a JSON array, one object, or one object a line (``lines``, else recognised)."""
         return self.batch(split(body, lines=lines))
 
-    def split(self, body: bytes, *, lines: bool = False) -> list[bytes]:
+    def split(self, body: bytes, *, lines: bool = False, most: int | None = None) -> list[bytes]:
         """A body's items, unchecked. See ``split``."""
-        return split(body, lines=lines)
+        return split(body, lines=lines, most=most)
 
     def unreadable(self, body: bytes, reason: str) -> Batch:
         """A body that cannot even be unpacked: one item for quarantine, whole."""

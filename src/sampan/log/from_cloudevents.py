@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from sampan.base.clock import iso
 from sampan.log.explain import Wrong, not_json, not_utf8, short
-from sampan.log.items import split
+from sampan.log.items import ITEM_LIMIT, split
 from sampan.log.translate import ABSENT, Message, Piece
 
 STRUCTURED: Final = "application/cloudevents"
@@ -77,7 +77,7 @@ class CloudEventMessages:
             self.messages: Sequence[Message] = [self._wrong(wrong) if wrong else self._of_headers(body)]
         else:
             whole = bool(wrong) or self.beside["mode"] != "batch"
-            self._raws = [body] if whole else split(body)
+            self._raws = [body] if whole else split(body, most=ITEM_LIMIT)
             self.messages = [self._wrong(wrong) if wrong else self._of_json(raw) for raw in self._raws]
 
     @classmethod

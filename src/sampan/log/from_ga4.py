@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from sampan.base.clock import iso
 from sampan.log.explain import BROKEN, Wrong, not_json, not_utf8
+from sampan.log.items import ITEM_LIMIT, not_more
 from sampan.log.translate import ABSENT, Message, instant_of
 
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -126,6 +127,7 @@ class Ga4Messages:
             return [self._wrong(("invalid: a message has a list of events", "$.events"))]
         if not events:
             return [self._wrong(("no events: the list of events is empty", "$.events"))]
+        not_more(len(events))
         digest = blake2b(body, digest_size=16).hexdigest()
         return [self._message(index, event, payload, digest) for index, event in enumerate(events)]
 
@@ -185,7 +187,7 @@ def findings(body: bytes) -> list[Finding]:
     if len(events) > EVENTS:
         said = f"A message has at most {EVENTS} events, this one has {len(events)}"
         found.append(Finding("events", said, "EXCEEDED_MAX_ENTITIES"))
-    for index, event in enumerate(events):
+    for index, event in enumerate(events if len(events) <= ITEM_LIMIT else ()):
         found += _event(event, index)
     return found
 

@@ -18,7 +18,7 @@ from msgspec import Raw
 from sampan.base.clock import iso, to_micros
 from sampan.log.check import tokens_of
 from sampan.log.explain import BROKEN, Wrong, not_json, not_utf8
-from sampan.log.items import split, split_broken_array
+from sampan.log.items import ITEM_LIMIT, not_more, split, split_broken_array
 from sampan.log.translate import ABSENT, Message
 
 #: The calls, by their name in the path.
@@ -144,6 +144,8 @@ class SegmentMessages:
             self._raws = [self._body]
             return [self._one(self._body)]
         try:
+            if self._body.count(b"{") > ITEM_LIMIT:  # else there are not as many calls
+                not_more(len(_RAWS.decode(self._body).batch))
             batch = _BATCH.decode(self._body)
         except BROKEN:
             return self._one_by_one()
@@ -183,9 +185,10 @@ class SegmentMessages:
                 self._raws = [self._body]
                 wrong = _faulty(self._body)
                 return [wrong or ("invalid: a batch has a list named batch", "$.batch")]
-            items, rest = split_broken_array(self._body[array.end() :])
+            items, rest = split_broken_array(self._body[array.end() :], ITEM_LIMIT)
             if _faulty(b'{"batch":[]' + rest) is not None:  # not what follows a batch: it may hold calls
                 items.append(rest)
+            not_more(len(items))
             self._raws = items
             if said := _SENT_AT.search(self._body):
                 self._sent_at = said[1].decode("latin-1")
@@ -195,7 +198,7 @@ class SegmentMessages:
             if inner[:1] != b"[":
                 self._raws = [self._body]
                 return [("invalid: a batch has a list named batch", "$.batch")]
-            self._raws = split(inner)
+            self._raws = split(inner, most=ITEM_LIMIT)
         return [self._one(bytes(raw)) for raw in self._raws]
 
     def _one(self, raw: bytes) -> _Call | Wrong:

@@ -17,6 +17,7 @@ from sampan.log.check import Bad, Batch, Checker
 from sampan.log.contracts import Contracts
 from sampan.log.explain import BROKEN, Wrong, not_json, not_utf8, repeated_key, short, tokens
 from sampan.log.frames import Complaint, Origin
+from sampan.log.items import not_more
 
 Piece = bytes | msgspec.Raw  # of JSON, as it stands in a message
 Fields = dict[str, Any]  # name → Piece
@@ -90,7 +91,7 @@ class Translator:
         self._alone: dict[str, dict[str, _Plan]] = {}  # by protocol and name: those that need no look at the message
 
     def batch(self, request: Messages, checker: Checker) -> Batch:
-        """A request's events, checked."""
+        """A request's events, checked. Raises TooMany if its messages become more than a request may have."""
         raws: list[bytes] = []
         origins: list[tuple[int, str]] = []
         bads: list[Bad] = []
@@ -111,6 +112,7 @@ class Translator:
                         raws.append(event.raw)
                         origins.append((index, event.part))
                         subjects.append(0)
+                    not_more(len(origins))
             except Untranslated as reason:
                 complaint = Complaint(*reason.wrong, reason.type, _text(message.id), _text(message.source))
                 bads.append(Bad(len(origins), _as_event(message), complaint))
@@ -289,6 +291,7 @@ class _Plan:
             raise Untranslated(f"no events: {short(self._mapping.each)} is no list", path, self._kind) from None
         if not items:
             raise Untranslated(f"no events: {short(self._mapping.each)} is empty", path, self._kind)
+        not_more(len(items))
         raw = request.raw(index)
         if (wrong := not_utf8(raw) or not_json(raw, {})) is not None:
             raise Untranslated(*wrong, self._kind)
