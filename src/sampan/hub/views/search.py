@@ -8,12 +8,14 @@ import msgspec
 from sampan.base.errors import SampanError
 from sampan.hub.parts import Parts, Query, may
 from sampan.hub.urls import Urls
+from sampan.log.builtin import BUILTIN
 from sampan.log.position import Position
 from sampan.log.seek import Wanted, seek
 from sampan.models.version import Version
 from sampan.runs.records import Runs
 from sampan.team.roles import ADMINISTER
 
+_OWN: Final = frozenset(cls.__sampan_type__ for cls in BUILTIN)
 _EACH: Final = 8  # of a kind
 _EVENTS_SECONDS: Final = 0.08
 
@@ -64,7 +66,7 @@ def _examples(parts: Parts) -> list[str]:
     customers = (parts.log.subject(event) for event in parts.log.events(newest_first=True, limit=1))
     each: list[Iterable[str | None]] = [
         parts.lake.tables(),
-        parts.contracts.types(),
+        (type for type in parts.contracts.types() if type not in _OWN),
         customers,
         (version.ref for version in parts.models.list()),
         (run.id for run in Runs(parts.db).list(1)),
