@@ -1,6 +1,7 @@
 """What ``adapt`` declares: messages of other protocols become events, and what does not is kept and told of."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,16 @@ def registered(message: dict) -> dict:
     raise ValueError(message["properties"]["email"])
 """
 )
+GA4 = """
+adapt("ga4", "sold", OrderLine, each="products", rename={"$.client_id": "invoice"})
+
+@adapt("ga4", "made", OrderLine)
+def made(message: dict) -> dict:
+    user = message["user_properties"]
+    invoice = f"{message['measurement_id']} {user['level']} {user.pop('seen', None)}"
+    user["seen"] = True
+    return {"invoice": invoice, "quantity": message["params"]["n"]}
+"""
 NOW = 1767225600_000_000  # 2026-01-01, the clock of Shop
 
 
@@ -273,6 +284,22 @@ def test_a_message_with_very_many_bad_events_does_not_fill_the_disk(adapted: Sho
     assert sum(len(one.raw) for one in held) < 5_000_000
     assert held[0].origin is not None
     assert json.loads(held[-1].raw)["data"]["note"] == "x" * 200
+
+
+def test_a_message_of_many_events_is_not_read_again_for_each_of_them(make_shop: Callable[..., Shop]) -> None:
+    adapted = make_shop(contracts=ADAPTED + GA4)
+    product, user = {"quantity": 1, "note": "x" * 300}, {"level": 7, "events": [1]}
+    sold = {"name": "sold", "params": {"products": [product] * 2, "where": "shop"}}
+    sent = {"client_id": "c", "user_properties": user, "timestamp_micros": NOW, "events": [sold] * 1_500}
+    sent["events"] += [{"name": "made", "params": {"n": number}} for number in range(1_500)]
+    translator, checker = Translator(adapted.contracts()), Checker(adapted.contracts())
+    began = time.monotonic()
+    batch = translator.batch(Ga4Messages(json.dumps(sent).encode(), "G-1", "site", NOW), checker)
+    assert time.monotonic() - began < 4
+    assert not batch.bads
+    data = [json.loads(raw)["data"] for raw in batch.raws]
+    assert data[:3_000] == [{**product, "invoice": "c"}] * 3_000
+    assert data[3_000:] == [{"invoice": "G-1 7 None", "quantity": number} for number in range(1_500)]
 
 
 @pytest.mark.parametrize(("calls", "products"), [(1, 500_000), (60, 1_000)])

@@ -61,6 +61,7 @@ class CloudEventMessages:
     """One request: its body, what ``beside`` gave, and when it was received, in microseconds."""
 
     protocol = "cloudevents"
+    sound = False
 
     def __init__(self, body: bytes, said: Sequence[tuple[str, str]], received: int) -> None:
         self.beside = {"received": str(received), **dict(said)}

@@ -7,6 +7,7 @@ is taken as the milli- or plain seconds that it is.
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -78,6 +79,7 @@ class _Payload(msgspec.Struct, gc=False):
 
 _PAYLOAD: Final = msgspec.json.Decoder(_Payload)
 _EVENT: Final = msgspec.json.Decoder(_Event)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, Raw])
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 
 
@@ -85,6 +87,7 @@ class Ga4Messages:
     """One request. ``stream`` is its measurement_id or firebase_app_id, ``producer`` who sent it, ``received`` when."""
 
     protocol = "ga4"
+    sound = True
 
     def __init__(self, body: bytes, stream: str, producer: str, received: int) -> None:
         self._body, self._received = body.strip(b" \t\r\n"), received
@@ -93,6 +96,7 @@ class Ga4Messages:
         self._stream = stream
         self._source = _ENCODE(stream[: _SHORT + 1] or producer)
         self._subject: Raw = ABSENT
+        self._events: list[Raw] = []
         self.messages: Sequence[Message] = self._read()
 
     @classmethod
@@ -106,14 +110,18 @@ class Ga4Messages:
 
     def whole(self, index: int) -> dict[str, Any]:
         """One event as a mapping function is given it: what the message says, then what the event says."""
-        value = _ANY.decode(self._body)
-        event = value.pop("events")[index]
-        return {**value, "measurement_id": self._stream, **event}
+        return {**_ANY.decode(self._rest), "measurement_id": self._stream, **_ANY.decode(self._events[index])}
+
+    @cached_property
+    def _rest(self) -> bytes:
+        """The message without its events."""
+        return _ENCODE({name: value for name, value in _FIELDS.decode(self._body).items() if name != "events"})
 
     def _read(self) -> Sequence[Message]:
         body = self._body
         if not body:
             return []
+        not_more(_count(body))
         wrong = not_utf8(body) or not_json(body, {})
         if wrong is not None:
             return [self._wrong(wrong)]
@@ -122,12 +130,11 @@ class Ga4Messages:
         if not (_said(payload.client_id) or _said(payload.app_instance_id)):
             return [self._wrong(("invalid: a message has a client_id or an app_instance_id", "$.client_id"))]
         try:
-            events = _LIST.decode(payload.events)
+            events = self._events = _LIST.decode(payload.events)
         except BROKEN:
             return [self._wrong(("invalid: a message has a list of events", "$.events"))]
         if not events:
             return [self._wrong(("no events: the list of events is empty", "$.events"))]
-        not_more(len(events))
         digest = blake2b(body, digest_size=16).hexdigest()
         return [self._message(index, event, payload, digest) for index, event in enumerate(events)]
 
@@ -158,6 +165,16 @@ class Ga4Messages:
         return Message("", ABSENT, self._source, b"", self._subject, b"", part, wrong=wrong)
 
 
+def _count(body: bytes) -> int:
+    """How many events a message has, if they may be too many to look at."""
+    if body.count(b",") < ITEM_LIMIT:
+        return 0
+    try:
+        return len(_LIST.decode(_PAYLOAD.decode(body).events))
+    except BROKEN:
+        return 0
+
+
 def _said(piece: Raw) -> Raw:
     """A piece unless it is null."""
     return ABSENT if len(piece) == 4 and bytes(piece) == b"null" else piece
@@ -173,6 +190,8 @@ class Finding(msgspec.Struct, frozen=True, rename="camel"):
 
 def findings(body: bytes) -> list[Finding]:
     """What of a message the protocol itself does not allow, in the words and codes of its validation."""
+    if (count := _count(body)) > ITEM_LIMIT:
+        return [_too_many(count)]
     wrong = not_utf8(body) or not_json(body, {})
     if wrong is not None:
         return [Finding("", f"Unable to parse the JSON payload: {wrong[0]}", "VALUE_INVALID")]
@@ -185,11 +204,15 @@ def findings(body: bytes) -> list[Finding]:
     if not isinstance(events, list) or not events:
         return [*found, Finding("events", "A list of events is required", "VALUE_REQUIRED")]
     if len(events) > EVENTS:
-        said = f"A message has at most {EVENTS} events, this one has {len(events)}"
-        found.append(Finding("events", said, "EXCEEDED_MAX_ENTITIES"))
-    for index, event in enumerate(events if len(events) <= ITEM_LIMIT else ()):
+        found.append(_too_many(len(events)))
+    for index, event in enumerate(events):
         found += _event(event, index)
     return found
+
+
+def _too_many(count: int) -> Finding:
+    said = f"A message has at most {EVENTS} events, this one has {count}"
+    return Finding("events", said, "EXCEEDED_MAX_ENTITIES")
 
 
 def _timestamp(value: dict[str, Any], path: str) -> list[Finding]:

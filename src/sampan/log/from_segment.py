@@ -90,6 +90,7 @@ class SegmentMessages:
     sent it, ``received`` when, in microseconds."""
 
     protocol = "segment"
+    sound = False
 
     def __init__(self, call: str, body: bytes, source: str, received: int, sent_at: str = "") -> None:
         self._call, self._body, self._received = call, body, received

@@ -49,6 +49,7 @@ class Messages(Protocol):
     """A request as its protocol's module has read it."""
 
     protocol: str
+    sound: bool  # whether every message is known to be UTF-8, and JSON that means one thing
     beside: dict[str, str]  # what is said outside of the messages' bytes and is needed to read them again
     timed: bool  # whether every time is the producer's own
     messages: Sequence[Message]
@@ -292,9 +293,7 @@ class _Plan:
         if not items:
             raise Untranslated(f"no events: {short(self._mapping.each)} is empty", path, self._kind)
         not_more(len(items))
-        raw = request.raw(index)
-        if (wrong := not_utf8(raw) or not_json(raw, {})) is not None:
-            raise Untranslated(*wrong, self._kind)
+        self._sound(request, index)
         outer = {name: value for name, value in properties.items() if name in self._fields}
         events = []
         for number, item in enumerate(items):
@@ -315,9 +314,15 @@ class _Plan:
                 data[field] = value
         return data
 
+    def _sound(self, request: Messages, index: int) -> None:
+        if not request.sound:
+            raw = request.raw(index)
+            if (wrong := not_utf8(raw) or not_json(raw, {})) is not None:
+                raise Untranslated(*wrong, self._kind)
+
     def _unrepeated(self, properties: Piece, data: Fields, request: Messages, index: int) -> None:
         """Taking properties apart keeps one of two that have the same name, which nobody would be told of."""
-        if not properties or tokens(bytes(properties)) == tokens(_object(data)):
+        if request.sound or not properties or tokens(bytes(properties)) == tokens(_object(data)):
             return
         raw = request.raw(index)
         if (wrong := not_utf8(raw) or repeated_key(raw)) is not None:
@@ -351,9 +356,7 @@ class _Plan:
     # -- by a function
 
     def _made(self, message: Message, request: Messages, index: int) -> list[Event]:
-        raw = request.raw(index)
-        if (wrong := not_utf8(raw) or not_json(raw, {})) is not None:
-            raise Untranslated(*wrong, self._kind)
+        self._sound(request, index)
         whole = cache(partial(request.whole, index))
         make = self._mapping.make
         assert make is not None
