@@ -1,6 +1,5 @@
 """A real Chromium in front of a real hub, watched: whatever a page complains of or runs that it should not, is kept."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -105,16 +104,21 @@ def cookie(shop: Shop) -> dict[str, str]:
     return {"name": name, "value": value, "url": shop.hub.url}
 
 
+def watch(browser: Browser, shop: Shop) -> Watched:
+    """A page in a context of its own, with the hooks."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.add_init_script(HOOKS)
+    context.set_default_timeout(30_000)
+    return Watched(shop, context)
+
+
 @pytest.fixture
 def stranger(browser: Browser, shop: Shop) -> Iterator[Watched]:
     """A page of somebody who has not signed in; the test fails if anything on it did."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.add_init_script(HOOKS)
-    context.set_default_timeout(15_000)
-    found = Watched(shop, context)
+    found = watch(browser, shop)
     yield found
     found.check()
-    context.close()
+    found.context.close()
 
 
 @pytest.fixture
@@ -122,8 +126,3 @@ def watched(stranger: Watched, cookie: dict[str, str]) -> Watched:
     """A page of somebody who has signed in."""
     stranger.context.add_cookies([cookie])  # type: ignore[list-item]
     return stranger
-
-
-def pattern(path: str) -> re.Pattern[str]:
-    """A page's address with its variable parts filled by anything."""
-    return re.compile(re.sub(r"{\w+}", "[^/]+", path) + r"(?=\?|#|$)")

@@ -6,34 +6,18 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from sampan.hub.sitemap import PAGES
-from tests.browser.conftest import CHROMIUM, FLAGS, pattern
+from tests.browser.addresses import addresses
+from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.hub.conftest import Hub
 
 LOOKS = (("light", 1280), ("dark", 1280), ("light", 390))
-
-
-def addresses(hub: Hub) -> dict[str, str]:
-    """An address for each page, found by following links from the overview on."""
-    shapes = {page.path: pattern(page.path) for page in sorted(PAGES, key=lambda page: page.path.count("{"))}
-    found: dict[str, str] = {}
-    waiting = ["/", *(page.path for page in PAGES if "{" not in page.path)]
-    while waiting:
-        path = waiting.pop(0)
-        shape = next((shape for shape, known in shapes.items() if known.fullmatch(path.partition("?")[0])), None)
-        if shape is None or shape in found:
-            continue
-        response, body = hub.ask("GET", path, accept="text/html")
-        if response.status == 200:
-            found[shape] = path
-            waiting += [link for link in re.findall(r'href="(/[^"#]*)', body.decode()) if path != "/patterns"]
-    return found
 
 
 def main(workspace: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     hub = Hub(workspace)
     name, _, value = hub.sign_in().partition("=")
+    known = {shape: paths for shape, paths in addresses(hub).items() if paths}
     try:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -41,7 +25,7 @@ def main(workspace: Path, folder: Path) -> None:
                 context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
                 context.add_cookies([{"name": name, "value": value, "url": hub.url}])
                 page = context.new_page()
-                for shape, path in addresses(hub).items():
+                for shape, (path,) in known.items():
                     page.goto(hub.url + path)
                     page.wait_for_timeout(300)  # charts draw themselves
                     file = re.sub(r"\W+", "-", shape).strip("-") or "overview"
