@@ -1,6 +1,7 @@
 """Alerts of a real hub, told to a real receiver: seen on the pages, by the commands, and after a kill -9."""
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -145,10 +146,37 @@ def test_commands_try_targets_and_silence_kinds(folder: Path, receiver: Receiver
         assert found["open"][0]["alert"]["silenced"].endswith("a migration")
         assert found["silences"][0]["what"] == "quarantined"
         assert receiver.got == []
+
+        assert sampan(folder, "alert", "unsilence", "silent").returncode == 1
+        done = sampan(folder, "alert", "unsilence", "quarantined")
+        assert (done.returncode, done.stdout) == (0, "Alerts about quarantined are told again.\n"), done.stderr
+        assert hub.json("/alerts")["silences"] == []
+        assert len(hub.json("/alerts")["open"][0]["alert"]["silenced"]) > 5, "what was silenced stays so"
     finally:
         assert hub.stop() == 0
     assert sampan(folder, "alert", "silence", "nonsense").returncode == 2
     assert sampan(folder, "alert", "silence", "silent", "--for", "soon").returncode == 2
+
+
+def test_a_page_takes_a_silence_back(folder: Path) -> None:
+    hub = Hub(folder, DESK_SECRET=SECRET)
+    try:
+        body = json.dumps({"what": "quarantined:<script>", "seconds": 60}).encode()
+        response, made = hub.ask("POST", "/v1/alerts/silences", body, content_type="application/json")
+        assert response.status == 201
+        _, page = hub.ask("GET", "/alerts", accept="text/html")
+        (address,) = re.findall(r'action="(/alerts/silences/[^"]+)"', page.decode())
+        assert address == f"/alerts/silences/{json.loads(made)['id']}/end"
+        assert "quarantined:&lt;script&gt;" in page.decode()
+        response, _ = hub.ask("POST", address, b"", cookie=hub.sign_in(), origin=hub.url)
+        assert (response.status, response.headers["location"]) == (303, "/alerts")
+        assert hub.json("/alerts")["silences"] == []
+        response, page = hub.ask("POST", address, b"", accept="text/html")
+        assert (response.status, "is in force" in page.decode()) == (404, True)
+        response, _ = hub.ask("DELETE", address.removesuffix("/end").replace("/alerts", "/v1/alerts", 1))
+        assert response.status == 404
+    finally:
+        assert hub.stop() == 0
 
 
 def test_a_wrong_limit_stops_the_start_with_its_key_and_value(folder: Path) -> None:

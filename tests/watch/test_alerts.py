@@ -1,14 +1,17 @@
 """The crossing of a limit is told once, with what one needs to act, and its end is told too."""
 
 import json
+import subprocess
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from sampan.base.errors import Usage
+from sampan.base.errors import NotFound, Usage
 from sampan.log.conform import Conformity, Finding, record
 from sampan.runs.records import StepRun
 from sampan.store.database import Database
@@ -195,6 +198,62 @@ def test_silenced_alerts_are_kept_and_not_told(scene: Scene, receiver: Receiver)
     assert kept.silenced == "silenced by ann: we are moving the disk"
     with pytest.raises(Usage, match="no kind of alert"):
         scene.watch.alerts.silence("everything", 60, actor="ann", reason="")
+
+
+def test_a_silence_is_taken_back_and_what_opens_then_is_told(scene: Scene, receiver: Receiver) -> None:
+    made = scene.watch.alerts.silence("log_fault", 60, actor="ann", reason="")
+    scene.watch.alerts.silence("endpoint_down", 60, actor="ann", reason="")
+    assert scene.watch.alerts.unsilence(made.id, actor="bob").what == "log_fault"
+    assert [one.what for one in scene.watch.alerts.silences()] == ["endpoint_down"]
+    scene.fault = "a sync failed"
+    scene.serves("down", "it crashed")
+    turn(scene)
+    assert receiver.events() == [("opened", "log_fault")]
+    for id in (made.id, "nothing"):
+        with pytest.raises(NotFound, match="in force"):
+            scene.watch.alerts.unsilence(id, actor="bob")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB; the test is skipped where nobody may mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    try:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("may not mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_is_told_and_resolved_with_some_room_to_spare(
+    scene: Scene, receiver: Receiver, small_disk: Path
+) -> None:
+    scene.data = small_disk
+    scene.alerting = replace(scene.alerting, limits=replace(scene.alerting.limits, disk_free=0.25))
+    scene.watch = scene.fresh()
+
+    def free(megabytes: float) -> None:
+        (small_disk / "fill").write_bytes(bytes(round((4 - megabytes) * 2**20)))
+        turn(scene)
+
+    free(2)
+    assert scene.open() == []
+    free(0.5)
+    assert scene.open() == ["disk:data"]
+    alert = receiver.messages()[0]["alert"]
+    assert alert["title"] == "The disk of the workspace is nearly full"
+    assert alert["reason"] == "0.0 GB of 0 GB are free (12.5%)"
+    assert (alert["value"], alert["bound"]) == (0.125, 0.25)
+    free(1.1)
+    assert scene.open() == ["disk:data"], "27.5 % is over the limit, and too near to it to say that it is over"
+    free(2)
+    assert scene.open() == []
+    assert receiver.events() == [("opened", "disk"), ("resolved", "disk")]
 
 
 def test_open_alerts_are_concerns_for_whoever_only_reads(scene: Scene) -> None:

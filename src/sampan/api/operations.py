@@ -251,6 +251,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers={JSON: Silence},
         tag="Alerts",
     ),
+    ("DELETE", "/v1/alerts/silences/{silence}"): Operation(
+        summary="Take a silence back before its time", answers={JSON: Silence}, tag="Alerts"
+    ),
+    ("POST", "/alerts/silences/{silence}/end"): Operation(
+        summary="Take a silence back, and go to the alerts", status=303, tag="Pages"
+    ),
     ("GET", "/static/{name}"): Operation(
         summary="A style, script or picture of the pages",
         answers={"text/css": str, "text/javascript": str, "image/svg+xml": str},

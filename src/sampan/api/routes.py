@@ -190,6 +190,10 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (data.what, data.seconds, data.reason, who(request).name)
         return answer(await asyncio.to_thread(work.silence, *given), 201)
 
+    @delete("/v1/alerts/silences/{silence:str}", status_code=200)
+    async def unsilence(request: Ask, silence: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.unsilence, silence, who(request).name))
+
     @get("/v1/tokens")
     async def tokens() -> Response[bytes]:
         return answer({"tokens": await asyncio.to_thread(gate.tokens.list)})
@@ -214,4 +218,4 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         return answer(await asyncio.to_thread(describe))
 
     made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
-    return [*made, test_alerts, silence, openapi]
+    return [*made, test_alerts, silence, unsilence, openapi]

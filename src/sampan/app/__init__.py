@@ -405,6 +405,15 @@ class App:
             made = Alerts(self.db, self.clock).silence(what, seconds, actor=actor, reason=reason)
             return msgspec.to_builtins(made)
 
+    def unsilence(self, silence: str, actor: str) -> Any:
+        """Take a silence back before its time."""
+        import msgspec
+
+        from sampan.watch.alerts import Alerts
+
+        with self._as_writer("Take back a silence"):
+            return msgspec.to_builtins(Alerts(self.db, self.clock).unsilence(silence, actor=actor))
+
     def serving_state(self, name: str) -> str:
         """How an endpoint is doing, as far as this process knows."""
         return self._hub.state_of(name) if self._hub is not None else "unknown"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.clock import iso
-from sampan.base.errors import No, Usage
+from sampan.base.errors import No, NotFound, Usage
 from sampan.cli.output import emit, fields, json_option, table
 
 if TYPE_CHECKING:
@@ -108,3 +108,26 @@ def silence(app: "App", what: str, span: str, reason: str, as_json: bool) -> Non
         emit(made)
         return
     click.echo(f"Nobody is told of {made['what']} until {iso(made['until'])[:19]}.")
+
+
+@alert.command()
+@click.argument("what")
+@json_option
+@click.pass_obj
+def unsilence(app: "App", what: str, as_json: bool) -> None:
+    """Take back what `silence` said about WHAT, before it ends by itself.
+
+    It counts for alerts that open from then on.
+    """
+    from sampan.cli.run import _me
+
+    standing = app.view("/alerts")["silences"]
+    ids = [one["id"] for one in standing if one["what"] == what]
+    if not ids:
+        known = ", ".join(sorted({one["what"] for one in standing}))
+        raise NotFound("Take back a silence", f"none is in force about {what!r}", f"In force: {known or 'none'}.")
+    ended = [app.work().unsilence(id, _me()) for id in ids]
+    if as_json:
+        emit(ended)
+        return
+    click.echo(f"Alerts about {what} are told again.")

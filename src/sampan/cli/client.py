@@ -137,6 +137,9 @@ class HubClient:
     def silence(self, what: str, seconds: float, reason: str, actor: str) -> Any:
         return self.post("/v1/alerts/silences", {"what": what, "seconds": seconds, "reason": reason})
 
+    def unsilence(self, silence: str, actor: str) -> Any:
+        return self.delete(f"/v1/alerts/silences/{quote(silence, safe='')}")
+
     def conform(self, type: str, by: str = "source", since: int | None = None) -> Any:
         return self.post(f"/v1/contracts/{quote(type, safe='')}/conform", {"by": by, "since": since})
 

@@ -1,4 +1,7 @@
-"""What a page can set going: a run, or the rest of one. The guard has seen to it that the page was ours."""
+"""What a page can set going: a run, or the rest of one; and a silence that it can end.
+
+The guard has seen to it that the page was ours.
+"""
 
 import asyncio
 import threading
@@ -21,14 +24,15 @@ Told = Callable[[Any], None]
 
 
 class Works(Protocol):
-    """Who runs what is asked for. Both block until the end and tell what happens."""
+    """Who does what is asked for. Runs block until their end and tell what happens."""
 
     def run(self, target: str, sets: dict[str, Any], actor: str, report: Told) -> Any: ...
     def resume(self, run: str, rebase: bool, actor: str, report: Told) -> Any: ...
+    def unsilence(self, silence: str, actor: str) -> Any: ...
 
 
 def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
-    """The routes of the forms on pages; each answers with the page of the run that it began."""
+    """The routes of the forms on pages; each answers with the page that shows what it did."""
 
     @post("/plan/go", status_code=303)
     async def run(request: Ask, body: bytes) -> Response[bytes]:
@@ -40,7 +44,15 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
         rebase, who = _field(body, "rebase") == "yes", _who(request)
         return await _set_going(request, lambda told: works.resume(run, rebase, who, told), frame)
 
-    return [run, resume]
+    @post("/alerts/silences/{silence:str}/end", status_code=303)
+    async def unsilence(request: Ask, silence: str) -> Response[bytes]:
+        try:
+            await asyncio.to_thread(works.unsilence, silence, _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": "/alerts"})
+
+    return [run, resume, unsilence]
 
 
 def _field(body: bytes, name: str) -> str:
@@ -50,6 +62,12 @@ def _field(body: bytes, name: str) -> str:
 def _who(request: Ask) -> str:
     principal: Principal = dict(request.scope)[PRINCIPAL]  # type: ignore[assignment]
     return principal.name
+
+
+def _refuse(request: Ask, error: SampanError, frame: Callable[[], Frame]) -> Response[bytes]:
+    around = frame()
+    around.who = _who(request)
+    return refuse(request, error.status, error, around)
 
 
 async def _set_going(request: Ask, work: Callable[[Told], Any], frame: Callable[[], Frame]) -> Response[bytes]:
@@ -87,9 +105,6 @@ async def _set_going(request: Ask, work: Callable[[Told], Any], frame: Callable[
     except TimeoutError:
         run = ""  # another run is going on; this one waits for it
     except SampanError as error:
-        around = frame()
-        principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
-        around.who = principal.name if principal else ""
-        return refuse(request, error.status, error, around)
+        return _refuse(request, error, frame)
     where = f"/runs/{quote(run)}" if run else "/runs"
     return response(Answer(303, "text/plain", b""), {"location": where})

@@ -51,6 +51,10 @@ class Urls:
         return _with_query("/search", {"q": q})
 
     @staticmethod
+    def unsilence(silence: str) -> str:
+        return _path("alerts", "silences", silence, "end")
+
+    @staticmethod
     def item(position: str) -> str:
         return _path("quarantine", position)
 

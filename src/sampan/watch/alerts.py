@@ -4,6 +4,7 @@ An alert and the messages about it are written in one transaction, before anythi
 then marked. A kill in between sends it again under the same id: at least once, and the receiver can tell.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -15,6 +16,7 @@ from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import new_id
 from sampan.store.database import Database
 
+_LOG = logging.getLogger("sampan.watch")
 OPENED: Final = "opened"
 RESOLVED: Final = "resolved"
 WAITING: Final = "waiting"
@@ -234,6 +236,18 @@ class Alerts:
         with self._db.transaction() as records:
             records.execute("INSERT INTO silences VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(made))
         return made
+
+    def unsilence(self, id: str, *, actor: str) -> Silence:
+        """Take a silence back: what opens from now on is told again. Raises NotFound if none of that id is in force."""
+        now = real_micros()
+        with self._db.transaction() as records:
+            found = next((one for one in self.silences() if one.id == id), None)
+            if found is None:
+                problem = f"none of the id {id[:40]!r} is in force"
+                raise NotFound("Take back a silence", problem, "`sampan alert list` shows them.")
+            records.execute("UPDATE silences SET until = ? WHERE id = ?", (now, id))
+        _LOG.info("a silence was taken back", extra={"facts": {"what": found.what, "actor": actor}})
+        return msgspec.structs.replace(found, until=now)
 
     def silenced(self, breach: Breach) -> str:
         """Why nobody shall be told of a breach, or nothing."""
