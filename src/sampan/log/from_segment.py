@@ -5,6 +5,7 @@ client that sent (``sentAt``) differs from ours, ``timestamp`` is moved by the d
 way is no such difference, so up to five seconds are let be.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from msgspec import Raw
 
 from sampan.base.clock import iso, to_micros
 from sampan.log.check import tokens_of
-from sampan.log.explain import BROKEN, Wrong, not_json, not_utf8
+from sampan.log.explain import BROKEN, Wrong, not_json, not_utf8, short
 from sampan.log.items import ITEM_LIMIT, not_more, split, split_broken_array
 from sampan.log.translate import ABSENT, Message
 
@@ -153,6 +154,9 @@ class SegmentMessages:
         self._told(batch.sent_at, batch.context)
         if self._sound(batch):
             return batch.batch
+        if (wrong := _said_twice(self._body)) is not None:
+            self._raws = [self._body]
+            return [wrong]
         return [self._one(self.raw(index)) for index in range(len(batch.batch))]
 
     def _told(self, sent_at: Raw, context: Raw) -> None:
@@ -196,9 +200,10 @@ class SegmentMessages:
         else:
             self._told(wrapper.sent_at, wrapper.context)
             inner = bytes(wrapper.batch)
-            if inner[:1] != b"[":
+            wrong = _said_twice(self._body)
+            if wrong is not None or inner[:1] != b"[":
                 self._raws = [self._body]
-                return [("invalid: a batch has a list named batch", "$.batch")]
+                return [wrong or ("invalid: a batch has a list named batch", "$.batch")]
             self._raws = split(inner, most=ITEM_LIMIT)
         return [self._one(bytes(raw)) for raw in self._raws]
 
@@ -317,6 +322,21 @@ def _beside_properties(kind: str, call: _Call) -> Raw:
 def _faulty(raw: bytes) -> Wrong | None:
     """Why bytes are no JSON object that means one thing."""
     return not_utf8(raw) or not_json(raw, {})
+
+
+def _said_twice(body: bytes) -> Wrong | None:
+    """The key that a batch repeats, whatever its calls do: of two lists of calls, one would be lost."""
+    names: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        names[:] = [name for name, _ in pairs]  # of the outermost object at last
+
+    try:
+        json.loads(body.decode(errors="replace"), object_pairs_hook=note)
+    except (ValueError, RecursionError):
+        return None  # the calls that are wrong say so themselves
+    name = next((name for name in names if names.count(name) > 1), None)
+    return None if name is None else (f"repeated key: {short(name)}", "$")
 
 
 def _nameless(kind: str, call: _Call) -> Wrong:
