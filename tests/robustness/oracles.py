@@ -93,7 +93,7 @@ def aimed_kill(
     """R2: kill the process at the ``when``-th ``call``, restart, resend; the faults, and whether the kill hit."""
     workspace(folder)
     stream = folder / ".sampan" / "log" / "intake"
-    aim = ["strace", "-f", "-q", "-o", os.devnull, "-e", f"trace={call}"]
+    aim = ["strace", "-f", "--seccomp-bpf", "-q", "-o", os.devnull, "-e", f"trace={call}"]
     if call == "write":
         for number in range(1, 6):
             aim += ["-P", str(stream / f"{number:08d}.log")]
