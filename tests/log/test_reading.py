@@ -2,13 +2,16 @@
 
 import json
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sampan.log.log import Log
+from sampan.log.position import Position
 from sampan.log.quarantine import Quarantine
 from sampan.log.read import Item, StreamReader
 from sampan.log.sealed import ROWS, frames
@@ -163,3 +166,73 @@ def test_a_frame_that_replaced_a_torn_one_is_read_as_it_is_now(shop: Shop) -> No
     shop.send(*(line(f"later {n}") for n in range(3)))
     newest = [event.id for event in log.events(newest_first=True, limit=4)]
     assert newest == ["later 2", "later 1", "later 0", "4"]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log whose second segment lies there twice: as it is written, and (in ``sealed``) as it is sealed."""
+    shop = Shop(tmp_path_factory.mktemp("three"))
+    writer = shop.writer()
+    for start in (0, 20):
+        for first in range(start, start + 20, 5):
+            shop.clock.advance(timedelta(seconds=1))
+            events = [line(str(n), customer=f"c{n % 2}") for n in range(first, first + 5)]
+            events += [{**line("7"), "source": f"s{first}"}]
+            writer.append(writer.checker.read(json.dumps(events).encode()), "test")
+        written = shop.stream / f"{start // 20 + 1:08d}.log"
+        shutil.copy(written, kept := shop.root / written.name)
+        writer.seal()
+    writer.append(writer.checker.read(json.dumps([line("last")]).encode()), "test")
+    shop.close()
+    (shop.root / "sealed").mkdir()
+    for path in shop.stream.glob("00000002.*"):
+        path.rename(shop.root / "sealed" / path.name)
+    kept.rename(shop.stream / kept.name)
+    return shop.root
+
+
+READS: dict[str, Callable[[StreamReader, Log], object]] = {
+    "items": lambda reader, log: [item.number for item in reader.items()],
+    "newest": lambda reader, log: [item.number for item in reader.newest()],
+    "containing": lambda reader, log: [item.number for item in reader.containing("c1")],
+    "with_id": lambda reader, log: [item.number for item in reader.with_id("7")],
+    "number_at": lambda reader, log: reader.number_at(next(reader.items(40, 40)).received),
+    "number_of_the_last": lambda reader, log: reader.number_at(1 << 60),
+    "anchor": lambda reader, log: [reader.anchor(number) for number in (24, 30, 48, 49)],
+    "last": lambda reader, log: reader.last(),
+    "labels": lambda reader, log: log.labels(),
+    "state": lambda reader, log: [log.state("order_line", Position({"intake": n})) for n in (10, 30, 48, 49)],
+    "has": lambda reader, log: reader.has(frozenset({"order_line@2"})),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("listing", ["unsealed", "manifests"])
+def test_a_segment_that_is_sealed_between_two_steps_of_a_reading_does_not_vanish(
+    three: Path, make_shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch, read: str, listing: str
+) -> None:
+    """Sealed right after the first, second … time that the reading lists the segments."""
+    monkeypatch.setattr("sampan.log.read._SEARCHED", 7)
+    for at in range(6):
+        shop = make_shop(str(at))
+        shutil.copytree(three, shop.root, dirs_exist_ok=True)
+        reader = (log := shop.log()).readers()["intake"]
+        expected = READS[read](reader, log)
+        shutil.rmtree(shop.root / ".sampan" / "cache", ignore_errors=True)
+        reader = (log := shop.log()).readers()["intake"]
+        monkeypatch.setattr(reader.stream, listing, _sealing(shop, getattr(reader.stream, listing), at))
+        assert READS[read](reader, log) == expected, at
+
+
+def _sealing(shop: Shop, listing: Callable[[], Any], at: int) -> Callable[[], Any]:
+    calls = iter(range(1_000))
+
+    def listed() -> Any:
+        found = listing()
+        if next(calls) == at:
+            for path in sorted((shop.root / "sealed").iterdir(), key=lambda path: path.suffix == ".json"):
+                path.rename(shop.stream / path.name)
+            (shop.stream / "00000002.log").unlink()
+        return found
+
+    return listed

@@ -119,7 +119,7 @@ class Log:
         """``type@version`` of everything that is in it."""
         found: set[str] = set()
         for reader in self.readers().values():
-            found.update(*(manifest.types for manifest in reader.stream.manifests()), reader.tail().states)
+            found.update(reader.tail().states, *(manifest.types for manifest in reader.stream.manifests()))
         return frozenset(found)
 
     def state(self, type: str, position: Position) -> TypeState:
@@ -128,19 +128,19 @@ class Log:
         total = TypeState()
         for name, reader in self.readers().items():
             last = position[name]
-            sealed = 0
+            tail = reader.tail(last)  # before the manifests: what is sealed in between is in it
             for manifest in reader.stream.manifests():
-                sealed = manifest.last
+                if manifest.number >= tail.begun:
+                    break
                 if manifest.last <= last:
                     for label, state in manifest.types.items():
                         if label.rpartition("@")[0] == type:
                             total += state
                 elif manifest.first <= last:
                     total += self._counted(reader, type, manifest.first, last)
-            if last > sealed:
-                for label, state in reader.tail(last).states.items():
-                    if label.rpartition("@")[0] == type:
-                        total += state
+            for label, state in tail.states.items():
+                if label.rpartition("@")[0] == type:
+                    total += state
         if contract.personal and (gone := self.keys.destroyed()):
             total += TypeState.of(0, int.from_bytes(sha256(f"destroyed {gone}".encode()).digest()[:16], "little"))
         return total

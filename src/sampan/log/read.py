@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _STRETCH: Final = 256  # items read at first to find the newest of a kind, then twice as many …
 _FURTHEST: Final = 65_536  # … up to so many
 _SEARCHED: Final = 16_384  # items of the unsealed part that are searched at once
+Read = TypeVar("Read")
 ESCAPE: Final = b"\\u"  # how JSON may write a letter that need not be escaped
 
 
@@ -120,6 +121,9 @@ class StreamReader:
 
     def tail(self, upto: int | None = None) -> Tail:
         """Chain and states of the unsealed part, up to and with item ``upto``; each call reads only what is new."""
+        return _anew(lambda: self._read_tail(upto))
+
+    def _read_tail(self, upto: int | None) -> Tail:
         if self._tail is None:
             self._tail = self._kept()
         unsealed = self.stream.unsealed()
@@ -207,14 +211,14 @@ class StreamReader:
 
     def anchor(self, last: int) -> str:
         """Chain head after the frame that ends with item ``last``."""
-        manifests = self.stream.manifests()
-        sealed = manifests[-1].last if manifests else 0
-        if last >= sealed:
+        if last >= self._sealed():
             mark, alive = read_mark(self.stream.folder)
             if alive and mark is not None and mark.last == last:
                 return mark.anchor.hex()
-            return self.tail(last).anchor
-        for manifest in manifests:
+            found = self.tail(last).anchor
+            if last >= self._sealed():  # else it was sealed meanwhile, and the tail begins behind it
+                return found
+        for manifest in self.stream.manifests():
             if manifest.last == last:
                 return manifest.anchor
             if manifest.first <= last < manifest.last:
@@ -239,7 +243,7 @@ class StreamReader:
             return
 
     def _items(self, first: int, last: int, labels: frozenset[str] | None) -> Iterator[Item]:
-        sealed = 0
+        sealed, unsealed = 0, self.stream.unsealed()  # these first: what is sealed meanwhile is among the manifests
         for manifest in self.stream.manifests():
             sealed = manifest.number
             wanted = labels is None or not labels.isdisjoint(manifest.types)
@@ -247,18 +251,25 @@ class StreamReader:
                 from sampan.log.sealed import items
 
                 yield from items(self.stream, manifest, first, last, labels)
-        for number in self.stream.unsealed():
+        for number in unsealed:
             if number > sealed:
                 for frame in self.stream.frames(number, self.end(number), first=first):
                     if frame.first > last:
                         return
                     yield from _of(frame, first, last, labels)
 
+    def _sealed(self) -> int:
+        """The last item that is sealed by now."""
+        manifests = self.stream.manifests()
+        return manifests[-1].last if manifests else 0
+
     def has(self, labels: frozenset[str]) -> bool:
         """Whether any accepted item has one of these labels; what has none need not be searched for them."""
-        return any(
-            not labels.isdisjoint(manifest.types) for manifest in self.stream.manifests()
-        ) or not labels.isdisjoint(self.tail().states)
+
+        def sealed() -> bool:
+            return any(not labels.isdisjoint(manifest.types) for manifest in self.stream.manifests())
+
+        return sealed() or not labels.isdisjoint(self.tail().states) or sealed()  # again: it may just have been
 
     def _reached(self, last: int | None) -> int:
         """The item to go backwards from: the one asked for, if there are so many."""
@@ -277,14 +288,20 @@ class StreamReader:
 
     def number_at(self, received: int) -> int:
         """Number of the last item that was received by an instant (microseconds); 0: there is none."""
-        found = 0
+        return _anew(lambda: self._number_at(received))
+
+    def _number_at(self, received: int) -> int:
+        found = sealed = 0
+        unsealed = self.stream.unsealed()
         for manifest in self.stream.manifests():
             from sampan.log.sealed import number_at
 
             if (number := number_at(self.stream, manifest, received)) < manifest.last:
                 return max(number, found)
-            found = manifest.last
-        for number in self.stream.unsealed():
+            found, sealed = manifest.last, manifest.number
+        for number in unsealed:
+            if number <= sealed:
+                continue
             at = self.stream.number_at(number, received)
             if at is None:
                 return found
@@ -321,14 +338,17 @@ class StreamReader:
 
     def with_id(self, id: str, *, labels: frozenset[str] | None = None) -> Iterator[Item]:
         """Accepted items of an id, whatever their source; segments that have none of ``labels`` are not opened."""
-        sealed = 0
-        for manifest in self.stream.manifests():
-            sealed = manifest.last
-            if labels is None or not labels.isdisjoint(manifest.types):
-                from sampan.log.sealed import numbers_of
+        done = 0
+        found: list[Item] | None = None
+        while found is None:
+            for manifest in self.stream.manifests():
+                if manifest.last > done and (labels is None or not labels.isdisjoint(manifest.types)):
+                    from sampan.log.sealed import numbers_of
 
-                yield from self.some(numbers_of(self.stream, manifest, id))
-        for item in self._containing(id, sealed + 1, self.last()):
+                    yield from self.some(numbers_of(self.stream, manifest, id))
+                done = max(done, manifest.last)
+            found = self._searched(id, done + 1, self.last())
+        for item in found:
             if item.label is not None and msgspec.json.decode(item.raw, type=_Told).id == id:
                 yield item
 
@@ -338,24 +358,32 @@ class StreamReader:
         """Items that may say ``text`` somewhere, from number ``last`` (default: the end) backwards; the caller looks
         where, and whether they are of ``labels``. Costs a search through the bytes, and nothing per event. With
         ``marks`` a Mark says now and then how far the search has come."""
-        last = self._reached(last)
-        manifests = self.stream.manifests()
-        begin = manifests[-1].last + 1 if manifests else 1
-        at = last
-        while at >= begin:  # a stretch at a time: what stands in every event must not be gathered from all of them
-            first = max(begin, at - _SEARCHED + 1)
-            yield from reversed(list(self._containing(text, first, at)))
+        at = self._reached(last)
+        while at > (sealed := self._sealed()):
+            # a stretch at a time: what stands in every event must not be gathered from all of them
+            first = max(sealed + 1, at - _SEARCHED + 1)
+            found = self._searched(text, first, at)
+            if found is None:
+                continue
+            yield from reversed(found)
             at = first - 1
             if marks:
                 yield from (Mark(one.number, one.received, "", None, b"") for one in self.items(first, first))
-        for manifest in reversed(manifests):
-            if labels is None or not labels.isdisjoint(manifest.types):
+        for manifest in reversed(self.stream.manifests()):
+            if manifest.first <= at and (labels is None or not labels.isdisjoint(manifest.types)):
                 from sampan.log.sealed import containing
 
-                yield from containing(self.stream, manifest, _needle(text), last, marks)
+                yield from containing(self.stream, manifest, _needle(text), at, marks)
+
+    def _searched(self, text: str, first: int, last: int) -> list[Item] | None:
+        """The same of a stretch of the unsealed part, in order; None if some of it was sealed meanwhile."""
+        try:
+            found = list(self._containing(text, first, last))
+        except FileNotFoundError:
+            return None
+        return found if self._sealed() < first else None
 
     def _containing(self, text: str, first: int, last: int) -> Iterator[Item]:
-        """The same of the unsealed part, from item ``first`` on."""
         needle = _needle(text)
         for number in self.stream.unsealed():
             for frame in self.stream.frames(number, self.end(number), first=first):
@@ -365,6 +393,14 @@ class StreamReader:
                     for item in _of(frame, first, last, None):
                         if _says(item.raw, needle):
                             yield item
+
+
+def _anew(read: Callable[[], Read]) -> Read:
+    """What a reading gives; it begins again when a segment was sealed under it."""
+    for _ in range(_RETRIES):
+        with suppress(FileNotFoundError):
+            return read()
+    return read()
 
 
 def _needle(text: str) -> bytes:
