@@ -113,6 +113,7 @@ class Worker:
             process.kill()
             await asyncio.to_thread(process.wait)
         self._link.close()
+        self._on_lost()  # now, and not once the loop notices: nobody may ask it any more
 
     async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"") -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
