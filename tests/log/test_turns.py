@@ -106,3 +106,16 @@ def test_what_a_writer_tells_of_its_frames_is_what_the_file_says(shop: Shop, mon
     assert read > 0
     counts = {name: sum(getattr(rate, name) for rate in told) for name in ("accepted", "duplicate", "quarantined")}
     assert counts == {name: log.stats()[name] for name in counts}
+
+
+def test_what_another_process_writes_afterwards_is_counted_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sampan.log.rates._FOLLOWED", 0.0)
+    log = shop.log()
+    writer = log.writer()
+    log.rates.catch_up()
+    for number in range(3):
+        writer.append(writer.checker.read(body(line(f"e{number}"))), "till")
+        assert sum(rate.accepted for rate in producer_rates(log)) == number + 1
+    writer.close()
+    shop.send(line("elsewhere"))
+    assert sum(rate.accepted for rate in producer_rates(log)) == 4

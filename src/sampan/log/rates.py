@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 HOUR: Final = 60 * MINUTE
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _WORK: Final = 0.0005  # seconds between two rests of who gives way
-_REST: Final = 0.003
+_REST: Final = 8  # times what the work took
+_FOLLOWED: Final = 1.0  # seconds; what is durable is told within milliseconds
 _WORTH_KEEPING: Final = 4 << 20  # bytes of an unsealed segment that the next process shall not count again
 _KEPT: Final = 4  # sealed segments whose minutes stay in memory
 
@@ -68,18 +69,56 @@ _SOURCES: Final = msgspec.json.Decoder(list[_Sourced])
 class _Growing:
     """The counts of an unsealed segment, and how far they go."""
 
-    __slots__ = ("counts", "head", "kept", "offset")
+    __slots__ = ("counts", "followed", "head", "kept", "offset")
 
     def __init__(self, head: str, offset: int, counts: Counts) -> None:
         self.head, self.offset, self.counts = head, offset, counts
         self.kept = offset  # how far they go in the cache
+        self.followed = 0.0  # when they last went as far as the writer had told, who will tell what comes after
+
+
+class _Said(msgspec.Struct):
+    """Counts of the frames from one byte of a segment to another, as their writer has them."""
+
+    start: int
+    end: int
+    counts: Counts
+
+
+class _Writer:
+    """What the writer of this process has told of a stream and nobody has taken up yet."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, _Said] = {}
+        self._lock = threading.Lock()  # held for microseconds: the writer waits for it
+
+    def tell(self, span: Span, counts: Counts) -> None:
+        with self._lock:
+            known = self._said.get(span.segment)
+            if known is None or known.end != span.start:
+                self._said[span.segment] = _Said(span.start, span.end, counts)
+            else:
+                _sum(known.counts, counts.items(), MINUTE)
+                known.end = span.end
+
+    def said(self, number: int) -> _Said | None:
+        with self._lock:
+            return self._said.get(number)
+
+    def take(self, number: int) -> _Said:
+        with self._lock:
+            return self._said.pop(number)
+
+    def forget(self, number: int) -> None:
+        with self._lock:
+            self._said.pop(number, None)
 
 
 class _StreamRates:
     """Counts of one stream. Hours of sealed segments are summed once and stay in memory; minutes are read again."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self.stream = Stream(folder)
+    def __init__(self, folder: Path, cache: Path, writer: "_Writer") -> None:
+        self.stream, self.writer = Stream(folder), writer
         self._cache = cache
         self._hours: Counts = {}
         self._last: dict[str, int] = {}
@@ -101,6 +140,7 @@ class _StreamRates:
                     while len(self._newest) > _KEPT:
                         del self._newest[min(self._newest)]
                     self._growing.pop(manifest.number, None)
+                    self.writer.forget(manifest.number)
             try:
                 unsealed = [number for number in self.stream.unsealed() if number not in self._summed]
                 return all(self._grow(number, until) for number in unsealed)
@@ -136,6 +176,10 @@ class _StreamRates:
         if kept is not None and kept.head == manifest.head:
             return kept.counts()
         growing = self._growing.get(manifest.number)
+        if (said := self.writer.said(manifest.number)) is not None:
+            growing = growing or _Growing(manifest.previous, said.start, {})
+            if growing.offset == said.start:
+                self._follow(manifest.number, growing)
         if growing is not None and growing.head == manifest.previous and _whole(growing.counts, manifest):
             counts = growing.counts
         else:
@@ -153,10 +197,13 @@ class _StreamRates:
         return self._cache / f"{number:08d}.growing.json"
 
     def _grow(self, number: int, until: float) -> bool:
+        said = self.writer.said(number)
+        known = self._growing.get(number)
+        if known is not None and said is None and time.perf_counter() - known.followed < _FOLLOWED:
+            return True  # the writer tells, and has told nothing new
         mark, alive = read_mark(self.stream.folder)
         end = mark.offset if alive and mark is not None and mark.number == number else None
-        known = self._growing.get(number)
-        if known is not None and known.offset == end:
+        if known is not None and known.offset == end and said is None:
             self._keep(number, known)
             return True
         fd = os.open(self.stream.log_path(number), os.O_RDONLY | os.O_CLOEXEC)
@@ -172,29 +219,33 @@ class _StreamRates:
                 else:
                     known = _Growing(header.head, start, {})
                 self._growing[number] = known
+            behind = said is not None and known.offset > said.start
+            if said is not None and behind:  # some of it is counted already: what is left is read
+                end = self.writer.take(number).end
+            elif said is not None:
+                end = said.start
             for offset, payload in payloads(fd, known.offset, end):
                 count(known.counts, Frame(payload))
                 known.offset = offset + 8 + len(payload)
-                if time.perf_counter() > until:
+                if time.perf_counter() > until and known.offset != end:
                     return False
+            if said is not None and not behind and known.offset == said.start:
+                self._follow(number, known)
         finally:
             os.close(fd)
         self._keep(number, known)
         return True
 
+    def _follow(self, number: int, known: _Growing) -> None:
+        """Take up what the writer has told, where all before it is counted."""
+        said = self.writer.take(number)
+        _sum(known.counts, said.counts.items(), MINUTE)
+        known.offset, known.followed = said.end, time.perf_counter()
+
     def _keep(self, number: int, known: _Growing) -> None:
         if known.offset - known.kept >= _WORTH_KEEPING:
             _write(self._growing_path(number), known.head, known.counts, known.offset)
             known.kept = known.offset
-
-    def told(self, span: Span, counts: Counts) -> None:
-        """Take up what a writer says of frames that it wrote, if all before them is counted."""
-        known = self._growing.get(span.segment)
-        if known is None and span.first:
-            known = self._growing[span.segment] = _Growing(span.head, span.start, {})
-        if known is not None and known.head == span.head and known.offset == span.start:
-            _sum(known.counts, counts.items(), MINUTE)
-            known.offset = span.end
 
 
 def _read(path: Path) -> _Kept | None:
@@ -218,6 +269,7 @@ class Rates:
     def __init__(self, folder: Path, cache: Path) -> None:
         self._folder, self._cache = folder, cache
         self._streams: dict[str, _StreamRates] = {}
+        self._writers: dict[str, _Writer] = {}
         self._lock = threading.Lock()
 
     def catch_up(self) -> None:
@@ -227,21 +279,15 @@ class Rates:
         wants it again for each of its callbacks: a tenth of a second of counting held requests up for far longer.
         """
         while True:
+            began = time.perf_counter()
             with self._lock:
-                until = time.perf_counter() + _WORK
-                if all(stream.refresh(until) for stream in self._found()):
+                if all(stream.refresh(began + _WORK) for stream in self._found()):
                     return
-            time.sleep(_REST)
+            time.sleep(_REST * (time.perf_counter() - began))
 
     def told(self, stream: str, span: Span, counts: Counts) -> None:
-        """What a writer of this process says of frames that are durable now, so that nobody has to read them again.
-        Never waits: if somebody counts just now, or has not come that far, the frames are read from the file."""
-        if self._lock.acquire(blocking=False):
-            try:
-                if (known := self._streams.get(stream)) is not None:
-                    known.told(span, counts)
-            finally:
-                self._lock.release()
+        """What a writer of this process says of frames that are durable now, so that nobody has to read them again."""
+        self._writers.setdefault(stream, _Writer()).tell(span, counts)
 
     def by_hour(self, since: int = 0) -> list[ProducerRate]:
         """Counts by the hour, from the hour that holds ``since`` (microseconds) on, in order of time."""
@@ -282,7 +328,8 @@ class Rates:
         if self._folder.is_dir():
             for path in sorted(self._folder.iterdir()):
                 if path.is_dir() and path.name not in self._streams:
-                    self._streams[path.name] = _StreamRates(path, self._cache / path.name)
+                    writer = self._writers.setdefault(path.name, _Writer())
+                    self._streams[path.name] = _StreamRates(path, self._cache / path.name, writer)
         return list(self._streams.values())
 
 

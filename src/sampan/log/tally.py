@@ -14,14 +14,11 @@ Counts = dict[Key, list[int]]  # accepted, duplicate, quarantined
 
 
 class Span(msgspec.Struct, frozen=True):
-    """Where frames lie: their segment, the chain's head before it, from which byte to which; whether they are the
-    segment's first."""
+    """Where frames lie: in which segment, from which byte to which."""
 
     segment: int
-    head: str
     start: int
     end: int
-    first: bool
 
 
 def tally(

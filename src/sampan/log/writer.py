@@ -474,9 +474,9 @@ class StreamWriter:
         except OSError as error:
             raise self._poison(attempted, "sync", error) from error
         self.syncs.add(time.perf_counter() - began)
-        start, first = segment.size, segment.head.hex() == segment.header.head
+        start = segment.size
         segment.commit(group.frames, group.firsts, group.last)
-        group.span = Span(segment.number, segment.header.head, start, segment.size, first)
+        group.span = Span(segment.number, start, segment.size)
         self._full = ""
         self._next = group.last + 1
         self._tell()
