@@ -368,3 +368,11 @@ def test_a_declaration_that_makes_no_sense_names_its_line(
         Contracts.load(path)
     assert obstacle in error.value.obstacle
     assert f"line {line}" in error.value.attempted
+
+
+def test_a_batch_that_repeats_one_of_very_many_keys_is_judged_at_once() -> None:
+    keys = ",".join(f'"k{number}":1' for number in range(60_000))
+    began = time.monotonic()
+    request = SegmentMessages("batch", f'{{{keys},"batch":[],"k59999":2}}'.encode(), "till", 0)
+    assert [message.wrong for message in request.messages] == [("repeated key: 'k59999'", "$")]
+    assert time.monotonic() - began < 5

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sampan.base.errors import BadSetting, BadWorkspace, Busy, Damaged, NewerFormat, NotFound, Unreachable
+from sampan.base.errors import BadWorkspace, Busy, Damaged, NewerFormat, NotFound, Unreachable
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
@@ -503,11 +503,12 @@ class App:
 
     def up(self, host: str, port: int, started: Callable[[str, str], None]) -> None:
         """Be the hub until told to stop. ``started`` gets the address and a one-time sign-in link."""
+        from sampan.app.exposure import check_exposure
         from sampan.app.hub import RunningHub
         from sampan.base.arrow import forego_pandas
         from sampan.hub.server import bind, serve
 
-        self._check_exposure(host)
+        check_exposure(host, self.settings, self.db)
         from sampan.base.journal import set_up
 
         set_up(self.settings.get("log_level"), self.settings.get("log_format"))
@@ -530,26 +531,6 @@ class App:
         from sampan.demo.tell import tell
 
         tell(workspace=workspace, host=host, port=port, once=once, as_json=as_json)
-
-    def _check_exposure(self, host: str) -> None:
-        """Other machines may reach this hub only when somebody has decided who and under which name."""
-        import ipaddress
-
-        with suppress(ValueError):
-            if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-                return
-        missing = []
-        if not self.settings.get("allowed_hosts"):
-            missing.append("the names it will be called by: SAMPAN_ALLOWED_HOSTS=hub.example.com,hub.example.com:443")
-        if not self.settings.get("token") and not self.db.row("SELECT 1 FROM tokens WHERE revoked IS NULL"):
-            missing.append("who may sign in: SAMPAN_TOKEN, or `sampan token create NAME --role admin` before the start")
-        if missing:
-            needs = "".join(f"\n    - {line}" for line in missing)
-            raise BadSetting(
-                f"Listen on {host}",
-                f"other machines could reach the hub there, and it has not been told{needs}",
-                "Set them, and put TLS in front of it; or leave --host out to listen on this machine only.",
-            )
 
 
 def table(name: str, ref: str = "main", workspace: Path | str | None = None) -> Any:

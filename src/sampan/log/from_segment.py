@@ -7,6 +7,7 @@ way is no such difference, so up to five seconds are let be.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -335,7 +336,7 @@ def _said_twice(body: bytes) -> Wrong | None:
         json.loads(body.decode(errors="replace"), object_pairs_hook=note)
     except (ValueError, RecursionError):
         return None  # the calls that are wrong say so themselves
-    name = next((name for name in names if names.count(name) > 1), None)
+    name = next((name for name, times in Counter(names).items() if times > 1), None)
     return None if name is None else (f"repeated key: {short(name)}", "$")
 
 
