@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import MONDAY
 
+from conftest import MONDAY
 from leaks import differences, features_know_no_future
 from scoring import auc, brier
 from steps import evaluation, feature_names, reorder

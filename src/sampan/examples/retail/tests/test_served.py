@@ -2,8 +2,8 @@ import json
 from decimal import Decimal
 
 import pytest
-from conftest import MONDAY, WORKSPACE
 
+from conftest import MONDAY, WORKSPACE
 from scoring import auc
 
 
