@@ -16,7 +16,7 @@ test *args:
 
 # Style, types, import floors
 lint:
-    uv run ruff check
+    uv run ruff check --no-cache
     uv run ruff format --check
     uv run mypy
     uv run lint-imports

@@ -9,6 +9,7 @@ Requests are lines: ``preload MODULE…`` and ``fork NUMBER`` (with the worker's
 """
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(descriptor: int) -> None:
     """Serve until the engine is gone."""
+    gc.disable()  # what is imported stays
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
     waking, woken = os.pipe()
@@ -55,8 +57,10 @@ def main(descriptor: int) -> None:
             if verb == "preload":
                 _preload(words)
             elif verb == "fork":
+                gc.freeze()  # so that no worker looks through what it shares, which would copy it
                 pid = os.fork()
                 if pid == 0:
+                    gc.enable()
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     control.close()

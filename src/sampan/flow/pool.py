@@ -24,6 +24,8 @@ from sampan.base.errors import SampanError
 from sampan.flow.job import Done, Job, receive, send
 
 _MEMORY_EVERY: Final = 0.02 if sys.platform == "linux" else 0.5  # elsewhere another process has to be asked
+WAIT_POLICY: Final = "passive"
+"""OpenMP's threads sleep while they wait; spinning, they take the processor from the step beside them."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -75,7 +77,7 @@ class Pool:
         if self._process is not None:
             return
         mine, theirs = socket.socketpair()
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "0"}
+        environment = {"OMP_WAIT_POLICY": WAIT_POLICY, **os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "0"}
         command = f"from sampan.flow.forkserver import main; main({theirs.fileno()})"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
