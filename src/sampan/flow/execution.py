@@ -242,7 +242,8 @@ class Execution:
             record(means.db, found)
         with means.db.transaction():
             versions = register(means, order, self._states)
-            commit = publish(means, order, self._states, f"run {order.id} {self._manifest.get('resumed', 0)}")
+            request = f"run {order.id} {self._manifest.get('resumed', 0)}"
+            commit = publish(means, order, self._states, versions, self._manifest["recipes"], request)
             self._finish(SUCCEEDED, commit, "")
         self._ledger.tell("", SUCCEEDED)
         return self._outcome(SUCCEEDED, commit, versions, "")
@@ -290,7 +291,7 @@ class Execution:
         return RunResult(
             self._order.id,
             state,
-            commit if commit is not None else self._means.lake.head(),
+            commit if commit is not None else self._means.lake.head(self._order.branch),
             self._git,
             tuple(self._ledger.outcome(one, flags(self._workspace, one)) for one in self._states.values()),
             versions,

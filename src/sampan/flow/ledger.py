@@ -36,7 +36,7 @@ class Ledger:
             order.id,
             RUNNING,
             order.target or "",
-            "main",
+            order.branch,
             str(order.position or ""),
             root,
             None,

@@ -1,7 +1,9 @@
 """The end of a run that succeeded: its models get numbers and its tables appear, all together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from sampan.base.digests import digest_value
 from sampan.flow.state import Means, NodeState, Order
 
 
@@ -18,11 +20,26 @@ def register(means: Means, order: Order, states: Mapping[str, NodeState]) -> tup
     return tuple(found)
 
 
-def publish(means: Means, order: Order, states: Mapping[str, NodeState], request: str) -> str | None:
-    """One commit with all tables of this run that are not on the branch already. Returns the branch's head."""
+def definitions(recipes: Mapping[str, Any]) -> dict[str, str]:
+    """Node to a digest of all that defines it: code, parameters, packages, files; not its inputs."""
+    return {name: digest_value(recipe)[:16] for name, recipe in recipes.items()}
+
+
+def publish(
+    means: Means,
+    order: Order,
+    states: Mapping[str, NodeState],
+    versions: Sequence[str],
+    recipes: Mapping[str, Any],
+    request: str,
+) -> str | None:
+    """One commit with all of this run that is not on its branch already: tables, models, definitions.
+
+    Returns the branch's head."""
     lake = means.lake
-    head = lake.head()
-    there = lake.commit_of(head).tables if head else {}
+    head = lake.head(order.branch)
+    last = lake.commit_of(head) if head else None
+    there = last.tables if last else {}
     changes: dict[str, str | None] = {}
     for name, state in states.items():
         table = state.stored.table if state.stored is not None else None
@@ -32,10 +49,28 @@ def publish(means: Means, order: Order, states: Mapping[str, NodeState], request
             assert state.decision is not None
             lake.add(table, name, order.id, state.decision.key)
             changes[name] = table.id
+    code = definitions(recipes)
+    models: dict[str, int | None] = {}
+    for name, at, number in (ref.partition("@") for ref in versions):
+        models[name] = int(number) if at else None
     if order.target is None:
-        changes.update({name: None for name in there if name not in order.workspace.graph.nodes})
-    if not changes:
+        nodes = order.workspace.graph.nodes
+        changes.update({name: None for name in there if name not in nodes})
+        models.update({name: None for name in (last.models if last else {}) if name not in nodes})
+    elif last is not None:
+        code = {**last.code, **code}
+    same = last is not None and last.code == code and {**last.models, **models} == last.models
+    if same and not changes:
         return head
-    reason = order.reason or f"run of {order.target or 'the flow'}"
-    made = lake.commit("main", changes, expected=head, run=order.id, actor=order.actor, reason=reason, request=request)
+    made = lake.commit(
+        order.branch,
+        changes,
+        expected=head,
+        models=models,
+        code=code,
+        run=order.id,
+        actor=order.actor,
+        reason=order.reason or f"run of {order.target or 'the flow'}",
+        request=request,
+    )
     return made.id

@@ -11,6 +11,7 @@ from sampan.flow.job import Stored
 from sampan.flow.outcome import Progress
 from sampan.flow.plan import Decision
 from sampan.flow.workspace import Workspace
+from sampan.lake.history import MAIN
 from sampan.runs.records import Run, Runs
 from sampan.store.database import Database
 
@@ -51,6 +52,7 @@ class Order:
     actor: str = ""
     reason: str = ""
     mixed: tuple[str, ...] = ()
+    branch: str = MAIN
     before: Run | None = None
 
 

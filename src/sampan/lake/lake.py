@@ -1,32 +1,29 @@
-"""Tables by content: snapshots, branches, commits. All records; the files were made and synced by workers.
+"""Tables by content: snapshots, and with ``History`` what names them. All records; workers made and synced the files.
 
-A snapshot is named by its table's digest, so equal content is one snapshot however often it is built. A commit maps
-every table name of its branch to a snapshot; it is one row written in one transaction together with the branch's
-new head, so all tables of a run appear together or not at all. A snapshot needs no branch: what a failed check
-holds back exists, can be read and sampled, and is simply not named by ``main``.
+A snapshot is named by its table's digest, so equal content is one snapshot however often it is built. A commit is
+one row written in one transaction together with the branch's new head, so all tables of a run appear together or not
+at all. A snapshot needs no branch: what a failed check holds back exists, can be read and sampled, and is simply not
+named by ``main``.
 """
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.digests import digest_file
-from sampan.base.errors import Conflict, Damaged, NotFound
-from sampan.base.ids import is_name, new_id
+from sampan.base.errors import Damaged, NotFound
 from sampan.lake.draft import TableDraft, TableFile
+from sampan.lake.history import MAIN, Branch, Commit, History
 from sampan.lake.query import TableSource
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
 if TYPE_CHECKING:
     from sampan.lake.profile import Profile
-
-MAIN: Final = "main"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -44,25 +41,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     created: int
 
 
-class Commit(msgspec.Struct, frozen=True):
-    """One atomic change of a branch: ``tables`` is what every table was afterwards."""
-
-    id: str
-    branch: str
-    parent: str | None
-    tables: dict[str, str]
-    run: str | None
-    actor: str
-    reason: str
-    request: str | None
-    created: int
-
-
-class Lake:
+class Lake(History):
     """The tables of one workspace."""
 
     def __init__(self, db: Database, folder: Path, clock: Clock) -> None:
-        self.db, self.folder, self._clock = db, folder, clock
+        super().__init__(db, clock)
+        self.folder = folder
         self._files = Blobs(folder)
         if db.writable:
             self.sweep()
@@ -155,127 +139,7 @@ class Lake:
                 else:
                     left.unlink(missing_ok=True)
 
-    # -- branches and commits
-
-    def head(self, branch: str = MAIN) -> str | None:
-        """The newest commit of a branch; None where there is none yet."""
-        row = self.db.row("SELECT head FROM branches WHERE name = ?", (branch,))
-        return None if row is None else row["head"]
-
-    def branches(self) -> dict[str, str | None]:
-        """All branches with their newest commits."""
-        return {row["name"]: row["head"] for row in self.db.rows("SELECT name, head FROM branches ORDER BY name")}
-
-    def branch(self, name: str, ref: str = MAIN) -> None:
-        """Make a branch that starts where ``ref`` is; no data is copied. Raises Conflict if it exists."""
-        if not is_name(name):
-            raise Conflict("Make a branch", f"{name!r} is no name", "Use letters, digits, '-' and '_'.")
-        start = self._resolve(ref)
-        with self.db.transaction() as records:
-            if records.execute("SELECT 1 FROM branches WHERE name = ?", (name,)).fetchone():
-                raise Conflict("Make a branch", f"{name!r} exists", "Choose another name.")
-            records.execute("INSERT INTO branches VALUES (?, ?, ?)", (name, start, self._clock.micros()))
-
-    def commit(
-        self,
-        branch: str,
-        changes: Mapping[str, str | None],
-        *,
-        expected: str | None,
-        run: str | None = None,
-        actor: str = "",
-        reason: str = "",
-        request: str | None = None,
-    ) -> Commit:
-        """Change tables of a branch together: name to snapshot id, or to None to take it off the branch.
-
-        ``expected`` is the head that the caller saw (None: an empty branch); if the branch has moved on, nothing
-        happens and Conflict is raised. A repeated ``request`` id returns the commit that it made the first time.
-        """
-        with self.db.transaction() as records:
-            if request is not None:
-                row = records.execute("SELECT * FROM commits WHERE request = ?", (request,)).fetchone()
-                if row is not None:
-                    return self._repeated(_commit(row), branch, changes)
-            row = records.execute("SELECT head FROM branches WHERE name = ?", (branch,)).fetchone()
-            head = None if row is None else row["head"]
-            if head != expected:
-                raise Conflict(
-                    f"Commit to {branch}",
-                    f"it is at {head or 'its beginning'}, not at {expected or 'its beginning'}",
-                    "Somebody committed in between: read it again and retry.",
-                    head=head,
-                )
-            tables = {} if head is None else dict(self.commit_of(head).tables)
-            for name, id in changes.items():
-                if id is None:
-                    tables.pop(name, None)
-                elif self._missing(id):
-                    raise NotFound(f"Commit {name} to {branch}", f"snapshot {id!r} or one of its files is missing")
-                else:
-                    tables[name] = id
-            made = Commit(
-                new_id(self._clock),
-                branch,
-                head,
-                dict(sorted(tables.items())),
-                run,
-                actor,
-                reason,
-                request,
-                self._clock.micros(),
-            )
-            records.execute(
-                "INSERT INTO commits (id, branch, parent, tables, run, actor, reason, request, created)"
-                " VALUES (?,?,?,?,?,?,?,?,?)",
-                (made.id, branch, head, _text(made.tables), run, actor, reason, request, made.created),
-            )
-            records.execute(
-                "INSERT INTO branches (name, head, created) VALUES (?,?,?)"
-                " ON CONFLICT (name) DO UPDATE SET head = excluded.head",
-                (branch, made.id, made.created),
-            )
-        return made
-
-    def _missing(self, id: str) -> bool:
-        return not self.present(id)
-
-    def _repeated(self, first: Commit, branch: str, changes: Mapping[str, str | None]) -> Commit:
-        same = first.branch == branch and all(first.tables.get(name) == id for name, id in changes.items())
-        if not same:
-            raise Conflict(f"Commit to {branch}", f"request {first.request} was used for commit {first.id}")
-        return first
-
-    def commit_of(self, id: str) -> Commit:
-        """A commit by its id. Raises NotFound."""
-        row = self.db.row("SELECT * FROM commits WHERE id = ?", (id,))
-        if row is None:
-            raise NotFound("Open a commit", f"no commit {id!r}", "`sampan table list` shows the newest.")
-        return _commit(row)
-
-    def history(self, branch: str = MAIN, limit: int = 100) -> list[Commit]:
-        """Commits of a branch, newest first, those from before it branched off included."""
-        found: list[Commit] = []
-        at = self.head(branch)
-        while at is not None and len(found) < limit:
-            found.append(self.commit_of(at))
-            at = found[-1].parent
-        return found
-
-    def _resolve(self, ref: str) -> str | None:
-        if ref.startswith("@"):
-            return self.commit_of(ref[1:]).id
-        row = self.db.row("SELECT head FROM branches WHERE name = ?", (ref,))
-        if row is None and ref != MAIN:
-            raise NotFound("Open a branch", f"no branch {ref!r}", f"There are: {', '.join(self.branches()) or 'none'}.")
-        return None if row is None else row["head"]
-
     # -- reading
-
-    def names(self, ref: str = MAIN) -> dict[str, str]:
-        """All tables of a branch or commit (``@ID``): name to snapshot id."""
-        at = self._resolve(ref)
-        return {} if at is None else self.commit_of(at).tables
 
     def tables(self, ref: str = MAIN) -> dict[str, Snapshot]:
         """All tables of a branch, or of one commit (``@ID``)."""
@@ -350,19 +214,4 @@ def _snapshot(row: Any) -> Snapshot:
     )
 
 
-def _commit(row: Any) -> Commit:
-    tables = msgspec.json.decode(row["tables"], type=dict[str, str])
-    return Commit(
-        row["id"],
-        row["branch"],
-        row["parent"],
-        tables,
-        row["run"],
-        row["actor"],
-        row["reason"],
-        row["request"],
-        row["created"],
-    )
-
-
-__all__ = ["MAIN", "Commit", "Lake", "Snapshot"]
+__all__ = ["MAIN", "Branch", "Commit", "Lake", "Snapshot"]

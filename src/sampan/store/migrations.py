@@ -102,6 +102,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX repaired_by_event ON repaired (event)",
         "CREATE INDEX repaired_by_repair ON repaired (repair)",
     ),
+    (
+        # -- lake: models and definitions belong to a commit, too; a branch knows its base and who made it
+        "ALTER TABLE commits ADD COLUMN models TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE commits ADD COLUMN code TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE branches ADD COLUMN base TEXT",
+        "ALTER TABLE branches ADD COLUMN actor TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE branches ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -1,0 +1,110 @@
+"""What differs between two states of a table, against a plain count in Python."""
+
+import datetime
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sampan.lake import diff as diffing
+from sampan.lake.diff import diff
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from(["a", "b", None]), st.sampled_from([0.5, None])), max_size=30
+)
+
+
+def values(rows):
+    """A query that gives these rows."""
+    if not rows:
+        return "SELECT 0 AS n, '' AS t, 0.0::DOUBLE AS f WHERE false"
+    shown = ", ".join(
+        f"({n}, {'NULL' if t is None else repr(t)}::VARCHAR, {'NULL' if f is None else f}::DOUBLE)" for n, t, f in rows
+    )
+    return f"SELECT * FROM (VALUES {shown}) AS it (n, t, f)"
+
+
+@given(before=ROWS, after=ROWS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_that_only_one_side_has_are_those_of_a_plain_count(workspace, before, after):
+    found = diff("t", workspace.source(values(before)), workspace.source(values(after)), shown=100)
+    gone, come = Counter(before) - Counter(after), Counter(after) - Counter(before)
+    assert found.removed + found.changed == gone.total()
+    assert found.added + found.changed == come.total()
+    assert (found.rows_before, found.rows_after) == (len(before), len(after))
+    shown = [tuple(row.values()) for row in found.sample_removed]
+    assert Counter(shown) <= gone
+
+
+def test_changed_rows_are_paired_by_a_column_that_names_them(workspace):
+    before = workspace.source("SELECT i AS id, i * 2 AS v, 'x' AS same FROM range(1000) AS r (i)")
+    after = workspace.source(
+        "SELECT i AS id, CASE WHEN i % 100 = 7 THEN 0 ELSE i * 2 END AS v, 'x' AS same FROM range(5, 1003) AS r (i)"
+    )
+    found = diff("t", before, after)
+    assert found.key == ("id",)
+    assert (found.removed, found.added, found.changed) == (5, 3, 10)
+    assert [(one.name, one.rows, one.before, one.after) for one in found.columns] == [("v", 10, 914.0, 0.0)]
+    assert [row["id"] for row in found.sample_added] == [1000, 1001, 1002]
+    assert found.sample_changed[0].key == {"id": 7}
+    assert found.sample_changed[0].values == {"v": (14, 0)}
+
+
+def test_two_columns_can_name_a_row_together(workspace):
+    rows = "SELECT 'o' || (i // 3) AS \"order\", i % 3 AS line, {} AS v FROM range(300) AS r (i)"
+    found = diff(
+        "t", workspace.source(rows.format("i")), workspace.source(rows.format("CASE i WHEN 4 THEN 99 ELSE i END"))
+    )
+    assert found.changed == 1
+    found = diff(
+        "t", workspace.source(rows.format("0")), workspace.source(rows.format("CASE WHEN i < 9 THEN 1 ELSE 0 END"))
+    )
+    assert found.key == ("order", "line")
+    assert (found.changed, found.added, found.removed) == (9, 0, 0)
+
+
+def test_a_column_that_is_unique_only_among_what_changed_is_no_key(workspace):
+    before = workspace.source("SELECT i % 2 AS side, 0 AS v FROM range(100) AS r (i)")
+    after = workspace.source("SELECT i % 2 AS side, CASE WHEN i < 2 THEN 1 ELSE 0 END AS v FROM range(100) AS r (i)")
+    found = diff("t", before, after)
+    assert found.key == ()
+    assert (found.removed, found.added, found.changed) == (2, 2, 0)
+
+
+def test_columns_that_came_went_and_changed_type_are_told_and_the_rest_compared(workspace):
+    before = workspace.source("SELECT i AS id, i AS n, 1 AS old FROM range(10) AS r (i)")
+    after = workspace.source("SELECT i AS id, i::VARCHAR AS n, 2 AS new FROM range(10) AS r (i)")
+    found = diff("t", before, after)
+    assert found.new_columns == (("new", "INTEGER"),)
+    assert found.lost_columns == (("old", "INTEGER"),)
+    assert found.retyped == (("n", "BIGINT", "VARCHAR"),)
+    assert (found.removed, found.added, found.changed) == (0, 0, 0)
+    nothing = diff("t", before, workspace.source("SELECT 'x' AS other"))
+    assert (nothing.removed, nothing.added) == (10, 1)
+
+
+def test_every_type_can_be_compared(workspace):
+    made = """SELECT 1::TINYINT AS a, 2::UBIGINT AS b, 1.5::DECIMAL(9, 2) AS c, DATE '2020-01-02' AS d,
+        TIMESTAMPTZ '2020-01-02 03:04:05Z' AS e, [1, 2] AS f, {'x': 1} AS g, MAP {'k': 'v'} AS h, 'x'::BLOB AS i,
+        true AS j, 'nan'::DOUBLE AS k, INTERVAL 1 DAY AS l"""
+    assert diff("t", workspace.source(made), workspace.source(made)).changed == 0
+    found = diff(
+        "t", workspace.source(made), workspace.source(f"FROM ({made}) SELECT * REPLACE (2.25::DECIMAL(9, 2) AS c)")
+    )
+    assert found.key == ("a",)
+    assert found.sample_changed[0].values == {"c": (Decimal("1.50"), Decimal("2.25"))}
+    assert found.sample_changed[0].key == {"a": 1}
+    assert datetime.date(2020, 1, 2) not in found.sample_changed[0].values
+
+
+@pytest.mark.parametrize("buckets", [1, 1 << 19])
+def test_how_many_buckets_there_are_changes_nothing(workspace, monkeypatch, buckets):
+    monkeypatch.setattr(diffing, "_MOST_BUCKETS", buckets)
+    monkeypatch.setattr(diffing, "_ROWS_TO_A_BUCKET", 1)
+    before = workspace.source("SELECT i AS id, i % 7 AS v FROM range(5000) AS r (i)")
+    after = workspace.source(
+        "SELECT i AS id, CASE WHEN i % 1000 = 0 THEN -1 ELSE i % 7 END AS v FROM range(5000) AS r (i)"
+    )
+    assert diff("t", before, after).changed == 5
