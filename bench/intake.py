@@ -142,7 +142,7 @@ def _measure(size: int, connections: int, rounds: int, only: Sequence[str]) -> t
         for kind in chosen:
             try:
                 collector = stack.enter_context(kind())
-                _load(collector, bodies, connections, 1)  # warms it up
+                _load(collector, bodies, connections, 4)  # warms it up: its index may still lie on the disk
                 _stores_once(collector)
                 up.append(collector)
             except (Unavailable, WentWrong) as reason:
