@@ -10,8 +10,10 @@ from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.routes import (
     AlertTestRequest,
+    BranchRequest,
     ConformRequest,
     EndpointRequest,
+    ReasonRequest,
     RepairRequest,
     ResumeRequest,
     RunRequest,
@@ -24,6 +26,7 @@ from sampan.api.segment import PATHS
 from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
 from sampan.flow.outcome import Progress, RunResult
+from sampan.lake.history import Branch, Commit
 from sampan.log.attachments import Attached
 from sampan.log.conform import Conformity
 from sampan.log.from_ga4 import Finding
@@ -290,6 +293,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body={"application/x-www-form-urlencoded": Going},
         tag="Pages",
     ),
+    ("POST", "/branches/{branch}/merge"): Operation(
+        summary="Bring a branch to main, and go to the run that does",
+        status=303,
+        body={"application/x-www-form-urlencoded": ReasonRequest},
+        tag="Pages",
+    ),
     ("POST", "/runs/{run}/go-on"): Operation(
         summary="Go on with an interrupted run, and go to its page",
         status=303,
@@ -346,6 +355,18 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/runs/{run}/resume"): Operation(
         summary="Go on with an interrupted run; told line by line", body={JSON: ResumeRequest}, answers={NDJSON: Lines}
+    ),
+    ("POST", "/v1/branches"): Operation(
+        summary="Make a branch", body={JSON: BranchRequest}, answers={JSON: Branch}, status=201
+    ),
+    ("DELETE", "/v1/branches/{name}"): Operation(summary="Take a branch's name away", answers={JSON: Branch}),
+    ("POST", "/v1/branches/{name}/merge"): Operation(
+        summary="Bring a branch's definitions to main; told line by line",
+        body={JSON: ReasonRequest},
+        answers={NDJSON: Lines},
+    ),
+    ("POST", "/v1/commits/{commit}/revert"): Operation(
+        summary="Undo a commit of main by another", body={JSON: ReasonRequest}, answers={JSON: Commit}, status=201
     ),
     ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
     ("POST", "/v1/endpoints"): Operation(

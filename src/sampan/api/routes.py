@@ -26,6 +26,21 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     target: str = ""
     sets: dict[str, Any] = {}
+    branch: str = "main"
+
+
+class BranchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A branch's name; it starts where ``ref`` is, a branch or ``@COMMIT``."""
+
+    name: str
+    ref: str = "main"
+    reason: str = ""
+
+
+class ReasonRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Why something is done; it stays in the history."""
+
+    reason: str = ""
 
 
 class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,11 +69,12 @@ class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A question; of a run's held candidate if ``run`` is given."""
+    """A question of a branch or ``@COMMIT``; of a run's held candidate if ``run`` is given."""
 
     query: str
     run: str = ""
     limit: int = 10_000
+    ref: str = "main"
 
 
 class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -162,7 +178,25 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     @post("/v1/runs", status_code=200)
     async def run(request: Ask, data: RunRequest) -> Stream:
         name = who(request).name
-        return follow(lambda report: work.run(data.target, data.sets, name, report))
+        return follow(lambda report: work.run(data.target, data.sets, name, report, data.branch))
+
+    @post("/v1/branches")
+    async def new_branch(request: Ask, data: BranchRequest) -> Response[bytes]:
+        given = (data.name, data.ref, data.reason, who(request).name)
+        return answer(await asyncio.to_thread(work.new_branch, *given), 201)
+
+    @delete("/v1/branches/{name:str}", status_code=200)
+    async def delete_branch(request: Ask, name: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.delete_branch, name, who(request).name))
+
+    @post("/v1/branches/{name:str}/merge", status_code=200)
+    async def merge(request: Ask, name: str, data: ReasonRequest) -> Stream:
+        actor = who(request).name
+        return follow(lambda report: work.merge(name, data.reason, actor, report))
+
+    @post("/v1/commits/{commit:str}/revert")
+    async def revert(request: Ask, commit: str, data: ReasonRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.revert, commit, data.reason, who(request).name), 201)
 
     @post("/v1/runs/{run:str}/resume", status_code=200)
     async def resume(request: Ask, run: str, data: ResumeRequest) -> Stream:
@@ -173,7 +207,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
             raise Usage("Ask in SQL", f"limit {data.limit}", "It lies between 1 and 1,000,000.")
-        return answer(await asyncio.to_thread(work.sql, data.query, data.run, data.limit))
+        return answer(await asyncio.to_thread(work.sql, data.query, data.run, data.limit, data.ref))
 
     @post("/v1/endpoints", status_code=200)
     async def deploy(request: Ask, data: EndpointRequest) -> Response[bytes]:
@@ -218,4 +252,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         return answer(await asyncio.to_thread(describe))
 
     made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
-    return [*made, test_alerts, silence, unsilence, openapi]
+    branching = [new_branch, delete_branch, merge, revert]
+    return [*made, *branching, test_alerts, silence, unsilence, openapi]

@@ -209,7 +209,7 @@ class App:
     def models(self) -> "Models":
         from sampan.models.registry import Models
 
-        return self._part("models", lambda: Models(self.db, self.blobs, self.clock))
+        return self._part("models", lambda: Models(self.db, self.blobs, self.clock, lambda: self.lake.versions()))
 
     @property
     def endpoints(self) -> "Endpoints":
@@ -337,12 +337,15 @@ class App:
         """What differs from the last result of a step."""
         return self.engine.why(step).json()
 
-    def run(self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
-        """Run what has changed and publish it if its checks pass."""
+    def run(
+        self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None], branch: str = "main"
+    ) -> Any:
+        """Run what has changed and publish it, on a branch, if its checks pass."""
         with self._one_run, self._as_writer("Run the flow"):
             self.contracts.check(self.db)
-            with self._traced("run", {"sampan.target": target, "sampan.actor": actor}, report) as tell:
-                made = self.engine.run(target or None, sets, on_event=tell, actor=actor)
+            facts = {"sampan.target": target, "sampan.actor": actor, "sampan.branch": branch}
+            with self._traced("run", facts, report) as tell:
+                made = self.engine.run(target or None, sets, on_event=tell, actor=actor, branch=branch)
             return {**made.json(), "exit_code": made.exit_code}
 
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
@@ -351,6 +354,35 @@ class App:
             with self._traced("resume", {"sampan.run": run, "sampan.actor": actor}, report) as tell:
                 made = self.engine.resume(run, rebase, on_event=tell, actor=actor)
             return {**made.json(), "exit_code": made.exit_code}
+
+    def new_branch(self, name: str, ref: str, reason: str, actor: str) -> Any:
+        """Make a branch; no data is copied."""
+        import msgspec
+
+        with self._as_writer(f"Make the branch {name}"):
+            return msgspec.to_builtins(self.lake.branch(name, ref, actor=actor, reason=reason))
+
+    def delete_branch(self, name: str, actor: str) -> Any:
+        """Take a branch's name away."""
+        import msgspec
+
+        with self._as_writer(f"Delete the branch {name}"):
+            return msgspec.to_builtins(self.lake.delete_branch(name))
+
+    def merge(self, branch: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
+        """Bring a branch's definitions to main: derived on the events of now, checked, published together."""
+        with self._one_run, self._as_writer(f"Merge {branch}"):
+            self.contracts.check(self.db)
+            with self._traced("merge", {"sampan.branch": branch, "sampan.actor": actor}, report) as tell:
+                made = self.engine.merge(branch, on_event=tell, actor=actor, reason=reason)
+            return {**made.json(), "exit_code": made.exit_code}
+
+    def revert(self, commit: str, reason: str, actor: str) -> Any:
+        """Undo a commit of main by another one."""
+        import msgspec
+
+        with self._one_run, self._as_writer(f"Revert {commit}"):
+            return msgspec.to_builtins(self.lake.revert(commit, actor=actor, reason=reason))
 
     @contextmanager
     def _traced(
@@ -428,12 +460,12 @@ class App:
         """How many events come in per second, which only a running hub knows."""
         return self._hub.pulse if self._hub is not None else None
 
-    def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
-        """Answer a question; at most ``limit`` rows (0: all)."""
+    def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main") -> Any:
+        """Answer a question of a branch or commit; at most ``limit`` rows (0: all)."""
         from sampan.lake.read import query as ask
 
         extra: dict[str, Source] = {**self.engine.sources(run)} if run else {}
-        relation = ask(query, self.lake, self.log, extra=extra)
+        relation = ask(query, self.lake, self.log, ref, extra=extra)
         columns = [{"name": n, "type": str(t)} for n, t in zip(relation.columns, relation.types, strict=True)]
         rows = relation.fetchmany(limit + 1) if limit else relation.fetchall()
         more = bool(limit) and len(rows) > limit

@@ -98,12 +98,12 @@ def silence(app: "App", what: str, span: str, reason: str, as_json: bool) -> Non
     WHAT is a kind (quarantined, silent, run_failed, endpoint_down, disk, log_fault, sealing, differs), or one of
     them with what it is about, such as quarantined:till. Alerts are recorded all the same.
     """
-    from sampan.cli.run import _me
+    from sampan.cli.run import me
 
     match = re.fullmatch(r"(\d+)([smhd])", span)
     if match is None:
         raise Usage("Read --for", f"{span!r} is no duration", "For instance: --for 2h")
-    made = app.work().silence(what, int(match[1]) * _UNITS[match[2]], reason, _me())
+    made = app.work().silence(what, int(match[1]) * _UNITS[match[2]], reason, me())
     if as_json:
         emit(made)
         return
@@ -119,14 +119,14 @@ def unsilence(app: "App", what: str, as_json: bool) -> None:
 
     It counts for alerts that open from then on.
     """
-    from sampan.cli.run import _me
+    from sampan.cli.run import me
 
     standing = app.view("/alerts")["silences"]
     ids = [one["id"] for one in standing if one["what"] == what]
     if not ids:
         known = ", ".join(sorted({one["what"] for one in standing}))
         raise NotFound("Take back a silence", f"none is in force about {what!r}", f"In force: {known or 'none'}.")
-    ended = [app.work().unsilence(id, _me()) for id in ids]
+    ended = [app.work().unsilence(id, me()) for id in ids]
     if as_json:
         emit(ended)
         return

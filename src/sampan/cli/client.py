@@ -118,14 +118,28 @@ class HubClient:
     def why(self, step: str) -> Any:
         return self.post("/v1/why", {"step": step})
 
-    def run(self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
-        return self._follow("/v1/runs", {"target": target, "sets": sets}, report)
+    def run(
+        self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None], branch: str = "main"
+    ) -> Any:
+        return self._follow("/v1/runs", {"target": target, "sets": sets, "branch": branch}, report)
+
+    def new_branch(self, name: str, ref: str, reason: str, actor: str) -> Any:
+        return self.post("/v1/branches", {"name": name, "ref": ref, "reason": reason})
+
+    def delete_branch(self, name: str, actor: str) -> Any:
+        return self.delete(f"/v1/branches/{quote(name, safe='')}")
+
+    def merge(self, branch: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow(f"/v1/branches/{quote(branch, safe='')}/merge", {"reason": reason}, report)
+
+    def revert(self, commit: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/commits/{quote(commit, safe='')}/revert", {"reason": reason})
 
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow(f"/v1/runs/{quote(run, safe='')}/resume", {"rebase": rebase}, report)
 
-    def sql(self, query: str, run: str = "", limit: int = 0) -> Any:
-        return self.post("/v1/sql", {"query": query, "run": run, "limit": limit or 1_000_000})
+    def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main") -> Any:
+        return self.post("/v1/sql", {"query": query, "run": run, "limit": limit or 1_000_000, "ref": ref})
 
     def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}

@@ -31,10 +31,10 @@ def deploy(app: "App", name: str, model: str, decision: str, sets: tuple[str, ..
     Model, rules and thresholds are switched as one, without a failed request; what was served before stays in the
     history.
     """
-    from sampan.cli.run import _me
+    from sampan.cli.run import me
 
     thresholds = dict(_threshold(text) for text in sets)
-    made = app.work().deploy(name, model, decision, thresholds, reason, _me())
+    made = app.work().deploy(name, model, decision, thresholds, reason, me())
     if as_json:
         emit(made)
         return

@@ -73,7 +73,7 @@ def fix(app: "App", rule: Path, reason: str | None, why: str, dry_run: bool, as_
     import msgspec
 
     from sampan.base.digests import digest_bytes
-    from sampan.cli.run import _me
+    from sampan.cli.run import me
     from sampan.log.quarantine import Quarantine
     from sampan.log.repairs import Told
 
@@ -98,7 +98,7 @@ def fix(app: "App", rule: Path, reason: str | None, why: str, dry_run: bool, as_
         return
     text = rule.read_bytes()
     told = Told(text.decode(errors="replace"), rule.name, why)
-    done = app.work().repair(msgspec.to_builtins(proposals), digest_bytes(text), _me(), told)
+    done = app.work().repair(msgspec.to_builtins(proposals), digest_bytes(text), me(), told)
     if as_json:
         emit(done)
         return

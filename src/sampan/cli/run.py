@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sampan.app import App
 
 _SIGNS = {"ran": ("▸", "cyan"), "cached": ("=", None), "failed": ("✕", "red"), "blocked": ("‖", "yellow")}
+branch_option = click.option(
+    "--branch", default="main", show_default=True, help="Publish to this branch; `sampan branch new` makes one."
+)
 set_option = click.option(
     "--set", "sets", multiple=True, metavar="STEP.PARAM=VALUE", help="Overrule a parameter's default."
 )
@@ -22,19 +25,20 @@ set_option = click.option(
 @click.command()
 @click.argument("target", default="")
 @set_option
+@branch_option
 @json_option
 @click.pass_context
-def run(ctx: click.Context, target: str, sets: Sequence[str], as_json: bool) -> None:
+def run(ctx: click.Context, target: str, sets: Sequence[str], branch: str, as_json: bool) -> None:
     """Run what has changed, and publish it if its checks pass.
 
     TARGET is a table, step, model or check; without it, everything. What is cached is not run again. All tables appear
     together or not at all. Exits with 1 if a check said no, with 3 if something failed.
     """
     app: App = ctx.obj
-    _stop_in_order()
-    with _screen(app, as_json) as report:
-        result = app.work().run(target, parse_sets(sets), _me(), report)
-    _finish(ctx, result, as_json)
+    stop_in_order()
+    with screen(app, as_json) as report:
+        result = app.work().run(target, parse_sets(sets), me(), report, branch)
+    finish(ctx, result, as_json)
 
 
 @click.command()
@@ -48,10 +52,10 @@ def resume(ctx: click.Context, run: str, rebase: bool, as_json: bool) -> None:
     It keeps its log position and parameters; what it finished is not run again. RUN is an id, its beginning, or `last`.
     """
     app: App = ctx.obj
-    _stop_in_order()
-    with _screen(app, as_json) as report:
-        result = app.work().resume(run, rebase, _me(), report)
-    _finish(ctx, result, as_json)
+    stop_in_order()
+    with screen(app, as_json) as report:
+        result = app.work().resume(run, rebase, me(), report)
+    finish(ctx, result, as_json)
 
 
 @click.command()
@@ -117,7 +121,7 @@ def why(app: "App", step: str, as_json: bool) -> None:
         click.echo(f"\nLast result: run {found['last_run']}.")
 
 
-def _stop_in_order() -> None:
+def stop_in_order() -> None:
     """Let SIGTERM and a closed terminal end a run as Ctrl-C does: recorded as interrupted, ready to be resumed."""
     import signal
 
@@ -138,7 +142,8 @@ def parse_sets(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _me() -> str:
+def me() -> str:
+    """Whom the history names: the name of whoever runs the command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -148,7 +153,7 @@ def _me() -> str:
 Report = Callable[[dict[str, Any]], None]
 
 
-def _screen(app: "App", as_json: bool) -> AbstractContextManager[Report]:
+def screen(app: "App", as_json: bool) -> AbstractContextManager[Report]:
     """What shows progress: nothing for scripts, lines on standard error for pipes, a live list at a terminal."""
     if as_json:
         return nullcontext(lambda event: None)
@@ -214,15 +219,16 @@ class _Live:
             self._status.update(f"{state.capitalize()}…")
 
 
-def _finish(ctx: click.Context, result: dict[str, Any], as_json: bool) -> None:
+def finish(ctx: click.Context, result: dict[str, Any], as_json: bool, verb: str = "Run") -> None:
+    """Tell what became of a run, and exit as it says. ``verb`` begins the sentence on one that went well."""
     if as_json:
         emit(result)
     else:
-        _tell(result)
+        _tell(result, verb)
     ctx.exit(int(result.get("exit_code", 0)))
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _tell(result: dict[str, Any], verb: str) -> None:
     steps = result["steps"]
     failed = [step for step in steps if step["state"] == "failed"]
     for step in failed:
@@ -246,11 +252,12 @@ def _tell(result: dict[str, Any]) -> None:
     if not steps:
         click.echo("There is nothing to run: no tables/*.sql, and no steps in *.py.")
         return
-    if not ran:
+    if not ran and verb == "Run":
         click.echo(f"Nothing had changed; {len(steps)} steps are cached.")
         return
-    made = f", commit {result['commit']}" if result.get("commit") else ""
+    on = f" on {result['branch']}" if result.get("branch", "main") != "main" else ""
+    made = f", commit {result['commit']}{on}" if result.get("commit") else ""
     versions = f", {', '.join(result['versions'])}" if result.get("versions") else ""
     click.echo(
-        f"Run {result['run']}: {ran} of {len(steps)} steps ran in {result.get('seconds', 0):.2f} s{made}{versions}."
+        f"{verb} {result['run']}: {ran} of {len(steps)} steps ran in {result.get('seconds', 0):.2f} s{made}{versions}."
     )

@@ -18,11 +18,12 @@ _SHOWN = 100
 @click.command()
 @click.argument("query")
 @click.option("--run", default="", metavar="RUN", help="Ask the candidate of this run, published or held back.")
+@click.option("--ref", default="main", show_default=True, help="Ask the tables of a branch, or of a commit (@ID).")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--limit", default=0, metavar="N", help=f"Rows at most; 0: all, or {_SHOWN} at a terminal.")
 @json_option
 @click.pass_obj
-def sql(app: "App", query: str, run: str, as_csv: bool, limit: int, as_json: bool) -> None:
+def sql(app: "App", query: str, run: str, ref: str, as_csv: bool, limit: int, as_json: bool) -> None:
     """Ask a question of tables and events in SQL (DuckDB's).
 
     FROM names a table, or a kind of event: `sampan sql "select country, count(*) from orders group by all"`.
@@ -33,7 +34,7 @@ def sql(app: "App", query: str, run: str, as_csv: bool, limit: int, as_json: boo
     plain = as_csv or as_json
     most = limit or (_SHOWN if not plain and fancy() else 0)
     asked: Work = app.work() if app.remote else app
-    found: dict[str, Any] = asked.sql(query, run, most)
+    found: dict[str, Any] = asked.sql(query, run, most, ref)
     names = [column["name"] for column in found["columns"]]
     if as_json:
         emit({"columns": found["columns"], "rows": found["rows"]})

@@ -6,6 +6,7 @@ process that holds the workspace's lock.
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,10 +19,12 @@ from sampan.flow.execution import Execution
 from sampan.flow.graph import did_you_mean
 from sampan.flow.key import KeyParts, differences
 from sampan.flow.lineage import Lineage, Origin
+from sampan.flow.merge import Merge, merging
 from sampan.flow.outcome import Progress, RunResult, log_path
 from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
 from sampan.flow.state import Means, Order
 from sampan.flow.workspace import Workspace, git_commit
+from sampan.lake.history import MAIN
 from sampan.lake.query import TableSource
 from sampan.runs.records import SUCCEEDED, Run, Runs
 from sampan.store.database import Database
@@ -85,19 +88,19 @@ class Engine:
         on_event: Callable[[Progress], None] | None = None,
         actor: str = "",
         reason: str = "",
+        branch: str = MAIN,
     ) -> "RunResult":
-        """Bring the flow, or a target and what it needs, up to date, and publish it if its checks pass.
+        """Bring the flow, or a target and what it needs, up to date, and publish it on a branch if its checks pass.
 
         Raises an error only for what keeps a run from starting (a workspace that does not read, a busy record
-        store); a failing step is part of the result.
+        store, a branch that is not there); a failing step is part of the result.
         """
         if isinstance(target, Plan):
             sets = {f"{step}.{name}": value for step, found in target.sets.items() for name, value in found.items()}
             target = target.target
         workspace = Workspace(self.folder, sets)
-        return self._execute(
-            Order(new_id(self.clock), target or None, workspace, self._position(), on_event, actor, reason)
-        )
+        order = Order(new_id(self.clock), target or None, workspace, self._position(), on_event, actor, reason)
+        return self._execute(replace(order, branch=branch))
 
     def resume(
         self,
@@ -142,9 +145,36 @@ class Engine:
                 on_event,
                 actor or found.actor,
                 mixed=mixed,
+                branch=found.branch,
                 before=found,
             )
         )
+
+    def merging(self, branch: str) -> Merge:
+        """What merging a branch into main would change, and what stands in its way. Raises NotFound."""
+        return merging(self.lake, self.runs, branch, Workspace(self.folder))
+
+    def merge(
+        self,
+        branch: str,
+        *,
+        on_event: Callable[[Progress], None] | None = None,
+        actor: str = "",
+        reason: str = "",
+    ) -> "RunResult":
+        """Derive main anew, on the events of now, with the definitions of a branch, which the workspace must hold.
+
+        What the branch has computed is found by its key. All of it appears on main together, if its checks pass;
+        the branch then stands where main does. Raises Conflict for a definition that changed on both sides, Refused
+        for a workspace that is not the branch's: before anything runs.
+        """
+        found = self.merging(branch)
+        found.check()
+        said = f"merge {branch}" + (f": {reason}" if reason else "")
+        made = self.run(None, None, on_event=on_event, actor=actor, reason=said)
+        if made.state == SUCCEEDED:
+            self.lake.rebase(branch, made.commit)
+        return made
 
     def why(self, step: str, sets: Mapping[str, Any] | None = None) -> Why:
         """Why a step would run, or that nothing changed since its last result."""
@@ -226,7 +256,8 @@ class Engine:
         return changed
 
     def _execute(self, order: Order) -> "RunResult":
-        order.workspace.graph.select(order.target)  # an unknown target ends it before anything is recorded
+        order.workspace.graph.select(order.target)  # an unknown target ends it before anything is recorded,
+        self.lake.branch_of(order.branch)  # and so does an unknown branch
         self._tidy()
         means = Means(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.runs)
         with self._lock:

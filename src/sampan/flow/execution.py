@@ -301,4 +301,5 @@ class Execution:
             self._prices.currency,
             str(self._order.position or ""),
             self._root,
+            self._order.branch,
         )

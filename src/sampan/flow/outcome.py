@@ -8,6 +8,7 @@ import msgspec
 from sampan.base.digests import digest_bytes
 from sampan.flow.graph import CHECK
 from sampan.flow.plan import FAILED
+from sampan.lake.history import MAIN
 from sampan.runs.records import SUCCEEDED
 
 
@@ -61,6 +62,7 @@ class RunResult(msgspec.Struct, frozen=True):
     currency: str
     position: str
     root: str
+    branch: str = MAIN
 
     @property
     def exit_code(self) -> int:

@@ -28,6 +28,7 @@ class Works(Protocol):
 
     def run(self, target: str, sets: dict[str, Any], actor: str, report: Told) -> Any: ...
     def resume(self, run: str, rebase: bool, actor: str, report: Told) -> Any: ...
+    def merge(self, branch: str, reason: str, actor: str, report: Told) -> Any: ...
     def unsilence(self, silence: str, actor: str) -> Any: ...
 
 
@@ -44,6 +45,11 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
         rebase, who = _field(body, "rebase") == "yes", _who(request)
         return await _set_going(request, lambda told: works.resume(run, rebase, who, told), frame)
 
+    @post("/branches/{branch:str}/merge", status_code=303)
+    async def merge(request: Ask, branch: str, body: bytes) -> Response[bytes]:
+        reason, who = _field(body, "reason"), _who(request)
+        return await _set_going(request, lambda told: works.merge(branch, reason, who, told), frame)
+
     @post("/alerts/silences/{silence:str}/end", status_code=303)
     async def unsilence(request: Ask, silence: str) -> Response[bytes]:
         try:
@@ -52,7 +58,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": "/alerts"})
 
-    return [run, resume, unsilence]
+    return [run, resume, merge, unsilence]
 
 
 def _field(body: bytes, name: str) -> str:

@@ -27,6 +27,11 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
         principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
         around.who = principal.name if principal else ""
         around.query = urlencode([*request.query_params.multi_items(), ("", "")]).removesuffix("=")
+        ref = request.query_params.get("ref", "") or str(request.path_params.get("branch", ""))
+        if ref.startswith("@"):
+            around.as_of = f"commit {ref[1:11]}"
+        else:
+            around.branch = ref[:100] or around.branch
         query: Query = {**request.query_params, **request.path_params, PRINCIPAL: principal}
         try:
             context = spec.view(parts, query)

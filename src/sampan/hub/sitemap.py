@@ -12,6 +12,7 @@ import msgspec
 from sampan.hub.parts import Parts, Query
 from sampan.hub.views import (
     alerts,
+    branches,
     contracts,
     endpoint,
     events,
@@ -53,6 +54,8 @@ PAGES: Final = (
     Page("/contracts/{type}", "contract.html", "contracts", contracts.contract),
     Page("/tables", "tables.html", "tables", tables.tables),
     Page("/tables/{name}", "table.html", "tables", tables.table),
+    Page("/branches", "branches.html", "branches", branches.branches),
+    Page("/branches/{branch}", "branch.html", "branches", branches.branch),
     Page("/plan", "plan.html", "runs", plan.plan),
     Page("/runs", "runs.html", "runs", runs.runs),
     Page("/runs/{run}", "run.html", "runs", runs.run),
@@ -73,6 +76,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/search": ("q",),
     "/tables": ("ref",),
     "/tables/{name}": ("ref", "snapshot"),
+    "/branches/{branch}": ("table", "limit"),
     "/plan": ("target",),
     "/runs": ("target", "limit"),
     "/models": ("model",),
@@ -96,6 +100,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "snapshot": "The beginning of a snapshot's id",
     "source": "Only events from this source",
     "subject": "Only events about this subject",
+    "table": "Only this table",
     "text": "Only events in which this stands",
     "target": "Only runs that were asked for this",
     "type": "Only events of this type",

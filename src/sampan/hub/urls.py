@@ -63,6 +63,10 @@ class Urls:
         return _with_query(_path("tables", name), query)
 
     @staticmethod
+    def branch(name: str) -> str:
+        return _path("branches", name)
+
+    @staticmethod
     def run(run: str) -> str:
         return _path("runs", run)
 

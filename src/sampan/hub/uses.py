@@ -25,12 +25,13 @@ class Use(msgspec.Struct):
 
 
 class Uses:
-    """The flow as it ran last: every step of the newest run of everything, and of the runs of a target since."""
+    """The flow as it ran last on main: the steps of the newest run of everything, and of the runs of a target since."""
 
     def __init__(self, db: Database) -> None:
         rows = db.rows(
-            "SELECT s.* FROM run_steps AS s JOIN runs AS r ON r.id = s.run WHERE s.part = '' AND r.started >="
-            " coalesce((SELECT max(started) FROM runs WHERE target = ''), 0) ORDER BY r.started, r.rowid, s.rowid"
+            "SELECT s.* FROM run_steps AS s JOIN runs AS r ON r.id = s.run WHERE s.part = '' AND r.branch = 'main'"
+            " AND r.started >= coalesce((SELECT max(started) FROM runs WHERE target = '' AND branch = 'main'), 0)"
+            " ORDER BY r.started, r.rowid, s.rowid"
         )
         self.steps: dict[str, StepRun] = {}
         for row in rows:

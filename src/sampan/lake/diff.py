@@ -6,6 +6,7 @@ nearly alike cost little more than reading them, whatever the order of their row
 few rows that are left, to tell a changed row from one removed and one added.
 """
 
+import os
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 SHOWN: Final = 5
+_VERSION: Final = 1
 _MOST_BUCKETS: Final = 1 << 19
 _ROWS_TO_A_BUCKET: Final = 16
 _KEY_COLUMNS: Final = 8  # a key is looked for among so many first columns
@@ -47,6 +49,8 @@ class TableDiff(msgspec.Struct, frozen=True, kw_only=True):
     """From one snapshot to another. Without a ``key``, a changed row counts as one removed and one added."""
 
     name: str
+    how: str = "changed"
+    """Or ``new``, ``gone``, ``same``."""
     before: str | None = None
     after: str | None = None
     rows_before: int = 0
@@ -63,15 +67,6 @@ class TableDiff(msgspec.Struct, frozen=True, kw_only=True):
     sample_added: tuple[dict[str, Any], ...] = ()
     sample_removed: tuple[dict[str, Any], ...] = ()
     sample_changed: tuple[ChangedRow, ...] = ()
-
-    @property
-    def how(self) -> str:
-        """In one word: ``new``, ``gone``, ``same`` or ``changed``."""
-        if self.before is None:
-            return "new"
-        if self.after is None:
-            return "gone"
-        return "same" if self.before == self.after else "changed"
 
 
 def diff(
@@ -90,6 +85,25 @@ def diff(
         return _Compared(connection, name).diff(shown)
     finally:
         connection.close()
+
+
+def keep(file: Path, found: TableDiff) -> TableDiff:
+    """Write what was found to a file of the cache; gives it as it will be read again."""
+    data = msgspec.json.encode((_VERSION, found))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(file)
+    return msgspec.json.decode(data, type=tuple[int, TableDiff])[1]
+
+
+def kept(file: Path) -> TableDiff | None:
+    """What was found before; None if that is not there, not whole, or of another release."""
+    try:
+        version, known = msgspec.json.decode(file.read_bytes(), type=tuple[int, TableDiff])
+    except (OSError, msgspec.DecodeError):
+        return None
+    return known if version == _VERSION else None
 
 
 class _Compared:
@@ -239,4 +253,4 @@ def _number(type_: str) -> bool:
     return type_.endswith("INT") or type_ in ("INTEGER", "UINTEGER") or type_.startswith(("DOUBLE", "FLOAT", "DECIMAL"))
 
 
-__all__ = ["ChangedRow", "ColumnChange", "TableDiff", "diff"]
+__all__ = ["ChangedRow", "ColumnChange", "TableDiff", "diff", "keep", "kept"]

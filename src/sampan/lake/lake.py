@@ -23,6 +23,7 @@ from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
 if TYPE_CHECKING:
+    from sampan.lake.diff import TableDiff
     from sampan.lake.profile import Profile
 
 
@@ -181,8 +182,41 @@ class Lake(History):
 
         return kept(self._profile_file(id))
 
+    def diff(self, name: str, before: str | None, after: str | None) -> "TableDiff":
+        """What differs between two snapshots of a table; one that is None was not there. Kept once it is known."""
+        from sampan.lake.diff import diff, keep, kept
+
+        if before is None or after is None or before == after:
+            return one_sided(name, *(None if id is None else self.snapshot(id) for id in (before, after)))
+        old, new = self.snapshot(before), self.snapshot(after)
+        file = self.folder.parent / "cache" / "diffs" / f"{before}.{after}.json"
+        found = kept(file)
+        if found is None:
+            spill = self.folder / "tmp"
+            found = keep(file, diff(name, self.source_of(old), self.source_of(new), spill=spill))
+        return msgspec.structs.replace(found, name=name, before=before, after=after)
+
     def _profile_file(self, id: str) -> Path:
         return self.folder.parent / "cache" / "profiles" / f"{id}.json"
+
+
+def one_sided(name: str, before: Snapshot | None, after: Snapshot | None) -> "TableDiff":
+    """How a table differs that is new, or gone, or the same."""
+    from sampan.lake.diff import TableDiff
+
+    same = before is not None and after is not None
+    return TableDiff(
+        name=name,
+        how="same" if same else "gone" if before else "new",
+        before=before.id if before else None,
+        after=after.id if after else None,
+        rows_before=before.rows if before else 0,
+        rows_after=after.rows if after else 0,
+        new_columns=after.fields if after and not same else (),
+        lost_columns=before.fields if before and not same else (),
+        added=after.rows if after and not same else 0,
+        removed=before.rows if before and not same else 0,
+    )
 
 
 def _lives(process: int) -> bool:

@@ -1,6 +1,7 @@
 """Registered versions: numbered per model, frozen, never changed or removed."""
 
 import sqlite3
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,10 +27,14 @@ class _Stored(msgspec.Struct, frozen=True):
 class Models:
     """The versions of a workspace. Writing needs the records' lock; reading does not."""
 
-    def __init__(self, db: Database, blobs: Blobs, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, blobs: Blobs, clock: Clock, published: Callable[[], Mapping[str, int]] = dict
+    ) -> None:
+        """``published`` gives the version of each model on main."""
         self._db = db
         self.blobs = blobs
         self._clock = clock
+        self._published = published
 
     def register(self, draft: VersionDraft, name: str, run: str | None = None, key: str | None = None) -> Version:
         """Give a draft the model's next number. The same content again gets the number it has already."""
@@ -67,8 +72,10 @@ class Models:
         return _version(row)
 
     def get(self, ref: str) -> Version:
-        """``reorder@3``, or the newest version of ``reorder``. Raises NotFound."""
+        """``reorder@3``, or of ``reorder`` the version on main; the newest, where main has none. Raises NotFound."""
         name, at, number = ref.partition("@")
+        if not at and name in (published := self._published()):
+            at, number = "@", str(published[name])
         if at and not number.isdecimal():
             raise NotFound(f"Find the version {ref!r}", f"{number!r} is not a version number", "Write MODEL@NUMBER.")
         sql, parameters = "SELECT * FROM versions WHERE model = ?", [name]

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
+from sampan.lake.history import MAIN
 from sampan.store.database import Database
 
 RUNNING: Final = "running"
@@ -144,19 +145,21 @@ class Runs:
             raise NotFound(f"Find the run {id!r}", problem, "`sampan runs list` shows them.")
         return _run(rows[0])
 
-    def list(self, limit: int = 50, target: str | None = None) -> Sequence[Run]:
-        """Newest first."""
-        if target is None:
-            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
-        else:
-            sql = "SELECT * FROM runs WHERE target = ? ORDER BY started DESC, rowid DESC LIMIT ?"
-            rows = self.db.rows(sql, (target, limit))
-        return [_run(row) for row in rows]
+    def list(self, limit: int = 50, target: str | None = None, branch: str | None = None) -> Sequence[Run]:
+        """Newest first; only those that were asked for a target, only those on a branch."""
+        sql = (
+            "SELECT * FROM runs WHERE (?1 IS NULL OR target = ?1) AND (?2 IS NULL OR branch = ?2)"
+            " ORDER BY started DESC, rowid DESC LIMIT ?3"
+        )
+        return [_run(row) for row in self.db.rows(sql, (target, branch, limit))]
 
-    def newest(self, limit: int = 50) -> Sequence[Outcome]:
-        """How the newest runs are doing, without what they were made from."""
-        sql = "SELECT id, state, target, actor, error, started FROM runs ORDER BY started DESC, rowid DESC LIMIT ?"
-        return [Outcome(**dict(row)) for row in self.db.rows(sql, (limit,))]
+    def newest(self, limit: int = 50, branch: str = MAIN) -> Sequence[Outcome]:
+        """How the newest runs on a branch are doing, without what they were made from."""
+        sql = (
+            "SELECT id, state, target, actor, error, started FROM runs WHERE branch = ?"
+            " ORDER BY started DESC, rowid DESC LIMIT ?"
+        )
+        return [Outcome(**dict(row)) for row in self.db.rows(sql, (branch, limit))]
 
     # -- steps
 

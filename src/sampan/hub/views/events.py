@@ -10,6 +10,7 @@ from sampan.base.errors import NotFound, Usage
 from sampan.hub.parts import Parts, Query
 from sampan.hub.shown import as_text
 from sampan.hub.views.attached import AttachedLine, attached
+from sampan.lake.history import MAIN
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
 from sampan.log.repairs import RepairRecord, Repairs
@@ -246,7 +247,7 @@ def page(parts: Parts, found: StoredEvent) -> EventPage:
 
 def _derived(parts: Parts, event: StoredEvent, subject: str | None) -> Derived:
     runs = Runs(parts.db)
-    last = next((run for run in runs.list(50) if run.state == SUCCEEDED), None)
+    last = next((run for run in runs.list(50, branch=MAIN) if run.state == SUCCEEDED), None)
     repair = Repairs(parts.db, parts.clock).of(event.position)
     own = event.type in BUILTIN
     return Derived(

@@ -10,6 +10,7 @@ from sampan.hub.spark import filled, spark
 from sampan.hub.urls import Urls
 from sampan.hub.views import runs
 from sampan.hub.views.held import share_limit
+from sampan.lake.history import MAIN
 from sampan.log.log import StoredEvent
 from sampan.log.rates import HOUR
 from sampan.money.prices import read_prices
@@ -148,7 +149,7 @@ class Overview(msgspec.Struct):
 def overview(parts: Parts, query: Query) -> Overview:
     """How the workspace is doing."""
     records = Runs(parts.db)
-    last = list(records.list(_RUNS))
+    last = list(records.list(_RUNS, branch=MAIN))
     run = _last(records, last[0]) if last else None
     tables = parts.lake.tables()
     endpoints = _endpoints(parts)

@@ -12,6 +12,7 @@ from sampan.base.ids import whole
 from sampan.hub.parts import Parts, Query
 from sampan.hub.timeline import Timeline, timeline
 from sampan.hub.uses import code_of
+from sampan.lake.history import MAIN
 from sampan.runs.records import RUNNING, Run, Runs, StepRun, refusing
 
 _SHOWN: Final = 100_000
@@ -39,6 +40,7 @@ class RunLine(msgspec.Struct):
     currency: str = ""
     refused: list[str] = []
     """The checks that refused what it made, if nothing else failed."""
+    branch: str = MAIN
 
 
 class RunList(msgspec.Struct):
@@ -72,6 +74,7 @@ def runs(parts: Parts, query: Query) -> RunList:
                 _changed(steps),
                 str(run.manifest.get("prices", {}).get("currency", "")),
                 list(refusing(steps)),
+                run.branch,
             )
         )
     return RunList(found)

@@ -8,6 +8,7 @@ import msgspec
 from sampan.base.errors import SampanError
 from sampan.hub.parts import Parts, Query, may
 from sampan.hub.urls import Urls
+from sampan.lake.history import MAIN
 from sampan.log.builtin import BUILTIN
 from sampan.log.position import Position
 from sampan.log.seek import Wanted, seek
@@ -69,7 +70,7 @@ def _examples(parts: Parts) -> list[str]:
         (type for type in parts.contracts.types() if type not in _OWN),
         customers,
         (version.ref for version in parts.models.list()),
-        (run.id for run in Runs(parts.db).list(1)),
+        (run.id for run in Runs(parts.db).list(1, branch=MAIN)),
     ]
     return [word for words in each if (word := next(iter(words), None))]
 
@@ -93,7 +94,7 @@ def _tables(parts: Parts, word: str) -> Iterator[Hit]:
 def _steps(parts: Parts, word: str) -> Iterator[Hit]:
     """Steps by name, those that read or make what was asked for too."""
     runs = Runs(parts.db)
-    for run in runs.list(1):
+    for run in runs.list(1, branch=MAIN):
         for step in runs.steps(run.id):
             address = f"{Urls.run(run.id)}#step-{step.name}"
             if word in step.name.casefold():

@@ -122,7 +122,7 @@ class _Freshness:
 def _held(parts: Parts) -> dict[str, Held]:
     """What the newest run made and did not publish, if it failed."""
     records = Runs(parts.db)
-    last = next(iter(records.list(1)), None)
+    last = next(iter(records.list(1, branch=MAIN)), None)
     if last is None or last.state != FAILED:
         return {}
     steps = records.steps(last.id)

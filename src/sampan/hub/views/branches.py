@@ -1,0 +1,230 @@
+"""Branches: what is tried beside main, what it would change, and what stands in the way of a merge."""
+
+from typing import Any, Final
+
+import msgspec
+
+from sampan.base.errors import SampanError
+from sampan.base.ids import whole
+from sampan.flow.merge import Definition, Merge, merging
+from sampan.flow.workspace import Workspace
+from sampan.hub.parts import Parts, Query, may
+from sampan.lake.diff import TableDiff
+from sampan.lake.history import MAIN, Commit
+from sampan.models.version import Version
+from sampan.runs.records import Runs
+from sampan.team.roles import RUN
+
+_COMMITS: Final = 20
+
+
+class BranchLine(msgspec.Struct, kw_only=True):
+    """A branch in the list. ``tables`` and ``models``: those that are others than main's; ``run`` derived it last."""
+
+    name: str
+    head: str | None
+    tables: list[str]
+    models: list[str]
+    changed: int | None
+    run: str | None
+    actor: str
+    reason: str
+    created: int
+
+
+class Branches(msgspec.Struct):
+    """Context of ``branches.html``."""
+
+    branches: list[BranchLine]
+
+
+class CommitLine(msgspec.Struct):
+    """One commit. ``changed`` names tables, models (``reorder@4``) and definitions that it changed."""
+
+    id: str
+    created: int
+    changed: list[str]
+    run: str | None
+    actor: str
+    reason: str
+    branch: str
+
+
+class MetricChange(msgspec.Struct):
+    """A figure that was kept with a model's version, on main and on the branch."""
+
+    model: str
+    metric: str
+    main: float | None
+    branch: float | None
+    difference: float | None
+
+
+class BranchPage(msgspec.Struct, kw_only=True):
+    """Context of ``branch.html``. ``obstacle``: why it cannot be merged now; empty if it can."""
+
+    name: str
+    sentence: str
+    head: str | None
+    base: str | None
+    actor: str
+    reason: str
+    git: str | None
+    run: str | None
+    definitions: tuple[Definition, ...]
+    tables: list[TableDiff]
+    metrics: list[MetricChange]
+    commits: list[CommitLine]
+    obstacle: str
+    advice: str
+    can_merge: bool
+
+
+def branches(parts: Parts, query: Query) -> Branches:
+    """All branches, main first."""
+    main = parts.lake.commit_at(MAIN)
+    lines = []
+    for one in parts.lake.list_branches():
+        head = parts.lake.commit_of(one.head) if one.head else None
+        lines.append(
+            BranchLine(
+                name=one.name,
+                head=one.head,
+                tables=_others(main, head, "tables"),
+                models=_others(main, head, "models"),
+                changed=head.created if head else None,
+                run=head.run if head else None,
+                actor=one.actor or (head.actor if head else ""),
+                reason=one.reason or (head.reason if head and one.name == MAIN else ""),
+                created=one.created,
+            )
+        )
+    return Branches(lines)
+
+
+def branch(parts: Parts, query: Query) -> BranchPage:
+    """One branch beside main. Raises NotFound."""
+    name = str(query["branch"])
+    limit = whole(str(query.get("limit") or "")) or _COMMITS
+    only = str(query.get("table") or "")
+    runs = Runs(parts.db)
+    found = parts.lake.branch_of(name)
+    commits = [_line(parts, one) for one in parts.lake.history(name, limit)]
+    head = parts.lake.commit_of(found.head) if found.head else None
+    if name == MAIN:
+        merge, obstacle, advice = None, "", ""
+    else:
+        merge, obstacle, advice = _merge(parts, runs, name)
+    ours, theirs = parts.lake.names(name), parts.lake.names()
+    differing = [one for one in sorted({*ours, *theirs}) if ours.get(one) != theirs.get(one)]
+    tables = [parts.lake.diff(one, theirs.get(one), ours.get(one)) for one in differing if only in ("", one)]
+    metrics = [] if name == MAIN else _metrics(parts, name)
+    return BranchPage(
+        name=name,
+        sentence=_sentence(name, merge, differing, metrics),
+        head=found.head,
+        base=found.base,
+        actor=found.actor,
+        reason=found.reason,
+        git=merge.git if merge else None,
+        run=head.run if head else None,
+        definitions=merge.definitions if merge else (),
+        tables=tables,
+        metrics=metrics,
+        commits=commits,
+        obstacle=obstacle,
+        advice=advice,
+        can_merge=name != MAIN and not obstacle and may(query, RUN),
+    )
+
+
+def _merge(parts: Parts, runs: Runs, name: str) -> tuple[Merge | None, str, str]:
+    """The comparison, and what stands in the way: of merging, or even of comparing."""
+    try:
+        merge = merging(parts.lake, runs, name, Workspace(parts.folder))
+    except SampanError as error:
+        return None, error.obstacle, error.advice
+    try:
+        merge.check()
+    except SampanError as error:
+        return merge, error.obstacle, error.advice
+    return merge, "", ""
+
+
+def _sentence(name: str, merge: Merge | None, differing: list[str], metrics: list[MetricChange]) -> str:
+    if name == MAIN:
+        return "What is published, and what other branches are compared with."
+    changed = [one.name for one in merge.definitions if one.where != MAIN] if merge else []
+    if not changed and not differing:
+        return f"Nothing on {name} is another than on main."
+    parts = [f"{name} changes {_listed(changed)}"] if changed else [f"{name} changes no definition"]
+    parts.append(
+        f"{len(differing)} of the tables come out otherwise"
+        if len(differing) != 1
+        else f"{differing[0]} comes out otherwise"
+    )
+    models = {one.model for one in metrics}
+    if models:
+        parts.append(f"{_listed(sorted(models))} is another version")
+    return "; ".join(parts) + "."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _others(main: Commit | None, head: Commit | None, what: str) -> list[str]:
+    one: dict[str, Any] = getattr(main, what) if main else {}
+    other: dict[str, Any] = getattr(head, what) if head else {}
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+
+
+def _line(parts: Parts, commit: Commit) -> CommitLine:
+    before = parts.lake.commit_of(commit.parent) if commit.parent else None
+    tables = _others(before, commit, "tables")
+    models = [
+        f"{name}@{commit.models[name]}" if name in commit.models else name for name in _others(before, commit, "models")
+    ]
+    code = [name for name in _others(before, commit, "code") if name not in tables]
+    return CommitLine(
+        commit.id,
+        commit.created,
+        [*tables, *models, *(f"{name} (definition)" for name in code)],
+        commit.run,
+        commit.actor,
+        commit.reason,
+        commit.branch,
+    )
+
+
+def _metrics(parts: Parts, name: str) -> list[MetricChange]:
+    """Figures of the models that are other versions on the branch."""
+    ours, theirs = parts.lake.versions(name), parts.lake.versions()
+    found = []
+    for model in sorted({*ours, *theirs}):
+        if ours.get(model) == theirs.get(model):
+            continue
+        one, other = (_version(parts, model, side.get(model)) for side in (theirs, ours))
+        was, now = (_plain(version) for version in (one, other))
+        for metric in sorted({*was, *now}):
+            a, b = was.get(metric), now.get(metric)
+            found.append(MetricChange(model, metric, a, b, None if a is None or b is None else b - a))
+        if not was and not now:
+            found.append(MetricChange(model, "version", theirs.get(model), ours.get(model), None))
+    return found
+
+
+def _version(parts: Parts, model: str, number: int | None) -> Version | None:
+    return None if number is None else parts.models.get(f"{model}@{number}")
+
+
+def _plain(version: Version | None) -> dict[str, float]:
+    metrics = version.metrics if version else {}
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+__all__ = ["BranchPage", "Branches", "branch", "branches"]

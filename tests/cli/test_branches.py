@@ -1,0 +1,82 @@
+"""Trying a change beside main, as one types it: with no hub, and through one."""
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Here, Shell
+from tests.hub.conftest import Hub
+from tests.hub.test_pages import read
+
+QUERY = "SELECT page, count(*) AS visits FROM visit GROUP BY page\n"
+FORM = {"content_type": "application/x-www-form-urlencoded"}
+
+
+def branching(shell: Shell, ask: Shell, visits: Path) -> None:
+    """``ask``: where what is only looked at is typed."""
+    shell("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
+    assert "No branch" not in shell("run")
+    assert "try starts at" in shell("branch", "new", "try", "--reason", "an idea")
+    query = shell.folder / "tables" / "pages.sql"
+    query.write_text(QUERY.replace("count(*)", "count(*) + 1"))
+    assert "on try" in shell("run", "--branch", "try")
+    assert ask.json("sql", "select sum(visits) from pages")["rows"] == [[2]]
+    assert ask.json("sql", "select sum(visits) from pages", "--ref", "try")["rows"] == [[4]]
+    listed = {one["name"]: one for one in ask.json("branch", "list")["branches"]}
+    assert (listed["try"]["tables"], listed["try"]["reason"]) == (["pages"], "an idea")
+    found = ask.json("branch", "diff", "try")
+    assert [(one["name"], one["changed"], one["key"]) for one in found["tables"]] == [("pages", 2, ["page"])]
+    assert found["definitions"][0]["name"] == "pages"
+    said = ask("branch", "diff", "try", "--table", "pages")
+    assert "Changed, for instance" in said and "visits in 2 rows" in said
+    assert "pages" in ask("branch", "merge", "try", "--plan")
+    query.write_text(QUERY)
+    assert "cannot be merged now" in ask.run("branch", "merge", "try", "--plan").stderr
+    assert ask.run("branch", "merge", "try", "--plan").returncode == 1
+    assert "does not hold what would be merged" in shell.complaint("branch", "merge", "try", code=1)
+    query.write_text(QUERY.replace("count(*)", "count(*) + 1"))
+    assert "Merged try by run" in shell("branch", "merge", "try", "--reason", "it is better")
+    assert ask.json("sql", "select sum(visits) from pages")["rows"] == [[4]]
+    commits = ask.json("branch", "log")["commits"]
+    assert [one["reason"] for one in commits] == ["merge try: it is better", "run of the flow"]
+    assert "undoes" in shell("branch", "revert", commits[0]["id"])
+    assert ask.json("sql", "select sum(visits) from pages")["rows"] == [[2]]
+    assert "try is gone" in shell("branch", "delete", "try")
+    assert "no branch 'try'" in shell.complaint("branch", "delete", "try", code=1)
+    assert "no branch 'try'" in shell.complaint("run", "--branch", "try", code=1)
+
+
+def test_a_change_is_tried_merged_and_undone_without_a_hub(here: Here, visits: Path) -> None:
+    branching(here, here, visits)
+
+
+def test_a_change_is_tried_merged_and_undone_through_the_hub(shell: Shell, hub: Hub, here: Here, visits: Path) -> None:
+    branching(here, here, visits)
+    assert hub.json("/branches/main")["commits"][0]["actor"] == "owner"
+
+
+def test_a_branch_s_page_shows_what_it_changes_and_merges_it(hub: Hub, here: Here, visits: Path) -> None:
+    assert "No branch beside main." in " ".join(read(hub, "/branches").text)
+    here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
+    here("run")
+    here("branch", "new", "try", "--reason", "<script>alert(1)</script>")
+    (here.folder / "tables" / "pages.sql").write_text(QUERY.replace("count(*)", "count(*) + 1"))
+    here("run", "--branch", "try")
+    for path in ("/branches", "/branches/try", "/branches/main", "/runs", "/tables?ref=try"):
+        shown = " ".join(read(hub, path).text)
+        assert "Traceback" not in shown
+    shown = " ".join(read(hub, "/branches/try").text)
+    assert "try changes pages" in shown and "<script>alert(1)</script>" in shown  # as text
+    form = {**FORM, "cookie": hub.sign_in()}
+    assert hub.ask("POST", "/branches/try/merge", b"", origin="https://evil.example", **form)[0].status == 403
+    response, _ = hub.ask("POST", "/branches/try/merge", b"reason=good", origin=hub.url, **form)
+    assert response.status == 303
+    run = response.headers["location"].removeprefix("/runs/")
+    assert run
+    for _ in range(100):
+        if hub.json(f"/runs/{run}")["state"] == "succeeded":
+            break
+    assert hub.json("/branches/main")["commits"][0]["reason"] == "merge try: good"
+    assert hub.ask("GET", "/branches/nope")[0].status == 404
+    refused, body = hub.ask("POST", "/branches/nope/merge", b"", origin=hub.url, **form)
+    assert refused.status == 404, body
+    assert json.loads(hub.ask("GET", "/branches/try", accept="application/json")[1])["obstacle"]
