@@ -32,6 +32,8 @@ from sampan.log.conform import Conformity
 from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
+from sampan.runs.replays import Replay, ReplayRequest
+from sampan.serve.replayed import ReplayPlan
 from sampan.team.tokens import Token
 from sampan.watch.alerts import Silence
 
@@ -293,6 +295,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body={"application/x-www-form-urlencoded": Going},
         tag="Pages",
     ),
+    ("POST", "/replays/{replay}/approve"): Operation(
+        summary="Merge what was replayed, and go to the run that does",
+        status=303,
+        body={"application/x-www-form-urlencoded": ReasonRequest},
+        tag="Pages",
+    ),
+    ("POST", "/replays/{replay}/discard"): Operation(
+        summary="Drop what was replayed, and go to the replays", status=303, tag="Pages"
+    ),
     ("POST", "/branches/{branch}/merge"): Operation(
         summary="Bring a branch to main, and go to the run that does",
         status=303,
@@ -364,6 +375,25 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Bring a branch's definitions to main; told line by line",
         body={JSON: ReasonRequest},
         answers={NDJSON: Lines},
+    ),
+    ("POST", "/v1/replays/plan"): Operation(
+        summary="What a replay would do and take", body={JSON: ReplayRequest}, answers={JSON: ReplayPlan}
+    ),
+    ("POST", "/v1/replays"): Operation(
+        summary="Replay the log with this code beside main; told line by line",
+        body={JSON: ReplayRequest},
+        answers={NDJSON: Lines},
+    ),
+    ("POST", "/v1/replays/{id}/resume"): Operation(
+        summary="Go on with an interrupted replay; told line by line", answers={NDJSON: Lines}
+    ),
+    ("POST", "/v1/replays/{id}/approve"): Operation(
+        summary="Merge what was replayed into main; told line by line",
+        body={JSON: ReasonRequest},
+        answers={NDJSON: Lines},
+    ),
+    ("POST", "/v1/replays/{id}/discard"): Operation(
+        summary="Drop what was replayed; the report stays", answers={JSON: Replay}
     ),
     ("POST", "/v1/commits/{commit}/revert"): Operation(
         summary="Undo a commit of main by another", body={JSON: ReasonRequest}, answers={JSON: Commit}, status=201

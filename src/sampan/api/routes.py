@@ -14,6 +14,7 @@ from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
 from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
+from sampan.runs.replays import ReplayRequest
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
 
@@ -194,6 +195,29 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         actor = who(request).name
         return follow(lambda report: work.merge(name, data.reason, actor, report))
 
+    @post("/v1/replays/plan", status_code=200)
+    async def plan_replay(data: ReplayRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.plan_replay, msgspec.to_builtins(data)))
+
+    @post("/v1/replays", status_code=200)
+    async def replay(request: Ask, data: ReplayRequest) -> Stream:
+        actor, asked = who(request).name, msgspec.to_builtins(data)
+        return follow(lambda report: work.replay(asked, actor, report))
+
+    @post("/v1/replays/{id:str}/resume", status_code=200)
+    async def resume_replay(request: Ask, id: str) -> Stream:
+        actor = who(request).name
+        return follow(lambda report: work.replay({}, actor, report, id))
+
+    @post("/v1/replays/{id:str}/approve", status_code=200)
+    async def approve_replay(request: Ask, id: str, data: ReasonRequest) -> Stream:
+        actor = who(request).name
+        return follow(lambda report: work.approve_replay(id, data.reason, actor, report))
+
+    @post("/v1/replays/{id:str}/discard", status_code=200)
+    async def discard_replay(request: Ask, id: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.discard_replay, id, who(request).name))
+
     @post("/v1/commits/{commit:str}/revert")
     async def revert(request: Ask, commit: str, data: ReasonRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.revert, commit, data.reason, who(request).name), 201)
@@ -253,4 +277,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
 
     made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
     branching = [new_branch, delete_branch, merge, revert]
-    return [*made, *branching, test_alerts, silence, unsilence, openapi]
+    replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay]
+    return [*made, *branching, *replaying, test_alerts, silence, unsilence, openapi]

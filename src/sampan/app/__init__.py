@@ -193,6 +193,16 @@ class App:
         found: Log = made
         return found
 
+    def log_of(self, code: "Folder") -> "Log":
+        """The log, read with the contracts of another state of the workspace's code."""
+        if code == self.folder:
+            return self.log
+        from sampan.log.contracts import Contracts
+        from sampan.log.log import Log
+
+        log, contracts = self.log, Contracts.load(code.root / "contracts.py")
+        return Log(log.folder, contracts, self.clock, self.settings, log.keys, log.rates, log.held)
+
     @property
     def blobs(self) -> "Blobs":
         from sampan.store.blobs import Blobs
@@ -383,6 +393,47 @@ class App:
 
         with self._one_run, self._as_writer(f"Revert {commit}"):
             return msgspec.to_builtins(self.lake.revert(commit, actor=actor, reason=reason))
+
+    def plan_replay(self, request: dict[str, Any]) -> Any:
+        """What a replay would do, and what that would take."""
+        import msgspec
+
+        from sampan.app.replaying import Replaying, checked_out
+        from sampan.runs.replays import ReplayRequest
+
+        asked = msgspec.convert(request, ReplayRequest)
+        with checked_out(self, asked.code) as code:
+            return msgspec.to_builtins(Replaying(self, asked, code).plan())
+
+    def replay(self, request: dict[str, Any], actor: str, report: Callable[[Any], None], id: str = "") -> Any:
+        """Derive everything again beside main, take past decisions again, and keep what would have been different."""
+        import msgspec
+
+        from sampan.app.replaying import begin
+        from sampan.runs.replays import ReplayRequest
+
+        asked = msgspec.convert(request, ReplayRequest)
+        with self._one_run, self._as_writer("Replay the log"):
+            made = begin(self, asked, actor, lambda event: report(_plain(event)), id)
+            return msgspec.to_builtins(made)
+
+    def approve_replay(self, id: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
+        """Merge what was replayed into main."""
+        from sampan.app.replaying import approve
+
+        with self._one_run, self._as_writer(f"Approve replay {id}"):
+            self.contracts.check(self.db)
+            _, made = approve(self, id, reason, actor, lambda event: report(_plain(event)))
+            return {**made.json(), "exit_code": made.exit_code}
+
+    def discard_replay(self, id: str, actor: str) -> Any:
+        """Drop what was replayed; the report stays."""
+        import msgspec
+
+        from sampan.app.replaying import discard
+
+        with self._as_writer(f"Discard replay {id}"):
+            return msgspec.to_builtins(discard(self, id, actor))
 
     @contextmanager
     def _traced(

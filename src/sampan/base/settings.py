@@ -97,13 +97,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a workspace's files lie. ``root`` holds sampan.toml; ``data`` is ``root/.sampan``."""
+    """Where a workspace's files lie. ``root`` holds sampan.toml; ``data`` is ``.sampan`` in it, or in ``home``, where
+    the root is another state of that workspace's code."""
 
     root: Path
+    home: Path | None = None
 
     @property
     def data(self) -> Path:
-        return self.root / ".sampan"
+        return (self.home or self.root) / ".sampan"
 
     def config(self) -> dict[str, Any]:
         """The parsed sampan.toml. Raises BadWorkspace with the line that does not parse."""

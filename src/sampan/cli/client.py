@@ -132,6 +132,20 @@ class HubClient:
     def merge(self, branch: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow(f"/v1/branches/{quote(branch, safe='')}/merge", {"reason": reason}, report)
 
+    def plan_replay(self, request: dict[str, Any]) -> Any:
+        return self.post("/v1/replays/plan", request)
+
+    def replay(self, request: dict[str, Any], actor: str, report: Callable[[Any], None], id: str = "") -> Any:
+        if id:
+            return self._follow(f"/v1/replays/{quote(id, safe='')}/resume", {}, report)
+        return self._follow("/v1/replays", request, report)
+
+    def approve_replay(self, id: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow(f"/v1/replays/{quote(id, safe='')}/approve", {"reason": reason}, report)
+
+    def discard_replay(self, id: str, actor: str) -> Any:
+        return self.post(f"/v1/replays/{quote(id, safe='')}/discard", {})
+
     def revert(self, commit: str, reason: str, actor: str) -> Any:
         return self.post(f"/v1/commits/{quote(commit, safe='')}/revert", {"reason": reason})
 

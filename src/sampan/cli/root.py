@@ -27,6 +27,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "plan": Entry("sampan.cli.run:plan", "Say what would run, and why."),
         "why": Entry("sampan.cli.run:why", "Say what differs from the last result of a step."),
         "resume": Entry("sampan.cli.run:resume", "Go on with a run that was interrupted."),
+        "replay": Entry(
+            "sampan.cli.replay:replay",
+            "See what would have been different with the workspace as it is now.",
+        ),
         "sql": Entry("sampan.cli.sql:sql", "Ask a question of tables and events in SQL."),
         "lineage": Entry("sampan.cli.lineage:lineage", "Walk from an object back to the raw events."),
         "demo": Entry("sampan.cli.demo:demo", "Show the whole loop on a year of real orders."),

@@ -72,10 +72,18 @@ class Engine:
         self._active: set[str] = set()
         self._lock = threading.Lock()
 
-    def plan(self, target: str | None = None, sets: Mapping[str, Any] | None = None) -> Plan:
-        """What a run would do, and why. Reads source and records, imports nothing of the user's."""
+    def plan(
+        self,
+        target: str | None = None,
+        sets: Mapping[str, Any] | None = None,
+        position: "Position | None" = None,
+    ) -> Plan:
+        """What a run would do, and why. Reads source and records, imports nothing of the user's.
+
+        ``position``: on the events up to there, instead of all of now.
+        """
         workspace = Workspace(self.folder, sets)
-        position = self._position()
+        position = self._position() if position is None else position
         planner = Planner(workspace, self.runs, self.folder.data, self.log, position)
         head = self.lake.head() if self.lake is not None else None
         return planner.plan(target or None, head, git_commit(self.folder.root), str(position or ""))
@@ -89,18 +97,22 @@ class Engine:
         actor: str = "",
         reason: str = "",
         branch: str = MAIN,
+        position: "Position | None" = None,
+        noting: bool = False,
     ) -> "RunResult":
         """Bring the flow, or a target and what it needs, up to date, and publish it on a branch if its checks pass.
 
         Raises an error only for what keeps a run from starting (a workspace that does not read, a busy record
-        store, a branch that is not there); a failing step is part of the result.
+        store, a branch that is not there); a failing step is part of the result. ``position``: on the events up to
+        there, instead of all of now. ``noting``: a check that refuses is noted and holds nothing up; not on main.
         """
         if isinstance(target, Plan):
             sets = {f"{step}.{name}": value for step, found in target.sets.items() for name, value in found.items()}
             target = target.target
         workspace = Workspace(self.folder, sets)
-        order = Order(new_id(self.clock), target or None, workspace, self._position(), on_event, actor, reason)
-        return self._execute(replace(order, branch=branch))
+        at = self._position() if position is None else position
+        order = Order(new_id(self.clock), target or None, workspace, at, on_event, actor, reason)
+        return self._execute(replace(order, branch=branch, noting=noting and branch != MAIN))
 
     def resume(
         self,

@@ -54,6 +54,7 @@ class Execution:
         self._ledger = Ledger(means, order, self._slots, self._prices)
         self._staff: Crew | None = None
         self._manifest: dict[str, Any] = {}
+        self._noted: set[str] = set()  # checks that refused, and hold nothing up
         self._git = git_commit(means.folder.root)
         self._root = ""
 
@@ -129,6 +130,7 @@ class Execution:
     def _settle(self, state: NodeState) -> bool:
         """Decide about a waiting node if all that it waits for is done."""
         outcomes = {name: self._states[name].state for name in state.waits if name in self._states}
+        outcomes = {name: outcome for name, outcome in outcomes.items() if name not in self._noted}
         bad = sorted(name for name, outcome in outcomes.items() if outcome in (FAILED, BLOCKED))
         if bad:
             self._settled(state, BLOCKED, f"blocked by {', '.join(bad)}")
@@ -205,6 +207,8 @@ class Execution:
             self._ledger.tell(name, RETRYING, message=message)
             return
         state.state = FAILED
+        if self._order.noting and state.node.kind == CHECK and not error.startswith("!"):
+            self._noted.add(name)
         text = f"{error} (after {state.attempt} attempts)" if retry and attempts > 1 else error
         state.error = text + (f"\n  {advice}" if advice else "")
         self._ledger.record(state)
@@ -228,7 +232,7 @@ class Execution:
         means, order = self._means, self._order
         self._manifest.update(git.collect(means.folder.data / "blobs"))
         self._manifest["steps"] = closing(self._workspace, self._states)
-        failed = [name for name, state in self._states.items() if state.state == FAILED]
+        failed = [name for name, state in self._states.items() if state.state == FAILED and name not in self._noted]
         if failed or any(state.state == BLOCKED for state in self._states.values()):
             checks = all(self._states[name].node.kind == CHECK for name in failed)
             what = f"{'check ' if checks and len(failed) == 1 else ''}{', '.join(failed)}"

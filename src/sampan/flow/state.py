@@ -42,7 +42,8 @@ class Means:
 
 @dataclass(frozen=True)
 class Order:
-    """What one run is asked for. ``before`` is the run as it was found, if it is resumed."""
+    """What one run is asked for. ``before`` is the run as it was found, if it is resumed. ``noting``: a check that
+    refuses is noted, and what it guards goes on."""
 
     id: str
     target: str | None
@@ -53,6 +54,7 @@ class Order:
     reason: str = ""
     mixed: tuple[str, ...] = ()
     branch: str = MAIN
+    noting: bool = False
     before: Run | None = None
 
 

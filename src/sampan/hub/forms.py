@@ -29,6 +29,8 @@ class Works(Protocol):
     def run(self, target: str, sets: dict[str, Any], actor: str, report: Told) -> Any: ...
     def resume(self, run: str, rebase: bool, actor: str, report: Told) -> Any: ...
     def merge(self, branch: str, reason: str, actor: str, report: Told) -> Any: ...
+    def approve_replay(self, id: str, reason: str, actor: str, report: Told) -> Any: ...
+    def discard_replay(self, id: str, actor: str) -> Any: ...
     def unsilence(self, silence: str, actor: str) -> Any: ...
 
 
@@ -50,6 +52,19 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
         reason, who = _field(body, "reason"), _who(request)
         return await _set_going(request, lambda told: works.merge(branch, reason, who, told), frame)
 
+    @post("/replays/{replay:str}/approve", status_code=303)
+    async def approve(request: Ask, replay: str, body: bytes) -> Response[bytes]:
+        reason, who = _field(body, "reason"), _who(request)
+        return await _set_going(request, lambda told: works.approve_replay(replay, reason, who, told), frame)
+
+    @post("/replays/{replay:str}/discard", status_code=303)
+    async def discard(request: Ask, replay: str) -> Response[bytes]:
+        try:
+            await asyncio.to_thread(works.discard_replay, replay, _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": "/replays"})
+
     @post("/alerts/silences/{silence:str}/end", status_code=303)
     async def unsilence(request: Ask, silence: str) -> Response[bytes]:
         try:
@@ -58,7 +73,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": "/alerts"})
 
-    return [run, resume, merge, unsilence]
+    return [run, resume, merge, approve, discard, unsilence]
 
 
 def _field(body: bytes, name: str) -> str:

@@ -67,6 +67,10 @@ class Urls:
         return _path("branches", name)
 
     @staticmethod
+    def replay(replay: str) -> str:
+        return _path("replays", replay)
+
+    @staticmethod
     def run(run: str) -> str:
         return _path("runs", run)
 

@@ -83,6 +83,11 @@ class Log:
         """How far the log is durable now."""
         return Position({name: reader.last() for name, reader in self.readers().items()})
 
+    def position_at(self, received: int) -> Position:
+        """How far the log was at an instant (microseconds): everything received by then."""
+        found = {name: min(reader.number_at(received), reader.last()) for name, reader in self.readers().items()}
+        return Position(found)
+
     def root(self, position: Position | None = None) -> str:
         """SHA-256 over the chain heads of all streams at a position (default: now)."""
         position = self.position() if position is None else position

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 
 
-class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a decision declares, as data; ``thresholds`` are those in force."""
 
     name: str
@@ -34,6 +34,8 @@ class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
     context: tuple[str, ...] | None
     values: dict[str, dict[str, float]]
     thresholds: dict[str, Threshold]
+    features: str = ""
+    key: str = ""
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +140,8 @@ def facts_of(decision: Decision) -> DecisionFacts:
         context=decision.context,
         values=decision.values,
         thresholds=decision.thresholds,
+        features=decision.features,
+        key=decision.key,
     )
 
 

@@ -42,6 +42,8 @@ class Decision:
         entity: str,
         default: str | None,
         context: Iterable[str] | None,
+        features: str = "",
+        key: str = "",
     ) -> None:
         self.function = function
         self.name = function.__name__
@@ -50,6 +52,13 @@ class Decision:
         self.entity = entity
         self.default = default
         self.context = None if context is None else tuple(context)
+        self.features, self.key = features, key
+        if bool(features) != bool(key):
+            raise BadWorkspace(
+                self._attempt,
+                f"features={features!r} and key={key!r}",
+                "Give both: the table, and the field of a record that names its row; or neither.",
+            )
         self.values = _plain_values(values or {}, self._attempt)
         self.thresholds = _thresholds(function, self._attempt)
         if default is not None and self.values and default not in self.values:
@@ -97,6 +106,8 @@ def decision(
     entity: str = "",
     default: str | None = None,
     context: Iterable[str] | None = None,
+    features: str = "",
+    key: str = "",
 ) -> Callable[[Callable[..., Action]], Decision]:
     """Declare a function as the decision taken on a model's predictions.
 
@@ -105,6 +116,8 @@ def decision(
     ``default``: the safe action taken when the function raises; without it such a request is answered with 500.
     ``context``: the fields of a record, besides the model's inputs and the entity, that the rules read; if given,
     any other field is refused. The function's parameters after the second are thresholds: data, not code.
+    ``features`` names the table that the model's inputs are taken from, ``key`` the field of a record, and the column
+    of that table, which names the row: a replay looks up there what a changed definition would have given.
     """
 
     def decorate(function: Callable[..., Action]) -> Decision:
@@ -116,6 +129,8 @@ def decision(
             entity=entity,
             default=default,
             context=context,
+            features=features,
+            key=key,
         )
 
     return decorate

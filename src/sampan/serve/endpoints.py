@@ -139,6 +139,10 @@ class Endpoints:
         facts = msgspec.structs.replace(chosen, thresholds=merged)
         return Bundle(version=version.ref, model=draft_of(version), decision=facts, sources=sources)
 
+    def declared(self, bundle: Bundle) -> tuple[DecisionFacts, ...]:
+        """The decisions of a bundle's source, with their default thresholds; read in a process of its own."""
+        return self._try(bundle, bundle.version)
+
     def find(self, name: str) -> Endpoint | None:
         """What is in force under a name."""
         row = self._db.row("SELECT * FROM endpoints WHERE name = ? ORDER BY created DESC, rowid DESC LIMIT 1", (name,))

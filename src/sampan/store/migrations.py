@@ -110,6 +110,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE branches ADD COLUMN actor TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE branches ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        # -- runs: replays of the log with other definitions, what was expected of them and what they found
+        """CREATE TABLE replays (
+            id TEXT PRIMARY KEY, branch TEXT NOT NULL, state TEXT NOT NULL, request TEXT NOT NULL,
+            plan TEXT NOT NULL, report TEXT NOT NULL, error TEXT NOT NULL, actor TEXT NOT NULL,
+            started BIGINT NOT NULL, finished BIGINT)""",
+        "CREATE INDEX replays_by_start ON replays (started)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -11,6 +11,8 @@ from sampan import Action, decision
     currency="GBP",
     entity="customer_id",
     context=("order_id",),
+    features="features",
+    key="order_id",
     default="wait",
     values={
         # A slot that is used saves an evening shift; one that stays empty costs its share of the bench.

@@ -1,0 +1,94 @@
+"""A process that answers past requests once more, with another bundle. Started by ``sampan.serve.counterfactual``.
+
+It goes the way that a serving process goes, rules included, and writes what it found to a file instead of the log.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sampan.base.clock import SystemClock
+from sampan.base.errors import Damaged, SampanError
+from sampan.serve.answer import Answerer, Asked
+from sampan.serve.bundle import Bundle, open_bundle
+from sampan.store.blobs import Blobs
+
+_CHUNK = 5_000
+
+
+class Case(msgspec.Struct, array_like=True):
+    """One past request: the id of its prediction, when it was asked, and the record."""
+
+    id: str
+    time: int
+    record: dict[str, Any]
+
+
+class Again(msgspec.Struct, array_like=True):
+    """What a bundle would have answered; ``error`` where it could not."""
+
+    id: str
+    prediction: Any
+    action: str
+    rule: str
+    value: dict[str, Any] | None
+    error: str
+
+
+class Errand(msgspec.Struct):
+    """What the process is told on its standard input."""
+
+    blobs: str
+    bundle: Bundle
+    cases: str
+    answers: str
+
+
+def main() -> None:
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the user's rules print must not mix with the answer
+    error: dict[str, str] | None = None
+    try:
+        errand = msgspec.json.decode(sys.stdin.buffer.read(), type=Errand)
+        cases = msgspec.msgpack.decode(Path(errand.cases).read_bytes(), type=list[Case])
+        answerer = Answerer("again", open_bundle(errand.bundle, Blobs(Path(errand.blobs))), SystemClock())
+        found = [
+            one for start in range(0, len(cases), _CHUNK) for one in _answer(answerer, cases[start : start + _CHUNK])
+        ]
+        Path(errand.answers).write_bytes(msgspec.msgpack.encode(found))
+    except SampanError as failed:
+        error = failed.body()["error"]
+    except Exception as failed:  # noqa: BLE001 - the edge of this process; the caller turns it into a message
+        error = Damaged("Answer past requests", f"{type(failed).__name__}: {failed}").body()["error"]
+    with answer:
+        answer.write(msgspec.json.encode(error))
+
+
+def _answer(answerer: Answerer, cases: list[Case]) -> list[Again]:
+    """All at once; where one of them does not fit, in halves, until it stands alone."""
+    try:
+        return _decide(answerer, cases)
+    except SampanError as error:
+        if len(cases) == 1:
+            return [Again(cases[0].id, None, "", "", None, error.obstacle)]
+        half = len(cases) // 2
+        return [*_answer(answerer, cases[:half]), *_answer(answerer, cases[half:])]
+
+
+def _decide(answerer: Answerer, cases: list[Case]) -> list[Again]:
+    records, ids = [case.record for case in cases], [case.id for case in cases]
+    asked = Asked(records, ids, True, cases[0].time, time.perf_counter())
+    found = answerer.decide(asked, answerer.predict(records))
+    told = [msgspec.json.decode(event)["data"] for event in found.events]
+    return [
+        Again(id, data["prediction"], data["action"], data["rule"], data["value"], data["error"])
+        for id, data in zip(ids, told, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,408 @@
+"""What other rules, or another model, would have decided in the past, and what that would have been worth.
+
+Past requests stand in the log with the features and the context that were known when they were made. They are answered
+again by a process that goes the way of serving; both answers are then held against what turned out to be true.
+
+What it cannot know: whether another action would have led to another outcome. Outcomes are those of what was done.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sampan.base.errors import Damaged
+from sampan.lake.query import TableSource, open_sources, quote_name
+from sampan.lake.read import query
+from sampan.serve.again import Again, Case, Errand
+from sampan.serve.bundle import Bundle
+from sampan.serve.endpoints import ONE_THREAD, revive
+from sampan.serve.value import Decided, by_month, earned
+from sampan.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    from sampan.lake.lake import Lake
+    from sampan.log.log import Log
+    from sampan.log.position import Position
+
+WORST: Final = 10
+_RESAMPLES: Final = 2_000
+_PATIENCE: Final = 120.0  # seconds, and a hundredth of one more for each request
+_ALIKE: Final = 1e-9  # predictions that differ by less are the same
+
+
+class Past(msgspec.Struct, frozen=True):
+    """One decision as it was made, and what turned out to be true. ``time`` in microseconds."""
+
+    id: str
+    time: int
+    endpoint: str
+    version: str
+    bundle: str
+    entity: str
+    features: dict[str, Any]
+    context: dict[str, Any]
+    prediction: Any
+    action: str
+    rule: str
+    value: dict[str, Any] | None
+    outcome: Any
+
+
+class Month(msgspec.Struct, frozen=True):
+    """A calendar month (UTC), as it was and as it would have been. Values are per 1,000 decisions whose outcome is
+    known; None where there are none."""
+
+    month: str
+    decisions: int
+    known: int
+    differ: int
+    auc_before: float | None
+    auc_after: float | None
+    brier_before: float | None
+    brier_after: float | None
+    value_before: float | None
+    value_after: float | None
+
+
+class Move(msgspec.Struct, frozen=True):
+    """Decisions that went from one action to another, and what that changes, of those whose outcome is known."""
+
+    before: str
+    after: str
+    decisions: int
+    known: int
+    difference: float
+
+
+class ChangedDecision(msgspec.Struct, frozen=True):
+    """One decision that would have been another."""
+
+    id: str
+    time: int
+    entity: str
+    prediction_before: Any
+    prediction_after: Any
+    action_before: str
+    action_after: str
+    rule_before: str
+    rule_after: str
+    outcome: Any
+    earned_before: float | None
+    earned_after: float | None
+    difference: float | None
+
+
+class Counterfactual(msgspec.Struct, frozen=True, kw_only=True):
+    """Past decisions of one endpoint beside those that would have been.
+
+    ``difference`` is what the known outcomes would have earned more, in ``currency``; ``low`` and ``high`` hold 95 % of
+    its bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13); ``least`` and ``most``
+    hold it whatever the outcomes of changed decisions would have been (Manski, "Nonparametric Bounds on Treatment
+    Effects", 1990).
+    """
+
+    endpoint: str
+    decisions: int
+    answered: int
+    known: int
+    differ: int
+    currency: str = ""
+    value_before: float = 0.0
+    value_after: float = 0.0
+    difference: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    unanswered: dict[str, int] = {}
+    months: tuple[Month, ...] = ()
+    moves: tuple[Move, ...] = ()
+    worst: tuple[ChangedDecision, ...] = ()
+    best: tuple[ChangedDecision, ...] = ()
+    versions: dict[str, str] = {}
+    """Version that decided to the one that would have."""
+    obstacle: str = ""
+    """Why nothing was answered again, if nothing was."""
+
+
+# -- the past
+
+
+def past_decisions(
+    lake: "Lake", log: "Log", position: "Position", since: int | None = None, until: int | None = None
+) -> list[Past]:
+    """Every decision in the log, in the order of time, with the last outcome given for it."""
+    span = [f"_time >= make_timestamptz({since})"] if since is not None else []
+    span += [f"_time < make_timestamptz({until})"] if until is not None else []
+    where = f" WHERE {' AND '.join(span)}" if span else ""
+    outcomes: dict[str, Any] = {}
+    for id, value in query(
+        "SELECT prediction_id, value::VARCHAR FROM outcome ORDER BY _received, _position", lake, log, position=position
+    ).fetchall():
+        outcomes[id] = _json(value)
+    rows = query(
+        "SELECT _id, epoch_us(_time), endpoint, version, bundle, entity, features::VARCHAR, context::VARCHAR,"
+        f" prediction::VARCHAR, action, rule, value::VARCHAR FROM prediction{where} ORDER BY _time, _id",
+        lake,
+        log,
+        position=position,
+    ).fetchall()
+    return [_past(row, outcomes) for row in rows]
+
+
+def _past(row: Sequence[Any], outcomes: Mapping[str, Any]) -> Past:
+    told = [_json(row[6]) or {}, _json(row[7]) or {}, _json(row[8])]
+    values = [*row[:6], *told, *row[9:11], _json(row[11]), outcomes.get(row[0])]
+    return Past(*values)
+
+
+def _json(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+# -- features by key
+
+
+def looked_up(source: TableSource, key: str, columns: Sequence[str], keys: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Rows of a table by the text of their key: the columns of these that it has, as a request would send them."""
+    import pyarrow as pa
+
+    there = {name for name, _ in source.fields}
+    wanted = [name for name in columns if name in there]
+    if key not in there or not wanted:
+        return {}
+    connection = open_sources({"it": source})
+    try:
+        connection.register("asked", pa.table({"k": pa.array(sorted({str(one) for one in keys}), pa.string())}))
+        chosen = ", ".join(f"{quote_name(name)}" for name in wanted)
+        found = connection.execute(
+            f"SELECT {quote_name(key)}::VARCHAR, to_json(struct_pack({_packed(wanted)}))::VARCHAR"
+            f" FROM (SELECT {quote_name(key)}, {chosen} FROM it)"
+            f" WHERE {quote_name(key)}::VARCHAR IN (SELECT k FROM asked)"
+        ).fetchall()
+    finally:
+        connection.close()
+    return {key: msgspec.json.decode(row) for key, row in found}
+
+
+def _packed(names: Sequence[str]) -> str:
+    return ", ".join(f"{quote_name(name)} := {quote_name(name)}" for name in names)
+
+
+def otherwise_later(then: TableSource, now: TableSource, key: str, columns: Sequence[str]) -> dict[str, int]:
+    """In how many rows that a table had at an earlier position each column came out otherwise since, by column.
+
+    Features that know no future do not change: rows are only added.
+    """
+    shared = {name for name, _ in then.fields} & {name for name, _ in now.fields}
+    compared = [name for name in columns if name in shared]
+    if key not in shared or not compared:
+        return {}
+    connection = open_sources({"a": then, "b": now})
+    try:
+        counts = ", ".join(
+            f"count(*) FILTER (a.{quote_name(name)} IS DISTINCT FROM b.{quote_name(name)})" for name in compared
+        )
+        row = connection.execute(f"SELECT {counts} FROM a JOIN b USING ({quote_name(key)})").fetchone() or ()
+    finally:
+        connection.close()
+    return {name: count for name, count in zip(compared, row, strict=False) if count}
+
+
+# -- answering again
+
+
+def answer_again(blobs: Blobs, bundle: Bundle, cases: list[Case], folder: Path) -> dict[str, Again]:
+    """What a bundle would have answered, by the id of the prediction. In a process of its own, as in service.
+
+    Raises what loading the bundle raised, Damaged if the process ended.
+    """
+    if not cases:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{os.getpid()}-again-") as scratch:
+        asked, answers = Path(scratch) / "cases", Path(scratch) / "answers"
+        asked.write_bytes(msgspec.msgpack.encode(cases))
+        errand = Errand(str(blobs.folder.resolve()), bundle, str(asked), str(answers))
+        patience = _PATIENCE + len(cases) / 100
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "sampan.serve.again"],
+                input=msgspec.json.encode(errand),
+                capture_output=True,
+                timeout=patience,
+                env={**os.environ, **ONE_THREAD},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Damaged(
+                "Answer past requests", f"it took more than {patience:.0f} s", "See what its rules do."
+            ) from None
+        if done.returncode or not done.stdout:
+            said = done.stderr.decode(errors="replace").strip()[-300:] or "nothing"
+            raise Damaged("Answer past requests", f"the process ended with {done.returncode}", f"It last said: {said}")
+        if error := msgspec.json.decode(done.stdout):
+            raise revive(error)
+        return {one.id: one for one in msgspec.msgpack.decode(answers.read_bytes(), type=list[Again])}
+
+
+# -- what differs
+
+
+def compare(
+    endpoint: str, past: Sequence[Past], again: Mapping[str, Again], versions: Mapping[str, str]
+) -> Counterfactual:
+    """Both answers side by side. A decision that could not be answered again counts in ``unanswered`` alone."""
+    unanswered: Counter[str] = Counter()
+    pairs: list[tuple[Past, Again]] = []
+    for one in past:
+        other = again.get(one.id)
+        if other is None or (other.error and not other.action and other.prediction is None):
+            unanswered[other.error if other else "no row of features for it with this code"] += 1
+        else:
+            pairs.append((one, other))
+    changed = [_changed(one, other) for one, other in pairs if _differ(one, other)]
+    moved = [one for one in changed if one.action_before != one.action_after]
+    earned_before = {one.id: earned(one.value, one.outcome) for one, _ in pairs}
+    earned_after = {one.id: earned(other.value, one.outcome) for one, other in pairs}
+    known = [id for id, amount in earned_before.items() if amount is not None and earned_after[id] is not None]
+    differences = [d for id in known if (d := (earned_after[id] or 0.0) - (earned_before[id] or 0.0))]
+    low, high = _interval(differences, len(known))
+    least, most = _bounds(pairs, earned_before, earned_after)
+    ranked = sorted(
+        (one for one in changed if one.difference), key=lambda one: (one.difference or 0.0, one.time, one.id)
+    )
+    return Counterfactual(
+        endpoint=endpoint,
+        decisions=len(past),
+        answered=len(pairs),
+        known=len(known),
+        differ=len(moved),
+        currency=next((one.value["currency"] for one in past if one.value), ""),
+        value_before=sum(earned_before[id] or 0.0 for id in known),
+        value_after=sum(earned_after[id] or 0.0 for id in known),
+        difference=sum(differences),
+        low=low,
+        high=high,
+        least=least,
+        most=most,
+        unanswered=dict(unanswered.most_common(5)),
+        months=_months(pairs, {one.id for one in moved}),
+        moves=_moves(moved),
+        worst=tuple(one for one in ranked[:WORST] if (one.difference or 0.0) < 0),
+        best=tuple(one for one in ranked[::-1][:WORST] if (one.difference or 0.0) > 0),
+        versions=dict(versions),
+    )
+
+
+def _differ(one: Past, other: Again) -> bool:
+    if one.action != other.action or one.rule != other.rule:
+        return True
+    if isinstance(one.prediction, float) and isinstance(other.prediction, float):
+        return abs(one.prediction - other.prediction) > _ALIKE
+    return bool(one.prediction != other.prediction)
+
+
+def _changed(one: Past, other: Again) -> ChangedDecision:
+    before, after = earned(one.value, one.outcome), earned(other.value, one.outcome)
+    return ChangedDecision(
+        one.id,
+        one.time,
+        one.entity,
+        one.prediction,
+        other.prediction,
+        one.action,
+        other.action,
+        one.rule,
+        other.rule,
+        one.outcome,
+        before,
+        after,
+        None if before is None or after is None else after - before,
+    )
+
+
+def _moves(moved: Sequence[ChangedDecision]) -> tuple[Move, ...]:
+    found: dict[tuple[str, str], list[ChangedDecision]] = {}
+    for one in moved:
+        found.setdefault((one.action_before, one.action_after), []).append(one)
+    moves = [
+        Move(*actions, len(all_), len(known := [o.difference for o in all_ if o.difference is not None]), sum(known))
+        for actions, all_ in found.items()
+    ]
+    return tuple(sorted(moves, key=lambda move: -move.decisions))
+
+
+def _months(pairs: Sequence[tuple[Past, Again]], moved: set[str]) -> tuple[Month, ...]:
+    before = [Decided(a.id, a.time, a.version, a.prediction, a.action, a.value, a.outcome) for a, _ in pairs]
+    after = [Decided(a.id, a.time, a.version, b.prediction, b.action, b.value, a.outcome) for a, b in pairs]
+    ids: Counter[str] = Counter(_month(one.time) for one, _ in pairs if one.id in moved)
+    return tuple(
+        Month(
+            one.month,
+            one.decisions,
+            one.known,
+            ids[one.month],
+            one.auc,
+            other.auc,
+            one.brier,
+            other.brier,
+            one.value_per_1000,
+            other.value_per_1000,
+        )
+        for one, other in zip(by_month(before), by_month(after), strict=True)
+    )
+
+
+def _month(time: int) -> str:
+    from sampan.base.clock import from_micros
+
+    return f"{from_micros(time):%Y-%m}"
+
+
+def _interval(differences: Sequence[float], known: int) -> tuple[float, float]:
+    """95 % of the percentile bootstrap of the sum, over all known decisions; those that do not differ add nothing.
+
+    How many of a resample differ is binomial, and which of them is drawn evenly: the same as drawing all of them.
+    """
+    if not differences:
+        return 0.0, 0.0
+    import numpy as np
+
+    chance, values = np.random.default_rng(7), np.asarray(differences)
+    resamples = max(200, min(_RESAMPLES, 20_000_000 // len(values)))
+    sums = [
+        values[chance.integers(0, len(values), n)].sum() for n in chance.binomial(known, len(values) / known, resamples)
+    ]
+    low, high = np.quantile(sums, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _bounds(
+    pairs: Sequence[tuple[Past, Again]], before: Mapping[str, float | None], after: Mapping[str, float | None]
+) -> tuple[float, float]:
+    """The difference if changed actions had met the worst, or the best, of the outcomes that are declared."""
+    least = most = 0.0
+    for one, other in pairs:
+        if before[one.id] is None or after[one.id] is None:
+            continue
+        outcomes = list(((other.value or {}).get("outcomes") or {}).values())
+        if one.action == other.action or not outcomes:
+            step = (after[one.id] or 0.0) - (before[one.id] or 0.0)
+            least, most = least + step, most + step
+        else:
+            least += min(outcomes) - (before[one.id] or 0.0)
+            most += max(outcomes) - (before[one.id] or 0.0)
+    return least, most
