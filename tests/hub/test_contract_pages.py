@@ -119,3 +119,19 @@ def test_an_owner_is_shown_as_text(tmp_path: Path) -> None:
         read(hub, "/contracts/visit")
     finally:
         hub.stop()
+
+
+def test_the_way_of_a_field_and_of_a_column_is_a_page(shop: Hub) -> None:
+    found = shop.json("/lineage/visit?column=page")
+    assert (found["kind"], found["name"]) == ("field", "visit.page")
+    reached = {(one["kind"], one["name"], one["how"]): one["columns"] for one in found["facts"]["reaches"]}
+    assert reached["table", "pages", "value"] == ["page"]
+    assert reached["table", "popular", "value"] == ["page"]
+    assert {("check", "pages_have_names", "value"), ("model", "likely", "value")} <= set(reached)
+    text = " ".join(read(shop, "/lineage/visit?column=page").text)
+    assert "What field visit.page reaches." in text
+    assert "It goes into the model likely." in text
+    text = " ".join(read(shop, "/lineage/popular?column=page").text)
+    assert "Where column popular.page comes from." in text
+    assert "The values of popular.page are made of visit.page." in text
+    assert shop.ask("GET", "/lineage/popular?column=pag")[0].status == 404

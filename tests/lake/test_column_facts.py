@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.lake.columns import ColumnFacts, column_facts
+from sampan.lake.columns import column_facts
+from sampan.lake.facts import ColumnFacts
 
 T = ["a", "b", "c", "s", "l"]
 SOURCES = {"t": T, "u": ["a", "d", "e"], "Orders": ["orderId", "Amount"], "frame": None}

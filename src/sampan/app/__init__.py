@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sampan.base.settings import Folder, Settings
     from sampan.base.traces import Traces
     from sampan.cli.client import HubClient
+    from sampan.flow.columns import Columns
     from sampan.flow.engine import Engine
     from sampan.hub.parts import Dependant
     from sampan.hub.pulse import Pulse
@@ -265,6 +266,26 @@ class App:
             if model in models:
                 found.append(Dependant(endpoint.name, "endpoint", "", (endpoint.spec.version,)))
         return found
+
+    def columns(self) -> "Columns":
+        """Where columns come from and what they reach. Raises what a flow that does not read raises."""
+        from sampan.flow.columns import Columns
+        from sampan.flow.workspace import Workspace
+        from sampan.log.columns import SYSTEM
+
+        system = [name for name, _ in SYSTEM]
+        tables, registry = self.lake.tables(), self.models
+
+        def fields(name: str) -> list[str] | None:
+            return [field for field, _ in tables[name].fields] if name in tables else None
+
+        def features(model: str) -> list[str] | None:
+            newest = next(iter(registry.list(model)), None)
+            return list(newest.signature.inputs) if newest is not None else None
+
+        events = {one.type: [*(field.name for field in one.spec.fields), *system] for one in self.contracts}
+        endpoints = {one.name: one.spec.version for one in self.endpoints.list()}
+        return Columns(Workspace(self.folder), events, fields, features, endpoints)
 
     # -- what commands and the hub's /v1 routes ask for (sampan.api.work.Work)
 

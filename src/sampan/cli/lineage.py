@@ -1,11 +1,12 @@
 """``sampan lineage``: from an object back to the raw events."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
-from sampan.cli.output import emit, json_option
+from sampan.cli.output import emit, json_option, table
+from sampan.flow.told import some
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -13,16 +14,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("object")
+@click.option("--column", metavar="COLUMN", help="One column of the table OBJECT, or one field of the event OBJECT.")
 @json_option
 @click.pass_obj
-def lineage(app: "App", object: str, as_json: bool) -> None:
+def lineage(app: "App", object: str, column: str | None, as_json: bool) -> None:
     """Walk from an object back to the raw events.
 
     OBJECT is a prediction's id, a version (MODEL@N), a table, a step or a run. For a prediction: rule, bundle and
     thresholds, version, run, code, the tables it was trained from, and the events they were derived from; then what
     was known of whom it is about. What was told once is not told again.
+
+    With `--column`, OBJECT is a table or a type of event: from that column back to the fields of events that it is made
+    of, and forward to the columns, checks, models, endpoints and rules that it reaches. Read from the workspace as it
+    stands; nothing needs to have run.
     """
-    found = app.view(f"/lineage/{quote(object, safe='')}")
+    found = app.view(f"/lineage/{quote(object, safe='')}", {"column": column} if column else {})
     if as_json:
         emit(found)
         return
@@ -32,3 +38,17 @@ def lineage(app: "App", object: str, as_json: bool) -> None:
 
     for line in msgspec.convert(found, Origin).lines():
         click.echo(line.rstrip())
+    if column:
+        reaches(found["facts"]["reaches"])
+
+
+def reaches(found: list[dict[str, Any]]) -> None:
+    """Print what a column reaches; ``rows`` means that it only decides which rows there are."""
+    if not found:
+        click.echo("\nIt reaches nothing.")
+        return
+    click.echo("\nWhat it reaches:")
+    table(
+        ["name", "kind", "its", "columns", "declared in"],
+        [[one["name"], one["kind"], one["how"], some(one["columns"]), one["path"]] for one in found],
+    )

@@ -28,7 +28,8 @@ _OWN_EVENTS = ("prediction", "outcome")
 
 class Origin(msgspec.Struct, omit_defaults=True):
     """One thing and what it was made from. ``kind``: prediction, decision, version, model, table, step, check, run,
-    events, event. ``seen``: it is expanded elsewhere in the tree."""
+    events, event; column and field (of an event) where the way of one column is asked for. ``seen``: it is expanded
+    elsewhere in the tree."""
 
     kind: str
     name: str

@@ -1,10 +1,11 @@
 """Lineage in sentences: what a person wants to know of each thing on the way back, ids short enough to compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 _CODE: Final = 4
 _MEASURES: Final = 6
+_COLUMNS: Final = 6
 
 
 def tell(kind: str, facts: dict[str, Any]) -> list[str]:
@@ -107,6 +108,21 @@ def _events(facts: dict[str, Any]) -> list[str]:
     ]
 
 
+def _column(facts: dict[str, Any]) -> list[str]:
+    whole = f", taken whole: {facts['whole']}" if facts.get("whole") else ""
+    return [f"{facts.get('path')}{whole}", f"rows decided by {some(facts['by'])}" if facts.get("by") else ""]
+
+
+def _field(facts: dict[str, Any]) -> list[str]:
+    return []
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = f" and {len(names) - _COLUMNS} more" if len(names) > _COLUMNS else ""
+    return ", ".join(names[:_COLUMNS]) + more
+
+
 def _event(facts: dict[str, Any]) -> list[str]:
     said = facts.get("data")
     told = ", ".join(f"{name} {value}" for name, value in said.items()) if isinstance(said, dict) else ""
@@ -119,5 +135,7 @@ _TELLERS: Final[dict[str, Callable[[dict[str, Any]], list[str]]]] = {
     "version": _version,
     "run": _run,
     "events": _events,
+    "column": _column,
+    "field": _field,
     **dict.fromkeys(("table", "step", "model", "check", "part"), _result),
 }

@@ -1,6 +1,7 @@
 """The way back to the raw events as the page shows it: an address for each thing, and boxes to draw."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -8,6 +9,7 @@ from sampan.flow.lineage import Origin
 from sampan.hub.urls import Urls
 
 _RESULTS = ("table", "step", "model", "check")
+_LAST = ("endpoint", "rule")  # nothing is made of them, and they may be called like a model
 
 
 class Node(msgspec.Struct):
@@ -32,6 +34,8 @@ def address(origin: Origin) -> str:
         return Urls.version(name)
     if kind == "run":
         return Urls.run(name)
+    if kind in ("column", "field"):
+        return Urls.lineage(facts["table"], column=facts["column"])
     if kind == "events":
         return Urls.log(subject=facts["entity"]) if "known_by" in facts else Urls.log(type=name)
     if kind == "table" or facts.get("snapshot"):
@@ -52,7 +56,29 @@ def nodes(origin: Origin) -> list[Node]:
             needs = [_name(below) for below in one.made_from if _drawn(below) and below.kind != "decision"]
         if one.kind != "decision" and (name not in found or not one.seen):
             found[name] = Node(name, _label(one), one.kind, _note(one), needs, address(one))
-    return list(found.values())
+    return [*found.values(), *_reached(origin, found)]
+
+
+def _reached(origin: Origin, above: dict[str, Node]) -> list[Node]:
+    """What is made of a column's values; what only has its rows decided by them is told in words."""
+    start, made = _name(origin), [one for one in origin.facts.get("reaches", ()) if one["how"] == "value"]
+    own = {one["name"]: f"reached {one['kind']} {one['name']}" for one in made if one["kind"] not in _LAST}
+    boxes = []
+    for one in made:
+        columns = one["columns"]
+        label = f"{one['name']}.{columns[0]}" if len(columns) == 1 else one["name"]
+        note = f"{len(columns)} columns" if len(columns) > 1 else one["kind"]
+        needs = list(dict.fromkeys(own.get(name, start) for name in one["via"])) or [start]
+        boxes.append(Node(f"reached {one['kind']} {one['name']}", label, one["kind"], note, needs, _page(one)))
+    return boxes
+
+
+def _page(reached: dict[str, Any]) -> str:
+    """The page of something that a column reaches."""
+    name, kind, columns = reached["name"], reached["kind"], reached["columns"]
+    if kind in ("table", "step") and columns:
+        return Urls.lineage(name, column=columns[0]) if len(columns) == 1 else Urls.table(name)
+    return {"model": Urls.models(model=name), "endpoint": Urls.endpoint(name)}.get(kind, "")
 
 
 def story(origin: Origin) -> list[str]:
@@ -60,6 +86,8 @@ def story(origin: Origin) -> list[str]:
     everything = list(_all(origin))
     told = []
     facts = origin.facts
+    if origin.kind in ("column", "field"):
+        return _column_story(origin)
     if origin.kind == "prediction":
         rule = next((one for one in origin.made_from if one.kind == "decision"), None)
         about = f" about {facts['entity']}" if facts.get("entity") else ""
@@ -94,6 +122,30 @@ def story(origin: Origin) -> list[str]:
     return told
 
 
+def _column_story(origin: Origin) -> list[str]:
+    facts, told = origin.facts, []
+    if origin.kind == "column":
+        if facts["fields"]:
+            told.append(f"The values of {origin.name} are made of {_listed(facts['fields'])}.")
+        else:
+            told.append(f"The values of {origin.name} are made of no field: they count rows, or stand in the query.")
+        if facts["deciding"]:
+            told.append(f"Which rows it has is decided by {_listed(facts['deciding'])} besides.")
+    made = [one for one in facts["reaches"] if one["how"] == "value"]
+    named = [f"the {one['kind']} {one['name']}" for one in made if one["kind"] in ("model", "endpoint", "rule")]
+    if named:
+        told.append(f"It goes into {_listed(named)}.")
+    elif not made:
+        told.append("Nothing is made of its values.")
+    return told
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) > 8:
+        return f"{', '.join(names[:8])} and {len(names) - 8} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _all(origin: Origin) -> Iterator[Origin]:
     yield origin
     for one in origin.made_from:
@@ -116,10 +168,12 @@ def _walk(origin: Origin) -> Iterator[Origin]:
 
 
 def _drawn(origin: Origin) -> bool:
-    return origin.kind in ("prediction", "decision", "version", "events", *_RESULTS)
+    return origin.kind in ("prediction", "decision", "version", "events", "column", "field", *_RESULTS)
 
 
 def _label(origin: Origin) -> str:
+    if origin.kind == "field":
+        return str(origin.facts["column"])
     return f"about {origin.facts['entity']}" if "known_by" in origin.facts else origin.name
 
 
@@ -131,6 +185,10 @@ def _note(origin: Origin) -> str:
     facts = origin.facts
     if origin.kind == "events":
         return f"{facts.get('events', 0):,}{'+' if facts.get('more') else ''} events"
+    if origin.kind == "column":
+        return "taken whole" if facts.get("whole") else facts["path"]
+    if origin.kind == "field":
+        return f"of {facts['table']}"
     if facts.get("rows") is not None:
         return f"{origin.kind}, {facts['rows']:,} rows"
     if origin.kind == "prediction":

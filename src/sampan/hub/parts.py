@@ -9,6 +9,7 @@ from sampan.team.roles import PRINCIPAL, Principal
 if TYPE_CHECKING:
     from sampan.base.clock import Clock
     from sampan.base.settings import Folder, Settings
+    from sampan.flow.columns import Columns
     from sampan.hub.pulse import Pulse
     from sampan.lake.lake import Lake
     from sampan.log.contracts import Contracts
@@ -54,6 +55,7 @@ class Parts(Protocol):
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any: ...
     def serving_state(self, name: str) -> str: ...
     def dependants(self, type: str) -> list[Dependant]: ...
+    def columns(self) -> "Columns": ...
 
 
 #: What a page was asked with: query and path, and under ``PRINCIPAL`` who asks.

@@ -85,9 +85,11 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/models": ("model",),
     "/predictions": ("entity", "endpoint", "after"),
     "/contracts/{type}": ("version",),
+    "/lineage/{object}": ("column",),
 }
 PURPOSES: Final[Mapping[str, str]] = {
     "after": "Where the page before ended: its `next`",
+    "column": "Only this column of a table, or field of a type of event",
     "endpoint": "Only those of this endpoint",
     "entity": "Only those about this entity",
     "format": "`json` for the JSON twin",

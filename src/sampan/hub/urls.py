@@ -100,8 +100,8 @@ class Urls:
         return _with_query("/predictions", query)
 
     @staticmethod
-    def lineage(object: str) -> str:
-        return _path("lineage", object)
+    def lineage(object: str, **query: str | int | None) -> str:
+        return _with_query(_path("lineage", object), query)
 
     @staticmethod
     def prediction(prediction: str) -> str:

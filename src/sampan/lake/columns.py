@@ -10,18 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-import msgspec
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from sampan.lake.facts import ColumnFact, ColumnFacts, Ref, Refs
 from sampan.lake.scope import (
     NONE,
     Column,
     Fact,
     Frame,
-    Ref,
-    Refs,
     Relation,
     Unclear,
     both,
@@ -34,23 +32,6 @@ from sampan.lake.scope import (
 _ROUNDS: Final = 100
 _MULTIPLY: Final = (exp.Explode, exp.Unnest, exp.Posexplode)  # one row in, many out
 _SPREADING: Final = ("unnest", "generate_subscripts", "regexp_split_to_table")  # the same, by name
-
-
-class ColumnFact(msgspec.Struct, frozen=True):
-    """One column of a query. ``named``: the text gives its name, else the engine makes one up."""
-
-    name: str
-    of: tuple[Ref, ...] = msgspec.field(default=(), name="from")
-    by: tuple[Ref, ...] = ()
-    named: bool = True
-
-
-class ColumnFacts(msgspec.Struct, frozen=True):
-    """All columns of a query; ``rows``: what decides which rows there are. ``whole``: why columns cannot be told."""
-
-    columns: tuple[ColumnFact, ...] = ()
-    rows: tuple[Ref, ...] = ()
-    whole: str = ""
 
 
 def column_facts(text: str, sources: Mapping[str, Sequence[str] | None]) -> ColumnFacts:
@@ -503,6 +484,3 @@ def _own(node: exp.Expr, value: exp.Expr) -> bool:
 def _aggregates(written: exp.Expr) -> bool:
     """Whether a result is an aggregate, so that GROUP BY ALL does not group by it."""
     return any(_own(one, written) and not isinstance(one.parent, exp.Window) for one in written.find_all(exp.AggFunc))
-
-
-__all__ = ["ColumnFact", "ColumnFacts", "Ref", "column_facts"]

@@ -5,13 +5,12 @@ the columns of the sources. Where both may be meant, both count.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from sqlglot import exp
 
-Ref: TypeAlias = tuple[str, str]
-Refs: TypeAlias = frozenset[Ref]
+from sampan.lake.facts import Ref, Refs
 
 NONE: Final[Refs] = frozenset()
 

@@ -14,7 +14,12 @@ _lock = threading.Lock()
 
 
 def lineage(parts: Parts, query: Query) -> Origin:
-    """Walk back from a prediction's id, a version (``MODEL@N``), a table, a step or a run."""
+    """Walk back from a prediction's id, a version (``MODEL@N``), a table, a step or a run.
+
+    With ``column``, the way of one column of a table, or of one field of a type of event, and what it reaches.
+    """
+    if query.get("column"):
+        return parts.columns().origin(query["object"], query["column"])
 
     def rules(bundle: str) -> dict[str, Any]:
         return _rules(parts, bundle)
