@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.base.clock import ManualClock, SharedClock, SystemClock, from_micros, iso, to_micros
+from sampan.base.clock import ManualClock, SharedClock, SystemClock, from_micros, iso, past, to_micros
 from sampan.base.digests import digest_bytes, digest_file, digest_value
+from sampan.base.errors import Usage
 from sampan.base.ids import is_name, new_id
 
 
@@ -88,3 +89,38 @@ def test_the_order_of_keys_does_not_show_in_a_values_digest_and_everything_else_
     assert digest_value({"a": 1, "b": [1, 2]}) == digest_value({"b": [1, 2], "a": 1})
     values = [{"a": 1}, {"a": "1"}, {"a": 1.5}, {"b": 1}, {"a": [1]}, {"a": None}, {}, [], None, "", 0, {"a": True}]
     assert len({digest_value(value) for value in values}) == len(values)
+
+
+NOON = to_micros(datetime(2026, 1, 31, 12, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("2026-01-30", "2026-01-30T23:59:59.999999Z"),
+        ("20260130", "2026-01-30T23:59:59.999999Z"),
+        ("2026-01-31", "2026-01-31T12:00:00Z"),
+        ("2026-01-30T12:30", "2026-01-30T12:30:00Z"),
+        (" 2026-01-30 12:30:00.25 ", "2026-01-30T12:30:00.250000Z"),
+        ("2026-01-31T14:00+02:00", "2026-01-31T12:00:00Z"),
+        ("0001-01-01", "0001-01-01T23:59:59.999999Z"),
+    ],
+)
+def test_a_past_time_is_iso_text_and_a_date_its_whole_day(text, wanted):
+    assert iso(past(text, NOON)) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "2026-02-30", "12:00", "0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59", "9" * 5000, "@abc"],
+)
+def test_what_is_no_time_is_refused_with_how_to_write_one(text):
+    with pytest.raises(Usage, match="that is no time") as caught:
+        past(text, NOON)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["2026-01-31T12:00:00.000001", "2026-02-01", "9999-12-31"])
+def test_a_time_to_come_is_refused(text):
+    with pytest.raises(Usage, match="still to come"):
+        past(text, NOON)

@@ -70,12 +70,14 @@ class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A question of a branch or ``@COMMIT``; of a run's held candidate if ``run`` is given."""
+    """A question of a branch or ``@COMMIT``; of a run's held candidate if ``run`` is given. ``as_of`` (ISO text): of
+    the tables that the branch had then, and the events known by then."""
 
     query: str
     run: str = ""
     limit: int = 10_000
     ref: str = "main"
+    as_of: str = ""
 
 
 class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -231,7 +233,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
             raise Usage("Ask in SQL", f"limit {data.limit}", "It lies between 1 and 1,000,000.")
-        return answer(await asyncio.to_thread(work.sql, data.query, data.run, data.limit, data.ref))
+        return answer(await asyncio.to_thread(work.sql, data.query, data.run, data.limit, data.ref, data.as_of))
 
     @post("/v1/endpoints", status_code=200)
     async def deploy(request: Ask, data: EndpointRequest) -> Response[bytes]:

@@ -532,12 +532,14 @@ class App:
         """How many events come in per second, which only a running hub knows."""
         return self._hub.pulse if self._hub is not None else None
 
-    def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main") -> Any:
-        """Answer a question of a branch or commit; at most ``limit`` rows (0: all)."""
+    def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main", as_of: str = "") -> Any:
+        """Answer a question of a branch or commit, or of a branch as of a time; at most ``limit`` rows (0: all)."""
+        from sampan.base.clock import past
         from sampan.lake.read import query as ask
 
         extra: dict[str, Source] = {**self.engine.sources(run)} if run else {}
-        relation = ask(query, self.lake, self.log, ref, extra=extra)
+        known_by = past(as_of, self.clock.micros()) if as_of else None
+        relation = ask(query, self.lake, self.log, ref, extra=extra, known_by=known_by)
         columns = [{"name": n, "type": str(t)} for n, t in zip(relation.columns, relation.types, strict=True)]
         rows = relation.fetchmany(limit + 1) if limit else relation.fetchall()
         more = bool(limit) and len(rows) > limit

@@ -8,12 +8,15 @@ this machine, not the story being told.
 import mmap
 import struct
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from sampan.base.errors import Usage
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT = struct.Struct("<q")
+_DAY = 86_400_000_000  # microseconds
 
 
 class Clock(Protocol):
@@ -70,6 +73,32 @@ def to_micros(when: datetime) -> int:
     """Microseconds since the epoch; a naive time is taken as UTC."""
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def past(text: str, now: int) -> int:
+    """The instant that ``--as-of`` names: ISO text, UTC where it has no offset; a date alone is the whole of its day.
+
+    Raises Usage for any other text, and for a time that is still to come; of today it is what is past.
+    """
+    attempted, text = f"See it as of {text[:60]!r}", text.strip()
+    try:
+        micros = to_micros(datetime.fromisoformat(text))
+        from_micros(micros)  # with an offset it may be of no year that there is
+    except (ValueError, OverflowError):
+        raise Usage(attempted, "that is no time", "Write it as 2026-01-31, or as 2026-01-31T12:30 in UTC.") from None
+    if micros > now:
+        raise Usage(
+            attempted, f"that is still to come; it is {iso(now)}", "Choose a time that is past, or leave it out."
+        )
+    return min(micros + _DAY - 1, now) if _is_date(text) else micros
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def from_micros(micros: int) -> datetime:

@@ -152,8 +152,9 @@ class HubClient:
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow(f"/v1/runs/{quote(run, safe='')}/resume", {"rebase": rebase}, report)
 
-    def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main") -> Any:
-        return self.post("/v1/sql", {"query": query, "run": run, "limit": limit or 1_000_000, "ref": ref})
+    def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main", as_of: str = "") -> Any:
+        asked = {"query": query, "run": run, "limit": limit or 1_000_000, "ref": ref, "as_of": as_of}
+        return self.post("/v1/sql", asked)
 
     def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}

@@ -13,6 +13,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: The option that every listing takes.
 json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
+#: The option of what can be seen as it was.
+as_of_option: Callable[[F], F] = click.option(
+    "--as-of", default="", metavar="TIME", help="As it was then: 2026-01-31 (all of that day), or 2026-01-31T12:30."
+)
+
 
 def emit(value: Any, *, indent: int = 0) -> None:
     """Print a value as one line of JSON (or indented)."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.clock import Clock, iso
-from sampan.base.errors import Conflict, NotFound, Refused
+from sampan.base.errors import Conflict, NotFound, Refused, Usage
 from sampan.base.ids import is_name, new_id
 from sampan.store.database import Database
 
@@ -235,6 +235,20 @@ class History:
                 "Choose a later time, or ask for events alone: they go further back.",
             )
         return None if row is None else row["id"]
+
+    def ref_at(self, ref: str, time: int | None) -> str:
+        """What a branch was at an instant, as a ref of that commit; ``ref`` itself without an instant.
+
+        Raises NotFound as ``at`` does, and where there is no such branch; Usage for a commit.
+        """
+        if time is None:
+            return ref
+        attempted = f"See {ref} as of {iso(time)}"
+        if ref.startswith("@"):
+            raise Usage(attempted, "a commit is what it is at any time", "Name a branch, or leave the time out.")
+        self.branch_of(ref)
+        at = self.at(time, ref)
+        return ref if at is None else f"@{at}"
 
     def _resolve(self, ref: str) -> str | None:
         if ref.startswith("@"):

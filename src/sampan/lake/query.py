@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from sampan.base.clock import iso
 from sampan.base.errors import BadQuery, Damaged
 from sampan.lake.arrow import open_ipc
 
@@ -99,6 +100,7 @@ class _Opened:
     def __init__(self, source: "Source") -> None:
         self.parquet: list[str] = []
         self.arrow: list[Any] = []
+        self.where = ""
         if isinstance(source, TableSource):
             missing = [file for file in source.files if not os.path.exists(file)]  # noqa: PTH110
             if missing:
@@ -118,16 +120,20 @@ class _Opened:
             self.parquet = [os.fspath(path) for path in paths]
             if tail is not None and (tail.num_rows or not self.parquet):
                 self.arrow = [tail]
+            if source.known_by is not None:
+                self.where = f" WHERE _known_at <= TIMESTAMPTZ '{iso(source.known_by)}'"
 
     def attach(self, connection: "duckdb.DuckDBPyConnection", name: str) -> None:
         selects = []
         if self.parquet:
             listed = ", ".join(quote_text(path) for path in self.parquet)
-            selects.append(f"SELECT * FROM read_parquet([{listed}], union_by_name = {len(self.parquet) > 1})")
+            selects.append(
+                f"SELECT * FROM read_parquet([{listed}], union_by_name = {len(self.parquet) > 1}){self.where}"
+            )
         for number, table in enumerate(self.arrow):
             part = f"__{name}_{number}"
             connection.register(part, table)
-            selects.append(f"SELECT * FROM {quote_name(part)}")
+            selects.append(f"SELECT * FROM {quote_name(part)}{self.where}")
         if not selects:
             raise BadQuery(f"Open {name}", "it has neither files nor fields")
         import duckdb

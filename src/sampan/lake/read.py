@@ -135,18 +135,26 @@ def query(
     ref: str = "main",
     position: "Position | None" = None,
     extra: dict[str, Source] | None = None,
+    known_by: int | None = None,
 ) -> Answer:
     """SQL asked by a person: read-only, over the tables of a branch or commit and the events of the log.
 
-    Only what the query names is opened. ``extra`` adds sources (a held candidate) and wins over both. It may use
-    what a table may not (``now()``, samples). Raises BadQuery, NotFound.
+    Only what the query names is opened. ``extra`` adds sources (a held candidate) and wins over both. ``known_by``:
+    what the branch stood at then, and what events could be used by then; before the first commit there are events
+    alone. It may use what a table may not (``now()``, samples). Raises BadQuery, NotFound, Usage.
     """
     from sampan.lake.sql import analyse
 
     text = text.strip().rstrip(";")
     facts = analyse(text, "the question", asked=True)
     facts.check("the question")
-    tables = {name.lower(): (name, id) for name, id in lake.names(ref).items()}
+    lake.commit_at(ref)  # a branch that is not there is said at once
+    early: NotFound | None = None
+    try:
+        names = lake.names(lake.ref_at(ref, known_by))
+    except NotFound as error:
+        names, early = {}, error
+    tables = {name.lower(): (name, id) for name, id in names.items()}
     held = {name.lower(): source for name, source in (extra or {}).items()}
     types = {type_.lower(): type_ for type_ in log.contracts.types()} if log is not None else {}
     sources: dict[str, Source] = {}
@@ -157,7 +165,9 @@ def query(
         elif name in tables:
             sources[asked] = lake.source_of(lake.snapshot(tables[name][1]), tables[name][0])
         elif log is not None and name in types:
-            sources[asked] = log.source(types[name], log.position() if position is None else position)
+            sources[asked] = log.source(types[name], log.position() if position is None else position, known_by)
+        elif early is not None:
+            raise early
         else:
             there = ", ".join(sorted({first for first, _ in tables.values()} | set(types.values()) | set(extra or {})))
             raise NotFound(

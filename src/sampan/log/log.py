@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
 
 class LogSource(msgspec.Struct, frozen=True):
-    """What a worker process needs to open one type of event at one position: plain values only."""
+    """What a worker process needs to open one type of event at one position: plain values only. ``known_by``: of
+    these only what could be used at that instant (microseconds)."""
 
     type: str
     position: str
     folder: str  # .sampan/log
     contracts: str  # the workspace's contracts.py
     keys: str  # .sampan/keys.db
+    known_by: int | None = None
 
 
 class Log:
@@ -157,11 +159,13 @@ class Log:
                 total += TypeState.of(1, content_digest(item.raw))
         return total
 
-    def source(self, type: str, position: Position) -> LogSource:
-        """A description of one type's events at a position, for ``sampan.log.project.open_source``."""
+    def source(self, type: str, position: Position, known_by: int | None = None) -> LogSource:
+        """A description of one type's events at a position, for ``sampan.lake.query``. ``known_by``: of these only
+        what could be used at that instant, which is when it was received unless an import states it."""
         self.contracts.contract(type)
         path = self.contracts.path
-        return LogSource(type, str(position), str(self.folder), str(path) if path else "", str(self.keys.path))
+        places = str(self.folder), str(path) if path else "", str(self.keys.path)
+        return LogSource(type, str(position), *places, known_by)
 
     def events(
         self,

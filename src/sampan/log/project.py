@@ -31,7 +31,8 @@ def open_source(source: LogSource) -> tuple[list[Path], pa.Table | None]:
     """Parquet files of the sealed segments and a table of the rest; together one type's events at a position.
 
     The columns are the newest contract version's fields, then ``_id _time _received _known_at _source _version
-    _position``. If there is no event at all, the table is empty but has its columns.
+    _position``. ``known_by`` is left to the query that scans them. If there is no event at all, the table is empty but
+    has its columns.
     """
     contract = _contracts(source.contracts).contract(source.type)
     keys = SubjectKeys(Path(source.keys))
