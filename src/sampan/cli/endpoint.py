@@ -6,7 +6,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound, Usage
-from sampan.cli.output import emit, fields, json_option, table
+from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -57,11 +57,12 @@ def _threshold(text: str) -> tuple[str, object]:
 
 
 @endpoint.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List endpoints with what they serve."""
-    found = app.view("/endpoints", live=True)
+    found = app.view("/endpoints", {"as-of": as_of}, live=True)
     if as_json:
         emit(found)
         return
@@ -77,11 +78,12 @@ def list_(app: "App", as_json: bool) -> None:
 
 @endpoint.command()
 @click.argument("name")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", name: str, as_json: bool) -> None:
+def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
     """Show one endpoint: rule, thresholds, values, history."""
-    all_of_them = app.view("/endpoints", live=True)["endpoints"]
+    all_of_them = app.view("/endpoints", {"as-of": as_of}, live=True)["endpoints"]
     found = next((one for one in all_of_them if one["name"] == name), None)
     if found is None:
         known = ", ".join(one["name"] for one in all_of_them) or "none yet"

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.cli.output import emit, json_option, table
+from sampan.cli.output import as_of_option, emit, json_option, table
 from sampan.flow.told import some
 
 if TYPE_CHECKING:
@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("object")
 @click.option("--column", metavar="COLUMN", help="One column of the table OBJECT, or one field of the event OBJECT.")
+@as_of_option
 @json_option
 @click.pass_obj
-def lineage(app: "App", object: str, column: str | None, as_json: bool) -> None:
+def lineage(app: "App", object: str, column: str | None, as_of: str, as_json: bool) -> None:
     """Walk from an object back to the raw events.
 
     OBJECT is a prediction's id, a version (MODEL@N), a table, a step or a run. For a prediction: rule, bundle and
     thresholds, version, run, code, the tables it was trained from, and the events they were derived from; then what
-    was known of whom it is about. What was told once is not told again.
+    was known of whom it is about. What was told once is not told again. With `--as-of`, a name means what it meant
+    then.
 
     With `--column`, OBJECT is a table or a type of event: from that column back to the fields of events that it is made
     of, and forward to the columns, checks, models, endpoints and rules that it reaches. Read from the workspace as it
     stands; nothing needs to have run.
     """
-    found = app.view(f"/lineage/{quote(object, safe='')}", {"column": column} if column else {})
+    asked = {"as-of": as_of} | ({"column": column} if column else {})
+    found = app.view(f"/lineage/{quote(object, safe='')}", asked)
     if as_json:
         emit(found)
         return

@@ -10,7 +10,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import Usage
-from sampan.cli.output import emit, fancy, fields, json_option, table
+from sampan.cli.output import as_of_option, emit, fancy, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -38,11 +38,12 @@ def stats(app: "App", as_json: bool) -> None:
 @click.option("--type", "type_", default="", help="Only this kind.")
 @click.option("--subject", default="", help="Only about this subject.")
 @click.option("-n", "limit", default=10, show_default=True, help="How many, the newest last; at most 50.")
+@as_of_option
 @json_option
 @click.pass_obj
-def tail(app: "App", type_: str, subject: str, limit: int, as_json: bool) -> None:
+def tail(app: "App", type_: str, subject: str, limit: int, as_of: str, as_json: bool) -> None:
     """Show the newest events."""
-    found = app.view("/log", {"type": type_, "subject": subject})["events"][:limit][::-1]
+    found = app.view("/log", {"type": type_, "subject": subject, "as-of": as_of})["events"][:limit][::-1]
     if as_json:
         for event in found:
             emit(event)

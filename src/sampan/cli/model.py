@@ -7,7 +7,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound
-from sampan.cli.output import emit, fields, json_option, table
+from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -19,22 +19,24 @@ def model() -> None:
 
 
 @model.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List models with their versions."""
-    found = app.view("/models")
+    found = app.view("/models", {"as-of": as_of})
     if as_json:
         emit(found)
         return
     table(
-        ["version", "kind", "format", "metrics", "serving", "run", "made"],
+        ["version", "kind", "format", "metrics", "main", "serving", "run", "made"],
         [
             [
                 v["ref"],
                 v["kind"],
                 v["format"],
                 ", ".join(f"{n} {v['metrics'][n]:.4g}" for n in one["measures"] if v["metrics"].get(n) is not None),
+                v["on_main"] or "",
                 ", ".join(v["serving"]),
                 v["run"],
                 iso(v["created"])[:19],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sampan.base.clock import iso
-from sampan.cli.output import emit, fields, json_option
+from sampan.cli.output import as_of_option, emit, fields, json_option
 from sampan.cli.output import table as show_table
 
 if TYPE_CHECKING:
@@ -19,11 +19,12 @@ def table() -> None:
 
 @table.command("list")
 @click.option("--ref", default="main", show_default=True, help="A branch, or @COMMIT.")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", ref: str, as_json: bool) -> None:
+def list_(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     """List the tables of a branch or commit."""
-    found = app.view("/tables", {"ref": ref})
+    found = app.view("/tables", {"ref": ref, "as-of": as_of})
     if as_json:
         emit(found)
         return
@@ -38,11 +39,12 @@ def list_(app: "App", ref: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--ref", default="main", show_default=True, help="A branch, or @COMMIT.")
 @click.option("--snapshot", default="", help="The state with this digest.")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", name: str, ref: str, snapshot: str, as_json: bool) -> None:
+def show(app: "App", name: str, ref: str, snapshot: str, as_of: str, as_json: bool) -> None:
     """Show one table: columns, first rows, history."""
-    found = app.view(f"/tables/{name}", {"ref": ref, "snapshot": snapshot})
+    found = app.view(f"/tables/{name}", {"ref": ref, "snapshot": snapshot, "as-of": as_of})
     if as_json:
         emit(found)
         return

@@ -13,10 +13,11 @@ from sampan.base.clock import iso
 from sampan.base.errors import NotFound
 from sampan.flow.plan import stored_of
 from sampan.flow.told import tell
+from sampan.lake.history import MAIN
 from sampan.runs.records import Result, Run, Runs
 
 if TYPE_CHECKING:
-    from sampan.lake.lake import Lake
+    from sampan.lake.lake import Lake, Snapshot
     from sampan.log.log import Log
     from sampan.log.read import StoredEvent
     from sampan.models.registry import Models
@@ -76,10 +77,12 @@ class Lineage:
         models: "Models | None",
         log: "Log | None",
         rules: Callable[[str], dict[str, Any]] | None = None,
+        by: int | None = None,
     ) -> None:
-        """``rules`` says what a bundle's decision function is called and which thresholds it had."""
+        """``rules`` says what a bundle's decision function is called and which thresholds it had; ``by``: what a name
+        meant at an instant (microseconds), instead of now."""
         self._runs, self._lake, self._models, self._log = runs, lake, models, log
-        self._rules = rules or (lambda bundle: {})
+        self._rules, self._by = rules or (lambda bundle: {}), by
         self._seen: set[str] = set()
 
     def of(self, name: str) -> Origin:
@@ -95,17 +98,18 @@ class Lineage:
         """As ``of``, for what is known to be no prediction."""
         if "@" in name:
             return self.version(name)
-        tables = self._lake.tables()
+        tables = self._tables()
         if name in tables:
             return self.result(self._made(name, tables[name].id, tables[name].key))
-        latest = self._runs.latest(name)
+        latest = self._runs.latest(name, by=self._by)
         if latest is not None:
             return self.result(latest)
         run = self._run(name)
-        if run is None:
+        if run is None or self._later(run.started):
+            then = "" if self._by is None else f" as of {iso(self._by)}"
             raise NotFound(
-                f"Find where {name[:100]!r} comes from",
-                "no prediction, version, table, step or run has this name",
+                f"Find where {name[:100]!r} comes from{then}",
+                f"no prediction, version, table, step or run {'has' if self._by is None else 'had'} this name",
                 "`sampan log tail --type prediction`, `sampan model list`, `sampan table list` and `sampan runs list`"
                 " show them.",
             )
@@ -124,6 +128,8 @@ class Lineage:
 
     def prediction(self, event: "StoredEvent") -> Origin:
         """From a prediction to its rule, its version, and what was known of its entity by then."""
+        if self._later(event.known_at or event.received):
+            raise self._unknown(f"prediction {event.id}", event.known_at or event.received)
         data = msgspec.json.decode(event.data)
         facts = {
             "prediction": data.get("prediction"),
@@ -152,6 +158,8 @@ class Lineage:
         if self._models is None:
             raise NotFound(f"Find version {ref}", "there are no models")
         version = self._models.get(ref)
+        if self._later(version.created):
+            raise self._unknown(f"version {version.ref}", version.created)
         facts = {
             "kind": version.kind,
             "format": version.format,
@@ -188,6 +196,20 @@ class Lineage:
         return origin
 
     # -- within
+
+    def _tables(self) -> "dict[str, Snapshot]":
+        """Main's tables; none before its first commit."""
+        try:
+            return self._lake.tables(self._lake.ref_at(MAIN, self._by))
+        except NotFound:
+            return {}
+
+    def _later(self, made: int) -> bool:
+        return self._by is not None and made > self._by
+
+    def _unknown(self, what: str, made: int) -> NotFound:
+        attempted = f"Find where {what} comes from as of {iso(self._by or 0)}"
+        return NotFound(attempted, f"it was made at {iso(made)}", "Choose a later time, or leave it out.")
 
     def _input(self, name: str, digest: str, run: Run | None) -> Origin:
         events = run.manifest.get("inputs", {}) if run is not None else {}

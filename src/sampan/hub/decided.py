@@ -68,14 +68,15 @@ class Decided(msgspec.Struct):
     versions: dict[str, int] = {}
 
 
-_cache: dict[tuple[str, str], tuple[str, float, float, Decided]] = {}
+_cache: dict[tuple[str, str, int | None], tuple[str, float, float, Decided]] = {}
 _lock = threading.Lock()
 
 
-def decided(log: "Log", endpoint: str) -> Decided:
-    """The figures as of now, or of a moment ago if they cost much and events keep coming."""
+def decided(log: "Log", endpoint: str, by: int | None = None) -> Decided:
+    """The figures as of now, or of a moment ago if they cost much and events keep coming. ``by``: of what was known
+    at an instant."""
     position = log.position()
-    which = (str(log.folder), endpoint)
+    which = (str(log.folder), endpoint, by)
     began = time.monotonic()
     with _lock:
         if (kept := _cache.get(which)) and (
@@ -84,7 +85,7 @@ def decided(log: "Log", endpoint: str) -> Decided:
             return kept[3]
     found = Decided()
     if log.state("prediction", position).count:
-        sources: dict[str, Source] = {name: log.source(name, position) for name in ("prediction", "outcome")}
+        sources: dict[str, Source] = {name: log.source(name, position, by) for name in ("prediction", "outcome")}
         connection = open_sources(sources, threads=2)
         try:
             found = _ask(connection, endpoint)

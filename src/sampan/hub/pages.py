@@ -11,7 +11,7 @@ from sampan.base.errors import SampanError
 from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.parts import Parts, Query
 from sampan.hub.render import Frame, page, twin, wants_json
-from sampan.hub.sitemap import PAGES, Page
+from sampan.hub.sitemap import PAGES, QUERIES, Page
 from sampan.team.roles import PRINCIPAL, Principal
 
 
@@ -27,11 +27,7 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
         principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
         around.who = principal.name if principal else ""
         around.query = urlencode([*request.query_params.multi_items(), ("", "")]).removesuffix("=")
-        ref = request.query_params.get("ref", "") or str(request.path_params.get("branch", ""))
-        if ref.startswith("@"):
-            around.as_of = f"commit {ref[1:11]}"
-        else:
-            around.branch = ref[:100] or around.branch
+        _place(request, spec, around)
         query: Query = {**request.query_params, **request.path_params, PRINCIPAL: principal}
         try:
             context = spec.view(parts, query)
@@ -46,3 +42,20 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
         return await asyncio.to_thread(answer, request)  # views read files and records
 
     return handler
+
+
+def _place(request: Ask, spec: Page, frame: Frame) -> None:
+    """Say in which version of the world a page is, and how to come back to now."""
+    asked = request.query_params
+    ref = asked.get("ref", "") or str(request.path_params.get("branch", ""))
+    frame.dated = "as-of" in QUERIES.get(spec.path, ())
+    frame.then = asked.get("as-of", "").strip()[:40] if frame.dated else ""
+    if ref.startswith("@"):
+        frame.as_of = f"commit {ref[1:11]}"
+    else:
+        frame.branch = ref[:100] or frame.branch
+        frame.as_of = frame.then or frame.as_of
+    away = ("as-of", "ref", "after", "format") if ref.startswith("@") else ("as-of", "after", "format")
+    frame.kept = [(name, value) for name, value in asked.multi_items() if name not in away]
+    if frame.then or (frame.dated and ref.startswith("@")):
+        frame.back = f"?{urlencode(frame.kept)}"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sampan.base.clock import past
 from sampan.team.roles import PRINCIPAL, Principal
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ class Parts(Protocol):
 
 #: What a page was asked with: query and path, and under ``PRINCIPAL`` who asks.
 Query = dict[str, Any]
+
+
+def as_of(parts: Parts, query: Query) -> int | None:
+    """The past instant that a page is asked for (``?as-of=TIME``), in microseconds; None: now. Raises Usage."""
+    text = str(query.get("as-of") or "").strip()
+    return past(text, parts.clock.micros()) if text else None
 
 
 def may(query: Query, act: str) -> bool:

@@ -74,20 +74,23 @@ PAGES: Final = (
 
 #: What the query of a page may hold, beside ``format``, and what each is for.
 QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
-    "/log": ("type", "source", "subject", "id", "text", "since", "until", "verdict", "after"),
+    "/log": ("type", "source", "subject", "id", "text", "since", "until", "verdict", "after", "as-of"),
     "/quarantine": ("reason", "path", "producer", "type", "after"),
     "/search": ("q",),
-    "/tables": ("ref",),
-    "/tables/{name}": ("ref", "snapshot"),
+    "/tables": ("ref", "as-of"),
+    "/tables/{name}": ("ref", "snapshot", "as-of"),
     "/branches/{branch}": ("table", "limit"),
     "/plan": ("target",),
     "/runs": ("target", "limit"),
-    "/models": ("model",),
-    "/predictions": ("entity", "endpoint", "after"),
+    "/models": ("model", "as-of"),
+    "/endpoints": ("as-of",),
+    "/endpoints/{name}": ("as-of",),
+    "/predictions": ("entity", "endpoint", "after", "as-of"),
     "/contracts/{type}": ("version",),
-    "/lineage/{object}": ("column",),
+    "/lineage/{object}": ("column", "as-of"),
 }
 PURPOSES: Final[Mapping[str, str]] = {
+    "as-of": "As it was known then: 2026-01-31 (all of that day), or 2026-01-31T12:30",
     "after": "Where the page before ended: its `next`",
     "column": "Only this column of a table, or field of a type of event",
     "endpoint": "Only those of this endpoint",

@@ -88,8 +88,8 @@ class Urls:
         return _path("models", model, number)
 
     @staticmethod
-    def endpoint(name: str) -> str:
-        return _path("endpoints", name)
+    def endpoint(name: str, **query: str | int | None) -> str:
+        return _with_query(_path("endpoints", name), query)
 
     @staticmethod
     def alert(alert: str) -> str:
@@ -109,7 +109,7 @@ class Urls:
 
 
 def _with_query(path: str, query: dict[str, str | int | None]) -> str:
-    given = {name: value for name, value in query.items() if value not in (None, "")}
+    given = {name.replace("_", "-"): value for name, value in query.items() if value not in (None, "")}
     return f"{path}?{urlencode(given)}" if given else path
 
 

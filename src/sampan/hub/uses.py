@@ -11,6 +11,7 @@ from sampan.base.ids import is_name
 from sampan.runs.records import StepRun
 from sampan.store.database import Database
 
+_EVER = 1 << 62
 _NO_STEPS = ("contracts.py", "decisions.py")
 
 
@@ -27,11 +28,13 @@ class Use(msgspec.Struct):
 class Uses:
     """The flow as it ran last on main: the steps of the newest run of everything, and of the runs of a target since."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, by: int | None = None) -> None:
+        """``by``: as it had run last at that instant."""
         rows = db.rows(
             "SELECT s.* FROM run_steps AS s JOIN runs AS r ON r.id = s.run WHERE s.part = '' AND r.branch = 'main'"
-            " AND r.started >= coalesce((SELECT max(started) FROM runs WHERE target = '' AND branch = 'main'), 0)"
-            " ORDER BY r.started, r.rowid, s.rowid"
+            " AND r.started >= coalesce((SELECT max(started) FROM runs WHERE target = '' AND branch = 'main'"
+            " AND started <= ?1), 0) AND r.started <= ?1 ORDER BY r.started, r.rowid, s.rowid",
+            (_EVER if by is None else by,),
         )
         self.steps: dict[str, StepRun] = {}
         for row in rows:

@@ -7,6 +7,7 @@ position from which the next goes on.
 import time
 from collections.abc import Iterator
 from heapq import merge
+from itertools import takewhile
 
 import msgspec
 
@@ -18,7 +19,8 @@ _OFTEN = 64  # items between two looks at the clock
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event must be like. ``since`` and ``until``: when it was received; ``text``: what its bytes say."""
+    """What an event must be like. ``since`` and ``until``: when it was received; ``text``: what its bytes say;
+    ``known_by``: it could be used at that instant."""
 
     type: str = ""
     source: str = ""
@@ -27,6 +29,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     since: int | None = None
     until: int | None = None
+    known_by: int | None = None
     verdict: str = "accepted"  # accepted | quarantined | any
 
 
@@ -70,8 +73,21 @@ def _walk(log: Log, reader: StreamReader, wanted: Wanted, seen: int) -> Iterator
     if wanted.type and wanted.verdict == "accepted":
         labels = log.contracts.contract(wanted.type).labels
     needle = max(wanted.subject, wanted.id, wanted.text, key=len)
-    found = reader.containing(needle, last, labels=labels, marks=True) if needle else reader.newest(last, labels=labels)
+    if needle:
+        found = reader.containing(needle, last, labels=labels, marks=True)
+    elif wanted.known_by is not None:
+        found = _known(reader, wanted.known_by, last, labels)
+    else:
+        found = reader.newest(last, labels=labels)
     return ((reader.name, item) for item in found if labels is None or item.label in labels or isinstance(item, Mark))
+
+
+def _known(reader: StreamReader, by: int, last: int, labels: frozenset[str] | None) -> Iterator[Item]:
+    """Items that may have been known by an instant: of those received later, only what states when it was known."""
+    received = reader.number_at(by)
+    later = reader.containing("known_at", last, labels=labels, marks=True) if received < last else iter(())
+    yield from takewhile(lambda item: item.number > received, later)
+    yield from reader.newest(min(received, last), labels=labels)
 
 
 def _fits(log: Log, wanted: Wanted, name: str, item: Item) -> StoredEvent | None:
@@ -84,6 +100,7 @@ def _fits(log: Log, wanted: Wanted, name: str, item: Item) -> StoredEvent | None
         wanted.type in ("", event.type)
         and wanted.source in ("", event.source)
         and wanted.id in ("", event.id)
+        and (wanted.known_by is None or (event.known_at or event.received) <= wanted.known_by)
         and (not wanted.subject or log.subject(event) == wanted.subject)
         and (not wanted.text or wanted.text in _text(event))
     )

@@ -87,6 +87,7 @@ class Result(msgspec.Struct, frozen=True):
     created: int
 
 
+_EVER: Final = 1 << 62
 _TEXT = msgspec.json.Encoder(order="sorted")
 _STEP_COLUMNS: Final = StepRun.__struct_fields__
 _RUN_COLUMNS: Final = Run.__struct_fields__
@@ -195,10 +196,13 @@ class Runs:
             found.update({row["key"]: _result(row) for row in rows})
         return found
 
-    def latest(self, step: str, part: str = "") -> Result | None:
-        """A step's newest result, whatever its key."""
-        sql = "SELECT * FROM results WHERE step = ? AND part = ? ORDER BY created DESC, rowid DESC LIMIT 1"
-        row = self.db.row(sql, (step, part))
+    def latest(self, step: str, part: str = "", by: int | None = None) -> Result | None:
+        """A step's newest result, whatever its key; ``by``: of those that there were at that instant."""
+        sql = (
+            "SELECT * FROM results WHERE step = ? AND part = ? AND created <= ?"
+            " ORDER BY created DESC, rowid DESC LIMIT 1"
+        )
+        row = self.db.row(sql, (step, part, _EVER if by is None else by))
         return None if row is None else _result(row)
 
     def with_digest(self, step: str, digest: str) -> Result | None:

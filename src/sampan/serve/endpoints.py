@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from sampan.base import errors
-from sampan.base.clock import Clock
+from sampan.base.clock import Clock, iso
 from sampan.base.errors import BadWorkspace, Damaged, NotFound, SampanError, Usage
 from sampan.base.ids import is_name, new_id
 from sampan.models.registry import Models
@@ -22,6 +22,7 @@ from sampan.store.database import Database
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+_EVER: Final = 1 << 62
 _NAME_LIMIT: Final = 80  # its stream's name is a little longer
 _PATIENCE: Final = 120  # seconds that loading a bundle for the first time may take
 
@@ -143,28 +144,31 @@ class Endpoints:
         """The decisions of a bundle's source, with their default thresholds; read in a process of its own."""
         return self._try(bundle, bundle.version)
 
-    def find(self, name: str) -> Endpoint | None:
-        """What is in force under a name."""
-        row = self._db.row("SELECT * FROM endpoints WHERE name = ? ORDER BY created DESC, rowid DESC LIMIT 1", (name,))
-        return _endpoint(row) if row else None
+    def find(self, name: str, by: int | None = None) -> Endpoint | None:
+        """What is in force under a name; ``by``: what was at that instant (microseconds)."""
+        return next(iter(self.history(name, by, limit=1)), None)
 
-    def get(self, name: str) -> Endpoint:
+    def get(self, name: str, by: int | None = None) -> Endpoint:
         """As ``find``; raises NotFound."""
-        found = self.find(name)
+        found = self.find(name, by)
         if found is None:
-            known = ", ".join(one.name for one in self.list()) or "none yet"
-            raise NotFound(f"Find the endpoint {name!r}", "there is none of that name", f"Endpoints: {known}.")
+            attempted, known = f"Find the endpoint {name!r}", ", ".join(one.name for one in self.list(by)) or "none yet"
+            if by is not None and (first := self.history(name)[-1:]):
+                obstacle = f"it was first deployed at {iso(first[0].created)}"
+                raise NotFound(f"{attempted} as of {iso(by)}", obstacle, f"Endpoints then: {known}.")
+            raise NotFound(attempted, "there is none of that name", f"Endpoints: {known}.")
         return found
 
-    def list(self) -> EndpointList:
-        """What is in force under each name."""
-        newest = {row["name"]: row for row in self._db.rows("SELECT * FROM endpoints ORDER BY created, rowid")}
+    def list(self, by: int | None = None) -> EndpointList:
+        """What is in force under each name; ``by``: what was at that instant."""
+        sql = "SELECT * FROM endpoints WHERE created <= ? ORDER BY created, rowid"
+        newest = {row["name"]: row for row in self._db.rows(sql, (_EVER if by is None else by,))}
         return [_endpoint(newest[name]) for name in sorted(newest)]
 
-    def history(self, name: str) -> EndpointList:
-        """All that a name ever served, newest first."""
-        rows = self._db.rows("SELECT * FROM endpoints WHERE name = ? ORDER BY created DESC, rowid DESC", (name,))
-        return [_endpoint(row) for row in rows]
+    def history(self, name: str, by: int | None = None, limit: int = -1) -> EndpointList:
+        """All that a name ever served, or had by an instant, newest first."""
+        sql = "SELECT * FROM endpoints WHERE name = ? AND created <= ? ORDER BY created DESC, rowid DESC LIMIT ?"
+        return [_endpoint(row) for row in self._db.rows(sql, (name, _EVER if by is None else by, limit))]
 
     def bundle(self, digest: str) -> Bundle:
         """A bundle by its digest."""

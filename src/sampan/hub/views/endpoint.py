@@ -8,7 +8,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.sources import ENTRY
@@ -42,25 +42,28 @@ class EndpointPage(msgspec.Struct):
     rules: str
     inputs: list[str]
     context: list[str]
+    as_of: int | None = None
 
 
 def endpoint(parts: Parts, query: Query) -> EndpointPage:
-    """An endpoint by its name."""
+    """An endpoint by its name, as it is or as it was at a time."""
+    then = as_of(parts, query)
     records = Endpoints(parts.db, parts.models, parts.clock)
-    current = records.get(query["name"])
-    figures = decided(parts.log, current.name)
-    served = _served(records.history(current.name))
+    current = records.get(query["name"], then)
+    figures = decided(parts.log, current.name, then)
+    served = _served(records.history(current.name, then))
     bundle = records.bundle(current.bundle)
-    line = line_of(records, current, parts)
+    line = line_of(records, current, parts, then)
     return EndpointPage(
         endpoint=line,
         decided=figures,
         charts=_charts(figures, served, line.currency),
         served=served,
-        newest=predictions(parts, {"endpoint": current.name}).predictions[:_NEWEST],
+        newest=predictions(parts, {"endpoint": current.name, "as-of": query.get("as-of")}).predictions[:_NEWEST],
         rules=_text(parts, bundle.sources.get(ENTRY, "")) if bundle.decision else "",
         inputs=list(bundle.model.signature.inputs),
         context=sorted(bundle.decision.context or ()) if bundle.decision else [],
+        as_of=then,
     )
 
 

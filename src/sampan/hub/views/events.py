@@ -7,7 +7,7 @@ import msgspec
 
 from sampan.base.clock import to_micros
 from sampan.base.errors import NotFound, Usage
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.shown import as_text
 from sampan.hub.views.attached import AttachedLine, attached
 from sampan.lake.history import MAIN
@@ -41,7 +41,7 @@ class EventLine(msgspec.Struct):
 
 class LogPage(msgspec.Struct):
     """Context of ``log.html``. ``next`` is where older events begin; ``looked_to``: how far back (received) the search
-    came within its time, if it did not come to an end."""
+    came within its time, if it did not come to an end. ``stats`` and ``sources`` are those of now."""
 
     stats: dict[str, Any]
     types: list[str]
@@ -59,10 +59,13 @@ class LogPage(msgspec.Struct):
     events: list[EventLine]
     next: str | None
     looked_to: int | None
+    as_of: int | None = None
 
 
 def log(parts: Parts, query: Query) -> LogPage:
-    """The newest events: of a type, from a source, about a subject, with an id, saying a text, received in a time."""
+    """The newest events: of a type, from a source, about a subject, with an id, saying a text, received in a time;
+    as of a time, those that were known by then."""
+    then = as_of(parts, query)
     given = {
         name: str(query.get(name, "")).strip()[:300]
         for name in ("type", "source", "subject", "id", "text", "since", "until")
@@ -79,10 +82,11 @@ def log(parts: Parts, query: Query) -> LogPage:
     searched = [given[name] for name in ("source", "subject", "id", "text", "since", "until") if given[name]]
     if given["id"] and len(searched) == 1 and verdict == "accepted":
         one = parts.log.find(given["id"], type=given["type"] or None)
-        found = Found([one] if one else [], None)
+        there = one is not None and (then is None or (one.known_at or one.received) <= then)
+        found = Found([one] if one and there else [], None)
     else:
         plain = {name: given[name] for name in ("type", "source", "subject", "id", "text")}
-        wanted = Wanted(**plain, since=since, until=until, verdict=verdict)
+        wanted = Wanted(**plain, since=since, until=until, known_by=then, verdict=verdict)
         found = seek(parts.log, wanted, after=after, limit=_PAGE)
     return LogPage(
         stats=parts.log.stats(),
@@ -95,6 +99,7 @@ def log(parts: Parts, query: Query) -> LogPage:
         events=[_line(parts, event) for event in found.events],
         next=found.next,
         looked_to=found.looked_to,
+        as_of=then,
     )
 
 

@@ -3,9 +3,10 @@
 import threading
 from typing import Any, Final
 
-from sampan.base.errors import NotFound
+from sampan.base.clock import iso
+from sampan.base.errors import NotFound, Usage
 from sampan.flow.lineage import Lineage, Origin
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
 from sampan.runs.records import Runs
 
 _KEPT: Final = 64
@@ -14,25 +15,29 @@ _lock = threading.Lock()
 
 
 def lineage(parts: Parts, query: Query) -> Origin:
-    """Walk back from a prediction's id, a version (``MODEL@N``), a table, a step or a run.
+    """Walk back from a prediction's id, a version (``MODEL@N``), a table, a step or a run; or as of a time.
 
     With ``column``, the way of one column of a table, or of one field of a type of event, and what it reaches.
     """
-    if query.get("column"):
-        return parts.columns().origin(query["object"], query["column"])
+    then = as_of(parts, query)
+    if column := query.get("column"):
+        if then is not None:
+            attempted = f"Follow column {str(column)[:100]!r} as of {iso(then)}"
+            raise Usage(attempted, "columns are read from the workspace as it stands", "Leave the time out.")
+        return parts.columns().origin(query["object"], column)
 
     def rules(bundle: str) -> dict[str, Any]:
         return _rules(parts, bundle)
 
     name = query["object"]
-    made = Lineage(Runs(parts.db), parts.lake, parts.models, parts.log, rules)
+    made = Lineage(Runs(parts.db), parts.lake, parts.models, parts.log, rules, then)
     event = parts.log.find(name, type="prediction")
     if event is None:
         return made.named(name)
     # What a prediction came from never changes, and what was known of its entity is searched for in the whole log.
     which = (str(parts.log.folder), event.position, event.id or "", parts.log.keys.destroyed())
     with _lock:
-        if (kept := _predictions.get(which)) is not None:
+        if then is None and (kept := _predictions.get(which)) is not None:
             return kept
     found = made.prediction(event)
     with _lock:

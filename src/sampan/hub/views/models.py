@@ -1,6 +1,7 @@
 """Models and their versions."""
 
 import math
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -9,8 +10,10 @@ from sampan.base.errors import NotFound
 from sampan.base.ids import whole
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import decided
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
+from sampan.lake.history import MAIN
 from sampan.models.version import Version
 from sampan.runs.records import Runs
 
@@ -18,7 +21,7 @@ _SHOWN: Final = 100
 
 
 class VersionLine(msgspec.Struct):
-    """A version in the list."""
+    """A version in the list. ``on_main``: it is the one that main names."""
 
     ref: str
     kind: str
@@ -28,6 +31,7 @@ class VersionLine(msgspec.Struct):
     created: int
     digest: str
     serving: list[str]
+    on_main: bool = False
 
 
 class ModelLine(msgspec.Struct):
@@ -46,13 +50,17 @@ class Models(msgspec.Struct):
     """Context of ``models.html``."""
 
     models: list[ModelLine]
+    as_of: int | None = None
 
 
 def models(parts: Parts, query: Query) -> Models:
-    """All models and their versions."""
+    """All models and their versions, or those that there were at a time."""
     found: dict[str, ModelLine] = {}
-    served = serving(parts)
+    then = as_of(parts, query)
+    served, main = serving(parts, then), _on_main(parts, then)
     for version in parts.models.list(query.get("model") or None):
+        if then is not None and version.created > then:
+            continue
         line = found.setdefault(version.model, ModelLine(version.model, [], _measures(version.metrics)))
         line.count += 1
         line.versions.append(
@@ -65,13 +73,21 @@ def models(parts: Parts, query: Query) -> Models:
                 version.created,
                 version.digest,
                 [name for name, ref in served.items() if ref == version.ref],
+                main.get(version.model) == version.number,
             )
         )
     for line in found.values():
         line.about = about(code_of(parts.folder.root, line.name))
         line.endpoints = sorted({name for version in line.versions for name in version.serving})
         line.charts = _charts(line.versions[:_SHOWN], line.measures)
-    return Models(list(found.values()))
+    return Models(list(found.values()), then)
+
+
+def _on_main(parts: Parts, then: int | None) -> dict[str, int]:
+    """The version of each model that main names; none before its first commit."""
+    with suppress(NotFound):
+        return parts.lake.versions(parts.lake.ref_at(MAIN, then))
+    return {}
 
 
 def _charts(versions: list[VersionLine], measures: list[str]) -> list[Chart]:
@@ -105,16 +121,6 @@ def _measures(metrics: dict[str, Any], most: int = 4) -> list[str]:
     usual = ["auc", "brier", "log_loss", "accuracy", "rmse", "mae", "r2", "ndcg"]
     plain = [name for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)]
     return sorted(plain, key=lambda name: (usual.index(name) if name in usual else len(usual), name))[:most]
-
-
-def serving(parts: Parts) -> dict[str, str]:
-    """Which version each endpoint serves."""
-    rows = parts.db.rows("SELECT name, spec FROM endpoints ORDER BY created, id")
-    found: dict[str, str] = {}
-    for row in rows:
-        spec = msgspec.json.decode(row["spec"])
-        found[row["name"]] = str(spec.get("version", ""))
-    return found
 
 
 class Measure(msgspec.Struct):

@@ -6,8 +6,9 @@ import msgspec
 
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.views.events import older
+from sampan.log.position import Position
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.stream import PREFIX
 from sampan.serve.value import earned
@@ -39,19 +40,21 @@ class EndpointList(msgspec.Struct):
     """Context of ``endpoints.html``."""
 
     endpoints: list[EndpointLine]
+    as_of: int | None = None
 
 
 def endpoints(parts: Parts, query: Query) -> EndpointList:
-    """What is served where, and what was before."""
+    """What is served where, and what was before; or what was served at a time."""
+    then = as_of(parts, query)
     records = Endpoints(parts.db, parts.models, parts.clock)
-    lines = [line_of(records, one, parts) for one in records.list()]
+    lines = [line_of(records, one, parts, then) for one in records.list(then)]
     for line in lines:
-        line.decided = decided(parts.log, line.name)
-    return EndpointList(lines)
+        line.decided = decided(parts.log, line.name, then)
+    return EndpointList(lines, then)
 
 
-def line_of(records: Endpoints, one: Endpoint, parts: Parts) -> EndpointLine:
-    """An endpoint as lists show it."""
+def line_of(records: Endpoints, one: Endpoint, parts: Parts, then: int | None = None) -> EndpointLine:
+    """An endpoint as lists show it. How it was doing at a time, nobody has written down."""
     decision = records.bundle(one.bundle).decision
     return EndpointLine(
         name=one.name,
@@ -65,8 +68,8 @@ def line_of(records: Endpoints, one: Endpoint, parts: Parts) -> EndpointLine:
         actor=one.actor,
         reason=one.reason,
         created=one.created,
-        state=parts.serving_state(one.name),
-        history=[msgspec.to_builtins(earlier) for earlier in records.history(one.name)],
+        state=parts.serving_state(one.name) if then is None else "in force",
+        history=[msgspec.to_builtins(earlier) for earlier in records.history(one.name, then)],
     )
 
 
@@ -92,10 +95,12 @@ class PredictionList(msgspec.Struct):
     endpoint: str
     endpoints: list[str]
     next: str | None
+    as_of: int | None = None
 
 
 def predictions(parts: Parts, query: Query) -> PredictionList:
-    """The newest predictions, or those about one entity or of one endpoint."""
+    """The newest predictions, or those about one entity or of one endpoint; as of a time, what was known of them."""
+    then = as_of(parts, query)
     entity, after = str(query.get("entity", "")).strip(), str(query.get("after", "")) or None
     names = sorted({row["name"] for row in parts.db.rows("SELECT DISTINCT name FROM endpoints")})
     endpoint = str(query.get("endpoint", ""))
@@ -107,11 +112,12 @@ def predictions(parts: Parts, query: Query) -> PredictionList:
         type="prediction",
         subject=entity or None,
         stream=PREFIX + endpoint if endpoint else None,
-        after=after,
+        after=after or _begin(parts, then),
         limit=_PAGE,
         newest_first=True,
+        known_by=then,
     )
-    known = outcomes(parts, [event.id or "" for event in found])
+    known = outcomes(parts, [event.id or "" for event in found], then)
     lines = []
     for event in found:
         data = msgspec.json.decode(event.data)
@@ -128,17 +134,25 @@ def predictions(parts: Parts, query: Query) -> PredictionList:
                 outcome=known.get(event.id or "", (None, None))[0],
             )
         )
-    return PredictionList(lines, entity, endpoint, names, older(after, found, _PAGE))
+    return PredictionList(lines, entity, endpoint, names, older(after, found, _PAGE), then)
 
 
-def outcomes(parts: Parts, ids: list[str]) -> dict[str, tuple[Any, int]]:
-    """What turned out to be true of predictions, and when; the newest word counts."""
+def _begin(parts: Parts, then: int | None) -> str | None:
+    """Where to begin to go backwards: what serving processes wrote states no other time than that of its arrival."""
+    if then is None:
+        return None
+    streams = {name: reader for name, reader in parts.log.readers().items() if name.startswith(PREFIX)}
+    return str(Position({name: reader.number_at(then) + 1 for name, reader in streams.items()}))
+
+
+def outcomes(parts: Parts, ids: list[str], then: int | None = None) -> dict[str, tuple[Any, int]]:
+    """What turned out to be true of predictions, and when; the newest word counts, or the newest by a time."""
     from sampan.lake.query import open_sources, quote_text
 
     position = parts.log.position()
     if not ids or not parts.log.state("outcome", position).count:
         return {}
-    connection = open_sources({"outcome": parts.log.source("outcome", position)}, threads=1)
+    connection = open_sources({"outcome": parts.log.source("outcome", position, then)}, threads=1)
     try:
         rows = connection.execute(
             "SELECT prediction_id, value, epoch_us(_time) FROM outcome"

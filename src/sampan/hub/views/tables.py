@@ -7,7 +7,8 @@ import msgspec
 
 from sampan.base.errors import NotFound, SampanError
 from sampan.hub import looks
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.served import serving
 from sampan.hub.uses import Code, Use, Uses, about, code_of
 from sampan.lake.lake import MAIN, Snapshot
 from sampan.lake.profile import ColumnProfile
@@ -15,6 +16,7 @@ from sampan.runs.records import FAILED, Run, Runs
 
 _STATES: Final = 20
 _COMMITS: Final = 200
+_ALL: Final = 1 << 30
 
 
 class Held(msgspec.Struct):
@@ -55,14 +57,16 @@ class Tables(msgspec.Struct):
     rows: int
     bytes: int
     tables: list[TableLine]
+    as_of: int | None = None
 
 
 def tables(parts: Parts, query: Query) -> Tables:
-    """All tables of a branch or commit."""
-    ref = query.get("ref") or MAIN
-    uses, freshness, held = Uses(parts.db), _Freshness(parts), _held(parts)
+    """All tables of a branch or commit, or of a branch as of a time."""
+    ref, then = query.get("ref") or MAIN, as_of(parts, query)
+    at = parts.lake.ref_at(ref, then)
+    uses, freshness, held = Uses(parts.db, then), _Freshness(parts), _held(parts) if then is None else {}
     lines = []
-    for name, snapshot in parts.lake.tables(ref).items():
+    for name, snapshot in parts.lake.tables(at).items():
         code = code_of(parts.folder.root, name)
         readers = uses.readers(name)
         candidate = held.get(name)
@@ -78,15 +82,15 @@ def tables(parts: Parts, query: Query) -> Tables:
                 run=snapshot.run,
                 created=snapshot.created,
                 flags=snapshot.flags,
-                newer=freshness.newer(uses, name, snapshot),
+                newer=freshness.newer(uses, name, snapshot) if then is None else 0,
                 held=candidate if ref == MAIN and candidate and candidate.snapshot != snapshot.id else None,
                 checks=[use for use in readers if use.kind == "check"],
                 readers=[use for use in readers if use.kind != "check"],
             )
         )
-    head = ref[1:] if ref.startswith("@") else parts.lake.head(ref)
+    head = at[1:] if at.startswith("@") else parts.lake.head(ref)
     sizes = sum(line.rows for line in lines), sum(line.bytes for line in lines)
-    return Tables(ref, list(parts.lake.branches()), head, *sizes, lines)
+    return Tables(ref, list(parts.lake.branches()), head, *sizes, lines, then)
 
 
 class _Freshness:
@@ -190,13 +194,14 @@ class TablePage(msgspec.Struct, kw_only=True):
     models: list[Use]
     endpoints: list[str]
     trouble: str = ""
+    as_of: int | None = None
 
 
 def table(parts: Parts, query: Query) -> TablePage:
     """One table, or one state of it."""
-    name, ref = query["name"], query.get("ref") or MAIN
+    name, ref, then = query["name"], query.get("ref") or MAIN, as_of(parts, query)
     given = query.get("snapshot")
-    snapshot = parts.lake.snapshot(given) if given else parts.lake.table(name, ref)
+    snapshot = parts.lake.snapshot(given) if given else parts.lake.table(name, parts.lake.ref_at(ref, then))
     branch = MAIN if ref.startswith("@") else ref
     current = parts.lake.names(branch).get(name) == snapshot.id
     sample: list[list[Any]] = []
@@ -207,11 +212,11 @@ def table(parts: Parts, query: Query) -> TablePage:
     except SampanError as error:
         trouble = str(error)
     profiles = {one.name: one for one in looked.columns} if looked else {}
-    uses = Uses(parts.db)
+    uses = Uses(parts.db, then)
     readers = uses.readers(name)
     models = uses.below(name, "model")
     code = code_of(parts.folder.root, name)
-    held = _held(parts).get(name)
+    held = _held(parts).get(name) if then is None else None
     types = set(parts.contracts.types())
     return TablePage(
         name=name,
@@ -224,12 +229,12 @@ def table(parts: Parts, query: Query) -> TablePage:
         run=snapshot.run,
         created=snapshot.created,
         current=current,
-        newer=_Freshness(parts).newer(uses, name, snapshot) if current else 0,
+        newer=_Freshness(parts).newer(uses, name, snapshot) if current and then is None else 0,
         held=held if held and held.snapshot not in (snapshot.id, parts.lake.names().get(name)) else None,
         columns=[Column(*field, profiles.get(field[0])) for field in snapshot.fields],
         looking=looked is None and not trouble and parts.pulse is not None,
         sample=sample,
-        history=_history(parts, name, branch),
+        history=_history(parts, name, branch, then),
         files=[file.sha256 for file in snapshot.files],
         code=code,
         about=about(code),
@@ -238,32 +243,39 @@ def table(parts: Parts, query: Query) -> TablePage:
         readers=[use for use in readers if use.kind != "check"],
         checks=[use for use in readers if use.kind == "check"],
         models=models,
-        endpoints=_endpoints(parts, {use.name for use in models}),
+        endpoints=_endpoints(parts, {use.name for use in models}, then),
         trouble=trouble,
+        as_of=then,
     )
 
 
-def _endpoints(parts: Parts, models: set[str]) -> list[str]:
+def _endpoints(parts: Parts, models: set[str], then: int | None) -> list[str]:
     """Endpoints that serve a version of one of these models."""
-    found: dict[str, str] = {}
-    for row in parts.db.rows("SELECT name, spec FROM endpoints ORDER BY created, rowid"):
-        found[row["name"]] = str(msgspec.json.decode(row["spec"]).get("version", "")).partition("@")[0]
-    return sorted(name for name, model in found.items() if model in models)
+    return sorted(name for name, ref in serving(parts, then).items() if ref.partition("@")[0] in models)
 
 
-def _history(parts: Parts, name: str, branch: str) -> list[State]:
+def _history(parts: Parts, name: str, branch: str, then: int | None) -> list[State]:
     """Commits of a branch in which this table became another, newest first."""
     states: list[State] = []
-    commits = parts.lake.history(branch, _COMMITS)
+    commits = parts.lake.history(branch, _COMMITS if then is None else _ALL)
+    commits = [one for one in commits if then is None or one.created <= then]
     for at, commit in enumerate(commits):
         now = commit.tables.get(name)
         before = commits[at + 1].tables.get(name) if at + 1 < len(commits) else None
         if now is not None and now != before and len(states) < _STATES:
-            then = parts.lake.snapshot(now)
-            more = then.rows - parts.lake.snapshot(before).rows if before else None
+            state = parts.lake.snapshot(now)
+            more = state.rows - parts.lake.snapshot(before).rows if before else None
             states.append(
                 State(
-                    commit.id, now, then.rows, more, then.bytes, commit.run, commit.actor, commit.reason, commit.created
+                    commit.id,
+                    now,
+                    state.rows,
+                    more,
+                    state.bytes,
+                    commit.run,
+                    commit.actor,
+                    commit.reason,
+                    commit.created,
                 )
             )
     return states

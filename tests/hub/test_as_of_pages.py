@@ -1,0 +1,182 @@
+"""Pages as of a time: tables, models, endpoints, predictions, events and lineage as they were, asked of a real hub."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from sampan.base.clock import iso
+from tests.browser.shop import Shop, visit
+from tests.hub.conftest import sampan
+from tests.hub.test_pages import read
+
+
+class Story:
+    """A shop and the instants between what happened in it."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.hub = shop.hub
+        self.folder = shop.folder
+        self.at: dict[str, str] = {}
+        self._mark("nothing")
+        self.hub.send(visit("e1", visitor="v1", subject="v1"))
+        self._mark("event")
+        shop.run()
+        self._mark("run")
+        shop.post("/v1/endpoints", {"name": "stay", "model": "stay@1", "reason": "first"})
+        shop.ask("v1", "d1", 30.0)
+        self._mark("asked")
+        self.hub.send(visit("e2", visitor="v2", subject="v2"))
+        self.hub.send(visit("old", visitor="v3") | {"known_at": "2020-01-01T00:00:00Z"})
+        steps = shop.folder / "steps.py"
+        steps.write_text(steps.read_text().replace('feature_name=["seconds"]), 5)', 'feature_name=["seconds"]), 6)'))
+        shop.run()
+        shop.post("/v1/endpoints", {"name": "stay", "model": "stay@2", "thresholds": {"likely": 0.9}})
+        shop.ask("v2", "d2", 30.0)
+        shop.outcome("d1")
+
+    def _mark(self, name: str) -> None:
+        time.sleep(0.01)
+        self.at[name] = iso(time.time_ns() // 1000)
+        time.sleep(0.01)
+
+    def then(self, name: str, path: str, **headers: str) -> Any:
+        return self.hub.json(f"{path}{'&' if '?' in path else '?'}as-of={quote(self.at[name])}", **headers)
+
+    def status(self, name: str, path: str) -> tuple[int, bytes]:
+        response, body = self.hub.ask("GET", f"{path}?as-of={quote(self.at[name])}", accept="application/json")
+        return response.status, body
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    shop = Shop(tmp_path_factory.mktemp("then") / "shop")
+    yield Story(shop)
+    assert shop.hub.stop() == 0
+
+
+def test_tables_are_those_of_then(story: Story) -> None:
+    assert [(one["name"], one["rows"]) for one in story.hub.json("/tables")["tables"]] == [("reads", 3)]
+    (line,) = story.then("run", "/tables")["tables"]
+    assert (line["rows"], line["newer"], line["held"]) == (1, 0, None)
+    assert {use["name"] for use in line["readers"]} == {"stay", "loud"}
+    page = story.then("run", "/tables/reads")
+    assert (page["rows"], page["current"], len(page["history"]), page["endpoints"]) == (1, False, 1, [])
+    assert story.then("asked", "/tables/reads")["endpoints"] == ["stay"]
+    status, body = story.status("event", "/tables")
+    assert status == 404
+    assert b"its first commit was made at" in body
+
+
+def test_models_are_those_of_then_with_the_one_on_main(story: Story) -> None:
+    def seen(page: Any) -> list[tuple[str, bool, list[str]]]:
+        return [(one["ref"], one["on_main"], one["serving"]) for model in page["models"] for one in model["versions"]]
+
+    assert seen(story.hub.json("/models")) == [("stay@2", True, ["stay"]), ("stay@1", False, [])]
+    assert seen(story.then("asked", "/models")) == [("stay@1", True, ["stay"])]
+    assert seen(story.then("run", "/models")) == [("stay@1", True, [])]
+    assert seen(story.then("event", "/models")) == []
+
+
+def test_endpoints_serve_what_they_served_then(story: Story) -> None:
+    (now,) = story.hub.json("/endpoints")["endpoints"]
+    (then,) = story.then("asked", "/endpoints")["endpoints"]
+    assert (now["version"], now["thresholds"], now["decided"]["decisions"]) == ("stay@2", {"likely": 0.9}, 2)
+    assert (then["version"], then["thresholds"], then["decided"]["decisions"]) == ("stay@1", {"likely": 0.5}, 1)
+    assert (then["state"], len(then["history"]), len(now["history"])) == ("in force", 1, 2)
+    assert story.then("run", "/endpoints")["endpoints"] == []
+    page = story.then("asked", "/endpoints/stay")
+    assert page["endpoint"]["bundle"] == then["bundle"]
+    assert [one["id"] for one in page["newest"]] == ["d1"]
+    assert [one["until"] for one in page["served"]] == [None]
+    assert "def greet" in page["rules"]
+    status, body = story.status("run", "/endpoints/stay")
+    assert status == 404
+    assert b"it was first deployed at" in body
+
+
+def test_predictions_and_outcomes_are_those_known_then(story: Story) -> None:
+    now = story.hub.json("/predictions")["predictions"]
+    assert [(one["id"], one["outcome"] is not None) for one in now] == [("d2", False), ("d1", True)]
+    then = story.then("asked", "/predictions?entity=v1")["predictions"]
+    assert [(one["id"], one["outcome"]) for one in then] == [("d1", None)]
+    assert story.then("run", "/predictions")["predictions"] == []
+
+
+def test_events_are_those_known_then(story: Story) -> None:
+    def seen(page: Any) -> set[str]:
+        return {event["id"] for event in page["events"]}
+
+    assert seen(story.hub.json("/log")) == {"e1", "e2", "old", "d1", "d2", "o-d1"}
+    assert seen(story.then("asked", "/log")) == {"e1", "old", "d1"}
+    assert seen(story.then("nothing", "/log")) == {"old"}
+    assert seen(story.then("asked", "/log?type=visit")) == {"e1", "old"}
+    assert seen(story.then("asked", "/log?subject=v2")) == set()
+    assert seen(story.then("asked", "/log?id=e2")) == set()
+    assert seen(story.then("asked", "/log?id=old")) == {"old"}
+
+
+def test_lineage_takes_a_name_as_it_was_meant_then(story: Story) -> None:
+    def events(origin: Any) -> int:
+        (found,) = [one for one in origin["made_from"] if one["kind"] == "events"]
+        count: int = found["facts"]["events"]
+        return count
+
+    assert (events(story.hub.json("/lineage/reads")), events(story.then("run", "/lineage/reads"))) == (3, 1)
+    assert story.then("asked", "/lineage/d1")["kind"] == "prediction"
+    now, then = story.hub.json("/lineage/loud"), story.then("run", "/lineage/loud")
+    assert now["facts"]["key"] != then["facts"]["key"]
+    for name, when in (
+        ("d2", "asked"),
+        ("stay@2", "asked"),
+        ("stay@1", "event"),
+        ("reads", "event"),
+        ("loud", "event"),
+    ):
+        status, body = story.status(when, f"/lineage/{name}")
+        assert status == 404, (name, body)
+        assert b"as of 20" in body
+    run = story.hub.json("/runs")["runs"][0]["run"]
+    assert story.status("asked", f"/lineage/{run}")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/tables", "/tables/reads", "/models", "/endpoints", "/endpoints/stay", "/log"])
+def test_the_header_says_when_and_leads_back_to_now(story: Story, path: str) -> None:
+    now = read(story.hub, path)
+    assert "back to now" not in now.text
+    for odd in ("soon", "2999-01-01", "<script>"):
+        response, body = story.hub.ask("GET", f"{path}?as-of={quote(odd)}", accept="text/html")
+        assert response.status == 400
+        assert b"See it as of" in body
+    when = story.at["asked"]
+    page = read(story.hub, f"{path}?as-of={quote(when)}&page=1")
+    assert when in page.text
+    assert "back to now" in page.text
+    assert "?page=1" in page.links
+    assert f"/tables?as-of={quote(when)}" in page.links
+    assert "/runs" in page.links
+
+
+def test_a_commit_leads_back_to_now_too(story: Story) -> None:
+    commit = story.then("run", "/tables")["commit"]
+    page = read(story.hub, f"/tables?ref=@{commit}")
+    assert f"commit {commit[:10]}" in page.text
+    assert "?" in page.links
+
+
+def test_commands_say_the_same(story: Story) -> None:
+    def said(*arguments: str) -> str:
+        done = sampan(story.folder, *arguments, "--as-of", story.at["asked"])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "stay@1" in said("endpoint", "list")
+    assert "0.5" in said("endpoint", "show", "stay")
+    assert "stay@2" not in said("model", "list")
+    assert said("table", "list").splitlines()[1].split()[:2] == ["reads", "1"]
+    assert "rows      1\n" in said("table", "show", "reads")
+    tail = said("log", "tail", "--type", "visit")
+    assert (" e1 " in tail, " old " in tail, " e2 " in tail) == (True, True, False)
+    assert "1 event" in said("lineage", "reads")
