@@ -180,3 +180,10 @@ def test_commands_say_the_same(story: Story) -> None:
     tail = said("log", "tail", "--type", "visit")
     assert (" e1 " in tail, " old " in tail, " e2 " in tail) == (True, True, False)
     assert "1 event" in said("lineage", "reads")
+
+
+def test_a_column_is_followed_as_the_workspace_stands(story: Story) -> None:
+    response, body = story.hub.ask("GET", f"/lineage/reads?column=page&as-of={quote(story.at['asked'])}")
+    assert response.status == 400
+    assert b"as it stands" in body
+    assert story.hub.json("/lineage/reads?column=page")["facts"]["reaches"] is not None
