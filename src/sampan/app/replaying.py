@@ -39,6 +39,7 @@ from sampan.serve.counterfactual import (
     otherwise_later,
     past_decisions,
 )
+from sampan.serve.decisions import merge_thresholds
 from sampan.serve.replayed import Effect, Figure, Moment, ReplayPlan, ReplayReport, ReplayStep
 from sampan.serve.sources import collect
 
@@ -279,27 +280,22 @@ class Replaying:
     ) -> Counterfactual:
         """Every past decision of an endpoint, taken again by what would have been in force."""
         past = [one for one in self._past if one.endpoint == endpoint]
-        again: dict[str, Any] = {}
+        asked: list[tuple[Bundle, list[Case]]] = []
         versions: dict[str, str] = {}
+        obstacle = ""
         try:
             for digest in dict.fromkeys(one.bundle for one in past):
-                asked = [one for one in past if one.bundle == digest]
+                mine = [one for one in past if one.bundle == digest]
                 bundle = self._bundle(endpoint, digest, models)
-                versions[asked[0].version] = bundle.version
-                if leak := self._leak(bundle, branch, earlier):
-                    return Counterfactual(
-                        endpoint=endpoint, decisions=len(past), answered=0, known=0, differ=0, obstacle=leak
-                    )
-                cases = self._cases(bundle, branch, asked)
-                again.update(answer_again(self._app.blobs, bundle, cases, self._code.data / "tmp"))
+                versions[mine[0].version] = bundle.version
+                obstacle = obstacle or self._leak(bundle, branch, earlier)
+                asked.append((bundle, [] if obstacle else self._cases(bundle, branch, mine)))
+            again = answer_again(self._app.blobs, asked, self._code.data / "tmp") if not obstacle else {}
         except SampanError as error:
+            obstacle = f"{error.obstacle}. {error.advice}".strip()
+        if obstacle:
             return Counterfactual(
-                endpoint=endpoint,
-                decisions=len(past),
-                answered=0,
-                known=0,
-                differ=0,
-                obstacle=f"{error.obstacle}. {error.advice}",
+                endpoint=endpoint, decisions=len(past), answered=0, known=0, differ=0, obstacle=obstacle
             )
         return compare(endpoint, past, again, versions)
 
@@ -310,13 +306,14 @@ class Replaying:
         was = endpoints.bundle(digest)
         ref = models.get((endpoint, was.version), was.version)
         name = was.decision.name if was.decision else None
-        bare = endpoints.make_bundle(ref, workspace=self._code.root, decision=name)
-        if bare.decision is None:
-            return bare
-        chosen = self._chosen(was, bare.decision)
-        return (
-            endpoints.make_bundle(ref, workspace=self._code.root, decision=name, thresholds=chosen) if chosen else bare
-        )
+        root = self._code.root
+        bundle = endpoints.make_bundle(ref, workspace=root, decision=name, rules_only=True)
+        if bundle.decision is None:
+            return bundle
+        chosen = self._chosen(was, bundle.decision)
+        thresholds = merge_thresholds(bundle.decision.name, bundle.decision.thresholds, chosen)
+        facts = msgspec.structs.replace(bundle.decision, thresholds=thresholds)
+        return msgspec.structs.replace(bundle, decision=facts)
 
     def _chosen(self, was: Bundle, now: DecisionFacts) -> dict[str, Any]:
         """Thresholds that were set when the bundle was deployed, as far as the rule still has them; those of --set."""

@@ -53,13 +53,14 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(app: "App", ref: str, as_json: bool) -> None:
-    """Show one version: MODEL@NUMBER, or MODEL for its newest."""
+    """Show one version: MODEL@NUMBER, or MODEL for the one on main."""
     name, at, number = ref.partition("@")
     if not at:
         models = [one for one in app.view("/models", {"model": name})["models"] if one["name"] == name]
         if not models:
             raise NotFound(f"Show the model {name!r}", "there is none", "`sampan model list` shows those that exist.")
-        number = models[0]["versions"][0]["ref"].partition("@")[2]
+        versions = models[0]["versions"]
+        number = next((one for one in versions if one["on_main"]), versions[0])["ref"].partition("@")[2]
     found = app.view(f"/models/{quote(name, safe='')}/{quote(number, safe='')}")
     if as_json:
         emit(found)

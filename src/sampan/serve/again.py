@@ -6,6 +6,8 @@ It goes the way that a serving process goes, rules included, and writes what it 
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from sampan.base.clock import SystemClock
 from sampan.base.errors import Damaged, SampanError
 from sampan.serve.answer import Answerer, Asked
 from sampan.serve.bundle import Bundle, open_bundle
+from sampan.serve.sources import MemoryImporter
 from sampan.store.blobs import Blobs
 
 _CHUNK = 5_000
@@ -40,11 +43,10 @@ class Again(msgspec.Struct, array_like=True):
 
 
 class Errand(msgspec.Struct):
-    """What the process is told on its standard input."""
+    """What the process is told on its standard input: each bundle with the file of its cases."""
 
     blobs: str
-    bundle: Bundle
-    cases: str
+    asked: list[tuple[Bundle, str]]
     answers: str
 
 
@@ -54,11 +56,13 @@ def main() -> None:
     error: dict[str, str] | None = None
     try:
         errand = msgspec.json.decode(sys.stdin.buffer.read(), type=Errand)
-        cases = msgspec.msgpack.decode(Path(errand.cases).read_bytes(), type=list[Case])
-        answerer = Answerer("again", open_bundle(errand.bundle, Blobs(Path(errand.blobs))), SystemClock())
-        found = [
-            one for start in range(0, len(cases), _CHUNK) for one in _answer(answerer, cases[start : start + _CHUNK])
-        ]
+        blobs, found = Blobs(Path(errand.blobs)), []
+        for bundle, file in errand.asked:
+            cases = msgspec.msgpack.decode(Path(file).read_bytes(), type=list[Case])
+            with forgotten_modules():
+                answerer = Answerer("again", open_bundle(bundle, blobs), SystemClock())
+                for start in range(0, len(cases), _CHUNK):
+                    found += _answer(answerer, cases[start : start + _CHUNK])
         Path(errand.answers).write_bytes(msgspec.msgpack.encode(found))
     except SampanError as failed:
         error = failed.body()["error"]
@@ -66,6 +70,19 @@ def main() -> None:
         error = Damaged("Answer past requests", f"{type(failed).__name__}: {failed}").body()["error"]
     with answer:
         answer.write(msgspec.json.encode(error))
+
+
+@contextmanager
+def forgotten_modules() -> Iterator[None]:
+    """Let the next bundle import its own modules: one ``decisions`` is not like another."""
+    modules, finders = dict(sys.modules), list(sys.meta_path)
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = finders
+        for name in sys.modules.keys() - modules.keys():
+            if isinstance(getattr(sys.modules[name], "__loader__", None), MemoryImporter):
+                del sys.modules[name]
 
 
 def _answer(answerer: Answerer, cases: list[Case]) -> list[Again]:

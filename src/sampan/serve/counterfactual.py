@@ -224,19 +224,25 @@ def otherwise_later(then: TableSource, now: TableSource, key: str, columns: Sequ
 # -- answering again
 
 
-def answer_again(blobs: Blobs, bundle: Bundle, cases: list[Case], folder: Path) -> dict[str, Again]:
-    """What a bundle would have answered, by the id of the prediction. In a process of its own, as in service.
+def answer_again(blobs: Blobs, asked: Sequence[tuple[Bundle, list[Case]]], folder: Path) -> dict[str, Again]:
+    """What bundles would have answered, by the id of the prediction. In a process of its own, as in service.
 
-    Raises what loading the bundle raised, Damaged if the process ended.
+    Raises what loading a bundle raised, Damaged if the process ended.
     """
-    if not cases:
+    count = sum(len(cases) for _, cases in asked)
+    if not count:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{os.getpid()}-again-") as scratch:
-        asked, answers = Path(scratch) / "cases", Path(scratch) / "answers"
-        asked.write_bytes(msgspec.msgpack.encode(cases))
-        errand = Errand(str(blobs.folder.resolve()), bundle, str(asked), str(answers))
-        patience = _PATIENCE + len(cases) / 100
+        answers = Path(scratch) / "answers"
+        files: list[tuple[Bundle, str]] = []
+        for number, (bundle, cases) in enumerate(asked):
+            file = Path(scratch) / f"cases-{number}"
+            file.write_bytes(msgspec.msgpack.encode(cases))
+            files.append((bundle, str(file)))
+        errand = Errand(str(blobs.folder.resolve()), files, str(answers))
+        patience = _PATIENCE + count / 100
+        attempted = "Answer past requests"
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "sampan.serve.again"],
@@ -247,12 +253,10 @@ def answer_again(blobs: Blobs, bundle: Bundle, cases: list[Case], folder: Path) 
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise Damaged(
-                "Answer past requests", f"it took more than {patience:.0f} s", "See what its rules do."
-            ) from None
+            raise Damaged(attempted, f"it took more than {patience:.0f} s", "See what its rules do.") from None
         if done.returncode or not done.stdout:
             said = done.stderr.decode(errors="replace").strip()[-300:] or "nothing"
-            raise Damaged("Answer past requests", f"the process ended with {done.returncode}", f"It last said: {said}")
+            raise Damaged(attempted, f"the process ended with {done.returncode}", f"It last said: {said}")
         if error := msgspec.json.decode(done.stdout):
             raise revive(error)
         return {one.id: one for one in msgspec.msgpack.decode(answers.read_bytes(), type=list[Again])}

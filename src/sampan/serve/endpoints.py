@@ -122,13 +122,17 @@ class Endpoints:
         workspace: Path,
         decision: str | None = None,
         thresholds: Mapping[str, Any] | None = None,
+        rules_only: bool = False,
     ) -> Bundle:
-        """A bundle whose files are kept and which has been loaded once. Nothing serves it yet."""
+        """A bundle whose files are kept and which has been loaded once. Nothing serves it yet.
+
+        ``rules_only``: its model is not loaded, for somebody who will do so next.
+        """
         version = self._models.get(ref)
         files = collect(workspace)
         sources = {path: self._blobs.put(data) for path, data in files.items()}
         bare = Bundle(version=version.ref, model=draft_of(version), sources=sources)
-        declared = [one for one in self._try(bare, ref) if one.model == version.model]
+        declared = [one for one in self._try(bare, ref, rules_only) if one.model == version.model]
         chosen = _choose(declared, decision, version.model)
         if chosen is None:
             if thresholds:
@@ -142,7 +146,7 @@ class Endpoints:
 
     def declared(self, bundle: Bundle) -> tuple[DecisionFacts, ...]:
         """The decisions of a bundle's source, with their default thresholds; read in a process of its own."""
-        return self._try(bundle, bundle.version)
+        return self._try(bundle, bundle.version, rules_only=True)
 
     def find(self, name: str, by: int | None = None) -> Endpoint | None:
         """What is in force under a name; ``by``: what was at that instant (microseconds)."""
@@ -174,9 +178,10 @@ class Endpoints:
         """A bundle by its digest."""
         return decode(self._blobs.get(digest))
 
-    def _try(self, bundle: Bundle, ref: str) -> tuple[DecisionFacts, ...]:
+    def _try(self, bundle: Bundle, ref: str, rules_only: bool = False) -> tuple[DecisionFacts, ...]:
         """Load a bundle in a process of its own, which is where the user's rules are imported."""
         command = [sys.executable, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
+        command += ["rules"] if rules_only else []
         environment = {**os.environ, **ONE_THREAD}
         try:
             done = subprocess.run(

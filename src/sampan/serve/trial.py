@@ -1,4 +1,7 @@
-"""A process that loads a bundle once and says on its standard output what it found. Started by ``Endpoints``."""
+"""A process that loads a bundle once and says on its standard output what it found. Started by ``Endpoints``.
+
+With ``rules`` as its second argument it leaves the model alone and reads the rules only.
+"""
 
 import os
 import sys
@@ -18,7 +21,8 @@ def main() -> None:
     blobs = Blobs(Path(sys.argv[1]))
     try:
         bundle = decode(sys.stdin.buffer.read())
-        open_bundle(bundle, blobs)
+        if sys.argv[2:] != ["rules"]:
+            open_bundle(bundle, blobs)
         decisions = load_decisions(bundle, blobs) if bundle.sources else []
         found = Loaded(decisions=[facts_of(one) for one in decisions])
     except SampanError as error:
