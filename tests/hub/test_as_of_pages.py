@@ -1,7 +1,9 @@
 """Pages as of a time: tables, models, endpoints, predictions, events and lineage as they were, asked of a real hub."""
 
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -187,3 +189,34 @@ def test_a_column_is_followed_as_the_workspace_stands(story: Story) -> None:
     assert response.status == 400
     assert b"as it stands" in body
     assert story.hub.json("/lineage/reads?column=page")["facts"]["reaches"] is not None
+
+
+def test_a_prediction_made_once_more_is_the_same_under_what_was_in_force_then(story: Story, tmp_path: Path) -> None:
+    for prediction, version in (("d1", "stay@1"), ("d2", "stay@2")):
+        done = sampan(story.folder, "lineage", prediction, "--recompute")
+        assert done.returncode == 0, done.stderr
+        assert f"prediction {prediction}, made by {version} in bundle " in done.stdout
+        assert done.stdout.count(" equal") == 4
+    named = {"SAMPAN_URL": story.hub.url, "SAMPAN_TOKEN": story.hub.token}
+    tmp_path.joinpath("elsewhere").mkdir()
+    found = json.loads(sampan(tmp_path / "elsewhere", "lineage", "d1", "--recompute", "--json", **named).stdout)
+    assert (found["differs"], found["then"]) == ([], found["now"])
+    assert found["then"]["digest"] in sampan(story.folder, "lineage", "d1", "--recompute").stdout
+
+
+def test_a_forged_prediction_differs_and_ends_with_1(story: Story) -> None:
+    data = story.hub.json("/predictions/d1")
+    forged = {name: data[name] for name in ("endpoint", "version", "bundle", "entity", "features", "context")}
+    forged |= {"prediction": 0.123, "action": "wait", "rule": "not likely"}
+    around = {"id": "forged", "type": "prediction", "source": "elsewhere", "time": "2026-01-01T00:00:00Z"}
+    assert story.hub.send(around | {"data": forged})[0]["verdict"] == "accepted"
+    done = sampan(story.folder, "lineage", "forged", "--recompute")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count(" differs") == 4
+    for arguments, code, said in (
+        (["nobody"], 1, "none has this id"),
+        (["d1", "--as-of", "2026-01-01"], 2, "Leave --column and --as-of out"),
+    ):
+        done = sampan(story.folder, "lineage", *arguments, "--recompute")
+        assert (done.returncode, done.stdout) == (code, "")
+        assert said in done.stderr

@@ -33,6 +33,7 @@ from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
 from sampan.runs.replays import Replay, ReplayRequest
+from sampan.serve.recompute import Recomputed
 from sampan.serve.replayed import ReplayPlan
 from sampan.team.tokens import Token
 from sampan.watch.alerts import Silence
@@ -401,6 +402,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
     ("POST", "/v1/endpoints"): Operation(
         summary="Put a version in force under a name", body={JSON: EndpointRequest}, answers={JSON: dict[str, Any]}
+    ),
+    ("POST", "/v1/predictions/{prediction}/recompute"): Operation(
+        summary="Make a prediction once more, as it was made, and say whether it is the same",
+        answers={JSON: Recomputed},
     ),
     ("GET", "/v1/tokens"): Operation(summary="Tokens, without their secrets", answers={JSON: Tokens}),
     ("POST", "/v1/tokens"): Operation(

@@ -104,6 +104,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/branches/{name}"): RUN,
     ("POST", "/v1/branches/{name}/merge"): RUN,
     ("POST", "/v1/commits/{commit}/revert"): RUN,
+    ("POST", "/v1/predictions/{prediction}/recompute"): RUN,  # runs the rules of a bundle
     ("POST", "/v1/replays/plan"): RUN,
     ("POST", "/v1/replays"): RUN,
     ("POST", "/v1/replays/{id}/resume"): RUN,

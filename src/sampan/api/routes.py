@@ -241,6 +241,10 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (data.name, data.model, data.decision, data.thresholds, data.reason, name)
         return answer(await asyncio.to_thread(work.deploy, *given))
 
+    @post("/v1/predictions/{prediction:str}/recompute", status_code=200)
+    async def recompute(prediction: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.recompute, prediction))
+
     @post("/v1/alerts/test", status_code=200)
     async def test_alerts(data: AlertTestRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.test_alerts, data.targets))
@@ -280,4 +284,4 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay]
-    return [*made, *branching, *replaying, test_alerts, silence, unsilence, openapi]
+    return [*made, *branching, *replaying, recompute, test_alerts, silence, unsilence, openapi]

@@ -490,6 +490,21 @@ class App:
         found = msgspec.to_builtins(made)
         return {**found.pop("spec"), **found}
 
+    def recompute(self, prediction: str) -> Any:
+        """Make a prediction once more, as it was made, and say whether it comes out the same."""
+        import msgspec
+
+        from sampan.serve.recompute import recompute
+
+        event = self.log.find(prediction, type="prediction")
+        if event is None:
+            raise NotFound(
+                f"Recompute prediction {prediction[:100]!r}",
+                "none has this id",
+                "`sampan log tail --type prediction` shows the newest.",
+            )
+        return msgspec.to_builtins(recompute(event, self.endpoints, self.blobs, self.folder.data / "tmp"))
+
     def compose(self, url: str = "") -> "Compose":
         """Makes messages about alerts, with links to the hub at an address unless a public one is set."""
         from sampan.watch.alerts import Compose

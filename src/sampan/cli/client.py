@@ -160,6 +160,9 @@ class HubClient:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)
 
+    def recompute(self, prediction: str) -> Any:
+        return self.post(f"/v1/predictions/{quote(prediction, safe='')}/recompute", {})
+
     def test_alerts(self, targets: list[str]) -> Any:
         return self.post("/v1/alerts/test", {"targets": targets})
 

@@ -5,10 +5,12 @@ from urllib.parse import quote
 
 import click
 
+from sampan.base.errors import Usage
 from sampan.cli.output import as_of_option, emit, json_option, table
 from sampan.flow.told import some
 
 if TYPE_CHECKING:
+    from sampan.api.work import Work
     from sampan.app import App
 
 
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 @click.argument("object")
 @click.option("--column", metavar="COLUMN", help="One column of the table OBJECT, or one field of the event OBJECT.")
 @as_of_option
+@click.option("--recompute", is_flag=True, help="Make the prediction OBJECT once more; exits with 1 if it differs.")
 @json_option
-@click.pass_obj
-def lineage(app: "App", object: str, column: str | None, as_of: str, as_json: bool) -> None:
+@click.pass_context
+def lineage(ctx: click.Context, object: str, column: str | None, as_of: str, recompute: bool, as_json: bool) -> None:
     """Walk from an object back to the raw events.
 
     OBJECT is a prediction's id, a version (MODEL@N), a table, a step or a run. For a prediction: rule, bundle and
@@ -29,7 +32,15 @@ def lineage(app: "App", object: str, column: str | None, as_of: str, as_json: bo
     With `--column`, OBJECT is a table or a type of event: from that column back to the fields of events that it is made
     of, and forward to the columns, checks, models, endpoints and rules that it reaches. Read from the workspace as it
     stands; nothing needs to have run.
+
+    With `--recompute`, the prediction is made once more by the bundle that made it, version and rules as they were,
+    from the features and the context that were kept with it.
     """
+    app: App = ctx.obj
+    if recompute:
+        if column or as_of:
+            raise Usage("Recompute a prediction", "it is made as it was made", "Leave --column and --as-of out.")
+        ctx.exit(_recompute(app, object, as_json))
     asked = {"as-of": as_of} | ({"column": column} if column else {})
     found = app.view(f"/lineage/{quote(object, safe='')}", asked)
     if as_json:
@@ -43,6 +54,31 @@ def lineage(app: "App", object: str, column: str | None, as_of: str, as_json: bo
         click.echo(line.rstrip())
     if column:
         reaches(found["facts"]["reaches"])
+
+
+def _recompute(app: "App", prediction: str, as_json: bool) -> int:
+    """Print both answers; gives the exit code."""
+    import msgspec
+
+    asked: Work = app.work() if app.remote else app
+    found = asked.recompute(prediction)
+    if as_json:
+        emit(found)
+        return 1 if found["differs"] else 0
+    then, now = found["then"], found["now"]
+    click.echo(f"prediction {found['id']}, made by {found['version']} in bundle {found['bundle'][:12]}\n")
+    rows = [
+        [name, *(msgspec.json.encode(one[name]).decode() for one in (then, now)), _equal(name in found["differs"])]
+        for name in ("prediction", "action", "rule")
+    ]
+    table(["", "then", "now", ""], [*rows, ["digest", then["digest"], now["digest"], _equal(bool(found["differs"]))]])
+    if found["error"]:
+        click.echo(f"\nNow it failed: {found['error']}")
+    return 1 if found["differs"] else 0
+
+
+def _equal(differs: bool) -> str:
+    return "differs" if differs else "equal"
 
 
 def reaches(found: list[dict[str, Any]]) -> None:

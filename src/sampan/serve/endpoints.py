@@ -178,6 +178,12 @@ class Endpoints:
         """A bundle by its digest."""
         return decode(self._blobs.get(digest))
 
+    def once_served(self, digest: str) -> Bundle:
+        """A bundle that a name has had in force, now or before. Raises NotFound for any other."""
+        if self._db.row("SELECT 1 FROM endpoints WHERE bundle = ? LIMIT 1", (digest,)) is None:
+            raise NotFound("Open a bundle", f"no endpoint has ever served the bundle {digest[:64]!r}")
+        return self.bundle(digest)
+
     def _try(self, bundle: Bundle, ref: str, rules_only: bool = False) -> tuple[DecisionFacts, ...]:
         """Load a bundle in a process of its own, which is where the user's rules are imported."""
         command = [sys.executable, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
