@@ -5,6 +5,7 @@
 3  the flow: tables, checks, model, evaluation
 4  a served decision per order, April to December, and what became of it
 5  the flow again over the year, and an attempt to cheat, which is refused
+6  another rule for customers who cancel, replayed over the year
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from sampan.demo.hub import Hub
 from sampan.demo.pence import caught
 from sampan.demo.screen import Screen, Stage
 from sampan.demo.shop import DAY, Shop
-from sampan.demo.summary import Leak, Summary, heading, month_line
+from sampan.demo.summary import Leak, Summary, WhatIf, heading, month_line, told
 from sampan.demo.timelapse import Timelapse
 from sampan.demo.wire import Wire
 
@@ -38,6 +39,10 @@ CHECK: Final = "features_know_no_future"
 FEATURES: Final = Path("tables/features.sql")
 HIDDEN: Final = "    -- count(*) OVER (PARTITION BY orders.customer_id) AS lifetime_orders,"
 LEAKING: Final = HIDDEN.replace("-- ", "")
+RULES: Final = Path("decisions.py")
+WAITING: Final = """    # if context["cancellations_before"] >= 5:
+    #     return Action("wait", rule="cancels often")
+"""
 
 
 class Story:
@@ -71,7 +76,8 @@ class Story:
         served = self._served_by_month()
         planted = self._compare()
         leak = self._cheat()
-        return self._summary(served, planted, leak)
+        what_if = self._replay()
+        return self._summary(served, planted, leak, what_if)
 
     # 2: history
 
@@ -113,9 +119,9 @@ class Story:
         with self.screen.stage(name, title) as stage:
             return self._follow(stage)
 
-    def _follow(self, stage: Stage) -> dict[str, Any]:
+    def _follow(self, stage: Stage, path: str = "/v1/runs", body: dict[str, Any] | None = None) -> dict[str, Any]:
         done: set[str] = set()
-        for line in self._client.stream("/v1/runs", {}):
+        for line in self._client.stream(path, body or {}):
             if "result" in line:
                 result: dict[str, Any] = line["result"]
                 return result
@@ -235,7 +241,37 @@ class Story:
         self.screen.say(f"  AUC with the leak {leaky:.3f}, without {before:.3f}; main still has the latter")
         return Leak(refused=True, auc=leaky, honest_auc=before, reason=reason)
 
-    def _summary(self, served: dict[str, Month], planted: str, leak: Leak) -> Summary:
+    # 6: what would have been
+
+    def _replay(self) -> WhatIf:
+        """Give customers who cancel often no slot, see what that would have been worth, and leave the rule as it is."""
+        file = self.hub.workspace / RULES
+        before = file.read_text("utf-8")
+        if WAITING not in before:
+            raise SampanError("Edit the rules", f"{file} lacks the lines that the demo adds to them")
+        try:
+            file.write_text(before.replace(WAITING, WAITING.replace("# ", "")), "utf-8")
+            with self.screen.stage(
+                "replay", "Replay the year with another rule: who cancels often gets no slot"
+            ) as stage:
+                found = self._follow(stage, "/v1/replays", {"reason": "no slot for customers who cancel often"})
+        finally:
+            file.write_text(before, "utf-8")
+        if found["state"] != "done":
+            raise SampanError(
+                "Replay another rule", found["error"] or found["state"], f"Replay {found['id']} has more."
+            )
+        one = next(one for one in found["report"]["decisions"] if one["endpoint"] == MODEL)
+        if one["obstacle"]:
+            raise SampanError("Replay another rule", one["obstacle"])
+        made = WhatIf(
+            found["id"], one["answered"], one["differ"], one["difference"], one["low"], one["high"], one["currency"]
+        )
+        self.screen.say(f"  {told(made)}")
+        self.screen.say("  nothing was changed by it; `sampan replay show` has the months and the cases")
+        return made
+
+    def _summary(self, served: dict[str, Month], planted: str, leak: Leak, what_if: WhatIf) -> Summary:
         tally, stats = self._played.tally, self._client.get("/v1/log/stats")
         verdicts = tally.verdicts
         latencies = sorted(self._played.latencies)
@@ -268,6 +304,7 @@ class Story:
             rules=dict(self._played.rules.most_common()),
             planted=planted,
             leak=leak,
+            what_if=what_if,
             prediction=self._played.last_prediction,
             stages=self.screen.seconds,
             latency_ms={

@@ -17,6 +17,18 @@ class Leak(msgspec.Struct):
     reason: str
 
 
+class WhatIf(msgspec.Struct):
+    """The replay of another rule over the year: decisions that would have been others, and what they are worth."""
+
+    replay: str
+    decisions: int
+    differ: int
+    difference: float
+    low: float
+    high: float
+    currency: str
+
+
 class Summary(msgspec.Struct):
     """``--json`` prints this as its last line.
 
@@ -43,6 +55,7 @@ class Summary(msgspec.Struct):
     rules: dict[str, int] = {}
     planted: str = ""
     leak: Leak | None = None
+    what_if: WhatIf | None = None
     prediction: str = ""
     stages: dict[str, float] = {}
     latency_ms: dict[str, float] = {}
@@ -59,6 +72,14 @@ def month_line(month: str, found: Month, currency: str) -> str:
 
 def heading() -> str:
     return "  month    decisions  returned    AUC  Brier  per 1,000 decisions"
+
+
+def told(found: WhatIf) -> str:
+    """A replay in one line."""
+    return (
+        f"{found.differ:,} of {found.decisions:,} decisions would have been others, worth {found.difference:+,.0f}"
+        f" {found.currency} (95 % between {found.low:+,.0f} and {found.high:+,.0f})"
+    )
 
 
 def lines(found: Summary) -> Iterable[str]:
@@ -80,6 +101,8 @@ def lines(found: Summary) -> Iterable[str]:
         yield f"  {month}  {'  –  ' if auc is None else f'{auc:.3f}'}  {brier:.3f}  GBP {value:,.0f}"
     if found.planted:
         yield f"Units: {found.planted}"
+    if found.what_if:
+        yield f"Replay: {told(found.what_if)}"
     if found.leak:
         yield f"Leak: AUC {found.leak.auc:.3f} was refused; the honest figure is {found.leak.honest_auc:.3f}"
     yield f"Versions: {', '.join(found.versions)}"

@@ -26,6 +26,9 @@ def reorder(prediction: float, context: dict, likely: float = 0.45, first_order:
         if prediction >= first_order:
             return Action("reserve", rule="first order, very likely to return")
         return Action("wait", rule="first order, too little known")
+    # To see a rule replayed, make the next two lines part of it: who cancels often gets no slot.
+    # if context["cancellations_before"] >= 5:
+    #     return Action("wait", rule="cancels often")
     if prediction >= likely:
         return Action("reserve", rule="likely to return")
     return Action("wait", rule="not likely enough")
