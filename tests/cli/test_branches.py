@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Here, Shell
-from tests.hub.conftest import Hub
+from tests.hub.conftest import CONTRACTS, Hub
 from tests.hub.test_pages import read
 
 QUERY = "SELECT page, count(*) AS visits FROM visit GROUP BY page\n"
@@ -80,3 +80,42 @@ def test_a_branch_s_page_shows_what_it_changes_and_merges_it(hub: Hub, here: Her
     refused, body = hub.ask("POST", "/branches/nope/merge", b"", origin=hub.url, **form)
     assert refused.status == 404, body
     assert json.loads(hub.ask("GET", "/branches/try", accept="application/json")[1])["obstacle"]
+
+
+STEPS = """
+import pyarrow as pa
+from sampan import step
+
+@step
+def largest(pages: pa.Table) -> dict:
+    return {"visits": max(pages["visits"].to_pylist())}
+"""
+RENAMED = (
+    CONTRACTS.replace("page: str", "path: str").replace("version=1", "version=2").replace("Field\n", "Field, upcast\n")
+    + '\n@upcast(Visit, since=1)\ndef _(data):\n    return data | {"path": data.pop("page")}\n'
+)
+
+
+def test_a_field_renamed_on_a_branch_is_told_with_what_it_reaches(here: Here, visits: Path) -> None:
+    here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
+    (here.folder / "steps.py").write_text(STEPS)
+    here("run")
+    here("branch", "new", "try")
+    assert here.json("branch", "diff", "try")["contracts"] == []
+    (here.folder / "contracts.py").write_text(RENAMED)
+    (here.folder / "tables" / "pages.sql").write_text(QUERY.replace("page", "path", 1).replace("BY page", "BY path"))
+    here("run", "--branch", "try")
+    found = here.json("branch", "diff", "try")
+    assert [(one["field"], one["how"], one["main"], one["branch"]) for one in found["contracts"]] == [
+        ("page", "gone", "str", None),
+        ("path", "new", None, "str"),
+    ]
+    gone, new = found["contracts"]
+    assert gone["told"] == []
+    assert new["told"] == ["goes into pages.path", "hits step largest"]
+    assert "it changes what is sent (visit.page, visit.path)" in found["sentence"]
+    said = here("branch", "merge", "try", "--plan")
+    assert "Contracts\n" in said and "goes into pages.path; hits step largest" in said
+    (here.folder / "tables" / "pages.sql").write_text(QUERY)
+    gone, new = here.json("branch", "diff", "try")["contracts"]
+    assert gone["told"] == ["goes into pages.page", "hits step largest"]

@@ -82,3 +82,36 @@ def test_what_a_contract_cannot_say_is_told_beside_it(here: Here) -> None:
     assert "it is not JSON" in here.complaint("contract", "import", str(path), code=2)
     assert "there is none for type 'no'" in here.complaint("contract", "export", "no", code=1)
     assert "there is no such file" in here.complaint("contract", "infer", "none.csv", code=1)
+
+
+MODEL = """
+from sampan import model
+
+@model(target="visits")
+def likely(pages: list) -> object:
+    raise NotImplementedError
+"""
+
+
+def test_a_field_that_is_gone_or_of_another_type_names_what_it_reaches(here: Here) -> None:
+    register(here)
+    (here.folder / "steps.py").write_text(MODEL)
+    (here.folder / "contracts.py").write_text(
+        CONTRACTS.replace("page:", "path:")
+        .replace("seconds: Annotated[float", "seconds: Annotated[str")
+        .replace(", Field(ge=0)] = 0.0", ', Field()] = ""')
+    )
+    said = here("contract", "check", code=1)
+    assert "      page goes into pages.page\n      page hits model likely\n" in said
+    assert "      seconds goes into" not in said
+    (here.folder / "tables" / "pages.sql").write_text(
+        "SELECT path, sum(seconds::DOUBLE) AS visits FROM visit GROUP BY path\n"
+    )
+    found = here.json("contract", "check", code=1)["reaches"]["visit"]
+    assert found["page"] == []
+    assert [(one["kind"], one["name"], one["how"]) for one in found["path"]] == [
+        ("table", "pages", "value"),
+        ("table", "pages", "rows"),
+        ("model", "likely", "value"),
+    ]
+    assert found["seconds"][0]["columns"] == ["visits"]

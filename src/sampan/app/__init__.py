@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
@@ -267,8 +267,11 @@ class App:
                 found.append(Dependant(endpoint.name, "endpoint", "", (endpoint.spec.version,)))
         return found
 
-    def columns(self) -> "Columns":
-        """Where columns come from and what they reach. Raises what a flow that does not read raises."""
+    def columns(self, before: Mapping[str, Iterable[str]] | None = None) -> "Columns":
+        """Where columns come from and what they reach. Raises what a flow that does not read raises.
+
+        ``before``: fields that types of event had, which queries may still name.
+        """
         from sampan.flow.columns import Columns
         from sampan.flow.workspace import Workspace
         from sampan.log.columns import SYSTEM
@@ -284,6 +287,8 @@ class App:
             return list(newest.signature.inputs) if newest is not None else None
 
         events = {one.type: [*(field.name for field in one.spec.fields), *system] for one in self.contracts}
+        for type, names in (before or {}).items():
+            events[type] = list(dict.fromkeys([*events.get(type, ()), *names]))
         endpoints = {one.name: one.spec.version for one in self.endpoints.list()}
         return Columns(Workspace(self.folder), events, fields, features, endpoints)
 

@@ -164,6 +164,14 @@ def _differences(found: dict[str, Any], only: str, as_json: bool) -> None:
             for d in found["definitions"]
         ),
     )
+    _section(
+        "Contracts",
+        ["field", "how", "on main", "on the branch", "what it reaches"],
+        (
+            [f"{c['type']}.{c['field']}", c["how"], c["main"], c["branch"], "; ".join(c["told"])]
+            for c in found["contracts"]
+        ),
+    )
     tables = [t for t in found["tables"] if not only or t["name"] == only]
     _section(
         "Tables",

@@ -11,6 +11,8 @@ from sampan.cli.output import emit, json_option, table, warn
 
 if TYPE_CHECKING:
     from sampan.app import App
+    from sampan.flow.columns import Reached
+    from sampan.log.registry import Review
     from sampan.log.spec import ContractSpec
 
 
@@ -91,11 +93,13 @@ def show(app: "App", type: str, version: int | None, as_json: bool) -> None:
 def check(ctx: click.Context, as_json: bool) -> None:
     """Compare contracts.py with what is registered, field by field.
 
-    Says what changes, for whom it breaks (those who send, those who read) and what to do. Exits with 1 if a breaking
+    Says what changes, for whom it breaks (those who send, those who read), which columns, checks, models, endpoints and
+    rules a field reaches that is new, gone or another, and what to do. Exits with 1 if a breaking
     change has no new version, or if events in the log could no longer be read.
     """
     import msgspec
 
+    from sampan.flow.columns import sentences
     from sampan.log.registry import registered, review
 
     app: App = ctx.obj
@@ -107,8 +111,10 @@ def check(ctx: click.Context, as_json: bool) -> None:
     reviews = [review(one, before.get(one.type), stored) for one in app.contracts]
     gone = sorted(set(before) - set(app.contracts.types()))
     fine = all(one.fine for one in reviews)
+    reached = {} if app.remote else _reached(app, reviews, before)
     if as_json:
-        emit({"fine": fine, "contracts": msgspec.to_builtins(reviews), "gone": gone})
+        told = {"fine": fine, "contracts": msgspec.to_builtins(reviews), "gone": gone}
+        emit({**told, "reaches": msgspec.to_builtins(reached)})
         ctx.exit(0 if fine else 1)
     for one in reviews:
         if one.state == "unchanged":
@@ -120,6 +126,8 @@ def check(ctx: click.Context, as_json: bool) -> None:
             click.echo(f"  {'!' if change.breaks else '+'} {change.text}{breaks}")
             if change.advice:
                 click.echo(f"      {change.advice}")
+            for line in sentences(reached.get(one.type, {}).get(change.field, [])):
+                click.echo(f"      {change.field} {line}")
         if one.advice:
             click.echo(f"  {one.advice}")
         if not one.fine and not app.remote and (hit := _hit(app, one.type)):
@@ -148,6 +156,32 @@ def _registered_there(app: "App") -> "dict[str, ContractSpec]":
     from sampan.log.spec import ContractSpec
 
     return {one["type"]: msgspec.convert(one, ContractSpec) for one in app.view("/contracts")["contracts"]}
+
+
+def _reached(
+    app: "App", reviews: "list[Review]", before: "dict[str, ContractSpec]"
+) -> "dict[str, dict[str, list[Reached]]]":
+    """What each field reaches that is new, gone, of another type or with another meaning."""
+    from sampan.base.errors import SampanError
+
+    changed = {
+        one.type: [
+            field
+            for field in dict.fromkeys(change.field for change in one.changes if change.field)
+            if before[one.type].field(field) is None
+            or any("reader" in change.breaks for change in one.changes if change.field == field)
+        ]
+        for one in reviews
+        if one.changes
+    }
+    changed = {type: fields for type, fields in changed.items() if fields}
+    if not changed:
+        return {}
+    try:
+        columns = app.columns({type: [field.name for field in before[type].fields] for type in changed})
+    except SampanError:  # a flow that does not read says so elsewhere
+        return {}
+    return {type: {field: columns.reached([(type, field)]) for field in fields} for type, fields in changed.items()}
 
 
 def _hit(app: "App", type: str) -> str:

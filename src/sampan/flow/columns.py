@@ -14,6 +14,7 @@ from sampan.flow.column_cache import ColumnCache
 from sampan.flow.graph import CHECK, MODEL, TABLE, Node, did_you_mean
 from sampan.flow.lineage import Origin
 from sampan.flow.rules import Rule, read_rules
+from sampan.flow.told import some
 from sampan.flow.workspace import Workspace
 from sampan.lake.facts import ColumnFact, Ref
 
@@ -33,10 +34,6 @@ class Reached(msgspec.Struct, frozen=True):
     columns: tuple[str, ...] = ()
     path: str = ""
     via: tuple[str, ...] = ()
-
-    def told(self) -> str:
-        """In one word or a few: ``orders.goods``, ``model reorder``."""
-        return ", ".join(f"{self.name}.{one}" for one in self.columns) if self.columns else f"{self.kind} {self.name}"
 
 
 class Columns:
@@ -268,6 +265,24 @@ class Columns:
 
     def _is_model(self, name: str) -> bool:
         return self._nodes[name].kind == MODEL
+
+
+def sentences(reached: Sequence[Reached]) -> list[str]:
+    """What is reached, in a few sentences: columns, then what is decided with them, then whose rows alone."""
+    values = [one for one in reached if one.how == VALUE]
+    into = [f"{one.name}.{column}" for one in values for column in one.columns]
+    hit = [f"{one.kind} {one.name}" for one in values if not one.columns]
+    whole = {one.name for one in values}
+    rows = [
+        one.name if one.kind in (TABLE, "step") else f"{one.kind} {one.name}"
+        for one in reached
+        if one.how == ROWS and one.name not in whole
+    ]
+    return [
+        *([f"goes into {some(into)}"] if into else []),
+        *([f"hits {', '.join(hit)}"] if hit else []),
+        *([f"decides about rows of {some(rows)}"] if rows else []),
+    ]
 
 
 def _shown(ref: Ref) -> str:

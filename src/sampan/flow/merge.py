@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.errors import Conflict, Refused
+from sampan.flow.contract_fields import ContractChange, contract_changes
 from sampan.flow.key import differences
 from sampan.flow.publish import definitions
 from sampan.flow.workspace import Workspace
 from sampan.lake.history import MAIN, Commit
-from sampan.runs.records import Runs
+from sampan.runs.records import SUCCEEDED, Runs
 
 if TYPE_CHECKING:
     from sampan.lake.lake import Lake
 
 _SHOWN: Final = 10
+_RUNS: Final = 20  # of which one has succeeded, or none is looked for any longer
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -43,7 +45,8 @@ class Named(msgspec.Struct, frozen=True):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True):
-    """What merging a branch would do. ``wanting``: where the workspace is not what would be merged."""
+    """What merging a branch would do. ``contracts``: fields that were others when the branch was last derived than when
+    main was. ``wanting``: where the workspace is not what would be merged."""
 
     branch: str
     head: str | None
@@ -52,6 +55,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
     definitions: tuple[Definition, ...]
     tables: tuple[Named, ...]
     models: tuple[Named, ...]
+    contracts: tuple[ContractChange, ...]
     wanting: tuple[str, ...]
     git: str | None
     """The commit that was checked out when the branch was last derived."""
@@ -128,6 +132,7 @@ def merging(lake: "Lake", runs: Runs, name: str, workspace: Workspace) -> Merge:
         definitions=tuple(found),
         tables=tables,
         models=models,
+        contracts=_contracts(runs, name),
         wanting=tuple(wanting),
         git=run.git if run else None,
     )
@@ -135,6 +140,15 @@ def merging(lake: "Lake", runs: Runs, name: str, workspace: Workspace) -> Merge:
 
 def _commit(lake: "Lake", id: str | None) -> Commit | None:
     return None if id is None else lake.commit_of(id)
+
+
+def _contracts(runs: Runs, branch: str) -> tuple[ContractChange, ...]:
+    """How the contracts differ with which main and a branch were last derived; nothing where that is not recorded."""
+    main, mine = (
+        next((run.manifest.get("contracts") for run in runs.list(_RUNS, branch=at) if run.state == SUCCEEDED), None)
+        for at in (MAIN, branch)
+    )
+    return contract_changes(main, mine) if main is not None and mine is not None else ()
 
 
 def _code(commit: Commit | None) -> dict[str, str]:

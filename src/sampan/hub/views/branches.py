@@ -6,6 +6,8 @@ import msgspec
 
 from sampan.base.errors import SampanError
 from sampan.base.ids import whole
+from sampan.flow.columns import Reached, sentences
+from sampan.flow.graph import MODEL
 from sampan.flow.merge import Definition, Merge, merging
 from sampan.flow.workspace import Workspace
 from sampan.hub.parts import Parts, Query, may
@@ -60,6 +62,18 @@ class MetricChange(msgspec.Struct):
     difference: float | None
 
 
+class ContractLine(msgspec.Struct):
+    """A field of a contract that is another on the branch, and what it reaches, as the workspace stands."""
+
+    type: str
+    field: str
+    how: str
+    main: str | None
+    branch: str | None
+    reaches: list[Reached]
+    told: list[str]
+
+
 class BranchPage(msgspec.Struct, kw_only=True):
     """Context of ``branch.html``. ``obstacle``: why it cannot be merged now; empty if it can."""
 
@@ -72,6 +86,7 @@ class BranchPage(msgspec.Struct, kw_only=True):
     git: str | None
     run: str | None
     definitions: tuple[Definition, ...]
+    contracts: list[ContractLine]
     tables: list[TableDiff]
     metrics: list[MetricChange]
     commits: list[CommitLine]
@@ -119,9 +134,10 @@ def branch(parts: Parts, query: Query) -> BranchPage:
     differing = [one for one in sorted({*ours, *theirs}) if ours.get(one) != theirs.get(one)]
     tables = [parts.lake.diff(one, theirs.get(one), ours.get(one)) for one in differing if only in ("", one)]
     metrics = [] if name == MAIN else _metrics(parts, name)
+    contracts = _contracts(parts, merge) if merge and merge.contracts else []
     return BranchPage(
         name=name,
-        sentence=_sentence(name, merge, differing, metrics),
+        sentence=_sentence(name, merge, differing, metrics, contracts),
         head=found.head,
         base=found.base,
         actor=found.actor,
@@ -129,6 +145,7 @@ def branch(parts: Parts, query: Query) -> BranchPage:
         git=merge.git if merge else None,
         run=head.run if head else None,
         definitions=merge.definitions if merge else (),
+        contracts=contracts,
         tables=tables,
         metrics=metrics,
         commits=commits,
@@ -151,11 +168,33 @@ def _merge(parts: Parts, runs: Runs, name: str) -> tuple[Merge | None, str, str]
     return merge, "", ""
 
 
-def _sentence(name: str, merge: Merge | None, differing: list[str], metrics: list[MetricChange]) -> str:
+def _contracts(parts: Parts, merge: Merge) -> list[ContractLine]:
+    """The fields that differ, with what each reaches; a field that is gone may still be named by a query."""
+    before: dict[str, list[str]] = {}
+    for one in merge.contracts:
+        before.setdefault(one.type, []).append(one.field)
+    try:
+        columns = parts.columns(before)
+    except SampanError:  # the flow does not read, which is told as the obstacle
+        columns = None
+    lines = []
+    for one in merge.contracts:
+        reached = columns.reached([(one.type, one.field)]) if columns else []
+        lines.append(ContractLine(one.type, one.field, one.how, one.main, one.branch, reached, sentences(reached)))
+    return lines
+
+
+def _sentence(
+    name: str,
+    merge: Merge | None,
+    differing: list[str],
+    metrics: list[MetricChange],
+    contracts: list[ContractLine],
+) -> str:
     if name == MAIN:
         return "What is published, and what other branches are compared with."
     changed = [one.name for one in merge.definitions if one.where != MAIN] if merge else []
-    if not changed and not differing:
+    if not changed and not differing and not contracts:
         return f"Nothing on {name} is another than on main."
     parts = [f"{name} changes {_listed(changed)}"] if changed else [f"{name} changes no definition"]
     parts.append(
@@ -166,6 +205,10 @@ def _sentence(name: str, merge: Merge | None, differing: list[str], metrics: lis
     models = {one.model for one in metrics}
     if models:
         parts.append(f"{_listed(sorted(models))} is another version")
+    if contracts:
+        named = _listed([f"{one.type}.{one.field}" for one in contracts])
+        hit = {one.name for line in contracts for one in line.reaches if one.kind == MODEL}
+        parts.append(f"it changes what is sent ({named})" + (f", which hits {_listed(sorted(hit))}" if hit else ""))
     return "; ".join(parts) + "."
 
 
