@@ -9,7 +9,7 @@ import pytest
 
 from sampan.base.errors import NotFound
 from sampan.base.settings import Folder
-from sampan.flow.columns import Columns
+from sampan.flow.columns import Columns, Reached, brief, sentences
 from sampan.flow.rules import read_rules
 from sampan.flow.workspace import Workspace
 from sampan.lake import columns as lake_columns
@@ -231,3 +231,23 @@ def test_a_plan_works_out_no_column_facts(tmp_path: Path) -> None:
     root = small(tmp_path / "w")
     Workspace(Folder(root))
     assert not (root / ".sampan" / "cache" / "source" / "columns").exists()
+
+
+def test_what_is_reached_is_told_in_sentences_and_in_a_line(shop: Path) -> None:
+    found = columns(shop, features={"reorder": ["goods"]}, endpoints={"shop": "reorder@3"})
+    price = found.reached([("order_line", "unit_price")])
+    assert sentences(price)[0] == (
+        "goes into lines.price, lines.value, orders.goods, orders.charges, customers.goods, features.spent_before"
+        " and 7 more"
+    )
+    assert sentences(price)[1].endswith("model reorder, endpoint shop, rule reorder")
+    assert sentences(price)[2] == "decides about rows of labels"
+    assert brief(price) == (
+        "13 columns of 5 tables, step evaluation, model reorder, endpoint shop, rule reorder, 5 checks"
+    )
+    assert brief(found.reached([("lines", "cancelled")])) == (
+        "only rows, of orders, customers, features, labels, training_set, evaluation and 3 more"
+    )
+    assert brief(found.reached([("labels", "label_known_at")])).startswith("1 column of 1 table, step evaluation")
+    assert brief([Reached("orders", "table", "rows", ("a",))]) == "only rows, of orders"
+    assert (brief([]), sentences([])) == ("", [])

@@ -135,3 +135,18 @@ def test_the_way_of_a_field_and_of_a_column_is_a_page(shop: Hub) -> None:
     assert "Where column popular.page comes from." in text
     assert "The values of popular.page are made of visit.page." in text
     assert shop.ask("GET", "/lineage/popular?column=pag")[0].status == 404
+
+
+def test_each_field_of_a_contract_says_what_it_reaches(shop: Hub) -> None:
+    page = shop.json("/contracts/visit")
+    told = {name: one["told"] for name, one in page["reaches"].items()}
+    assert told == {
+        "page": "2 columns of 2 tables, model likely, 1 check",
+        "till": "1 check",
+        "visitor": "1 check",
+        "seconds": "1 check",
+    }
+    assert [one["name"] for one in page["reaches"]["page"]["reached"]][:2] == ["pages", "pages"]
+    shown = read(shop, "/contracts/visit")
+    assert "2 columns of 2 tables, model likely, 1 check" in " ".join(shown.text)
+    assert shop.json("/contracts/visit?version=1")["reaches"] == {}

@@ -90,6 +90,19 @@ def test_columns_have_their_values_counted_once_per_snapshot(hub: Hub) -> None:
     assert "http-equiv" not in body
 
 
+def test_each_column_says_what_its_values_are_made_of(hub: Hub) -> None:
+    page = hub.json("/tables/pages")
+    assert [(one["name"], one["made_of"], one["whole"]) for one in page["columns"]] == [
+        ("page", ["visit.page"], ""),
+        ("visits", [], ""),
+        ("first_at", ["visit._time"], ""),
+        ("other", ["visit.page"], ""),
+    ]
+    assert "of visit._time" in " ".join(read(hub, "/tables/pages").text)
+    candidate = page["held"]["snapshot"]
+    assert hub.json(f"/tables/pages?snapshot={candidate}")["columns"][0]["made_of"] is None
+
+
 def test_a_command_does_not_begin_to_count(hub: Hub) -> None:
     for cached in (hub.folder / ".sampan" / "cache" / "profiles").glob("*.json"):
         cached.unlink()

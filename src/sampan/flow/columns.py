@@ -11,7 +11,7 @@ import msgspec
 
 from sampan.base.errors import NotFound
 from sampan.flow.column_cache import ColumnCache
-from sampan.flow.graph import CHECK, MODEL, TABLE, Node, did_you_mean
+from sampan.flow.graph import CHECK, MODEL, STEP, TABLE, Node, did_you_mean
 from sampan.flow.lineage import Origin
 from sampan.flow.rules import Rule, read_rules
 from sampan.flow.told import some
@@ -61,6 +61,9 @@ class Columns:
         cache.save()
 
     # -- facts
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._facts
 
     def names(self, name: str) -> list[str] | None:
         """The columns of a table, or fields of a type of event; None where they are not known."""
@@ -167,8 +170,8 @@ class Columns:
         of, by = self.fields_of(ref)
         found = self._origin(ref, set())
         found.facts.update(
-            fields=[_shown(one) for one in of],
-            deciding=[_shown(one) for one in by if one not in of],
+            fields=[shown(one) for one in of],
+            deciding=[shown(one) for one in by if one not in of],
             reaches=[msgspec.to_builtins(one) for one in self.reached([ref])],
         )
         return found
@@ -191,7 +194,7 @@ class Columns:
     def _origin(self, ref: Ref, seen: set[Ref]) -> Origin:
         name, column = ref
         if name in self._events:
-            return Origin("field", _shown(ref), {"table": name, "column": column})
+            return Origin("field", shown(ref), {"table": name, "column": column})
         node, fact = self._nodes[name], self.fact(*ref)
         facts: dict[str, Any] = {
             "table": name,
@@ -200,8 +203,8 @@ class Columns:
             "whole": self.whole(name),
             "by": [],
         }
-        origin = Origin("column", _shown(ref), facts)
-        facts["by"] = [_shown(one) for one in fact.by]
+        origin = Origin("column", shown(ref), facts)
+        facts["by"] = [shown(one) for one in fact.by]
         if ref in seen:
             origin.seen = True
             return origin
@@ -273,11 +276,7 @@ def sentences(reached: Sequence[Reached]) -> list[str]:
     into = [f"{one.name}.{column}" for one in values for column in one.columns]
     hit = [f"{one.kind} {one.name}" for one in values if not one.columns]
     whole = {one.name for one in values}
-    rows = [
-        one.name if one.kind in (TABLE, "step") else f"{one.kind} {one.name}"
-        for one in reached
-        if one.how == ROWS and one.name not in whole
-    ]
+    rows = [_named(one) for one in reached if one.how == ROWS and one.name not in whole]
     return [
         *([f"goes into {some(into)}"] if into else []),
         *([f"hits {', '.join(hit)}"] if hit else []),
@@ -285,7 +284,32 @@ def sentences(reached: Sequence[Reached]) -> list[str]:
     ]
 
 
-def _shown(ref: Ref) -> str:
+def brief(reached: Sequence[Reached]) -> str:
+    """What is reached, in one line: how many columns and checks, and what is decided with them by name."""
+    values = [one for one in reached if one.how == VALUE]
+    tables = [one for one in values if one.columns]
+    many = sum(len(one.columns) for one in tables)
+    checks = sum(one.kind == CHECK for one in values)
+    named = [f"{one.kind} {one.name}" for one in values if not one.columns and one.kind != CHECK]
+    said = [
+        *([f"{many} column{_s(many)} of {len(tables)} table{_s(len(tables))}"] if tables else []),
+        *named,
+        *([f"{checks} check{_s(checks)}"] if checks else []),
+    ]
+    rows = [_named(one) for one in reached if one.kind != CHECK]
+    return ", ".join(said) or (f"only rows, of {some(rows)}" if rows else "")
+
+
+def _named(one: Reached) -> str:
+    return one.name if one.kind in (TABLE, STEP) else f"{one.kind} {one.name}"
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"
+
+
+def shown(ref: Ref) -> str:
+    """A column with its source: ``orders.goods``."""
     return ref[0] if ref[1] == ALL else ".".join(ref)
 
 

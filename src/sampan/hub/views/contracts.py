@@ -6,6 +6,7 @@ import msgspec
 
 from sampan.base.errors import SampanError
 from sampan.base.ids import whole
+from sampan.flow.columns import Reached, brief
 from sampan.hub.parts import Dependant, Parts, Query
 from sampan.log.builtin import BUILTIN
 from sampan.log.compare import Change, compare
@@ -123,6 +124,13 @@ class VersionLine(msgspec.Struct, kw_only=True):
     models: list[str]
 
 
+class FieldReach(msgspec.Struct):
+    """What one field reaches: ``told`` in a line, and each thing."""
+
+    told: str
+    reached: list[Reached]
+
+
 class ContractPage(msgspec.Struct, kw_only=True):
     """Context of ``contract.html``: one version of one type. ``newest`` is the version in force."""
 
@@ -141,6 +149,7 @@ class ContractPage(msgspec.Struct, kw_only=True):
     rejected: float | None
     producers: list[ProducerLine]
     dependants: list[Dependant]
+    reaches: dict[str, FieldReach]  # by field, of the version in force
     conformity: Conformity | None  # how its sources compared the last time; None: not compared yet
     trouble: str = ""  # why it is not known what depends on it
 
@@ -171,6 +180,7 @@ def contract(parts: Parts, query: Query) -> ContractPage:
         rejected=_share(accepted, quarantined),
         producers=producers,
         dependants=dependants,
+        reaches={} if trouble or spec.version != known.version else _reaches(parts, spec),
         conformity=recorded(parts.db).get(type),
         trouble=trouble,
     )
@@ -206,6 +216,14 @@ def _dependants(parts: Parts, type: str) -> tuple[list[Dependant], str]:
         return parts.dependants(type), ""
     except SampanError as error:  # a flow that does not read is no reason not to show the contract
         return [], str(error)
+
+
+def _reaches(parts: Parts, spec: ContractSpec) -> dict[str, FieldReach]:
+    columns, found = parts.columns(), {}
+    for field in spec.fields:
+        reached = columns.reached([(spec.type, field.name)])
+        found[field.name] = FieldReach(brief(reached), reached)
+    return found
 
 
 def _versions(parts: Parts, type: str, history: list[Registered], below: list[Dependant]) -> list[VersionLine]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound, SampanError
+from sampan.flow.columns import shown
 from sampan.hub import looks
 from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.served import serving
@@ -144,11 +145,14 @@ def _why(run: Run, failed: list[str]) -> str:
 
 
 class Column(msgspec.Struct):
-    """A column; ``profile`` where the snapshot has been looked through."""
+    """A column; ``profile`` where the snapshot has been looked through. ``made_of``: columns that its values are made
+    of, as the workspace stands; None where that is not known. ``whole``: why it may be of any column."""
 
     name: str
     type: str
     profile: ColumnProfile | None = None
+    made_of: list[str] | None = None
+    whole: str = ""
 
 
 class State(msgspec.Struct):
@@ -231,7 +235,7 @@ def table(parts: Parts, query: Query) -> TablePage:
         current=current,
         newer=_Freshness(parts).newer(uses, name, snapshot) if current and then is None else 0,
         held=held if held and held.snapshot not in (snapshot.id, parts.lake.names().get(name)) else None,
-        columns=[Column(*field, profiles.get(field[0])) for field in snapshot.fields],
+        columns=_columns(parts, name, snapshot, profiles, told=current and then is None),
         looking=looked is None and not trouble and parts.pulse is not None,
         sample=sample,
         history=_history(parts, name, branch, then),
@@ -247,6 +251,23 @@ def table(parts: Parts, query: Query) -> TablePage:
         trouble=trouble,
         as_of=then,
     )
+
+
+def _columns(
+    parts: Parts, name: str, snapshot: Snapshot, profiles: dict[str, ColumnProfile], *, told: bool
+) -> list[Column]:
+    columns = None
+    if told:
+        with suppress(SampanError):  # a flow that does not read is no reason not to show the table
+            columns = parts.columns()
+    found = []
+    for field, type in snapshot.fields:
+        column = Column(field, type, profiles.get(field))
+        if columns is not None and name in columns:
+            column.whole = columns.whole(name)
+            column.made_of = [] if column.whole else [shown(ref) for ref in columns.fact(name, field).of]
+        found.append(column)
+    return found
 
 
 def _endpoints(parts: Parts, models: set[str], then: int | None) -> list[str]:
