@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Here, Shell
+from tests.cli.test_contract import MODEL
 from tests.hub.conftest import CONTRACTS, Hub
 from tests.hub.test_pages import read
 
@@ -117,5 +118,7 @@ def test_a_field_renamed_on_a_branch_is_told_with_what_it_reaches(here: Here, vi
     said = here("branch", "merge", "try", "--plan")
     assert "Contracts\n" in said and "goes into pages.path; hits step largest" in said
     (here.folder / "tables" / "pages.sql").write_text(QUERY)
-    gone, new = here.json("branch", "diff", "try")["contracts"]
-    assert gone["told"] == ["goes into pages.page", "hits step largest"]
+    (here.folder / "models.py").write_text(MODEL)
+    found = here.json("branch", "diff", "try")
+    assert found["contracts"][0]["told"] == ["goes into pages.page", "hits step largest, model likely"]
+    assert "it changes what is sent (visit.page, visit.path), which hits likely." in found["sentence"]
