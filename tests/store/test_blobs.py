@@ -1,6 +1,7 @@
 """Bytes by their digest."""
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 
@@ -23,11 +24,22 @@ def test_what_was_put_is_got_by_its_sha256(blobs):
     assert blobs.has(digest)
 
 
-def test_putting_again_changes_nothing(blobs):
+def test_putting_again_makes_it_young_again_and_changes_nothing_else(blobs):
     digest = blobs.put(b"a model")
-    stamp = blobs.path(digest).stat().st_mtime_ns
+    path = blobs.path(digest)
+    os.utime(path, (0, 0))
+    before = path.stat()
     assert blobs.put(b"a model") == digest
-    assert blobs.path(digest).stat().st_mtime_ns == stamp
+    assert path.stat().st_mtime > 0
+    assert (path.stat().st_ino, path.stat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_what_was_put_since_is_not_discarded(blobs):
+    digest = blobs.put(b"a model")
+    assert not blobs.discard(digest, 1.0)
+    os.utime(blobs.path(digest), (0, 0))
+    assert blobs.discard(digest, 1.0)
+    assert not blobs.discard(digest, 1.0) and not blobs.has(digest)
 
 
 def test_a_blob_cannot_be_written_by_accident(blobs):

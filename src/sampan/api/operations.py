@@ -11,8 +11,10 @@ from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.routes import (
     AlertTestRequest,
     BranchRequest,
+    CleanRequest,
     ConformRequest,
     EndpointRequest,
+    PinRequest,
     ReasonRequest,
     RepairRequest,
     ResumeRequest,
@@ -26,6 +28,8 @@ from sampan.api.segment import PATHS
 from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
 from sampan.flow.outcome import Progress, RunResult
+from sampan.keep.clean import Cleaned, Step
+from sampan.keep.pins import Pin
 from sampan.lake.history import Branch, Commit
 from sampan.log.attachments import Attached
 from sampan.log.conform import Conformity
@@ -148,6 +152,14 @@ class Lines(msgspec.Struct):
 
     event: Progress | None = None
     result: RunResult | None = None
+    error: dict[str, Any] | None = None
+
+
+class Swept(msgspec.Struct):
+    """One of these a line: how far it is, then what is gone or its error."""
+
+    event: Step | None = None
+    result: Cleaned | None = None
     error: dict[str, Any] | None = None
 
 
@@ -399,6 +411,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/commits/{commit}/revert"): Operation(
         summary="Undo a commit of main by another", body={JSON: ReasonRequest}, answers={JSON: Commit}, status=201
     ),
+    ("POST", "/v1/gc"): Operation(
+        summary="Remove what nothing keeps, or say what would go; told line by line",
+        body={JSON: CleanRequest},
+        answers={NDJSON: Swept},
+    ),
+    ("GET", "/v1/pins"): Operation(summary="What is kept whatever its age", answers={JSON: list[Pin]}),
+    ("POST", "/v1/pins"): Operation(
+        summary="Keep a commit, version or run", body={JSON: PinRequest}, answers={JSON: Pin}, status=201
+    ),
+    ("DELETE", "/v1/pins/{ref}"): Operation(summary="Let it go when it is old", answers={JSON: Pin}),
     ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
     ("POST", "/v1/endpoints"): Operation(
         summary="Put a version in force under a name", body={JSON: EndpointRequest}, answers={JSON: dict[str, Any]}

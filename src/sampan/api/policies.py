@@ -110,6 +110,10 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/replays/{id}/resume"): RUN,
     ("POST", "/v1/replays/{id}/approve"): RUN,
     ("POST", "/v1/replays/{id}/discard"): RUN,
+    ("POST", "/v1/gc"): ADMINISTER,
+    ("GET", "/v1/pins"): READ,
+    ("POST", "/v1/pins"): RUN,
+    ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,
     ("POST", "/v1/endpoints"): DEPLOY,
     ("POST", "/v1/alerts/test"): RUN,

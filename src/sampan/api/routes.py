@@ -50,6 +50,19 @@ class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True):
     rebase: bool = False
 
 
+class PinRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What shall be kept: ``@COMMIT`` or a branch's newest, ``MODEL@NUMBER``, a run; and why."""
+
+    ref: str
+    reason: str
+
+
+class CleanRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``apply`` removes what nothing keeps; without it, what would go is only told."""
+
+    apply: bool = False
+
+
 class WhyRequest(msgspec.Struct, forbid_unknown_fields=True):
     step: str
 
@@ -229,6 +242,23 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         name = who(request).name
         return follow(lambda report: work.resume(run, data.rebase, name, report))
 
+    @post("/v1/gc", status_code=200)
+    async def clean(request: Ask, data: CleanRequest) -> Stream:
+        actor = who(request).name
+        return follow(lambda report: work.clean(data.apply, actor, report))
+
+    @get("/v1/pins")
+    async def pins() -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.pins))
+
+    @post("/v1/pins")
+    async def pin(request: Ask, data: PinRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.pin, data.ref, data.reason, who(request).name), 201)
+
+    @delete("/v1/pins/{ref:str}", status_code=200)
+    async def unpin(request: Ask, ref: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.unpin, ref, who(request).name))
+
     @post("/v1/sql", status_code=200)
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
@@ -284,4 +314,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay]
-    return [*made, *branching, *replaying, recompute, test_alerts, silence, unsilence, openapi]
+    keeping = [clean, pins, pin, unpin]
+    return [*made, *branching, *replaying, *keeping, recompute, test_alerts, silence, unsilence, openapi]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sampan.flow.engine import Engine
     from sampan.hub.parts import Dependant
     from sampan.hub.pulse import Pulse
+    from sampan.keep.pins import Pins
     from sampan.lake.lake import Lake
     from sampan.lake.query import Source
     from sampan.log.contracts import Contracts
@@ -460,6 +461,53 @@ class App:
 
         with self._as_writer(f"Discard replay {id}"):
             return msgspec.to_builtins(discard(self, id, actor))
+
+    @property
+    def pinned(self) -> "Pins":
+        from sampan.keep.pins import Pins
+
+        return Pins(self.db, self.lake, self.models, self.runs, self.clock)
+
+    def pin(self, ref: str, reason: str, actor: str) -> Any:
+        """Keep a commit, version or run whatever its age."""
+        import msgspec
+
+        with self._as_writer(f"Pin {ref}"):
+            return msgspec.to_builtins(self.pinned.add(ref, actor=actor, reason=reason))
+
+    def unpin(self, ref: str, actor: str) -> Any:
+        """Let it go when it is old."""
+        import msgspec
+
+        with self._as_writer(f"Remove the pin of {ref}"):
+            return msgspec.to_builtins(self.pinned.remove(ref))
+
+    def pins(self) -> Any:
+        """All pins."""
+        import msgspec
+
+        return msgspec.to_builtins(self.pinned.list())
+
+    def clean(self, apply: bool, actor: str, report: Callable[[Any], None]) -> Any:
+        """Remove what nothing keeps, or say what would go. Runs wait until it has ended, and it for them."""
+        import msgspec
+
+        from sampan.keep.clean import Cleaner
+        from sampan.keep.retention import read_retention
+
+        retention, data = read_retention(self.folder.config()), self.folder.data
+        if not apply:
+            return msgspec.to_builtins(Cleaner(self.db, data, self.clock, retention).preview())
+        with self._one_run, self._as_writer("Clean up"), self._settled("Clean up"):
+            done = Cleaner(self.db, data, self.clock, retention).apply(lambda step: report(_plain(step)))
+            return msgspec.to_builtins(done)
+
+    def _settled(self, attempted: str) -> AbstractContextManager[Any]:
+        """No file goes and no backup begins while this is held."""
+        from sampan.store.lock import FileLock
+
+        advice = "A clean-up or a backup is going on: try again when it has ended."
+        return FileLock(self.folder.data / "settled.lock", attempted, advice)
 
     @contextmanager
     def _traced(

@@ -152,6 +152,18 @@ class HubClient:
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow(f"/v1/runs/{quote(run, safe='')}/resume", {"rebase": rebase}, report)
 
+    def clean(self, apply: bool, actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow("/v1/gc", {"apply": apply}, report)
+
+    def pin(self, ref: str, reason: str, actor: str) -> Any:
+        return self.post("/v1/pins", {"ref": ref, "reason": reason})
+
+    def unpin(self, ref: str, actor: str) -> Any:
+        return self.delete(f"/v1/pins/{quote(ref, safe='')}")
+
+    def pins(self) -> Any:
+        return self.get("/v1/pins")
+
     def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main", as_of: str = "") -> Any:
         asked = {"query": query, "run": run, "limit": limit or 1_000_000, "ref": ref, "as_of": as_of}
         return self.post("/v1/sql", asked)

@@ -35,6 +35,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "lineage": Entry("sampan.cli.lineage:lineage", "Walk from an object back to the raw events."),
         "demo": Entry("sampan.cli.demo:demo", "Show the whole loop on a year of real orders."),
     },
+    "Now and then": {
+        "gc": Entry("sampan.cli.keep:gc", "Say what nothing keeps any longer, and remove it."),
+        "pin": Entry("sampan.cli.keep:pin", "Commits, versions and runs that stay whatever their age."),
+    },
     "Nouns": {
         "log": Entry("sampan.cli.log:log", "Events: load files, count, verify, look."),
         "quarantine": Entry("sampan.cli.quarantine:quarantine", "Events that broke their contract: look, repair."),

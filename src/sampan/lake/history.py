@@ -88,8 +88,10 @@ class History:
         """Make a branch that starts where ``ref`` is; no data is copied. Raises Conflict if it exists."""
         if not is_name(name):
             raise Conflict("Make a branch", f"{name!r} is no name", "Use letters, digits, '-' and '_'.")
-        start = self._resolve(ref)
         with self.db.transaction() as records:
+            start = self._resolve(ref)
+            if start is not None:
+                self.check_whole(f"Make the branch {name}", self.commit_of(start))
             if name == MAIN or records.execute("SELECT 1 FROM branches WHERE name = ?", (name,)).fetchone():
                 raise Conflict("Make a branch", f"{name!r} exists", "Choose another name.")
             records.execute(
@@ -212,6 +214,16 @@ class History:
         if row is None:
             raise NotFound("Open a commit", f"no commit {id!r}", "`sampan branch log` lists them.")
         return _commit(row)
+
+    def check_whole(self, attempted: str, commit: Commit) -> None:
+        """Raises NotFound if a table of a commit is gone, as it may be when nothing kept the commit."""
+        for name, id in commit.tables.items():
+            if not self.present(id):
+                raise NotFound(
+                    attempted,
+                    f"table {name} of commit {commit.id} is gone",
+                    "Nothing kept it when `sampan gc` cleaned up. Its code builds it again with `sampan run`.",
+                )
 
     def history(self, branch: str = MAIN, limit: int = 100) -> list[Commit]:
         """Commits of a branch, newest first, those from before it branched off included."""

@@ -98,7 +98,11 @@ class Lake(History):
         """A snapshot by its digest. Raises NotFound."""
         row = self.db.row("SELECT * FROM snapshots WHERE id = ?", (id,))
         if row is None:
-            raise NotFound("Open a snapshot", f"no snapshot {id!r}", "`sampan table list` shows those on a branch.")
+            raise NotFound(
+                "Open a snapshot",
+                f"no snapshot {id!r}",
+                "`sampan table list` shows those on a branch; `sampan gc` removes what nothing keeps.",
+            )
         return _snapshot(row)
 
     def present(self, id: str) -> bool:

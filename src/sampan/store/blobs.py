@@ -1,11 +1,16 @@
 """Bytes by their SHA-256, in local files. Written once, checked on reading, never changed."""
 
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, NotFound
 from sampan.base.files import make_folder, sync, sync_folder, write_durably
+
+_AGE: Final = threading.Lock()  # held between looking how old a file is and doing something about it
 
 
 class Blobs:
@@ -27,7 +32,7 @@ class Blobs:
         """Keep bytes durably and return their digest."""
         digest = digest_bytes(data)
         path = self.path(digest)
-        if path.exists():
+        if _renew(path):
             sync_folder(path.parent)  # whoever named it may not have come to that yet
         else:
             make_folder(path.parent)
@@ -48,7 +53,7 @@ class Blobs:
     def place(self, temporary: Path, digest: str) -> Path:
         """Give a finished, synced file of a known digest its name, durably. A file that is there already stays."""
         path = self.path(digest)
-        if path.exists():
+        if _renew(path):
             temporary.unlink()
         else:
             make_folder(path.parent)
@@ -67,3 +72,25 @@ class Blobs:
         if digest_bytes(data) != digest:
             raise Damaged("Read a blob", f"{path} does not match its digest", "Restore it from a backup.")
         return data
+
+    def discard(self, digest: str, before: float) -> bool:
+        """Remove bytes that nothing names and that nobody has put since an instant (seconds). Whether they went."""
+        path = self.path(digest)
+        with _AGE:
+            try:
+                if path.stat().st_mtime >= before:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def _renew(path: Path) -> bool:
+    """Whether a file is there. If so it is young again: whoever put it may be about to name it."""
+    with _AGE, suppress(PermissionError):
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+    return True

@@ -118,6 +118,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             started BIGINT NOT NULL, finished BIGINT)""",
         "CREATE INDEX replays_by_start ON replays (started)",
     ),
+    (
+        # -- keep: what is kept whatever its age; which commits and runs have lost what they name to clean-up, and when
+        """CREATE TABLE pins (
+            ref TEXT PRIMARY KEY, actor TEXT NOT NULL, reason TEXT NOT NULL, created BIGINT NOT NULL)""",
+        "ALTER TABLE commits ADD COLUMN cleaned BIGINT",
+        "ALTER TABLE runs ADD COLUMN cleaned BIGINT",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

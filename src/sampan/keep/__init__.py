@@ -1,0 +1,1 @@
+"""What is kept and what goes: retention, pins, clean-up, backup, restore."""

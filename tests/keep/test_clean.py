@@ -1,0 +1,369 @@
+"""What clean-up keeps and what it removes, over any past, and wherever it is killed."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as some
+
+from sampan.base.errors import BadSetting, Damaged, No, NotFound, Usage
+from sampan.keep.retention import FOREVER, Retention, read_retention
+from sampan.log.attachments import Attachments
+from tests.keep.past import AT_ONCE, DAY, Past
+
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a past is played in a tenth of a second
+KEEPING = Retention(commits=30 * DAY, runs=10 * DAY, grace=0)
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Iterator[Past]:
+    made = Past(tmp_path)
+    yield made
+    made.close()
+
+
+def gone(past: Past, retention: Retention = AT_ONCE) -> set[str]:
+    """The files that a clean-up removes; its preview has said so, and left them."""
+    before = past.files()
+    said = past.cleaner(retention).preview()
+    assert past.files() == before
+    assert said.proof.agrees and not said.missing
+    done = past.cleaner(retention).apply()
+    assert (done.kinds, done.gone, done.gone_bytes) == (said.kinds, said.gone, said.gone_bytes)
+    assert past.faults() == []
+    return before - past.files()
+
+
+def test_what_is_young_stays_and_what_nothing_names_goes_when_it_is_old(past: Past) -> None:
+    past.run({"a": "1", "b": "other"})
+    past.run({"a": "2"})
+    assert gone(past, KEEPING) == set()
+    past.pass_by(31)
+    first, patch, value, log = 1, 1, 1, 1  # the first run's, whose table b is still on main
+    assert len(gone(past, KEEPING)) == first + patch + value + log
+    assert gone(past, KEEPING) == set()
+    assert past.lake.names() == {name: past.lake.table(name).id for name in ("a", "b")}
+
+
+def test_a_young_commit_and_one_where_a_branch_began_keep_their_tables(past: Past) -> None:
+    past.run({"a": "1"})
+    base = past.lake.head()
+    past.lake.branch("try")
+    past.run({"a": "2"})
+    past.run({"a": "3"}, "try")
+    past.pass_by(20)  # runs are old, commits are not
+    assert all(not name.startswith("lake/") for name in gone(past, KEEPING))
+    past.pass_by(20)
+    gone(past, KEEPING)
+    assert past.lake.tables(f"@{base}")["a"].id  # what was changed on each side is told by it
+    past.lake.delete_branch("try")
+    assert len([name for name in gone(past, KEEPING) if name.startswith("lake/")]) == 2
+
+
+def test_versions_and_all_that_endpoints_ever_served_stay_for_ever(past: Past) -> None:
+    run = past.run({"a": "1"})
+    ref = past.version("one", run)
+    past.version("two")
+    past.deploy(ref, "old rules")
+    past.deploy("reorder@2", "new rules")
+    past.run({"a": "2"})
+    past.pass_by(9_999)
+    removed = gone(past)
+    assert all(not name.startswith("runs/") for name in removed)  # the run that a version came of keeps log and patch
+    assert len(removed) == 2  # its table and its value
+
+
+def test_what_is_pinned_stays_until_it_is_not(past: Past) -> None:
+    first = past.run({"a": "1"})
+    commit = past.lake.head()
+    past.run({"a": "2"})
+    middle = past.run({"a": "3"})
+    past.run({"a": "4"})
+    past.pass_by(100)
+    assert past.pins.add(f"@{commit}", actor="ann", reason="the audit").ref == f"@{commit}"
+    past.pass_by(1)
+    past.pins.add(middle, actor="ann", reason="to be looked at")
+    assert len(gone(past)) == 4  # the second run's table, value, patch, log
+    assert past.lake.tables(f"@{commit}")["a"].id
+    assert [pin.reason for pin in past.pins.list()] == ["the audit", "to be looked at"]
+    past.pins.remove(middle)
+    past.pins.remove(str(commit))
+    assert len(gone(past)) == 8
+    with pytest.raises(NotFound, match="no snapshot"):
+        past.lake.tables(f"@{commit}")
+    with pytest.raises(NotFound, match="is gone"):
+        past.pins.add(f"@{commit}", actor="ann", reason="too late")
+    with pytest.raises(NotFound, match="is gone"):
+        past.lake.branch("again", f"@{commit}")
+    assert past.runs.get(first).manifest["patch"]  # what it was stays written
+    assert len(past.lake.history()) == 4
+
+
+def test_a_pinned_version_keeps_the_tables_it_was_made_of(past: Past) -> None:
+    ref = past.version("one", past.run({"training": "1"}))
+    past.run({"training": "2"})
+    past.pins.add(ref, actor="ann", reason="its training data are evidence")
+    past.pass_by(100)
+    assert gone(past) == set()
+    past.pins.remove(ref)
+    assert len(gone(past)) == 2
+
+
+def test_a_pin_says_why_and_what(past: Past) -> None:
+    past.run({"a": "1"})
+    with pytest.raises(Usage, match="without a reason"):
+        past.pins.add("main", actor="ann", reason=" ")
+    with pytest.raises(NotFound, match="no commit, branch, version or run"):
+        past.pins.add("nothing", actor="ann", reason="x")
+    with pytest.raises(NotFound, match="Pinned: nothing"):
+        past.pins.remove("main")
+    assert past.pins.add("main", actor="ann", reason="x").ref == f"@{past.lake.head()}"
+    past.pins.add("main", actor="bob", reason="y")
+    assert [(pin.actor, pin.reason) for pin in past.pins.list()] == [("bob", "y")]
+
+
+def test_a_candidate_that_a_check_held_back_stays_as_long_as_its_run(past: Past) -> None:
+    past.run({"a": "1"})
+    held = past.run({"a": "held"}, publish=False)
+    past.pass_by(9)
+    assert gone(past, KEEPING) == set()
+    assert past.runs.result(past.runs.steps(held)[0].key) is not None
+    past.pass_by(2)
+    assert len(gone(past, KEEPING)) == 4
+    assert past.runs.result(past.runs.steps(held)[0].key) is None
+
+
+def test_what_was_put_just_now_stays_though_nothing_names_it_yet(past: Past) -> None:
+    past.run({"a": "1"})
+    draft = past.table("of a run that is going on")
+    blob = past.blobs.put(b"a value that no record names yet")
+    told = past.cleaner(Retention(0, 0, grace=3_600)).apply()
+    assert [kind.young for kind in told.kinds if kind.kind in ("table files", "blobs")] == [1, 1]
+    assert past.lake.add(draft, "b").id == draft.id
+    path = past.blobs.path(blob)
+    os.utime(path, (0, 0))
+    past.blobs.put(b"a value that no record names yet")  # again: it is young again
+    past.cleaner(Retention(0, 0, grace=3_600)).apply()
+    assert path.exists()
+    os.utime(path, (0, 0))
+    past.cleaner(Retention(0, 0, grace=3_600)).apply()
+    assert not path.exists()
+
+
+def test_what_a_killed_writer_left_goes_and_the_log_and_attachments_stay(past: Past) -> None:
+    past.run({"a": "1"})
+    left = past.blobs.path("ab" * 32).with_name(".half.123.456.tmp")
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half")
+    digest = Attachments(past.data / "attachments").put(b"a picture")
+    (past.data / "log" / "intake").mkdir(parents=True)
+    (past.data / "log" / "intake" / "00000001.log").write_bytes(b"events")
+    (past.data / "keys.db").write_bytes(b"keys")
+    assert gone(past) == {"blobs/ab.half.123.456.tmp"}
+    assert Attachments(past.data / "attachments").get(digest)
+    assert (past.data / "log" / "intake" / "00000001.log").exists() and (past.data / "keys.db").exists()
+
+
+def test_caches_of_what_is_gone_go_with_it(past: Past) -> None:
+    past.run({"a": "1"})
+    old = past.lake.table("a").id
+    past.run({"a": "2"})
+    new = past.lake.table("a").id
+    cache = past.data / "cache"
+    names = [f"profiles/{old}.json", f"profiles/{new}.json", f"diffs/{old}.{new}.json", "slices/x.arrow"]
+    names += ["projections/visit/intake/00000009-aa.parquet"]  # of a segment that there is not
+    for name in names:
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_text("{}")
+    past.pass_by(100)
+    gone(past)
+    assert [name for name in names if (cache / name).exists()] == [f"profiles/{new}.json"]
+
+
+def test_a_record_that_nobody_told_of_is_heard_and_nothing_goes(past: Past) -> None:
+    past.run({"a": "1"})
+    past.run({"a": "2"})
+    file = next(
+        name for name in past.files() if name.startswith("lake/") and past.lake.table("a").files[0].sha256 not in name
+    )
+    with past.db.transaction() as records:
+        records.execute("CREATE TABLE later (what TEXT)")
+        records.execute("INSERT INTO later VALUES (?)", (f'{{"file":"{file.removeprefix("lake/")}"}}',))
+    past.pass_by(100)
+    before = past.files()
+    said = past.cleaner().preview()
+    assert not said.proof.agrees
+    assert said.proof.objections == {file.removeprefix("lake/"): 'later {"file":"' + file.removeprefix("lake/") + '"}'}
+    with pytest.raises(Damaged, match="is named by later"):
+        past.cleaner().apply()
+    assert past.files() == before
+
+
+def test_a_bundle_that_cannot_be_read_stops_everything(past: Past) -> None:
+    past.run({"a": "1"})
+    bundle = past.deploy(past.version("one"), "rules")
+    past.blobs.path(bundle).unlink()
+    with pytest.raises(Damaged, match="Restore it from a backup"):
+        past.cleaner().apply()
+
+
+@some.composite
+def pasts(draw: some.DrawFn) -> list[tuple[str, int, int]]:
+    acts = ("run", "held", "branch", "drop", "version", "deploy", "pin", "unpin", "wait", "revert", "clean")
+    act = some.tuples(some.sampled_from(acts), some.integers(0, 5), some.integers(0, 40))
+    return draw(some.lists(act, min_size=6, max_size=25))
+
+
+@settings(max_examples=40, phases=NO_SHRINKING)
+@given(pasts())
+def test_after_any_past_everything_that_has_a_name_reads_back(acts: list[tuple[str, int, int]]) -> None:
+    with TemporaryDirectory() as folder:
+        past = Past(Path(folder))
+        try:
+            names: dict[str, dict[str, str]] = {}  # commit → its tables, as it was made
+            served: list[str] = []
+            for act, which, days in [*acts, ("clean", 0, 0)]:
+                _act(past, act, which, days, served)
+                for row in past.db.rows("SELECT id FROM commits"):
+                    names.setdefault(row["id"], past.lake.commit_of(row["id"]).tables)
+                if act == "clean":
+                    gone(past, KEEPING)
+                    _reads_back(past, names, served)
+            for name in {name.split("/")[1] for name in past.files() if name.startswith(("lake", "blobs"))}:
+                assert past.cleaner(KEEPING)._plan().witnesses.of([name]), f"nobody names {name}, and it is there"
+        finally:
+            past.close()
+
+
+def _act(past: Past, act: str, which: int, days: int, served: list[str]) -> None:
+    branches = sorted(past.lake.branches()) or ["main"]
+    branch = branches[which % len(branches)]
+    past.pass_by(1e-6)
+    if act in ("run", "held"):
+        past.run({"ab"[which % 2]: str(days), "c": str(which)}, branch, publish=act == "run", target="c" * (which % 2))
+    elif act == "branch" and f"b{which}" not in branches:
+        past.lake.branch(f"b{which}", branch if past.lake.head(branch) else "main")
+    elif act == "drop" and branch != "main":
+        past.lake.delete_branch(branch)
+    elif act == "version":
+        past.version(str(days), next((run.id for run in past.runs.list(which + 1)), None))
+    elif act == "deploy" and past.models.list():
+        served.append(past.deploy("reorder@1", f"rules {days}"))
+    elif act == "pin" and past.lake.head(branch):
+        _pin(past, branch if which % 2 else past.runs.list(which + 1)[-1].id)
+    elif act == "unpin" and past.pins.list():
+        past.pins.remove(past.pins.list()[0].ref)
+    elif act == "wait":
+        past.pass_by(days)
+    elif act == "revert" and past.lake.head() and past.lake.head() in {c.id for c in past.lake.history()[:-1]}:
+        try:
+            past.lake.revert(str(past.lake.head()))
+        except No:  # nothing to undo, or what it would go back to is gone
+            return
+
+
+def _pin(past: Past, ref: str) -> None:
+    try:
+        past.pins.add(ref, actor="ann", reason="why")
+    except NotFound as error:
+        assert "went on" in str(error) or "is gone" in str(error)
+
+
+def _reads_back(past: Past, names: dict[str, dict[str, str]], served: list[str]) -> None:
+    """The test's own idea of what must be there."""
+    now = past.clock.micros()
+    pinned = {pin.ref.removeprefix("@") for pin in past.pins.list()}
+    heads = set(past.lake.branches().values())
+    for id, tables in names.items():
+        young = past.lake.commit_of(id).created >= now - KEEPING.commits * 1_000_000
+        if young or id in heads or id in pinned:
+            assert past.lake.commit_of(id).tables == tables
+            for table in tables.values():
+                assert past.lake.present(table) and past.lake.verify(table) == []
+    for version in past.models.list():
+        assert all(past.blobs.get(digest) for digest in version.files.values())
+    for bundle in served:
+        assert past.blobs.get(bundle)
+    for run in past.runs.list(1000):
+        if run.id in pinned or run.started >= now - KEEPING.runs * 1_000_000:
+            for step in past.runs.steps(run.id):
+                assert past.runs.result(step.key) is not None
+
+
+# -- killed
+
+
+def _killed(data: Path, now: int, at: int) -> bool:
+    """Clean up in a process that is killed at one of its steps; whether it was still to come to that."""
+    child = os.fork()
+    if child == 0:
+        past, steps = Past(data, now), iter(range(1_000))
+
+        def die(*_: object) -> None:
+            if next(steps) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        assert past.db._writer is not None
+        past.db._writer.set_trace_callback(lambda sql: sql.startswith(("DELETE", "UPDATE", "COMMIT")) and die())
+        past.cleaner().apply(die)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def _old_past(data: Path) -> Past:
+    past = Past(data)
+    for number in range(4):
+        past.run({"a": str(number), "b": str(number // 2)})
+    past.deploy(past.version("one", past.runs.list(1)[0].id), "rules")
+    past.pass_by(100)
+    return past
+
+
+def test_a_kill_at_any_step_leaves_a_whole_state_that_the_next_clean_up_ends(tmp_path: Path) -> None:
+    whole = _old_past(tmp_path / "whole")
+    gone(whole)
+    ended = {kind: len([n for n in whole.files() if n.startswith(kind)]) for kind in ("lake", "blobs", "runs")}
+    whole.close()
+    at = 0
+    while True:
+        past = _old_past(tmp_path / str(at))
+        now = past.clock.micros()
+        before = past.files()
+        past.close()
+        killed = _killed(past.data, now, at)
+        past = Past(past.data, now)
+        assert past.faults() == []
+        if not killed:
+            assert at > 20
+            past.close()
+            return
+        if past.db.rows("SELECT 1 FROM commits WHERE cleaned IS NOT NULL"):
+            assert past.files() <= before
+        else:
+            assert past.files() == before
+        gone(past)
+        assert {k: len([n for n in past.files() if n.startswith(k)]) for k in ended} == ended
+        past.close()
+        at += 1
+
+
+# -- settings
+
+
+def test_retention_is_said_in_spans_of_time() -> None:
+    assert read_retention({}) == Retention(90 * DAY, 90 * DAY, DAY)
+    said = {"commits": "2 years", "runs": "12 hours", "grace": "0 days"}
+    assert read_retention({"retention": said}) == Retention(730 * DAY, DAY // 2, 0)
+    assert read_retention({"retention": {"commits": "forever"}}).commits == FOREVER
+
+
+@pytest.mark.parametrize("wrong", [{"commits": 90}, {"commits": "90"}, {"commits": "-1 days"}, {"comits": "1 day"}, 7])
+def test_a_retention_that_is_none_is_refused(wrong: object) -> None:
+    with pytest.raises(BadSetting, match="retention"):
+        read_retention({"retention": wrong})
