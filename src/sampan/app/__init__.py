@@ -502,6 +502,25 @@ class App:
             done = Cleaner(self.db, data, self.clock, retention).apply(lambda step: report(_plain(step)))
             return msgspec.to_builtins(done)
 
+    def backup(self, to: Path, keys: bool = True) -> Any:
+        """Copy all that cannot be derived again, and what has been derived, while the hub goes on."""
+        import msgspec
+
+        from sampan.keep.backup import Backup
+        from sampan.keep.retention import read_retention
+
+        with self._settled("Back up"):
+            made = Backup(self.folder, self.db, self.log, self.clock, read_retention(self.folder.config()), to)
+            return msgspec.to_builtins(made.make(keys=keys))
+
+    def restore(self, backup: Path, to: Path) -> Any:
+        """Make a workspace of a backup in an empty folder."""
+        import msgspec
+
+        from sampan.keep.restore import restore
+
+        return msgspec.to_builtins(restore(backup, to))
+
     def _settled(self, attempted: str) -> AbstractContextManager[Any]:
         """No file goes and no backup begins while this is held."""
         from sampan.store.lock import FileLock

@@ -121,6 +121,20 @@ class SubjectKeys:
             count: int = connection.execute("SELECT count(*) FROM destroyed").fetchone()[0]
             return count
 
+    def copy_to(self, path: Path) -> bool:
+        """A copy of all keys in a file that only its owner reads; whether there are any."""
+        if not self.path.exists():
+            return False
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        source = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+        copy = sqlite3.connect(path)
+        try:
+            source.backup(copy)
+        finally:
+            copy.close()
+            source.close()
+        return True
+
     def close(self) -> None:
         with self._lock:
             if self._connection is not None:

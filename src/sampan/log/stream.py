@@ -86,6 +86,12 @@ class Mark(msgspec.Struct, frozen=True):
     anchor: bytes  # chain head after the frame that holds it
 
 
+def packed(mark: Mark) -> bytes:
+    """A mark as its file holds it."""
+    body = struct.pack("<QQQ32s", mark.number, mark.offset, mark.last, mark.anchor)
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
 class Durable:
     """The file in which the writer tells readers how far it has synced."""
 
@@ -96,8 +102,7 @@ class Durable:
         self._map = mmap.mmap(self._fd, _MARK.size)
 
     def tell(self, mark: Mark) -> None:
-        body = struct.pack("<QQQ32s", mark.number, mark.offset, mark.last, mark.anchor)
-        self._map[:] = body + zlib.crc32(body).to_bytes(4, "little")
+        self._map[:] = packed(mark)
 
     def close(self) -> None:
         self._map.close()

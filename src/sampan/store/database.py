@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sampan.base.errors import Busy, Damaged, DiskFull, SampanError
+from sampan.base.errors import Busy, Damaged, DiskFull, NotFound, SampanError
 from sampan.store.lock import FileLock
 from sampan.store.migrations import FORMAT, format_of, migrate
 
@@ -197,6 +197,23 @@ class Database:
         """The first row of a query, or None."""
         rows = self.rows(sql, parameters)
         return rows[0] if rows else None
+
+    def copy_to(self, path: Path) -> None:
+        """A whole copy as of now in a file of its own, whoever writes meanwhile. Raises NotFound without records."""
+        with self._explained("Copy the records"):
+            if not self.path.exists():
+                raise NotFound("Copy the records", f"there are none in {self.path.parent}", "`sampan up` begins them.")
+            source = self._connect(read_only=True)
+            copy = sqlite3.connect(path, isolation_level=None)
+            try:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=delete")  # all of it in one file
+                found = copy.execute("PRAGMA quick_check").fetchone()[0]
+                if found != "ok":
+                    raise Damaged("Copy the records", f"{self.path}: {found}", "Restore them from an older backup.")
+            finally:
+                copy.close()
+                source.close()
 
     def close(self) -> None:
         """Close all connections and let the next writer in."""
