@@ -222,11 +222,13 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     @post("/v1/replays/{id:str}/resume", status_code=200)
     async def resume_replay(request: Ask, id: str) -> Stream:
         actor = who(request).name
+        await asyncio.to_thread(work.known_replay, id)
         return follow(lambda report: work.replay({}, actor, report, id))
 
     @post("/v1/replays/{id:str}/approve", status_code=200)
     async def approve_replay(request: Ask, id: str, data: ReasonRequest) -> Stream:
         actor = who(request).name
+        await asyncio.to_thread(work.known_replay, id)
         return follow(lambda report: work.approve_replay(id, data.reason, actor, report))
 
     @post("/v1/replays/{id:str}/discard", status_code=200)

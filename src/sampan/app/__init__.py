@@ -444,6 +444,14 @@ class App:
             made = begin(self, asked, actor, lambda event: report(_plain(event)), id)
             return msgspec.to_builtins(made)
 
+    def known_replay(self, id: str) -> Any:
+        """A replay as it stands. Raises NotFound."""
+        import msgspec
+
+        from sampan.runs.replays import Replays
+
+        return msgspec.to_builtins(Replays(self.db).get(id))
+
     def approve_replay(self, id: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
         """Merge what was replayed into main."""
         from sampan.app.replaying import approve

@@ -140,6 +140,9 @@ class HubClient:
             return self._follow(f"/v1/replays/{quote(id, safe='')}/resume", {}, report)
         return self._follow("/v1/replays", request, report)
 
+    def known_replay(self, id: str) -> Any:
+        return self.get(f"/replays/{quote(id, safe='')}", {"format": "json"})
+
     def approve_replay(self, id: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow(f"/v1/replays/{quote(id, safe='')}/approve", {"reason": reason}, report)
 
