@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sampan.keep.backup import Backup, Made
 from sampan.keep.manifest import read
 from sampan.keep.restore import restore
 from sampan.keep.retention import Retention
+from sampan.log.attachments import Attachments
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from tests.cli.conftest import Here, here, hub, shell
@@ -107,6 +109,7 @@ def test_a_backup_under_load_is_a_whole_workspace_elsewhere(busy: Hub, here: Her
         assert there.json(*asked) == here.json(*asked)
     question = "select * from pages order by page"
     assert there.json("sql", question)["rows"] == here.json("sql", question)["rows"]
+    assert Attachments(elsewhere / ".sampan" / "attachments").get(sha256(b"hello").hexdigest()) == b"hello"
     assert (elsewhere / ".sampan" / "keys.db").stat().st_mode & 0o777 == 0o600
     hub = Hub(elsewhere)  # with another index, another token
     try:
