@@ -99,10 +99,10 @@ def test_every_type_can_be_compared(workspace):
     assert datetime.date(2020, 1, 2) not in found.sample_changed[0].values
 
 
-@pytest.mark.parametrize("buckets", [1, 1 << 19])
+@pytest.mark.parametrize("buckets", [1, 1 << 20])
 def test_how_many_buckets_there_are_changes_nothing(workspace, monkeypatch, buckets):
     monkeypatch.setattr(diffing, "_MOST_BUCKETS", buckets)
-    monkeypatch.setattr(diffing, "_ROWS_TO_A_BUCKET", 1)
+    monkeypatch.setattr(diffing, "_BATCH", 1000)
     before = workspace.source("SELECT i AS id, i % 7 AS v FROM range(5000) AS r (i)")
     after = workspace.source(
         "SELECT i AS id, CASE WHEN i % 1000 = 0 THEN -1 ELSE i % 7 END AS v FROM range(5000) AS r (i)"

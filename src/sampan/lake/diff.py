@@ -18,11 +18,16 @@ from sampan.lake.query import TableSource, open_sources, quote_name
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy as np
+    import numpy.typing as npt
+
+    Counts = npt.NDArray[np.int64]
+    Sums = npt.NDArray[np.float64]
 
 SHOWN: Final = 5
 _VERSION: Final = 1
-_MOST_BUCKETS: Final = 1 << 19
-_ROWS_TO_A_BUCKET: Final = 16
+_MOST_BUCKETS: Final = 1 << 20
+_BATCH: Final = 4_000_000  # rows whose hashes are in memory at a time
 _KEY_COLUMNS: Final = 8  # a key is looked for among so many first columns
 _NO_KEY: Final = ("DOUBLE", "FLOAT", "BLOB", "STRUCT", "MAP", "UNION", "BOOLEAN")
 _COUNTED: Final = 2_000_000  # up to so many rows values are counted exactly, beyond them
@@ -139,24 +144,37 @@ class _Compared:
 
     def _separate(self, rows: int) -> None:
         """Make ``lost`` and ``gained``: the rows, over the common columns, that only one side has."""
+        import numpy as np
+        import pyarrow as pa
+
         columns = ", ".join(quote_name(name) for name in self._common)
-        buckets = 1 << max(4, min(_MOST_BUCKETS, rows // _ROWS_TO_A_BUCKET + 1).bit_length() - 1)
-        for side in ("a", "b"):
-            self._ask.execute(
-                f"CREATE TEMP TABLE sums_{side} AS SELECT h % {buckets} AS bucket, count(*) AS n,"
-                f" sum((h >> 20)::HUGEINT) AS s FROM (SELECT hash({columns}) AS h FROM {side}) GROUP BY ALL"
-            )
-        self._ask.execute(
-            "CREATE TEMP TABLE suspects AS SELECT bucket FROM sums_a FULL JOIN sums_b USING (bucket)"
-            " WHERE sums_a.n IS DISTINCT FROM sums_b.n OR sums_a.s IS DISTINCT FROM sums_b.s"
-        )
+        buckets = 1 << max(4, min(_MOST_BUCKETS, rows).bit_length() - 1)
+        a, b = (self._sums(side, columns, buckets) for side in ("a", "b"))
+        suspects = np.flatnonzero((a[0] != b[0]) | (a[1] != b[1])).astype(np.uint64)
+        self._ask.register("suspects", pa.table({"bucket": suspects}))
         for side in ("a", "b"):
             self._ask.execute(
                 f"CREATE TEMP TABLE near_{side} AS SELECT {columns} FROM {side}"
-                f" WHERE hash({columns}) % {buckets} IN (SELECT bucket FROM suspects)"
+                f" WHERE hash({columns}) & {buckets - 1} IN (SELECT bucket FROM suspects)"
             )
         self._ask.execute("CREATE TEMP TABLE lost AS FROM near_a EXCEPT ALL FROM near_b")
         self._ask.execute("CREATE TEMP TABLE gained AS FROM near_b EXCEPT ALL FROM near_a")
+
+    def _sums(self, side: str, columns: str, buckets: int) -> "tuple[Counts, Sums]":
+        """For each bucket of rows by their hash, how many there are, and the sum of other bits of their hashes.
+
+        A float holds these sums exactly: 30 bits of each of fewer than 2 ** 23 rows.
+        """
+        import numpy as np
+
+        counts, sums = np.zeros(buckets, np.int64), np.zeros(buckets, np.float64)
+        batches = self._ask.execute(f"SELECT hash({columns}) AS h FROM {side}").to_arrow_reader(_BATCH)
+        for batch in batches:
+            hashes = batch.column(0).to_numpy()
+            bucket = (hashes & np.uint64(buckets - 1)).astype(np.int64)
+            counts += np.bincount(bucket, minlength=buckets)
+            sums += np.bincount(bucket, (hashes >> np.uint64(34)).astype(np.float64), buckets)
+        return counts, sums
 
     def _key(self, rows: Sequence[int]) -> tuple[str, ...]:
         """The first columns, one or two, that name a row: among the rows that differ exactly, in all as it seems."""
