@@ -131,6 +131,7 @@ class Shop:
         self.ask(VISITOR, "decision-1", 30.0)
         self.ask(nasty, "decision-2", 1.0)
         self.outcome("decision-1")
+        self.replay()
         return self
 
     def post(self, path: str, value: Any) -> bytes:
@@ -141,6 +142,20 @@ class Shop:
     def run(self) -> None:
         """Run the flow to its end, good or bad."""
         self.post("/v1/runs", {})
+
+    def replay(self) -> None:
+        """See what another rule, and another query, would have done; the files are put back."""
+        files = [self.folder / name for name in ("steps.py", "decisions.py", "tables/reads.sql")]
+        before = [file.read_text() for file in files]
+        files[0].write_text(before[0].replace(BROKEN, ""))
+        files[1].write_text(before[1].replace("prediction >= likely", "prediction < likely"))
+        files[2].write_text(before[2].replace("count(*)", "count(*) + 1"))
+        assert [file.read_text() for file in files] != before
+        try:
+            self.post("/v1/replays", {"reason": PAYLOAD})
+        finally:
+            for file, text in zip(files, before, strict=True):
+                file.write_text(text)
 
     def repair(self) -> None:
         """Let one quarantined event in by a rule that stays in the workspace."""
