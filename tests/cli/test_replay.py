@@ -167,7 +167,13 @@ def worth(action: str, outcome: str | None) -> float | None:
 
 
 def test_without_a_change_nothing_would_have_been_different(shop: Copy) -> None:
+    stray = {"endpoint": "buys", "version": "buys@9", "bundle": "", "entity": "", "features": {}}
+    stray |= {"prediction": 0.5, "action": "call", "rule": "somebody else's"}
+    event = {"id": "stray", "type": "prediction", "source": "elsewhere", "time": "2026-02-02T00:00:00Z", "data": stray}
+    (shop.folder / "stray.ndjson").write_text(json.dumps(event))
+    assert "1 accepted" in shop("log", "load", "stray.ndjson")
     made = shop.json("replay")
+    assert any(note.startswith("1 events of predictions come from no endpoint") for note in made["report"]["notes"])
     assert made["state"] == "done"
     (found,) = made["report"]["decisions"]
     assert (found["decisions"], found["answered"], found["differ"], found["known"]) == (40, 40, 0, 35)
@@ -175,6 +181,7 @@ def test_without_a_change_nothing_would_have_been_different(shop: Copy) -> None:
     assert made["report"]["tables"] == []
     assert shop.json("replay", "show")["sentence"] == "Nothing would have been different."
     assert made["report"]["steps"] == {"cached": 4}
+    assert "it is done" in shop.complaint("replay", "resume", made["id"], code=2)
 
 
 def test_another_rule_is_held_against_what_turned_out(shop: Copy) -> None:
@@ -200,7 +207,12 @@ def test_another_rule_is_held_against_what_turned_out(shop: Copy) -> None:
     assert {(move["before"], move["after"]) for move in found["moves"]} == {("call", "wait")}
     assert all(one["difference"] < 0 for one in found["worst"]) and all(one["difference"] > 0 for one in found["best"])
     assert shop.json("branch", "list")["branches"][0]["head"] == head
-    assert "decisions.py" in made["plan"]["changed"]
+    assert made["plan"]["changed"] == ["decisions.py"]
+    said = shop("replay", "approve", made["id"])
+    assert "sampan endpoint deploy buys" in said and "tables and models are as they were" in said
+    assert shop.json("replay", "show", made["id"])["state"] == "approved"
+    assert "it is approved" in shop.complaint("replay", "resume", made["id"], code=2)
+    assert "'bys' is neither a rule" in shop.complaint("replay", "--set", "bys.likely=0.1", code=2)
 
 
 def test_another_query_is_derived_learned_from_and_decided_by_as_of_its_time(shop: Copy) -> None:
@@ -228,6 +240,7 @@ def test_another_query_is_derived_learned_from_and_decided_by_as_of_its_time(sho
 def test_features_that_use_the_future_let_no_decision_be_taken_again(shop: Copy) -> None:
     shop.edit("tables/features.sql", "(ORDER BY seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)", "()")
     made = shop.json("replay")
+    assert "could not be taken again" in shop.json("replay", "show", made["id"])["sentence"]
     (found,) = made["report"]["decisions"]
     assert "features uses the future" in found["obstacle"] and "sold_before in 80 rows" in found["obstacle"]
     assert found["answered"] == 0
@@ -269,7 +282,10 @@ def test_parameters_and_thresholds_can_be_set(shop: Copy) -> None:
     assert {move["after"] for move in found["moves"]} == {"wait"}
     assert not set(found["versions"].values()) & {"buys@1", "buys@2"}
     made = shop.json("replay", "--set", "buys.nothing=1")
-    assert "it has no threshold 'nothing'" in made["report"]["decisions"][0]["obstacle"]
+    assert list(made["report"]["decisions"][0]["unanswered"]) == ["it has no threshold 'nothing'"]
+    shop.edit("decisions.py", "    if prediction", "    raise ValueError(context['visit'])\n    if prediction")
+    (found,) = shop.json("replay")["report"]["decisions"]
+    assert sum(found["fallbacks"].values()) == 5 and found["moves"][0]["after"] == "wait"
 
 
 @pytest.mark.night

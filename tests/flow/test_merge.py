@@ -210,3 +210,26 @@ def test_a_version_made_on_a_branch_is_not_the_one_in_use_until_it_is_merged(ben
     merged = bench.lake.head() or ""
     bench.lake.revert(merged)
     assert bench.models.get("guess").ref == "guess@1"
+
+
+CONTRACT = """
+    from sampan import Event
+
+    class Visit(Event, version=1):
+        seconds: float
+    """
+
+
+def test_a_changed_contract_is_a_definition_like_any_other(bench: Bench) -> None:
+    bench.write(**FLOW, contracts=CONTRACT)
+    bench.run()
+    bench.lake.branch("try")
+    bench.edit("contracts.py", "seconds: float", "seconds: float = 0.0")
+    bench.engine.run(branch="try")
+    bench.edit("contracts.py", "seconds: float = 0.0", "seconds: float")
+    with pytest.raises(Refused, match="contract visit is not as on the branch try"):
+        bench.engine.merge("try")
+    bench.edit("contracts.py", "seconds: float", "seconds: float = 1.0")
+    bench.run()
+    with pytest.raises(Conflict, match="main has changed contract visit too"):
+        bench.engine.merge("try")

@@ -77,3 +77,14 @@ def test_what_could_not_be_answered_counts_apart() -> None:
 def test_another_prediction_with_the_same_action_is_no_other_decision() -> None:
     found = compare("buys", [past("a", "call", True, 0.7)], {"a": again("a", "call", 0.9)}, {})
     assert (found.differ, found.difference, found.worst, found.moves) == (0, 0.0, (), ())
+
+
+def test_values_in_two_currencies_are_not_subtracted() -> None:
+    pounds = Again("a", 0.5, "call", "call", {"currency": "GBP", "outcomes": VALUES["call"]}, "")
+    assert "EUR and GBP" in compare("buys", [past("a", "call", True)], {"a": pounds}, {}).obstacle
+
+
+def test_a_rule_that_failed_and_fell_back_is_told() -> None:
+    fell = Again("a", 0.5, "wait", "safe default", {"currency": "EUR", "outcomes": VALUES["wait"]}, "KeyError: 'x'")
+    found = compare("buys", [past("a", "call", True)], {"a": fell}, {})
+    assert (found.fallbacks, found.differ, found.difference) == ({"KeyError: 'x'": 1}, 1, -3.0)

@@ -403,7 +403,7 @@ class App:
         """Take a branch's name away."""
         import msgspec
 
-        with self._as_writer(f"Delete the branch {name}"):
+        with self._one_run, self._as_writer(f"Delete the branch {name}"):
             return msgspec.to_builtins(self.lake.delete_branch(name))
 
     def merge(self, branch: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
@@ -425,7 +425,8 @@ class App:
         """What a replay would do, and what that would take."""
         import msgspec
 
-        from sampan.app.replaying import Replaying, checked_out
+        from sampan.app.replaying import Replaying
+        from sampan.app.replays import checked_out
         from sampan.runs.replays import ReplayRequest
 
         asked = msgspec.convert(request, ReplayRequest)
@@ -436,7 +437,7 @@ class App:
         """Derive everything again beside main, take past decisions again, and keep what would have been different."""
         import msgspec
 
-        from sampan.app.replaying import begin
+        from sampan.app.replays import begin
         from sampan.runs.replays import ReplayRequest
 
         asked = msgspec.convert(request, ReplayRequest)
@@ -454,20 +455,28 @@ class App:
 
     def approve_replay(self, id: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
         """Merge what was replayed into main."""
-        from sampan.app.replaying import approve
+        from sampan.app.replays import approve
 
         with self._one_run, self._as_writer(f"Approve replay {id}"):
             self.contracts.check(self.db)
-            _, made = approve(self, id, reason, actor, lambda event: report(_plain(event)))
-            return {**made.json(), "exit_code": made.exit_code}
+            _, made, deploy = approve(self, id, reason, actor, lambda event: report(_plain(event)))
+            told: dict[str, Any] = {
+                "run": "",
+                "state": "succeeded",
+                "steps": [],
+                "versions": [],
+                "commit": self.lake.head(),
+            }
+            merged = told if made is None else made.json()
+            return {**merged, "exit_code": 0 if made is None else made.exit_code, "deploy": deploy}
 
     def discard_replay(self, id: str, actor: str) -> Any:
         """Drop what was replayed; the report stays."""
         import msgspec
 
-        from sampan.app.replaying import discard
+        from sampan.app.replays import discard
 
-        with self._as_writer(f"Discard replay {id}"):
+        with self._one_run, self._as_writer(f"Discard replay {id}"):
             return msgspec.to_builtins(discard(self, id, actor))
 
     @property
@@ -713,6 +722,7 @@ class App:
         from sampan.app.hub import RunningHub
         from sampan.base.arrow import forego_pandas
         from sampan.hub.server import bind, serve
+        from sampan.runs.replays import Replays
 
         check_exposure(host, self.settings, self.db)
         from sampan.base.journal import set_up
@@ -723,6 +733,7 @@ class App:
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)
             self.runs.interrupt(())  # what the process before this one did not end, nobody carries on
+            Replays(self.db).interrupt()
             listener = bind(host, port)
             try:
                 hub = self._hub = RunningHub(self, host, listener.getsockname()[1])

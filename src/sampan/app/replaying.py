@@ -7,28 +7,28 @@ world: runs on a branch tell nobody, and nothing is deployed; what would have be
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sampan.base.clock import iso
-from sampan.base.digests import digest_bytes
-from sampan.base.errors import NotFound, SampanError, Usage
-from sampan.base.ids import new_id
+from sampan.base.digests import digest_bytes, digest_value
+from sampan.base.errors import NotFound, Refused, SampanError, Usage
+from sampan.base.ids import whole
 from sampan.flow.engine import Engine
 from sampan.flow.forecast import forecast
+from sampan.flow.graph import CHECK
 from sampan.flow.plan import CACHED, Plan
 from sampan.flow.publish import definitions
 from sampan.flow.slots import Slots
 from sampan.flow.workspace import Workspace
+from sampan.lake.history import MAIN
 from sampan.log.position import Position
 from sampan.money.prices import read_prices
 from sampan.runs.records import FAILED as RUN_FAILED
 from sampan.runs.records import SUCCEEDED
-from sampan.runs.replays import APPROVED, DISCARDED, DONE, FAILED, RUNNING, Replay, ReplayRequest, Replays
-from sampan.serve.again import Case
+from sampan.runs.replays import APPROVED, DISCARDED, DONE, ReplayRequest, Replays
+from sampan.serve.again import Again, Case
 from sampan.serve.bundle import Bundle, DecisionFacts
 from sampan.serve.counterfactual import (
     Counterfactual,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 Told = Callable[[Any], None]
 _PER_SECOND: Final = 2_000.0  # decisions taken again, until a replay has measured it
+_RUNS: Final = 200  # of main, that are looked at
 _PER_BUNDLE: Final = 3.0  # seconds to load what takes them
 _NOTE: Final = (
     "Outcomes are those of what was done. Where another action would have been taken, its value is that of the outcome"
@@ -61,24 +62,68 @@ _NOTE: Final = (
 class Replaying:
     """One replay of one workspace, with one state of its code."""
 
-    def __init__(self, app: "App", request: ReplayRequest, code: "Folder") -> None:
+    def __init__(
+        self, app: "App", request: ReplayRequest, code: "Folder", begun: Mapping[str, Any] | None = None
+    ) -> None:
+        """``begun``: the plan of a replay that was interrupted, whose events and base are kept."""
         self._app, self._request, self._code = app, request, code
         self._log = app.log_of(code)
         self._engine = Engine(code, app.db, app.lake, self._log, app.models, app.clock, app.settings)
+        self._workspace = Workspace(code)
         self._sets, self._thresholds = self._split()
         until = request.until
-        self._position = self._log.position() if until is None else self._log.position_at(until)
+        if begun is not None:
+            self._position = Position.parse(begun["position"])
+        else:
+            self._position = self._log.position() if until is None else self._log.position_at(until)
         if until is not None and not self._position:
             raise NotFound(
                 f"Replay until {iso(until)}", "no event had been received by then", "Choose a later time, or none."
             )
-        self._past = past_decisions(app.lake, self._log, self._position, request.since, until)
-        base = app.lake.head() if until is None else app.lake.at(until)
-        self._base = f"@{base}" if base else "main"
+        found = past_decisions(app.lake, self._log, self._position, request.since, until)
+        served = {row["bundle"] for row in app.db.rows("SELECT DISTINCT bundle FROM endpoints")}
+        self._past = [one for one in found if one.bundle in served]  # anybody may send events, of predictions too
+        self._strange = len(found) - len(self._past)
+        self._bundles = {digest: app.endpoints.once_served(digest) for digest in {one.bundle for one in self._past}}
+        if begun is not None:
+            self._base = f"@{begun['base']}" if begun["base"] != MAIN else MAIN
+        else:
+            base = app.lake.head() if until is None else app.lake.at(until)
+            self._base = f"@{base}" if base else MAIN
+        self._changed = self._definitions_changed()
+        self._check_thresholds()
+
+    def _check_thresholds(self) -> None:
+        rules = {one.decision.name for one in self._bundles.values() if one.decision is not None}
+        for name in sorted(self._thresholds.keys() - rules):
+            raise Usage(
+                f"Set {name}.{next(iter(self._thresholds[name]))}",
+                f"{name!r} is neither a rule that has decided nor a step with that parameter",
+                f"Rules: {', '.join(sorted(rules)) or 'none'}.",
+            )
+
+    def _here(self) -> dict[str, str]:
+        """Every definition of this code."""
+        workspace = Workspace(self._code, self._sets) if self._sets else self._workspace
+        parts = {name: msgspec.to_builtins(workspace.parts(node, {})) for name, node in workspace.graph.nodes.items()}
+        return definitions(workspace, parts)
+
+    def _definitions_changed(self) -> set[str]:
+        main = self._app.lake.commit_at(self._base)
+        here, there = self._here(), main.code if main else {}
+        return {name for name in {*here, *there} if here.get(name) != there.get(name)}
+
+    def rules(self) -> dict[str, str]:
+        """The files of rules and their digests."""
+        return {path: digest_bytes(text) for path, text in collect(self._code.root).items()}
+
+    def definition(self) -> str:
+        """A digest of all of this code."""
+        return digest_value([self._here(), self.rules(), self._request.sets])
 
     def _split(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Values for parameters of steps, and values for thresholds of rules: what no step has is a rule's."""
-        nodes = Workspace(self._code).graph.nodes
+        nodes = self._workspace.graph.nodes
         flow: dict[str, Any] = {}
         rules: dict[str, dict[str, Any]] = {}
         for name, value in self._request.sets.items():
@@ -99,15 +144,10 @@ class Replaying:
         moments = self._moments()
         plans = [whole, *(self._plan_of(moment) for moment in moments)]
         seconds = sum(forecast(plan, runs, slots.total) for plan in plans) + self._deciding()
-        seconds *= self._learned()
+        learned = self._learned()
+        seconds *= learned
         steps = [step for plan in plans for step in plan.steps]
         prices = read_prices(self._code.config())
-        main = self._app.lake.commit_at(self._base)
-        workspace = Workspace(self._code, self._sets)
-        here = definitions(
-            {name: msgspec.to_builtins(workspace.parts(node, {})) for name, node in workspace.graph.nodes.items()}
-        )
-        there = main.code if main else {}
         return ReplayPlan(
             code=self._request.code or "the working tree",
             position=str(self._position),
@@ -120,32 +160,32 @@ class Replaying:
             seconds=seconds,
             cost=prices.cost(seconds),
             currency=prices.currency,
-            changed=tuple(
-                [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)] + self._rules_changed()
-            ),
+            changed=(*sorted(self._changed), *self._rules_changed()),
+            learned=learned,
+            definition=self.definition(),
         )
 
     def _rules_changed(self) -> list[str]:
         """The files of rules that are others than those that decided last."""
-        last = {one.endpoint: one.bundle for one in self._past}
-        here = {path: digest_bytes(text) for path, text in collect(self._code.root).items()}
-        there = [self._app.endpoints.bundle(digest).sources for digest in last.values()]
-        changed = {path for one in there if one for path in {*here, *one} if here.get(path) != one.get(path)}
-        return sorted(changed)
+        last = {one.endpoint: self._bundles[one.bundle] for one in self._past}
+        here = self.rules()
+        there = [one.sources for one in last.values() if one.decision is not None]
+        return sorted({path for one in there for path in {*here, *one} if here.get(path) != one.get(path)})
 
     def _plan_of(self, moment: Moment) -> Plan:
         return self._engine.plan(moment.model, self._sets, Position.parse(moment.position))
 
     def _moments(self) -> list[Moment]:
         """When which version came into force, of those that decided; only models that this code still has."""
-        nodes = Workspace(self._code).graph.nodes
+        nodes = self._workspace.graph.nodes
         found: dict[tuple[str, str], Moment] = {}
         for one in self._past:
-            model = one.version.partition("@")[0]
-            if (one.endpoint, one.version) not in found and model in nodes:
-                run = self._app.models.get(one.version).run
+            version = self._bundles[one.bundle].version
+            model = version.partition("@")[0]
+            if (one.endpoint, version) not in found and model in nodes:
+                run = self._app.models.get(version).run
                 if run is not None and (position := self._engine.runs.get(run).position):
-                    found[one.endpoint, one.version] = Moment(one.endpoint, one.version, one.time, position, model)
+                    found[one.endpoint, version] = Moment(one.endpoint, version, one.time, position, model)
         return sorted(found.values(), key=lambda moment: moment.time)
 
     def _deciding(self) -> float:
@@ -172,6 +212,7 @@ class Replaying:
         say = f"replay {id}" + (f": {self._request.reason}" if self._request.reason else "")
         models: dict[tuple[str, str], str] = {}
         earlier: list[RunResult] = []
+        effects: list[Effect] = []
         for moment in plan.moments:
             told({"step": "", "state": "moment", "message": f"{moment.model} as by {iso(moment.time)[:10]}"})
             made = self._engine.run(
@@ -184,8 +225,9 @@ class Replaying:
                 position=Position.parse(moment.position),
                 noting=True,
             )
+            effects += _refusals(made)
             if made.state != SUCCEEDED:
-                return self._refused(made, plan, began)
+                continue  # what it would have decided is not known
             earlier.append(made)
             models[moment.endpoint, moment.version] = next(
                 (ref for ref in made.versions if ref.partition("@")[0] == moment.model), moment.version
@@ -218,11 +260,17 @@ class Replaying:
             tables=self._tables(branch),
             figures=self._figures(branch),
             decisions=tuple(decisions),
-            effects=(*self._deployments(plan, models), *_refusals(whole)),
+            effects=(*self._deployments(plan, models), *_distinct([*effects, *_refusals(whole)])),
             newer=self._newer(),
             deciding=took,
-            notes=(_NOTE,) if decisions else (),
+            notes=tuple(self._notes(decisions)),
         )
+
+    def _notes(self, decisions: list[Counterfactual]) -> Iterator[str]:
+        if decisions:
+            yield _NOTE
+        if self._strange:
+            yield f"{self._strange:,} events of predictions come from no endpoint of this workspace; they do not count."
 
     def _refused(self, made: "RunResult", plan: ReplayPlan, began: float) -> ReplayReport:
         return ReplayReport(
@@ -231,6 +279,7 @@ class Replaying:
             seconds=time.perf_counter() - began,
             expected=plan.seconds,
             steps=_counted(made),
+            effects=tuple(_refusals(made)),
             error=made.error,
         )
 
@@ -261,17 +310,29 @@ class Replaying:
 
     def _deployments(self, plan: ReplayPlan, models: Mapping[tuple[str, str], str]) -> Iterator[Effect]:
         for moment in plan.moments:
-            made = models[moment.endpoint, moment.version]
-            if made != moment.version:
+            made = models.get((moment.endpoint, moment.version), "")
+            if not made:
+                said = f"{moment.version} has no counterpart: {moment.model} did not come off on the log of its time"
+                yield Effect("deployment", moment.endpoint, said, moment.time)
+            elif made != moment.version:
                 said = f"{moment.endpoint} would have served {made} instead of {moment.version}"
                 yield Effect("deployment", moment.endpoint, said, moment.time)
 
     def _newer(self) -> int:
         """Events that the base has not seen."""
         base = self._app.lake.commit_at(self._base)
-        run = self._engine.runs.get(base.run) if base is not None and base.run else None
-        seen = Position.parse(run.position) if run is not None else Position()
-        return sum(max(0, count - seen[name]) for name, count in self._position.items()) if run else 0
+        if base is None:
+            return 0
+        runs = self._engine.runs.list(_RUNS, branch=MAIN)
+        run = next(
+            (one for one in runs if one.commit_id == base.id and one.state == SUCCEEDED and not one.target), None
+        )
+        if run is None:
+            return 0
+        seen = Position.parse(run.position)
+        return sum(
+            max(0, count - seen[name]) for name, count in self._position.items() if not name.startswith("serve-")
+        )
 
     # -- decisions
 
@@ -282,28 +343,46 @@ class Replaying:
         past = [one for one in self._past if one.endpoint == endpoint]
         asked: list[tuple[Bundle, list[Case]]] = []
         versions: dict[str, str] = {}
-        obstacle = ""
+        failed: dict[str, Again] = {}
         try:
             for digest in dict.fromkeys(one.bundle for one in past):
                 mine = [one for one in past if one.bundle == digest]
-                bundle = self._bundle(endpoint, digest, models)
-                versions[mine[0].version] = bundle.version
-                obstacle = obstacle or self._leak(bundle, branch, earlier)
-                asked.append((bundle, [] if obstacle else self._cases(bundle, branch, mine)))
-            again = answer_again(self._app.blobs, asked, self._code.data / "tmp") if not obstacle else {}
+                try:
+                    bundle = self._bundle(endpoint, digest, models)
+                except SampanError as error:  # these cannot be taken again; others may
+                    failed |= {one.id: Again(one.id, None, "", "", None, error.obstacle) for one in mine}
+                    continue
+                versions[self._bundles[digest].version] = bundle.version
+                if leak := self._leak(bundle, branch, earlier):
+                    raise Refused(f"Take decisions of {endpoint} again", leak)
+                asked.append((bundle, self._cases(bundle, branch, mine)))
+            again = {**failed, **self._answers(asked)}
         except SampanError as error:
             obstacle = f"{error.obstacle}. {error.advice}".strip()
-        if obstacle:
             return Counterfactual(
                 endpoint=endpoint, decisions=len(past), answered=0, known=0, differ=0, obstacle=obstacle
             )
         return compare(endpoint, past, again, versions)
 
+    def _answers(self, asked: list[tuple[Bundle, list[Case]]]) -> dict[str, Again]:
+        """What the bundles answer. The log keeps the text of whom a decision was about; a rule may want a number."""
+        folder = self._code.data / "tmp"
+        again = answer_again(self._app.blobs, asked, folder)
+        numbers = [
+            (bundle, [numbered for case in cases if again[case.id].error and (numbered := _numbered(bundle, case))])
+            for bundle, cases in asked
+        ]
+        better = answer_again(self._app.blobs, [pair for pair in numbers if pair[1]], folder)
+        return {**again, **{id: one for id, one in better.items() if not one.error}}
+
     def _bundle(self, endpoint: str, digest: str, models: Mapping[tuple[str, str], str]) -> Bundle:
         """What would have been in force instead of a bundle: the model of the time, and the rules of this code, with
         the thresholds that somebody had set."""
         endpoints = self._app.endpoints
-        was = endpoints.bundle(digest)
+        was = self._bundles[digest]
+        model = was.version.partition("@")[0]
+        if (endpoint, was.version) not in models and model in self._workspace.graph.nodes and self._made(was.version):
+            raise Refused(f"Derive {model} again", f"it did not come off on the log as it was for {was.version}")
         ref = models.get((endpoint, was.version), was.version)
         name = was.decision.name if was.decision else None
         root = self._code.root
@@ -314,6 +393,11 @@ class Replaying:
         thresholds = merge_thresholds(bundle.decision.name, bundle.decision.thresholds, chosen)
         facts = msgspec.structs.replace(bundle.decision, thresholds=thresholds)
         return msgspec.structs.replace(bundle, decision=facts)
+
+    def _made(self, version: str) -> bool:
+        """Whether a run made a version, from a position of the log that is known."""
+        run = self._app.models.get(version).run
+        return run is not None and bool(self._engine.runs.get(run).position)
 
     def _chosen(self, was: Bundle, now: DecisionFacts) -> dict[str, Any]:
         """Thresholds that were set when the bundle was deployed, as far as the rule still has them; those of --set."""
@@ -332,20 +416,27 @@ class Replaying:
     def _leak(self, bundle: Bundle, branch: str, earlier: "list[RunResult]") -> str:
         """In words, how the features of this code use the future; nothing if they do not."""
         facts = bundle.decision
-        if facts is None or not facts.features or facts.features not in self._app.lake.names(branch):
+        now = self._table(facts, branch)
+        if facts is None or now is None:
             return ""
-        now = self._app.lake.source(facts.features, branch)
+        looked = False
         for made in earlier:
             then = self._engine.sources(made.run).get(facts.features)
             if then is None:
                 continue
+            looked = True
             if found := otherwise_later(then, now, facts.key, list(bundle.model.signature.inputs)):
                 listed = ", ".join(f"{name} in {count:,} rows" for name, count in list(found.items())[:4])
                 return (
                     f"{facts.features} uses the future: values that were known earlier came out otherwise on later"
-                    f" events ({listed}). With them no past decision can be taken again honestly."
+                    f" events ({listed}). With them no past decision can be taken again honestly"
                 )
-        return ""
+        if looked:
+            return ""
+        return (
+            f"{facts.features} comes out otherwise, and no earlier state of it was derived that could show whether it"
+            " uses the future: let the model need it"
+        )
 
     def _cases(self, bundle: Bundle, branch: str, asked: list[Past]) -> list[Case]:
         """The requests, with the inputs that this code would have given for them."""
@@ -363,8 +454,8 @@ class Replaying:
                 if row is None:
                     continue
                 features.update(row)
-            record = {**one.context, **features}
-            if facts is not None and facts.entity:
+            record = {**one.context, **one.features, **features}
+            if facts is not None and facts.entity and facts.entity not in record:
                 record[facts.entity] = one.entity or None
             cases.append(Case(one.id, one.time, record))
         return cases
@@ -372,114 +463,42 @@ class Replaying:
     def _table(self, facts: DecisionFacts | None, branch: str) -> "TableSource | None":
         """The table that holds the features; none where it is as it was, so that what was kept is what it gives."""
         lake = self._app.lake
-        if facts is None or not facts.features or facts.features not in lake.names(branch):
+        if facts is None or not facts.features:
             return None
+        graph = self._workspace.graph
+        if facts.features not in graph.nodes or facts.features not in lake.names(branch):
+            raise NotFound(
+                f"Look up the features of {facts.name}",
+                f"there is no table {facts.features!r}, which its decision names",
+                "Mend features= in decisions.py.",
+            )
+        above = {facts.features, *graph.ancestors(facts.features)}
+        types = {f"contract {need}" for name in above for need in graph.nodes[name].needs if need in graph.events}
         same = lake.names(branch).get(facts.features) == lake.names(self._base).get(facts.features)
-        return None if same else lake.source(facts.features, branch)
+        if same or not (above | types) & self._changed:
+            return None
+        return lake.source(facts.features, branch)
 
 
-def begin(app: "App", request: ReplayRequest, actor: str, told: Told, id: str = "") -> Replay:
-    """Replay, on a branch of its own, and keep the report; with the ``id`` of one that was interrupted, go on."""
-    replays = Replays(app.db)
-    before = replays.get(id) if id else None
-    request = before.request if before else request
-    with checked_out(app, request.code) as code:
-        replaying = Replaying(app, request, code)
-        plan = replaying.plan()
-        made = before or Replay(
-            new_id(app.clock), "", RUNNING, request, msgspec.to_builtins(plan), {}, "", actor, app.clock.micros()
-        )
-        branch = made.branch or f"replay-{made.id}"
-        if not before:
-            app.lake.branch(branch, actor=actor, reason=request.reason or f"replay with {plan.code}")
-        made = replays.put(msgspec.structs.replace(made, branch=branch, state=RUNNING, error=""))
-        told({"run": made.id, "step": "", "state": "started", "message": f"replay {made.id} on {branch}"})
-        try:
-            report = replaying.run(made.id, branch, plan, actor, told)
-        except BaseException as error:
-            said = error.obstacle if isinstance(error, SampanError) else type(error).__name__
-            text = f"{said}; `sampan replay resume {made.id}` goes on"
-            replays.put(msgspec.structs.replace(made, state=FAILED, error=text, finished=app.clock.micros()))
-            raise
-    state = DONE if report.state == SUCCEEDED else FAILED
-    found = msgspec.to_builtins(report)
-    return replays.put(
-        msgspec.structs.replace(made, state=state, report=found, error=report.error, finished=app.clock.micros())
-    )
+def _numbered(bundle: Bundle, case: Case) -> Case | None:
+    """The same case with a number for whom it is about, if the text may have been one."""
+    entity = bundle.decision.entity if bundle.decision is not None else ""
+    text = case.record.get(entity)
+    number = whole(text) if entity and isinstance(text, str) else None
+    if number is None or str(number) != text:
+        return None
+    return Case(case.id, case.time, {**case.record, entity: number})
 
 
-def approve(app: "App", id: str, reason: str, actor: str, told: Told) -> tuple[Replay, "RunResult"]:
-    """Merge a replay's branch into main. Raises Usage for one that has no report, and what a merge raises."""
-    replays = Replays(app.db)
-    found = replays.get(id)
-    if found.state != DONE:
-        raise Usage(f"Approve replay {found.id}", f"it is {found.state}", "Only one that is done can be approved.")
-    result = app.engine.merge(found.branch, on_event=told, actor=actor, reason=reason or f"replay {found.id}")
-    if result.state == SUCCEEDED:
-        app.lake.delete_branch(found.branch)
-        found = replays.put(msgspec.structs.replace(found, state=APPROVED))
-    return found, result
-
-
-def discard(app: "App", id: str, actor: str) -> Replay:
-    """Drop a replay's branch; its report stays. Raises Usage for one that was approved."""
-    replays = Replays(app.db)
-    found = replays.get(id)
-    if found.state in (APPROVED, DISCARDED):
-        raise Usage(f"Discard replay {found.id}", f"it is {found.state}", "`sampan replay list` shows the others.")
-    if found.branch in app.lake.branches():
-        app.lake.delete_branch(found.branch)
-    return replays.put(msgspec.structs.replace(found, state=DISCARDED))
-
-
-@contextmanager
-def checked_out(app: "App", ref: str) -> "Iterator[Folder]":
-    """The workspace's code at a git ref, in a folder of its own for as long as it is needed; the working tree for "".
-
-    Raises NotFound for an unknown ref, or one at which there is no workspace.
-    """
-    import shutil
-    import subprocess
-
-    from sampan.base.settings import Folder
-
-    if not ref:
-        yield app.folder
-        return
-    root = app.folder.root
-    attempted = f"Replay with the code of {ref!r}"
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-            raise NotFound(attempted, said, "Name a commit, branch or tag of the workspace's repository.")
-        return done.stdout.strip()
-
-    if ref.startswith("-"):
-        raise NotFound(attempted, "that is no git ref", "Name a commit, branch or tag.")
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-    prefix = git("rev-parse", "--show-prefix")
-    tree = app.folder.data / "tmp" / f"code-{commit[:16]}-{new_id(app.clock)}"
-    git("worktree", "add", "--detach", "--quiet", str(tree), commit)
-    try:
-        code = Folder(Path(tree) / prefix, root)
-        if not (code.root / "sampan.toml").is_file():
-            raise NotFound(attempted, "there is no sampan.toml at that commit", "Name one at which there is.")
-        yield code
-    finally:
-        subprocess.run(
-            ["git", "-C", str(root), "worktree", "remove", "--force", str(tree)], capture_output=True, check=False
-        )
-        shutil.rmtree(tree, ignore_errors=True)
+def _distinct(effects: list[Effect]) -> list[Effect]:
+    return list({(one.kind, one.about): one for one in effects}.values())
 
 
 def _refusals(made: "RunResult") -> Iterator[Effect]:
     """The checks that would have kept it from being published."""
     for step in made.steps:
-        if step.state == RUN_FAILED:
-            text = step.error.removeprefix("!")
-            yield Effect("refusal", step.name, f"the check {step.name} would have refused it: {text}")
+        if step.state == RUN_FAILED and step.kind == CHECK and not step.error.startswith("!"):
+            yield Effect("refusal", step.name, f"the check {step.name} would have refused it: {step.error}")
 
 
 def _key(facts: DecisionFacts, one: Past) -> Any:

@@ -134,6 +134,11 @@ def approve(ctx: click.Context, replay: str, reason: str, as_json: bool) -> None
     stop_in_order()
     with screen(app, as_json) as report:
         result = app.work().approve_replay(replay, reason, me(), report)
+    if not as_json and result["deploy"]:
+        click.echo("Rules come into force when they are deployed:\n  " + "\n  ".join(result["deploy"]))
+    if not as_json and not result["run"]:
+        click.echo(f"Approved {replay}: tables and models are as they were.")
+        return
     finish(ctx, result, as_json, f"Approved {replay}, merged by run")
 
 
@@ -241,6 +246,8 @@ def _decisions(one: dict[str, Any]) -> None:
         return
     for reason, count in one["unanswered"].items():
         click.echo(f"  {count:,} could not be taken again: {reason}")
+    for reason, count in one["fallbacks"].items():
+        click.echo(f"  {count:,} took the safe default, since the rule failed: {reason}")
     show_table(
         ["month", "decisions", "differ", "AUC", "would be", "Brier", "would be", "per 1,000", "would be"],
         [

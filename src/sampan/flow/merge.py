@@ -106,7 +106,7 @@ def merging(lake: "Lake", runs: Runs, name: str, workspace: Workspace) -> Merge:
     recipes = {side: _recipes(lake, runs, commits[side]) for side in ("branch", "main")}
     nodes = workspace.graph.nodes
     present = {one: msgspec.to_builtins(workspace.parts(node, {})) for one, node in nodes.items()}
-    here = definitions(present)
+    here = definitions(workspace, present)
     found: list[Definition] = []
     wanting: list[str] = []
     for one in sorted({*base, *ours, *theirs, *here}):
@@ -119,7 +119,7 @@ def merging(lake: "Lake", runs: Runs, name: str, workspace: Workspace) -> Merge:
             found.append(Definition(one, how, where, conflict, _differs(recipes, one)))
         wanted, side = (mine, "branch") if was != mine else (other, "main")
         if here.get(one) != wanted and not conflict:
-            wanting.append(_wanting(one, wanted, present.get(one), recipes[side].get(one), name, side))
+            wanting.append(_wanting(one, wanted, present.get(one, here.get(one)), recipes[side].get(one), name, side))
     tables = _named(lake.names(), lake.names(name))
     models = _named(lake.versions(), lake.versions(name))
     last = commits["branch"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from sampan.base.digests import digest_value
 from sampan.flow.state import Means, NodeState, Order
+from sampan.flow.workspace import Workspace
 
 
 def register(means: Means, order: Order, states: Mapping[str, NodeState]) -> tuple[str, ...]:
@@ -20,9 +21,13 @@ def register(means: Means, order: Order, states: Mapping[str, NodeState]) -> tup
     return tuple(found)
 
 
-def definitions(recipes: Mapping[str, Any]) -> dict[str, str]:
-    """Node to a digest of all that defines it: code, parameters, packages, files; not its inputs."""
-    return {name: digest_value(recipe)[:16] for name, recipe in recipes.items()}
+def definitions(workspace: Workspace, recipes: Mapping[str, Any]) -> dict[str, str]:
+    """Node to a digest of all that defines it: code, parameters, packages, files; not its inputs. And ``contract T``
+    to a digest of the code of each of the workspace's own contracts."""
+    contracts = {
+        f"contract {type}": workspace.event_code(type) for type, name in workspace.graph.events.items() if name
+    }
+    return {**contracts, **{name: digest_value(recipe)[:16] for name, recipe in recipes.items()}}
 
 
 def publish(
@@ -49,7 +54,7 @@ def publish(
             assert state.decision is not None
             lake.add(table, name, order.id, state.decision.key)
             changes[name] = table.id
-    code = definitions(recipes)
+    code = definitions(order.workspace, recipes)
     models: dict[str, int | None] = {}
     for name, at, number in (ref.partition("@") for ref in versions):
         models[name] = int(number) if at else None

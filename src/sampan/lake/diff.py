@@ -8,6 +8,7 @@ few rows that are left, to tell a changed row from one removed and one added.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -94,11 +95,16 @@ def diff(
 
 def keep(file: Path, found: TableDiff) -> TableDiff:
     """Write what was found to a file of the cache; gives it as it will be read again."""
-    data = msgspec.json.encode((_VERSION, found))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(file)
+    try:
+        data = msgspec.json.encode((_VERSION, found), enc_hook=str)
+    except TypeError:  # a mapping with keys that JSON does not know
+        bare: dict[str, Any] = dict.fromkeys(("sample_added", "sample_removed", "sample_changed"), ())
+        data = msgspec.json.encode((_VERSION, msgspec.structs.replace(found, **bare)))
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    with suppress(OSError):  # who may only read keeps nothing
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(file)
     return msgspec.json.decode(data, type=tuple[int, TableDiff])[1]
 
 

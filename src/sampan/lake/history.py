@@ -142,6 +142,8 @@ class History:
                     return self._repeated(_commit(row), branch, changes)
             row = records.execute("SELECT head FROM branches WHERE name = ?", (branch,)).fetchone()
             head = None if row is None else row["head"]
+            if row is None and branch != MAIN:
+                raise NotFound(f"Commit to {branch}", "the branch is gone", "Make it again, and run again.")
             if head != expected:
                 raise Conflict(
                     f"Commit to {branch}",

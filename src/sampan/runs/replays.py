@@ -1,7 +1,7 @@
 """Records of replays: what was asked, what was expected, what came out, and whether it was approved."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -19,8 +19,8 @@ class ReplayRequest(msgspec.Struct, frozen=True):
     """What is replayed. ``since``: the first decision to be compared (microseconds; None: the first there is);
     ``until``: the log as it was then (None: all of it); ``code``: a git ref, empty for the working tree."""
 
-    since: int | None = None
-    until: int | None = None
+    since: Annotated[int, msgspec.Meta(ge=0, lt=1 << 57)] | None = None
+    until: Annotated[int, msgspec.Meta(ge=0, lt=1 << 57)] | None = None
     code: str = ""
     sets: dict[str, Any] = {}
     reason: str = ""
@@ -56,6 +56,13 @@ class Replays:
                 f"INSERT OR REPLACE INTO replays ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})", row
             )
         return replay
+
+    def interrupt(self) -> None:
+        """Mark replays that no living process carries on. The caller is the one writer."""
+        for one in self.list(1 << 30):
+            if one.state == RUNNING:
+                error = f"its process ended before it did; `sampan replay resume {one.id}` goes on"
+                self.put(msgspec.structs.replace(one, state=FAILED, error=error))
 
     def get(self, id: str) -> Replay:
         """A replay by its id, a beginning of it that no other has, or ``last``. Raises NotFound."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sampan.base.errors import Damaged
+from sampan.base.errors import Damaged, Usage
 from sampan.lake.query import TableSource, open_sources, quote_name
 from sampan.lake.read import query
 from sampan.serve.again import Again, Case, Errand
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WORST: Final = 10
 _RESAMPLES: Final = 2_000
 _PATIENCE: Final = 120.0  # seconds, and a hundredth of one more for each request
+_FLOATS: Final = ("DOUBLE", "FLOAT")
 _ALIKE: Final = 1e-9  # predictions that differ by less are the same
 
 
@@ -122,6 +123,8 @@ class Counterfactual(msgspec.Struct, frozen=True, kw_only=True):
     least: float = 0.0
     most: float = 0.0
     unanswered: dict[str, int] = {}
+    fallbacks: dict[str, int] = {}
+    """Why the rule failed and its safe default was taken, and how often."""
     months: tuple[Month, ...] = ()
     moves: tuple[Move, ...] = ()
     worst: tuple[ChangedDecision, ...] = ()
@@ -176,45 +179,58 @@ def _json(text: str | None) -> Any:
 
 
 def looked_up(source: TableSource, key: str, columns: Sequence[str], keys: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Rows of a table by the text of their key: the columns of these that it has, as a request would send them."""
+    """Rows of a table by the text of the key that was asked for: those of the columns that it has, as a request would
+    send them. Raises Usage if the key names several rows."""
     import pyarrow as pa
 
-    there = {name for name, _ in source.fields}
-    wanted = [name for name in columns if name in there]
-    if key not in there or not wanted:
-        return {}
+    types = dict(source.fields)
+    wanted = [name for name in columns if name in types]
+    asked = sorted({str(one) for one in keys if one is not None})
+    if key not in types or not wanted:
+        raise Usage(
+            f"Look features up in {source.name}",
+            f"it has no column {key!r}" if key not in types else "it has none of the model's inputs",
+            f"Its columns: {', '.join(types)}.",
+        )
     connection = open_sources({"it": source})
     try:
-        connection.register("asked", pa.table({"k": pa.array(sorted({str(one) for one in keys}), pa.string())}))
-        chosen = ", ".join(f"{quote_name(name)}" for name in wanted)
+        connection.register("asked", pa.table({"k": pa.array(asked, pa.string())}))
+        packed = ", ".join(f"{quote_name(name)} := {_plain(name, types[name])}" for name in wanted)
         found = connection.execute(
-            f"SELECT {quote_name(key)}::VARCHAR, to_json(struct_pack({_packed(wanted)}))::VARCHAR"
-            f" FROM (SELECT {quote_name(key)}, {chosen} FROM it)"
-            f" WHERE {quote_name(key)}::VARCHAR IN (SELECT k FROM asked)"
+            f"SELECT asked.k, to_json(struct_pack({packed}))::VARCHAR FROM asked"
+            f" JOIN it ON it.{quote_name(key)} = try_cast(asked.k AS {types[key]})"
         ).fetchall()
     finally:
         connection.close()
-    return {key: msgspec.json.decode(row) for key, row in found}
+    rows = {asked: msgspec.json.decode(row) for asked, row in found}
+    if len(rows) < len(found):
+        raise Usage(f"Look features up in {source.name}", f"its column {key!r} names several rows", "Name a key.")
+    return rows
 
 
-def _packed(names: Sequence[str]) -> str:
-    return ", ".join(f"{quote_name(name)} := {quote_name(name)}" for name in names)
+def _plain(name: str, type_: str) -> str:
+    """A column as JSON can write it: what is no number is null, as a request would have sent it."""
+    column = f"it.{quote_name(name)}"
+    return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in _FLOATS else column
 
 
 def otherwise_later(then: TableSource, now: TableSource, key: str, columns: Sequence[str]) -> dict[str, int]:
     """In how many rows that a table had at an earlier position each column came out otherwise since, by column.
 
-    Features that know no future do not change: rows are only added.
+    Features that know no future do not change: rows are only added. Floats may differ in their last digits.
     """
-    shared = {name for name, _ in then.fields} & {name for name, _ in now.fields}
-    compared = [name for name in columns if name in shared]
-    if key not in shared or not compared:
+    before, after = dict(then.fields), dict(now.fields)
+    compared = [name for name in columns if name in before and name in after]
+    if key not in before or key not in after or not compared:
         return {}
     connection = open_sources({"a": then, "b": now})
     try:
-        counts = ", ".join(
-            f"count(*) FILTER (a.{quote_name(name)} IS DISTINCT FROM b.{quote_name(name)})" for name in compared
-        )
+        differ = {name: f"a.{quote_name(name)} IS DISTINCT FROM b.{quote_name(name)}" for name in compared}
+        for name in compared:
+            if before[name] in _FLOATS and after[name] in _FLOATS:
+                x, y = f"a.{quote_name(name)}", f"b.{quote_name(name)}"
+                differ[name] += f" AND NOT coalesce(abs({x} - {y}) <= {_ALIKE} * greatest(1, abs({x})), false)"
+        counts = ", ".join(f"count(*) FILTER ({differ[name]})" for name in compared)
         row = connection.execute(f"SELECT {counts} FROM a JOIN b USING ({quote_name(key)})").fetchone() or ()
     finally:
         connection.close()
@@ -270,13 +286,20 @@ def compare(
 ) -> Counterfactual:
     """Both answers side by side. A decision that could not be answered again counts in ``unanswered`` alone."""
     unanswered: Counter[str] = Counter()
+    fallbacks: Counter[str] = Counter()
     pairs: list[tuple[Past, Again]] = []
     for one in past:
         other = again.get(one.id)
-        if other is None or (other.error and not other.action and other.prediction is None):
+        if other is None or (other.error and not other.action):
             unanswered[other.error if other else "no row of features for it with this code"] += 1
-        else:
-            pairs.append((one, other))
+            continue
+        pairs.append((one, other))
+        if other.error:
+            fallbacks[other.error] += 1
+    currencies = sorted({side.value["currency"] for pair in pairs for side in pair if side.value})
+    if len(currencies) > 1:
+        said = f"its values are in {' and '.join(currencies)}, which cannot be subtracted from each other"
+        return Counterfactual(endpoint=endpoint, decisions=len(past), answered=0, known=0, differ=0, obstacle=said)
     changed = [_changed(one, other) for one, other in pairs if _differ(one, other)]
     moved = [one for one in changed if one.action_before != one.action_after]
     earned_before = {one.id: earned(one.value, one.outcome) for one, _ in pairs}
@@ -294,7 +317,7 @@ def compare(
         answered=len(pairs),
         known=len(known),
         differ=len(moved),
-        currency=next((one.value["currency"] for one in past if one.value), ""),
+        currency=currencies[0] if currencies else "",
         value_before=sum(earned_before[id] or 0.0 for id in known),
         value_after=sum(earned_after[id] or 0.0 for id in known),
         difference=sum(differences),
@@ -303,6 +326,7 @@ def compare(
         least=least,
         most=most,
         unanswered=dict(unanswered.most_common(5)),
+        fallbacks=dict(fallbacks.most_common(5)),
         months=_months(pairs, {one.id for one in moved}),
         moves=_moves(moved),
         worst=tuple(one for one in ranked[:WORST] if (one.difference or 0.0) < 0),

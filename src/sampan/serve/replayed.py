@@ -46,7 +46,11 @@ class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
     cost: float
     currency: str
     changed: tuple[str, ...]
-    """Definitions that are others than those of the base."""
+    """Definitions that are others than those of the base, and files of rules that are others than those in force."""
+    learned: float = 1.0
+    """The factor, from replays on record, that ``seconds`` holds."""
+    definition: str = ""
+    """A digest of all of this code: who goes on with the replay, or approves it, must have the same."""
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -107,6 +111,9 @@ def sentence(plan: dict[str, Any], report: dict[str, Any]) -> str:
                 f"{one['differ']:,} of {one['answered']:,} decisions of {one['endpoint']} would have been others, worth"
                 f" {abs(more):,.2f} {one['currency']} {'more' if more >= 0 else 'less'}"
             )
-    if not differ and not any(one["differ"] for one in report["decisions"]):
+    quiet = all(
+        not (one["obstacle"] or one["differ"] or one["difference"] or one["unanswered"]) for one in report["decisions"]
+    )
+    if not differ and not report["figures"] and quiet:
         return "Nothing would have been different."
     return "; ".join(said) + "."

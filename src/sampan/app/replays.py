@@ -1,0 +1,147 @@
+"""What becomes of a replay: begun or gone on with, approved or discarded; and the code that it is made with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sampan.app.replaying import Replaying, Told
+from sampan.base.errors import NotFound, Refused, SampanError, Usage
+from sampan.base.ids import new_id
+from sampan.lake.history import MAIN
+from sampan.runs.records import SUCCEEDED
+from sampan.runs.replays import APPROVED, DISCARDED, DONE, FAILED, RUNNING, Replay, ReplayRequest, Replays
+
+if TYPE_CHECKING:
+    from sampan.app import App
+    from sampan.base.settings import Folder
+    from sampan.flow.outcome import RunResult
+
+
+def begin(app: "App", request: ReplayRequest, actor: str, told: Told, id: str = "") -> Replay:
+    """Replay, on a branch of its own, and keep the report; with the ``id`` of one that was interrupted, go on."""
+    replays = Replays(app.db)
+    before = replays.get(id) if id else None
+    if before is not None and before.state not in (RUNNING, FAILED):
+        raise Usage(f"Resume replay {before.id}", f"it is {before.state}", "`sampan replay` begins a new one.")
+    request = before.request if before else request
+    with checked_out(app, request.code) as code:
+        replaying = Replaying(app, request, code, before.plan if before else None)
+        plan = replaying.plan()
+        if before is not None and before.plan["definition"] != plan.definition:
+            raise Refused(
+                f"Resume replay {before.id}",
+                "the code is not the one that it began with",
+                "Put it back, or begin a new one: `sampan replay`.",
+            )
+        made = before or Replay(
+            new_id(app.clock), "", RUNNING, request, msgspec.to_builtins(plan), {}, "", actor, app.clock.micros()
+        )
+        branch = made.branch or f"replay-{made.id}"
+        with app.db.transaction():
+            if not before:
+                app.lake.branch(branch, actor=actor, reason=request.reason or f"replay with {plan.code}")
+            made = replays.put(msgspec.structs.replace(made, branch=branch, state=RUNNING, error=""))
+        told({"run": made.id, "step": "", "state": "started", "message": f"replay {made.id} on {branch}"})
+        try:
+            report = replaying.run(made.id, branch, plan, actor, told)
+        except BaseException as error:
+            said = error.obstacle if isinstance(error, SampanError) else type(error).__name__
+            text = f"{said}; `sampan replay resume {made.id}` goes on"
+            replays.put(msgspec.structs.replace(made, state=FAILED, error=text, finished=app.clock.micros()))
+            raise
+    state = DONE if report.state == SUCCEEDED else FAILED
+    found = msgspec.to_builtins(report)
+    return replays.put(
+        msgspec.structs.replace(made, state=state, report=found, error=report.error, finished=app.clock.micros())
+    )
+
+
+def approve(app: "App", id: str, reason: str, actor: str, told: Told) -> tuple[Replay, "RunResult | None", list[str]]:
+    """Merge a replay's branch into main; gives the run that did (None if rules alone changed), and the commands which
+    put changed rules in force, a release of its own.
+
+    Raises Usage for a replay that has no report, Refused for a workspace that is not as it was replayed, and what a
+    merge raises.
+    """
+    replays = Replays(app.db)
+    found = replays.get(id)
+    attempted = f"Approve replay {found.id}"
+    if found.state != DONE:
+        raise Usage(attempted, f"it is {found.state}", "Only one that is done can be approved.")
+    now = Replaying(app, found.request, app.folder)
+    rules = [name for name in found.plan["changed"] if name.endswith(".py")]
+    thresholds = [name for name in found.request.sets if name not in now._sets]
+    merging = app.engine.merging(found.branch)
+    result = None
+    own = merging.tables or merging.models or any(one.where != MAIN for one in merging.definitions)
+    if own or not (rules or thresholds):
+        result = app.engine.merge(found.branch, on_event=told, actor=actor, reason=reason or f"replay {found.id}")
+        if result.state != SUCCEEDED:
+            return found, result, []
+    elif found.plan["definition"] != now.definition():
+        raise Refused(attempted, "the rules in the workspace are not those that were replayed", "Put them in place.")
+    with app.db.transaction():
+        app.lake.delete_branch(found.branch)
+        found = replays.put(msgspec.structs.replace(found, state=APPROVED))
+    sets = "".join(f" --set {name.rpartition('.')[2]}={found.request.sets[name]}" for name in thresholds)
+    endpoints = [one["endpoint"] for one in found.report["decisions"]] if rules or thresholds else []
+    return found, result, [f"sampan endpoint deploy {name}{sets}" for name in endpoints]
+
+
+def discard(app: "App", id: str, actor: str) -> Replay:
+    """Drop a replay's branch; its report stays. Raises Usage for one that was approved."""
+    replays = Replays(app.db)
+    found = replays.get(id)
+    if found.state in (APPROVED, DISCARDED):
+        raise Usage(f"Discard replay {found.id}", f"it is {found.state}", "`sampan replay list` shows the others.")
+    if found.branch in app.lake.branches():
+        app.lake.delete_branch(found.branch)
+    return replays.put(msgspec.structs.replace(found, state=DISCARDED))
+
+
+@contextmanager
+def checked_out(app: "App", ref: str) -> "Iterator[Folder]":
+    """The workspace's code at a git ref, in a folder of its own for as long as it is needed; the working tree for "".
+
+    Raises NotFound for an unknown ref, or one at which there is no workspace.
+    """
+    import shutil
+    import subprocess
+
+    from sampan.base.settings import Folder
+
+    if not ref:
+        yield app.folder
+        return
+    root = app.folder.root
+    attempted = f"Replay with the code of {ref!r}"
+
+    def git(*arguments: str) -> str:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        except (OSError, ValueError) as error:
+            raise NotFound(attempted, f"git cannot be asked: {error}", "Install git, or leave --code out.") from None
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+            raise NotFound(attempted, said, "Name a commit, branch or tag of the workspace's repository.")
+        return done.stdout.strip()
+
+    if ref.startswith("-"):
+        raise NotFound(attempted, "that is no git ref", "Name a commit, branch or tag.")
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    prefix = git("rev-parse", "--show-prefix")
+    tree = app.folder.data / "tmp" / f"code-{commit[:16]}-{new_id(app.clock)}"
+    git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+    try:
+        code = Folder(Path(tree) / prefix, root)
+        if not (code.root / "sampan.toml").is_file():
+            raise NotFound(attempted, "there is no sampan.toml at that commit", "Name one at which there is.")
+        yield code
+    finally:
+        subprocess.run(
+            ["git", "-C", str(root), "worktree", "remove", "--force", str(tree)], capture_output=True, check=False
+        )
+        shutil.rmtree(tree, ignore_errors=True)
