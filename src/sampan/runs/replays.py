@@ -59,10 +59,9 @@ class Replays:
 
     def interrupt(self) -> None:
         """Mark replays that no living process carries on. The caller is the one writer."""
-        for one in self.list(1 << 30):
-            if one.state == RUNNING:
-                error = f"its process ended before it did; `sampan replay resume {one.id}` goes on"
-                self.put(msgspec.structs.replace(one, state=FAILED, error=error))
+        for row in self.db.rows("SELECT * FROM replays WHERE state = ?", (RUNNING,)):
+            error = f"its process ended before it did; `sampan replay resume {row['id']}` goes on"
+            self.put(msgspec.structs.replace(_replay(row), state=FAILED, error=error))
 
     def get(self, id: str) -> Replay:
         """A replay by its id, a beginning of it that no other has, or ``last``. Raises NotFound."""
