@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso, to_micros
+from sampan.base.clock import iso, past, to_micros
 from sampan.base.errors import Usage
 from sampan.cli.branch import columns, samples
 from sampan.cli.output import emit, json_option
@@ -58,7 +58,7 @@ def replay(
     app: App = ctx.obj
     request = {
         "since": None if since == _GENESIS else _instant("--from", since),
-        "until": _instant("--until", until) if until else None,
+        "until": past(until, app.clock.micros()) if until else None,
         "code": code,
         "sets": parse_sets(sets),
         "reason": reason,

@@ -180,10 +180,10 @@ class Engine:
         the branch then stands where main does. Raises Conflict for a definition that changed on both sides, Refused
         for a workspace that is not the branch's: before anything runs.
         """
-        found = self.merging(branch)
-        found.check()
+        workspace = Workspace(self.folder)  # what is checked is what is derived
+        merging(self.lake, self.runs, branch, workspace).check()
         said = f"merge {branch}" + (f": {reason}" if reason else "")
-        made = self.run(None, None, on_event=on_event, actor=actor, reason=said)
+        made = self._execute(Order(new_id(self.clock), None, workspace, self._position(), on_event, actor, said))
         if made.state == SUCCEEDED:
             self.lake.rebase(branch, made.commit)
         return made

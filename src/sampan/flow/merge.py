@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.base.digests import digest_value
 from sampan.base.errors import Conflict, Refused
 from sampan.flow.contract_fields import ContractChange, contract_changes
 from sampan.flow.key import differences
@@ -158,10 +159,12 @@ def _code(commit: Commit | None) -> dict[str, str]:
 def _recipes(lake: "Lake", runs: Runs, commit: Commit | None) -> dict[str, Any]:
     """What each definition of a commit was made of, as far as the runs that led to it tell."""
     found: dict[str, Any] = {}
-    while commit is not None and not found.keys() >= commit.code.keys():
+    wanted = _code(commit)
+    while commit is not None and not found.keys() >= wanted.keys():
         if commit.run:
             for name, recipe in runs.get(commit.run).manifest.get("recipes", {}).items():
-                found.setdefault(name, recipe)
+                if digest_value(recipe)[:16] == wanted.get(name):  # after a revert, an older one holds
+                    found.setdefault(name, recipe)
         commit = _commit(lake, commit.parent)
     return found
 

@@ -154,7 +154,11 @@ class History:
             before = None if head is None else self.commit_of(head)
             for name, id in changes.items():
                 if id is not None and not self.present(id):
-                    raise NotFound(f"Commit {name} to {branch}", f"snapshot {id!r} or one of its files is missing")
+                    raise NotFound(
+                        f"Commit {name} to {branch}",
+                        f"snapshot {id!r} or one of its files is missing",
+                        "It may have been cleaned up; `sampan run` builds what the workspace declares.",
+                    )
             made = Commit(
                 new_id(self._clock),
                 branch,
