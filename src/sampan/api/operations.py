@@ -15,6 +15,7 @@ from sampan.api.routes import (
     ConformRequest,
     EndpointRequest,
     PinRequest,
+    ProofRequest,
     ReasonRequest,
     RepairRequest,
     ResumeRequest,
@@ -27,6 +28,7 @@ from sampan.api.routes import (
 from sampan.api.segment import PATHS
 from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
+from sampan.flow.incremental import Late, Proven
 from sampan.flow.outcome import Progress, RunResult
 from sampan.keep.clean import Cleaned, Step
 from sampan.keep.pins import Pin
@@ -370,6 +372,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/plan"): Operation(
         summary="What a run would do, and why", body={JSON: RunRequest}, answers={JSON: Planned}
+    ),
+    ("GET", "/v1/late"): Operation(
+        summary="What the next run builds of tables that are built bit by bit", answers={JSON: list[Late]}
+    ),
+    ("POST", "/v1/proofs"): Operation(
+        summary="Hold such tables against their whole queries",
+        body={JSON: ProofRequest},
+        answers={JSON: list[Proven]},
+        status=201,
     ),
     ("POST", "/v1/why"): Operation(
         summary="What differs from a step's last result", body={JSON: WhyRequest}, answers={JSON: Why}

@@ -98,6 +98,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/quarantine/repairs"): RUN,  # what lets events in that were refused; keys that only send are in apps
     ("POST", "/v1/plan"): READ,
     ("POST", "/v1/why"): READ,
+    ("GET", "/v1/late"): READ,
+    ("POST", "/v1/proofs"): RUN,
     ("POST", "/v1/runs"): RUN,
     ("POST", "/v1/runs/{run}/resume"): RUN,
     ("POST", "/v1/branches"): RUN,

@@ -67,6 +67,14 @@ class WhyRequest(msgspec.Struct, forbid_unknown_fields=True):
     step: str
 
 
+class ProofRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Empty ``table``: each that is built bit by bit; ``count`` 0: all partitions."""
+
+    table: str = ""
+    count: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
+
+
 class ConformRequest(msgspec.Struct, forbid_unknown_fields=True):
     """How sources are to be compared: ``by`` source or producer; ``since`` an instant of receipt, in microseconds."""
 
@@ -191,6 +199,15 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def why(data: WhyRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.why, data.step))
 
+    @get("/v1/late")
+    async def late() -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.late))
+
+    @post("/v1/proofs")
+    async def prove(request: Ask, data: ProofRequest) -> Response[bytes]:
+        actor = who(request).name
+        return answer(await asyncio.to_thread(work.prove, data.table, data.count, data.seed, actor), 201)
+
     @post("/v1/runs", status_code=200)
     async def run(request: Ask, data: RunRequest) -> Stream:
         name = who(request).name
@@ -313,7 +330,23 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def openapi() -> Response[bytes]:
         return answer(await asyncio.to_thread(describe))
 
-    made = [log_stats, conform, repair, plan, why, run, resume, sql, deploy, tokens, create_token, revoke_token, link]
+    made = [
+        log_stats,
+        conform,
+        repair,
+        plan,
+        why,
+        late,
+        prove,
+        run,
+        resume,
+        sql,
+        deploy,
+        tokens,
+        create_token,
+        revoke_token,
+        link,
+    ]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay]
     keeping = [clean, pins, pin, unpin]

@@ -124,6 +124,36 @@ class App(Workplace):
         """What differs from the last result of a step."""
         return self.engine.why(step).json()
 
+    def late(self) -> Any:
+        """What the next run builds of each table that is built bit by bit."""
+        import msgspec
+
+        self.contracts.check(self.db)
+        return [{**msgspec.to_builtins(one), "late": len(one.late)} for one in self.engine.late()]
+
+    def prove(self, table: str, count: int, seed: int, actor: str) -> Any:
+        """Hold partitions of tables that are built bit by bit against their whole queries, and keep what came out."""
+        import msgspec
+
+        from sampan.runs.proofs import Proofs
+
+        self.contracts.check(self.db)
+        found = self.engine.prove(table, count, seed)
+        with self._as_writer("Keep what a verification found"):
+            for one in found:
+                if not one.skipped:
+                    Proofs(self.db).add(
+                        one.table,
+                        one.snapshot,
+                        one.partitions,
+                        one.compared,
+                        [part.label for part in one.unequal],
+                        seed=seed,
+                        actor=actor,
+                        clock=self.clock,
+                    )
+        return msgspec.to_builtins(found)
+
     def run(
         self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None], branch: str = "main"
     ) -> Any:

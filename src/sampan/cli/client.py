@@ -118,6 +118,12 @@ class HubClient:
     def why(self, step: str) -> Any:
         return self.post("/v1/why", {"step": step})
 
+    def late(self) -> Any:
+        return self.get("/v1/late")
+
+    def prove(self, table: str, count: int, seed: int, actor: str) -> Any:
+        return self.post("/v1/proofs", {"table": table, "count": count, "seed": seed})
+
     def run(
         self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None], branch: str = "main"
     ) -> Any:

@@ -106,6 +106,7 @@ def _run(job: Job, watch: Watch) -> Done:
     warnings: list[str] = []
     elements: list[Any] = []
     stored: Stored | None = None
+    built = ""
     error: tuple[str, str, str] | None = None
     try:
         if job.kind == PYTHON:
@@ -116,7 +117,7 @@ def _run(job: Job, watch: Watch) -> Done:
                 seen, warnings = watch.stop()
             stored = _keep(job, value)
         elif job.kind == SQL:
-            stored = _build(job)
+            stored, built = _build(job)
         elif job.kind == SQL_CHECK:
             stored = _query_check(job)
         elif job.kind == SPLIT:
@@ -136,7 +137,7 @@ def _run(job: Job, watch: Watch) -> Done:
     for warning in warnings:
         print(f"warning: {warning}")  # noqa: T201
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Done(stored, error, time.perf_counter() - began, memory, seen, warnings, elements)
+    return Done(stored, error, time.perf_counter() - began, memory, seen, warnings, elements, built)
 
 
 def _call(job: Job) -> Any:
@@ -218,18 +219,20 @@ def _sources(job: Job) -> dict[str, Any]:
     return {given.name: source_of(given, job) for given in job.inputs}
 
 
-def _build(job: Job) -> Stored:
+def _build(job: Job) -> tuple[Stored, str]:
+    """A table, and how much of it was built, if it is built bit by bit."""
+    lake, memory = Path(job.data) / "lake", job.memory or ""
+    if job.increment is not None:
+        from sampan.lake.increment import build
+
+        draft, built = build(
+            job.sql, _sources(job), lake, job.increment, threads=job.threads, memory=memory, name=job.path
+        )
+        return Stored("table", draft.id, table=draft), built
     from sampan.lake.write import write_query
 
-    draft = write_query(
-        job.sql,
-        _sources(job),
-        Path(job.data) / "lake",
-        threads=job.threads,
-        memory=job.memory or "",
-        name=job.path,
-    )
-    return Stored("table", draft.id, table=draft)
+    draft = write_query(job.sql, _sources(job), lake, threads=job.threads, memory=memory, name=job.path)
+    return Stored("table", draft.id, table=draft), ""
 
 
 def _query_check(job: Job) -> Stored:

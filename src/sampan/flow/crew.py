@@ -6,8 +6,11 @@ A run in which nothing has changed never loads this module.
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from sampan.base.errors import SampanError
 from sampan.flow.fanout import FanOut
+from sampan.flow.incremental import increment
 from sampan.flow.job import Done
 from sampan.flow.jobs import Jobs
 from sampan.flow.ledger import Ledger
@@ -52,6 +55,10 @@ class Crew:
                 fan.start()
                 return
             job = self._jobs.job(node, self._jobs.inputs_of(node), state.decision.key)
+            if node.incremental:
+                feeds = {name: self._jobs.table_of(name) for name in node.needs}
+                found = increment(self._planner, node, state.decision.parts, feeds)
+                job = msgspec.structs.replace(job, increment=found)
         except SampanError as error:
             self._fans.pop(node.name, None)
             self._ends.fail(state, f"!{error.obstacle}", error.advice)
@@ -88,6 +95,7 @@ class Crew:
             return
         state.seconds += answer.seconds
         state.warnings += answer.warnings
+        state.why += f"; built {answer.built}" if answer.built else ""
         if answer.error is not None or answer.stored is None:
             _, obstacle, advice = answer.error or ("", "no answer", "")
             self._ends.fail(state, f"!{obstacle}", advice, retry=True)

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sampan.base.clock import Clock
-from sampan.base.errors import NotFound, Refused
+from sampan.base.errors import NotFound, Refused, Usage
 from sampan.base.ids import new_id
 from sampan.base.settings import Folder, Settings
 from sampan.flow.execution import Execution
 from sampan.flow.graph import did_you_mean
+from sampan.flow.incremental import Late, Proven, late, prove
 from sampan.flow.key import KeyParts, differences
 from sampan.flow.lineage import Lineage, Origin
 from sampan.flow.merge import Merge, merging
 from sampan.flow.outcome import Progress, RunResult, log_path
 from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
+from sampan.flow.slots import Slots
 from sampan.flow.state import Means, Order
 from sampan.flow.workspace import Workspace, git_commit
 from sampan.lake.history import MAIN
@@ -31,6 +33,7 @@ from sampan.store.database import Database
 
 if TYPE_CHECKING:
     from sampan.lake.lake import Lake
+    from sampan.lake.query import Source
     from sampan.log.log import Log
     from sampan.log.position import Position
     from sampan.models.registry import Models
@@ -218,6 +221,39 @@ class Engine:
             None if latest is None else latest.run,
             key,
         )
+
+    def late(self) -> list[Late]:
+        """What the next run builds of each table that is built bit by bit, and because of what."""
+        workspace = Workspace(self.folder)
+        position = self._position()
+        planner = Planner(workspace, self.runs, self.folder.data, self.log, position)
+        sources = self._events(workspace, position)
+        return late(planner, sources)
+
+    def prove(self, table: str = "", count: int = 0, seed: int = 0) -> list[Proven]:
+        """Hold ``count`` partitions (0: all) of a table that is built bit by bit (empty: of each such) against what its
+        query gives over all the events that main's snapshot was made of. Raises NotFound, Usage."""
+        workspace = Workspace(self.folder)
+        planner = Planner(workspace, self.runs, self.folder.data, self.log, self._position())
+        nodes, published = workspace.graph.nodes, self.lake.names(MAIN)
+        if table and table not in nodes:
+            raise NotFound(f"Verify {table}", f"no table {table!r}", did_you_mean(table, nodes))
+        cut = [name for name, node in nodes.items() if node.incremental]
+        if table and table not in cut:
+            there = f"These are: {', '.join(cut)}." if cut else "No table is declared incremental."
+            raise Usage(f"Verify {table}", "it is built whole, always", there)
+        names = [name for name in ([table] if table else cut) if name in published]
+        if table and not names:
+            raise NotFound(f"Verify {table}", f"no table {table!r} on {MAIN}", "Build it first: `sampan run`.")
+        threads = Slots(self.settings).total
+        return [prove(planner, self.lake, name, published[name], count, seed, threads) for name in names]
+
+    def _events(self, workspace: Workspace, position: "Position | None") -> "dict[str, Source]":
+        """Every type of event that the flow reads."""
+        if self.log is None or position is None:
+            return {}
+        nodes, events = workspace.graph.nodes, workspace.graph.events
+        return {name: self.log.source(name, position) for one in nodes.values() for name in one.needs if name in events}
 
     def lineage(self, name: str) -> Origin:
         """Where a prediction, a version, a table or a step comes from."""

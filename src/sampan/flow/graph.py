@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import BadStep, BadWorkspace, NotFound
+from sampan.base.errors import BadQuery, BadStep, BadWorkspace, NotFound
 from sampan.base.ids import is_name
 from sampan.flow.queries import Queries, Query
 from sampan.flow.reach import Modules
 from sampan.flow.source import Parameter
+from sampan.lake.partition import Partitioning
 
 TABLE: Final = "table"
 STEP: Final = "step"
@@ -42,6 +43,11 @@ class Node(msgspec.Struct, frozen=True):
     @property
     def each(self) -> str:
         return str(self.options.get("each") or "")
+
+    @property
+    def incremental(self) -> Partitioning | None:
+        """How a table is cut that is built bit by bit."""
+        return self.query.incremental if self.query else None
 
     @property
     def where(self) -> str:
@@ -135,6 +141,13 @@ def build_graph(root: Path, modules: Modules, queries: Queries) -> Graph:
             )
         nodes[node.name] = node
     nodes = {name: _linked(node, nodes, events) for name, node in nodes.items()}
+    for node in nodes.values():
+        if node.incremental and not any(need in events or nodes[need].incremental for need in node.needs):
+            raise BadQuery(
+                f"Read {node.path}",
+                "it is declared incremental, and reads neither events nor a table that is",
+                "Leave the line `-- incremental:` out: it is built anew when one of its inputs changes.",
+            )
     return Graph(_ordered(nodes), events)
 
 
@@ -155,7 +168,10 @@ def _sql(root: Path, folder: str, kind: str, queries: Queries) -> list[Node]:
                 f"Read {shown}", f"{path.stem!r} cannot name a {kind}", "Use letters a to z, digits and underscores."
             )
         query = queries.read(path, shown)
-        found.append(Node(path.stem, kind, shown, 1, tuple(query.depends), query=query))
+        if query.incremental and kind == CHECK:
+            raise BadQuery(f"Read {shown}", "a check is not built bit by bit", "Leave the line `-- incremental:` out.")
+        options = {"incremental": str(query.incremental)} if query.incremental else {}
+        found.append(Node(path.stem, kind, shown, 1, tuple(query.depends), query=query, options=options))
     return found
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.lake.draft import TableDraft
+from sampan.lake.partition import Increment
 from sampan.lake.query import TableSource
 from sampan.models.version import VersionDraft
 
@@ -75,10 +76,12 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: int = 0
     files: list[str] = []
     cpus: list[int] = []
+    increment: Increment | None = None
+    """For a table that is built bit by bit."""
 
 
 class Done(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of a job: a result, or the three parts of an error."""
+    """What came of a job: a result, or the three parts of an error. ``built``: how much of a table was, in words."""
 
     stored: Stored | None = None
     error: tuple[str, str, str] | None = None
@@ -87,6 +90,7 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True):
     seen: dict[str, str] = {}
     warnings: list[str] = []
     elements: list[tuple[str, bytes, dict[str, Slice]]] = []
+    built: str = ""
 
 
 def send(to: "socket.socket", message: msgspec.Struct) -> None:

@@ -13,6 +13,7 @@ from sampan.flow.outcome import log_path
 from sampan.flow.pool import Task
 from sampan.flow.slots import Slots, memory_of
 from sampan.flow.state import Means, NodeState, Order
+from sampan.lake.draft import TableDraft
 from sampan.lake.query import TableSource
 from sampan.store.blobs import Blobs
 
@@ -115,6 +116,11 @@ class Jobs:
         files = tuple(str(self._lake.path(file.sha256)) for file in stored.table.files)
         format = stored.table.files[0].format if stored.table.files else "parquet"
         return TableSource(name, files, format, stored.table.fields)
+
+    def table_of(self, name: str) -> TableDraft | None:
+        """The table that a node of this run gave; None for all else."""
+        stored = self._states[name].stored if name in self._states else None
+        return stored.table if stored is not None else None
 
     def elements_of(self, name: str) -> Stored | None:
         """The stored value of a node of this run that is no table; None for all else."""

@@ -88,27 +88,34 @@ class Planner:
         self, workspace: Workspace, runs: Runs, data: Path, log: "Log | None", position: "Position | None"
     ) -> None:
         self.workspace = workspace
-        self._runs = runs
+        self.runs = runs
         self._lake = Blobs(data / "lake")
         self._blobs = Blobs(data / "blobs")
-        self._log = log
-        self._position = position
+        self.log = log
+        self.position = position
         self._events: dict[str, str] = {}
         self._seen = Files(workspace.folder.root, None)
 
     def event_digest(self, type: str) -> str:
         """The digest of all events of a type up to the position, and of the code of its contract."""
         if type not in self._events:
-            code = self.workspace.event_code(type)
-            count, digest = self.event_state(type)
-            self._events[type] = digest_value([type, count, digest, code])[:32]
+            self._events[type] = self._digest_of(type, *self.event_state(type))
         return self._events[type]
+
+    def event_digest_at(self, type: str, position: "Position") -> str:
+        """The same up to an earlier position, as far as the log tells it today."""
+        assert self.log is not None
+        state = self.log.state(type, position)
+        return self._digest_of(type, state.count, state.digest)
+
+    def _digest_of(self, type: str, count: int, digest: str) -> str:
+        return digest_value([type, count, digest, self.workspace.event_code(type)])[:32]
 
     def event_state(self, type: str) -> tuple[int, str]:
         """How many events of a type there are up to the position, and their digest in any order."""
-        if self._log is None or self._position is None:
+        if self.log is None or self.position is None:
             return 0, ""
-        state = self._log.state(type, self._position)
+        state = self.log.state(type, self.position)
         return state.count, state.digest
 
     def inputs(self, node: Node, digests: Mapping[str, str]) -> dict[str, str]:
@@ -120,7 +127,7 @@ class Planner:
         """Look a node up by its key."""
         parts = self.workspace.parts(node, self.inputs(node, digests))
         key = parts.key()
-        result = self._runs.result(key)
+        result = self.runs.result(key)
         if result is None:
             return Decision(key, parts, None, None, self.why(node, parts))
         stored = stored_of(result)
@@ -134,7 +141,7 @@ class Planner:
 
     def why(self, node: Node, parts: KeyParts) -> str:
         """Why there is no result for these key parts, in words."""
-        latest = self._runs.latest(node.name)
+        latest = self.runs.latest(node.name)
         if latest is None:
             return "it has no result yet"
         found = differences(latest.parts, msgspec.to_builtins(parts))
@@ -173,7 +180,7 @@ class Planner:
             held = [need for need in node.needs if need in waiting]
             if held:
                 waiting.add(name)
-                latest = self._runs.latest(name)
+                latest = self.runs.latest(name)
                 parts = self.workspace.parts(node, dict.fromkeys(node.needs, ""))
                 own = [] if latest is None else _own_differences(latest, parts)
                 if latest is None:
@@ -195,7 +202,7 @@ class Planner:
                 steps.append(step)
                 continue
             waiting.add(name)
-            latest = self._runs.latest(name)
+            latest = self.runs.latest(name)
             seconds = 0.0 if latest is None else latest.seconds
             steps.append(PlannedStep(name, node.kind, RAN, decision.why, "", seconds, True, node.needs, flags))
         self.workspace.save()

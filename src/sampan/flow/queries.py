@@ -12,14 +12,16 @@ import msgspec
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadQuery
 from sampan.flow.source import decode, read_bytes
+from sampan.lake.partition import Partitioning, declared
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Query(msgspec.Struct, frozen=True):
     depends: tuple[str, ...]
     flags: tuple[str, ...]
     digest: str
+    incremental: Partitioning | None = None
 
 
 class Queries:
@@ -67,7 +69,7 @@ def _analyse(text: str, shown: str) -> Query:
 
     facts = analyse(text, shown)
     facts.check(shown)
-    return Query(tuple(facts.depends), tuple(facts.flags), _digest(text, shown))
+    return Query(tuple(facts.depends), tuple(facts.flags), _digest(text, shown), declared(text, shown))
 
 
 def _digest(text: str, shown: str) -> str:

@@ -58,15 +58,24 @@ class TableDigest:
             self._sums[1] += int(state.sum())
         self.rows += batch.num_rows
 
+    @property
+    def sums(self) -> tuple[int, int]:
+        """What the rows add up to, in 64 bits each."""
+        first, second = self._sums
+        return first & _MASK, second & _MASK
+
     def merge(self, other: "TableDigest") -> None:
         """Add the rows that another digest of the same table has seen."""
-        self.rows += other.rows
-        self._sums = [mine + theirs for mine, theirs in zip(self._sums, other._sums, strict=True)]
+        self.add(other.rows, other.sums)
+
+    def add(self, rows: int, sums: Sequence[int]) -> None:
+        """Add rows of which only the sums are known."""
+        self.rows += rows
+        self._sums = [mine + theirs for mine, theirs in zip(self._sums, sums, strict=True)]
 
     def text(self) -> str:
         """The digest: ``t1-`` and 128 bits in hexadecimal."""
-        sums = [total & _MASK for total in self._sums]
-        content = msgspec.json.encode([self.fields, self.rows, sums])
+        content = msgspec.json.encode([self.fields, self.rows, self.sums])
         return PREFIX + hashlib.sha256(content).hexdigest()[:32]
 
 

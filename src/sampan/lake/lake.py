@@ -55,13 +55,14 @@ class Lake(History):
     # -- snapshots
 
     def add(self, draft: TableDraft, name: str, run: str | None = None, key: str | None = None) -> Snapshot:
-        """Record a draft. Content that is known already keeps its first record, unless that one's files are gone."""
+        """Record a draft. Content that is known already keeps its first record, unless that one's files are gone or not
+        cut into the partitions that the draft is cut into."""
         for file in draft.files:
             if not self._files.has(file.sha256):
                 raise Damaged(f"Record table {name}", f"file {file.sha256} is not in {self.folder}", "Run again.")
         with self.db.transaction() as records:
             row = records.execute("SELECT * FROM snapshots WHERE id = ?", (draft.id,)).fetchone()
-            if row is not None and self._present(found := _snapshot(row)):
+            if row is not None and self._present(found := _snapshot(row)) and _cut(draft) in (set(), _cut(found)):
                 return found
             fresh = Snapshot(
                 draft.id,
@@ -231,6 +232,11 @@ def _lives(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _cut(table: TableDraft | Snapshot) -> set[str]:
+    """The partitions that a table's files are of; none if it is not built bit by bit."""
+    return {file.partition for file in table.files if file.partition}
 
 
 def _text(value: Any) -> str:

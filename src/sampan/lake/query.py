@@ -37,9 +37,15 @@ Source: TypeAlias = "TableSource | LogSource"
 
 
 def connect(
-    *, threads: int = 0, memory: int | str = "", files: Iterable[Path | str] = (), spill: Path | None = None
+    *,
+    threads: int = 0,
+    memory: int | str = "",
+    files: Iterable[Path | str] = (),
+    folders: Iterable[Path] = (),
+    spill: Path | None = None,
 ) -> "duckdb.DuckDBPyConnection":
-    """An in-memory database that can open only ``files``. ``memory`` in bytes or as DuckDB writes it (``2GB``).
+    """An in-memory database that can open only ``files``, and what is in ``folders``. ``memory`` in bytes or as DuckDB
+    writes it (``2GB``).
 
     ``spill`` is a folder for what does not fit in memory; without it such a query fails instead. Each connection
     has a folder of its own in it: DuckDB's temporary files have the same names in every process.
@@ -62,6 +68,8 @@ def connect(
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # no bar in an answer that is piped on
     allowed = ", ".join(quote_text(os.fspath(file)) for file in files)
     connection.execute(f"SET allowed_paths = [{allowed}]")
+    if listed := ", ".join(quote_text(os.fspath(folder)) for folder in folders):
+        connection.execute(f"SET allowed_directories = [{listed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET allowed_configs = ['current_transaction_invalidation_policy']")  # PIVOT sets it itself
     connection.execute("SET lock_configuration = true")
@@ -74,12 +82,13 @@ def open_sources(
     threads: int = 0,
     memory: int | str = "",
     files: Iterable[Path | str] = (),
+    folders: Iterable[Path] = (),
     spill: Path | None = None,
 ) -> "duckdb.DuckDBPyConnection":
-    """A locked-down connection with one view per source; ``files`` may be written besides."""
+    """A locked-down connection with one view per source; ``files`` and ``folders`` may be written besides."""
     opened = {name: _Opened(source) for name, source in sources.items()}
     allowed = [path for one in opened.values() for path in one.parquet] + [os.fspath(file) for file in files]
-    connection = connect(threads=threads, memory=memory, files=allowed, spill=spill)
+    connection = connect(threads=threads, memory=memory, files=allowed, folders=folders, spill=spill)
     try:
         for name, one in opened.items():
             one.attach(connection, name)
@@ -114,14 +123,16 @@ class _Opened:
             else:
                 self.arrow = [open_ipc(Path(file)) for file in source.files]
         else:
+            from sampan.log.position import Position
             from sampan.log.project import open_source
 
             paths, tail = open_source(source)
             self.parquet = [os.fspath(path) for path in paths]
             if tail is not None and (tail.num_rows or not self.parquet):
                 self.arrow = [tail]
-            if source.known_by is not None:
-                self.where = f" WHERE _known_at <= TIMESTAMPTZ '{iso(source.known_by)}'"
+            terms = [f"_known_at <= TIMESTAMPTZ '{iso(source.known_by)}'"] if source.known_by is not None else []
+            terms += [_beyond(stream, count) for stream, count in Position.parse(source.after).items()]
+            self.where = f" WHERE {' AND '.join(terms)}" if terms else ""
 
     def attach(self, connection: "duckdb.DuckDBPyConnection", name: str) -> None:
         selects = []
@@ -146,6 +157,12 @@ class _Opened:
                 f"one of its files is not as it was written ({str(error).strip().splitlines()[0]})",
                 f"Restore it, or delete it and run the flow, which builds what is not there: {', '.join(self.parquet)}",
             ) from error
+
+
+def _beyond(stream: str, count: int) -> str:
+    """SQL for events of all streams, of one stream those after its first ``count``."""
+    number = "CAST(split_part(_position, ':', 2) AS BIGINT)"
+    return f"(split_part(_position, ':', 1) <> {quote_text(stream)} OR {number} > {count})"
 
 
 def quote_name(name: str) -> str:

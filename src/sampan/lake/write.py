@@ -7,8 +7,9 @@ the one process that may.
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
 # v2 is less to write and quicker to read: docs/decisions/lake-parquet.md
-_OPTIONS: Final = "FORMAT parquet, PARQUET_VERSION v2"
+OPTIONS: Final = "FORMAT parquet, PARQUET_VERSION v2"
 # DuckDB's Parquet has no 128-bit integers and would write them as DOUBLE
 _NARROWER: Final = {"HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT"}
 
@@ -49,33 +50,36 @@ def write_query(
     import duckdb
 
     threads = threads or os.cpu_count() or 1
-    temporary, older = _temporary(out_dir, "parquet"), _temporary(out_dir, "parquet")
+    temporary, older = temporary_path(out_dir, "parquet"), temporary_path(out_dir, "parquet")
     attempted = f"Build {name}"
+    written, spill = [temporary, older], temporary.parent
     try:
-        written = [temporary, older]
-        connection = open_sources(sources, threads=threads, memory=memory, files=written, spill=temporary.parent)
-        try:
-            body, flags = _prepare(connection, sql, order_by, name)
+        with (
+            disk_full(attempted),
+            closing(open_sources(sources, threads=threads, memory=memory, files=written, spill=spill)) as connection,
+        ):
+            body, flags = prepare(connection, sql, order_by, name)
             threading.Thread(target=import_module, args=("sampan.lake.digest",)).start()  # while the engine works
             with _early_sync(temporary):
-                connection.execute(f"COPY ({body}\n) TO {quote_text(str(temporary))} ({_OPTIONS})")
-            result = f"SELECT * FROM read_parquet({quote_text(str(temporary))})"
-            fields = _fields(connection, result)
+                connection.execute(f"COPY ({body}\n) TO {quote_text(str(temporary))} ({OPTIONS})")
+            fields = fields_of(connection, f"SELECT * FROM read_parquet({quote_text(str(temporary))})")
             try:
                 return _finish(temporary, out_dir, fields, threads, flags)
             except Damaged:
-                # version 2 of 32-bit numbers that lie more than 32 bits apart: DuckDB writes what Arrow cannot read
-                connection.execute(f"COPY ({result}) TO {quote_text(str(older))} (FORMAT parquet)")
+                rewrite(connection, temporary, older)
                 return _finish(older, out_dir, fields, threads, flags)
-        finally:
-            connection.close()
     except duckdb.Error as error:
         raise explain(attempted, error, path) from error
-    except OSError as error:
-        raise _disk(attempted, error) from error
     finally:
         temporary.unlink(missing_ok=True)
         older.unlink(missing_ok=True)
+
+
+def rewrite(connection: "duckdb.DuckDBPyConnection", path: Path, to: Path) -> None:
+    """Write a file once more, in Parquet's first version: of the second, DuckDB writes for 32-bit numbers that lie more
+    than 32 bits apart what Arrow cannot read."""
+    rows = f"SELECT * FROM read_parquet({quote_text(str(path))}, hive_partitioning = false)"
+    connection.execute(f"COPY ({rows}) TO {quote_text(str(to))} (FORMAT parquet)")
 
 
 def write_arrow(data: Any, out_dir: Path, *, flags: Sequence[str] = (), name: str = "frame") -> TableDraft:
@@ -89,20 +93,19 @@ def write_arrow(data: Any, out_dir: Path, *, flags: Sequence[str] = (), name: st
     from sampan.lake.digest import digest_arrow
 
     table = as_table(data)
-    temporary = _temporary(out_dir, "arrow")
+    temporary = temporary_path(out_dir, "arrow")
     try:
-        with ThreadPoolExecutor(1) as pool:
-            digest = pool.submit(digest_arrow, table)
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-            sha256 = _settle(temporary)
-            id = digest.result()
-        size = temporary.stat().st_size
-        _place(temporary, out_dir, sha256)
+        with disk_full(f"Keep {name}"):
+            with ThreadPoolExecutor(1) as pool:
+                digest = pool.submit(digest_arrow, table)
+                with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                    writer.write_table(table)
+                sha256 = settle(temporary)
+                id = digest.result()
+            size = temporary.stat().st_size
+            _place(temporary, out_dir, sha256)
         file = TableFile(sha256=sha256, bytes=size, rows=table.num_rows, format=ARROW)
         return TableDraft(id, arrow_fields(table.schema), (file,), table.num_rows, size, tuple(flags))
-    except OSError as error:
-        raise _disk(f"Keep {name}", error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -114,7 +117,7 @@ def arrow_fields(schema: Any) -> tuple[tuple[str, str], ...]:
     connection = connect(threads=1)
     try:
         connection.register("frame", schema.empty_table())
-        return _fields(connection, "SELECT * FROM frame")
+        return fields_of(connection, "SELECT * FROM frame")
     finally:
         connection.close()
 
@@ -151,18 +154,23 @@ def _located(text: str) -> tuple[str, int]:
     return f"{kept}\n    {shown}\n    {caret}", int(found[1]) - 1
 
 
-def _disk(attempted: str, error: OSError) -> Exception:
-    if error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return DiskFull(attempted, "the disk is full", "Free some space and try again.")
-    return error
+@contextmanager
+def disk_full(attempted: str) -> Iterator[None]:
+    """Say it as an error of ours if the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise DiskFull(attempted, "the disk is full", "Free some space and try again.") from error
+        raise
 
 
-def _prepare(
+def prepare(
     connection: "duckdb.DuckDBPyConnection", sql: str, order_by: Sequence[str] | None, name: str
 ) -> tuple[str, tuple[str, ...]]:
     """The query as it is to be run, and the table's flags."""
     asked = sql.strip().rstrip(";")
-    fields = _fields(connection, asked)
+    fields = fields_of(connection, asked)
     _check_names(fields, name)
     body, flags = repeatable(connection, asked, fields)
     narrow = [
@@ -187,12 +195,12 @@ def _check_names(fields: Sequence[tuple[str, str]], name: str) -> None:
         seen.add(column.lower())
 
 
-def _fields(connection: "duckdb.DuckDBPyConnection", sql: str) -> tuple[tuple[str, str], ...]:
+def fields_of(connection: "duckdb.DuckDBPyConnection", sql: str) -> tuple[tuple[str, str], ...]:
     described = connection.execute(f"DESCRIBE\n{sql}").fetchall()
     return tuple((str(row[0]), str(row[1])) for row in described)
 
 
-def _temporary(out_dir: Path, suffix: str) -> Path:
+def temporary_path(out_dir: Path, suffix: str) -> Path:
     folder = out_dir / "tmp"
     make_folder(folder)
     return folder / f"{os.getpid()}-{os.urandom(6).hex()}.{suffix}"
@@ -227,7 +235,7 @@ class _early_sync:  # noqa: N801 - used like a function
         self._thread.join()
 
 
-def _settle(path: Path) -> str:
+def settle(path: Path) -> str:
     """Sync a finished file and return its SHA-256, both at the same time."""
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(digest_file, path)
@@ -245,7 +253,7 @@ def _finish(
     from sampan.lake.digest import digest_parquet
 
     with ThreadPoolExecutor(1) as pool:
-        settled = pool.submit(_settle, temporary)
+        settled = pool.submit(settle, temporary)
         digest = digest_parquet([temporary], threads)
         sha256 = settled.result()
     size = temporary.stat().st_size

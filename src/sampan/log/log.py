@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 class LogSource(msgspec.Struct, frozen=True):
     """What a worker process needs to open one type of event at one position: plain values only. ``known_by``: of
-    these only what could be used at that instant (microseconds)."""
+    these only what could be used at that instant (microseconds). ``after``: only those beyond that position."""
 
     type: str
     position: str
@@ -36,6 +36,7 @@ class LogSource(msgspec.Struct, frozen=True):
     contracts: str  # the workspace's contracts.py
     keys: str  # .sampan/keys.db
     known_by: int | None = None
+    after: str = ""
 
 
 class Log:

@@ -31,8 +31,8 @@ def open_source(source: LogSource) -> tuple[list[Path], pa.Table | None]:
     """Parquet files of the sealed segments and a table of the rest; together one type's events at a position.
 
     The columns are the newest contract version's fields, then ``_id _time _received _known_at _source _version
-    _position``. ``known_by`` is left to the query that scans them. If there is no event at all, the table is empty but
-    has its columns.
+    _position``. ``known_by`` is left to the query that scans them, and ``after`` too but for whole segments. If there
+    is no event at all, the table is empty but has its columns.
     """
     contract = _contracts(source.contracts).contract(source.type)
     keys = SubjectKeys(Path(source.keys))
@@ -48,6 +48,7 @@ def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[lis
     labels = contract.labels
     paths: list[Path] = []
     rest: list[pa.Table] = []
+    after = Position.parse(source.after)
     for name, last in Position.parse(source.position).items():
         reader = StreamReader(folder / name, cache / "log")
         reached = 0
@@ -55,7 +56,7 @@ def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[lis
             if manifest.last > last:
                 break
             reached = manifest.last
-            if not labels.isdisjoint(manifest.types):
+            if manifest.last > after[name] and not labels.isdisjoint(manifest.types):
                 paths.append(_projection(cache / "projections", source, reader, manifest, contract, keys))
         gone = keys.destroyed() if contract.personal else 0
         which = (source.folder, name, f"{contract.digest} {_stamp(source.contracts)}", reached, gone)

@@ -205,6 +205,11 @@ class Runs:
         row = self.db.row(sql, (step, part, _EVER if by is None else by))
         return None if row is None else _result(row)
 
+    def recent(self, step: str, limit: int) -> Sequence[Result]:
+        """A step's newest results, whatever their keys; the newest first."""
+        sql = "SELECT * FROM results WHERE step = ? AND part = '' ORDER BY created DESC, rowid DESC LIMIT ?"
+        return [_result(row) for row in self.db.rows(sql, (step, limit))]
+
     def with_digest(self, step: str, digest: str) -> Result | None:
         """A step's newest result with an output digest."""
         sql = "SELECT * FROM results WHERE step = ? AND part = '' AND digest = ? ORDER BY created DESC LIMIT 1"

@@ -125,6 +125,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE commits ADD COLUMN cleaned BIGINT",
         "ALTER TABLE runs ADD COLUMN cleaned BIGINT",
     ),
+    (
+        # -- runs: when a table that is built bit by bit was last compared with what the whole query gives
+        """CREATE TABLE proofs (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, snapshot TEXT NOT NULL, partitions BIGINT NOT NULL,
+            compared TEXT NOT NULL, unequal TEXT NOT NULL, seed BIGINT NOT NULL, actor TEXT NOT NULL,
+            created BIGINT NOT NULL)""",
+        "CREATE INDEX proofs_by_name ON proofs (name, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

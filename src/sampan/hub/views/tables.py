@@ -12,7 +12,9 @@ from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, Use, Uses, about, code_of
 from sampan.lake.lake import MAIN, Snapshot
+from sampan.lake.partition import declared
 from sampan.lake.profile import ColumnProfile
+from sampan.runs.proofs import Proof, Proofs
 from sampan.runs.records import FAILED, Run, Runs
 
 _STATES: Final = 20
@@ -169,8 +171,17 @@ class State(msgspec.Struct):
     created: int
 
 
+class Cut(msgspec.Struct):
+    """How a table is built bit by bit, into how many partitions, and when it was last held against the whole query."""
+
+    how: str
+    partitions: int
+    proof: Proof | None
+
+
 class TablePage(msgspec.Struct, kw_only=True):
-    """Context of ``table.html``. ``looking``: the profile of its columns is being worked out."""
+    """Context of ``table.html``. ``looking``: the profile of its columns is being worked out. ``cut``: None for a table
+    that is built whole."""
 
     name: str
     ref: str
@@ -199,6 +210,7 @@ class TablePage(msgspec.Struct, kw_only=True):
     endpoints: list[str]
     trouble: str = ""
     as_of: int | None = None
+    cut: Cut | None = None
 
 
 def table(parts: Parts, query: Query) -> TablePage:
@@ -250,7 +262,21 @@ def table(parts: Parts, query: Query) -> TablePage:
         endpoints=_endpoints(parts, {use.name for use in models}, then),
         trouble=trouble,
         as_of=then,
+        cut=_cut(parts, name, snapshot, code, then),
     )
+
+
+def _cut(parts: Parts, name: str, snapshot: Snapshot, code: Code | None, then: int | None) -> Cut | None:
+    """How a table is cut, as its file says now."""
+    partitions = len({file.partition for file in snapshot.files if file.partition})
+    how = None
+    if code is not None and code.language == "sql":
+        with suppress(SampanError):  # a file that does not read is no reason not to show the table
+            how = declared(code.text, code.path)
+    if how is None and not partitions:
+        return None
+    said = str(how) if how is not None else "no longer, as its file says now"
+    return Cut(said, partitions, Proofs(parts.db).latest(name, then))
 
 
 def _columns(

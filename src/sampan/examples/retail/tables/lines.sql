@@ -1,6 +1,8 @@
 -- One row per line of an order or a cancellation. The tills recorded some lines twice within one order
 -- (same article, quantity, price and minute): such a line counts once, and `recorded` says how often it came.
 -- Prices are DECIMAL, so that sums do not depend on the order in which a computer adds.
+-- A line is made of events of its own minute, so that a new or late one changes no other month:
+-- incremental: by month of entered_at
 WITH sent AS (
     SELECT order_id, false AS cancelled, customer_id, country, stock_code, description, quantity, unit_price,
            _time, _known_at
