@@ -310,6 +310,48 @@ class App(Workplace):
             made = Backup(self.folder, self.db, self.log, self.clock, read_retention(self.folder.config()), to)
             return msgspec.to_builtins(made.make(keys=keys))
 
+    def publish_tables(self, names: list[str], ref: str, to: Path | None, told: Callable[[Any], None]) -> list[str]:
+        """Publish tables (all of the ref, if none is named) as Apache Iceberg. It writes files and no records.
+
+        ``told`` hears of each. Of all those that Iceberg cannot hold are left out; gives why. Raises for one by name.
+        """
+        import msgspec
+
+        from sampan.base.errors import Refused
+        from sampan.keep.retention import read_retention
+        from sampan.lake.publish import Publications
+
+        publications, retention = Publications(self.folder.data), read_retention(self.folder.config())
+        left_out = []
+        with self._settled("Publish tables"):
+            for name in names or sorted(self.lake.names(ref)):
+                try:
+                    made = publications.publish(self.lake, name, ref, to, clock=self.clock, retention=retention.commits)
+                except Refused as error:
+                    if names:
+                        raise
+                    left_out.append(str(error))
+                else:
+                    told(msgspec.to_builtins(made))
+        return left_out
+
+    def unpublish_table(self, name: str, to: Path | None) -> list[str]:
+        """Take a table's publications away; gives their folders."""
+        from sampan.lake.publish import Publications
+
+        with self._settled(f"Unpublish {name}"):
+            return list(Publications(self.folder.data).remove(name, to))
+
+    def publications(self) -> Any:
+        """What is published as Apache Iceberg, and where."""
+        from sampan.lake.publish import Publications
+
+        known = Publications(self.folder.data)
+        return [
+            {"table": one.table, "branch": one.branch, "folder": str(known.folder(one)), "snapshots": list(one.files)}
+            for one in known.list()
+        ]
+
     def restore(self, backup: Path, to: Path) -> Any:
         """Make a workspace of a backup in an empty folder."""
         import msgspec

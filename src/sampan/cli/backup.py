@@ -60,3 +60,5 @@ def restore(app: "App", backup: Path, folder: Path, as_json: bool) -> None:
         f"{made['files']:,} files, {made['bytes']:,} bytes as of {iso(made['made'])[:19]} in {made['folder']}.\n"
         f"  The log goes to {made['position'] or '0'}, root {made['root'][:16]}. `sampan log verify` reads all of it."
     )
+    for one in made["published"]:
+        click.echo(f"  Published before, and not now: `sampan table publish {one}`.")

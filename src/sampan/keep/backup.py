@@ -27,6 +27,7 @@ from sampan.base.settings import Folder
 from sampan.keep.manifest import NAME, Entry, Manifest, read, write
 from sampan.keep.reach import Reach
 from sampan.keep.retention import Retention
+from sampan.lake.publish import Publications
 from sampan.log.log import Log
 from sampan.log.stream import Stream, packed, read_manifest, read_mark
 from sampan.store.blobs import Blobs
@@ -86,6 +87,7 @@ class Backup:
                 self._take(temporary / "keys.db", ".sampan/keys.db", 0o600)
             self._code()
             files = tuple(self._entries[path] for path in sorted(self._entries))
+            published = Publications(self._data)
             manifest = Manifest(
                 sampan=__version__,
                 workspace=self._folder.root.name,
@@ -94,6 +96,7 @@ class Backup:
                 root=root,
                 keys=kept,
                 missing=missing,
+                published=tuple(published.again(one) for one in published.list()),
                 files=files,
             )
             write(self._to, manifest)
@@ -124,7 +127,8 @@ class Backup:
         """All that the records name; gives what of it is not there, with who names it."""
         copy = Database(records, writable=False)
         try:
-            reach = Reach(copy, Blobs(self._data / "blobs"), self._retention, self._clock.micros())
+            published = Publications(self._data).list()
+            reach = Reach(copy, Blobs(self._data / "blobs"), self._retention, self._clock.micros(), published)
         finally:
             copy.close()
         there = set()

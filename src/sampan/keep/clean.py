@@ -18,6 +18,7 @@ from sampan.keep.leftovers import BYTES, FILES, TABLES, Found, look, remove
 from sampan.keep.proof import Witnesses
 from sampan.keep.reach import Reach
 from sampan.keep.retention import Retention
+from sampan.lake.publish import FOLDER, Publications
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
@@ -78,14 +79,14 @@ class _Plan:
     def __init__(self, db: Database, data: Path, retention: Retention, now: int) -> None:
         self._db = db
         blobs = Blobs(data / "blobs")
-        self.reach = reach = Reach(db, blobs, retention, now)
+        self.reach = reach = Reach(db, blobs, retention, now, Publications(data).list())
         self.before = time.time() - retention.grace
         self.snapshots = {row["id"]: row["bytes"] for row in db.rows("SELECT id, bytes FROM snapshots")}
         self.results = {row["key"] for row in db.rows("SELECT key FROM results")}
         self.found = list(look(data, reach, set(self.snapshots) & set(reach.snapshots)))
         self.old_snapshots = [id for id in self.snapshots if id not in reach.snapshots]
         self.old_results = [key for key in self.results if key not in reach.results]
-        self.witnesses = Witnesses(db, blobs, retention, now)
+        self.witnesses = Witnesses(db, blobs, retention, now, sorted((data / FOLDER).rglob("*.json")))
 
     def going(self) -> list[Found]:
         return [one for one in self.found if one.why is None and one.changed < self.before]

@@ -23,7 +23,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """``position`` and ``root``: how far the log goes at least. ``missing``: what was gone when it was made."""
+    """``position`` and ``root``: how far the log goes at least. ``missing``: what was gone when it was made.
+
+    ``published``: tables that were published to other engines; a backup has not what names their files by place.
+    """
 
     format: int = FORMAT
     sampan: str
@@ -33,6 +36,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     keys: bool
     missing: dict[str, str]
+    published: tuple[str, ...] = ()
     files: tuple[Entry, ...]
 
 

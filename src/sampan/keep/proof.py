@@ -2,11 +2,13 @@
 
 Nothing here knows the shape of a record. Every row of every table is searched as text for names of files and of
 snapshots, so a table that came later and that ``reach`` has never heard of is asked, too. Which commits, runs and
-results stay is asked once more, in SQL. Two ways that know nothing of each other have to agree before anything goes.
+results stay is asked once more, in SQL. What is published to other engines is searched as text as well. Two ways that
+know nothing of each other have to agree before anything goes.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from sampan.keep.retention import Retention
@@ -57,7 +59,9 @@ _LAST: Final = "snapshots"
 class Witnesses:
     """Everything that rows which stay name, with the row that does."""
 
-    def __init__(self, db: Database, blobs: Blobs, retention: Retention, now: int) -> None:
+    def __init__(
+        self, db: Database, blobs: Blobs, retention: Retention, now: int, published: Iterable[Path] = ()
+    ) -> None:
         self._db, self._blobs = db, blobs
         self.named: dict[str, str] = {}
         since = {"commits": now - retention.commits * 1_000_000, "runs": now - retention.runs * 1_000_000}
@@ -66,6 +70,9 @@ class Witnesses:
                 self._hear(table, db.rows(_ASKED[table], since if ":runs" in _ASKED[table] else _only(since)))
             elif table != _LAST:
                 self._hear(table, db.rows(f'SELECT * FROM "{table}"'))
+        for path in published:
+            for name in _NAME.findall(path.read_bytes()):
+                self.named.setdefault(name.decode(), f"the published {path.parent.parent.name}/{path.name}")
         self._follow()
         for row in db.rows("SELECT * FROM snapshots"):
             if row["id"] in self.named or row["created"] >= since["runs"]:

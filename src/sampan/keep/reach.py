@@ -2,8 +2,8 @@
 
 Kept are the commits at which branches stand or began, young ones and pinned ones; the runs that made them, young ones,
 and each branch's newest run of the whole flow; all versions and all that endpoints ever served, so that going back
-works. A kept run keeps its results, a kept commit its tables. Of what is not kept the rows of commits and runs stay,
-as history; what they name may go.
+works; what the metadata of published tables names. A kept run keeps its results, a kept commit its tables. Of what is
+not kept the rows of commits and runs stay, as history; what they name may go.
 """
 
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ from sampan.base.errors import Damaged
 from sampan.flow.job import Stored
 from sampan.keep.retention import Retention
 from sampan.lake.draft import TableFile
+from sampan.lake.publish import Publication
 from sampan.runs.records import RUNNING, SUCCEEDED
 from sampan.serve.bundle import decode
 from sampan.store.blobs import Blobs
@@ -26,7 +27,9 @@ _SNAPSHOT: Final = "t1-"
 class Reach:
     """Identifier → what keeps it, in words, for each kind of thing."""
 
-    def __init__(self, db: Database, blobs: Blobs, retention: Retention, now: int) -> None:
+    def __init__(
+        self, db: Database, blobs: Blobs, retention: Retention, now: int, published: Iterable[Publication] = ()
+    ) -> None:
         self._db, self._blobs = db, blobs
         self._commits_since = now - retention.commits * 1_000_000
         self._runs_since = now - retention.runs * 1_000_000
@@ -40,11 +43,21 @@ class Reach:
         self._pinned = {row["ref"]: f"pinned: {row['reason']}" for row in db.rows("SELECT ref, reason FROM pins")}
         marked = "SELECT id FROM commits WHERE cleaned IS NOT NULL UNION SELECT id FROM runs WHERE cleaned IS NOT NULL"
         self._cleaned = {row["id"] for row in db.rows(marked)}  # that they name what is gone is nothing new
+        self._reach_published(published)
         self._reach_commits()
         self._reach_runs()
         self._reach_results()
         self._reach_snapshots()
         self._reach_bytes()
+
+    def _reach_published(self, published: Iterable[Publication]) -> None:
+        known = {row["id"] for row in self._db.rows("SELECT id FROM snapshots")}
+        for one in published:
+            why = f"table {one.table} is published in {one.folder}"
+            for id, files in one.files.items():
+                _keep_all(self.lake, files, why)
+                if id in known:
+                    _keep(self.snapshots, id, why)
 
     def _reach_commits(self) -> None:
         for row in self._db.rows("SELECT name, head, base FROM branches ORDER BY name <> 'main', name"):

@@ -30,7 +30,7 @@ _PIECE: Final = 1 << 20
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What was restored: how much, and how far its log goes at least."""
+    """What was restored: how much, and how far its log goes at least. ``published``: tables to publish once more."""
 
     folder: str
     files: int
@@ -40,6 +40,7 @@ class Restored(msgspec.Struct, frozen=True):
     root: str
     keys: bool
     missing: dict[str, str]
+    published: tuple[str, ...]
 
 
 def restore(backup: Path, to: Path) -> Restored:
@@ -75,6 +76,7 @@ def _told(manifest: Manifest, to: Path) -> Restored:
         manifest.root,
         manifest.keys,
         manifest.missing,
+        manifest.published,
     )
 
 
