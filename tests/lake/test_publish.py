@@ -15,8 +15,9 @@ from tests.lake.conftest import Workspace
 
 from sampan.base.errors import Damaged, NotFound, Refused
 from sampan.lake import read
+from sampan.lake.draft import TableDraft
 from sampan.lake.publish import Publications, Published
-from sampan.lake.write import write_arrow
+from sampan.lake.write import write_arrow, write_query
 
 DAY = 86_400
 SECOND = timedelta(seconds=1)
@@ -248,6 +249,32 @@ def test_a_frame_of_a_python_step_is_published_as_a_copy(shop: Shop) -> None:
     assert "kept as Arrow" in made.copied
     assert sorted(opened(made.metadata).scan().to_arrow()["name"].to_pylist()) == ["a", "a", "b"]
     assert [path.parent.name for path in Path(made.folder).rglob("*.parquet")] == ["data"]
+    assert not shop.publish().changed
+
+
+def test_of_a_table_in_several_files_those_that_stay_are_not_added_again(shop: Shop) -> None:
+    parts = [shop.lake.folder for _ in range(3)]
+    drafts = [write_query(f"SELECT {n} AS part, 'x' AS y", {}, folder, threads=1) for n, folder in enumerate(parts)]
+
+    def put(*numbers: int) -> None:
+        chosen = [drafts[number] for number in numbers]
+        files = tuple(file for draft in chosen for file in draft.files)
+        id = f"t1-{''.join(map(str, numbers)):0>32}"
+        draft = TableDraft(id, drafts[0].fields, files, len(files), sum(file.bytes for file in files))
+        shop.commit("orders", shop.lake.add(draft, "orders").id)
+
+    put(0, 1)
+    first = opened(shop.publish().metadata)
+    assert rows(first) == [(0, "x"), (1, "x")]
+    put(1, 2)
+    table = opened(shop.publish().metadata)
+    assert rows(table) == [(1, "x"), (2, "x")]
+    assert table.snapshots()[0].snapshot_id == first.snapshots()[0].snapshot_id
+    assert rows(table, first.snapshots()[0].snapshot_id) == rows(first)
+    summary = table.snapshots()[-1].summary
+    assert summary is not None
+    told = [summary[name] for name in ("added-data-files", "deleted-data-files", "total-data-files", "total-records")]
+    assert told == ["1", "1", "2", "2"]
     assert not shop.publish().changed
 
 
