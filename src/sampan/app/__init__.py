@@ -239,7 +239,8 @@ class App(Workplace):
 
         with self._one_run, self._as_writer(f"Approve replay {id}"):
             self.contracts.check(self.db)
-            _, made, deploy = approve(self, id, reason, actor, lambda event: report(_plain(event)))
+            with self._traced("merge", {"sampan.replay": id, "sampan.actor": actor}, report) as tell:
+                _, made, deploy = approve(self, id, reason, actor, tell)
             told: dict[str, Any] = {
                 "run": "",
                 "state": "succeeded",
@@ -371,13 +372,16 @@ class App(Workplace):
     def _traced(
         self, name: str, facts: dict[str, str], report: Callable[[Any], None]
     ) -> Iterator[Callable[[Any], None]]:
-        """Around a run: a span for it and one for each of its steps, and ``report`` told of all that happens."""
-        with self.traces.span(name, facts) as span:
+        """Around a run: a span for it and one for each of its steps, its lineage, and ``report`` told of all of it."""
+        from sampan.app.lineage import telling
+
+        with self.traces.span(name, facts) as span, telling(self, report) as lineage:
 
             def tell(event: Any) -> None:
                 report(_plain(event))
                 if span is not None:
                     _trace(self.traces, span, event)
+                lineage(event)
 
             yield tell
 
@@ -543,7 +547,8 @@ class App(Workplace):
         from sampan.base.journal import set_up
 
         set_up(self.settings.get("log_level"), self.settings.get("log_format"))
-        self.tellers()  # what is wrong in [alerts] is said before anything starts
+        self.tellers()  # what is wrong in [alerts], or in where lineage goes, is said before anything starts
+        self.lineage_events  # noqa: B018
         forego_pandas()
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)

@@ -3,6 +3,7 @@
 A part is made on first use, so that a command pays only for what it touches. Nothing here knows how a part works.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sampan.base.errors import BadWorkspace, Damaged, NewerFormat, NotFound
 if TYPE_CHECKING:
     from sampan.app.hub import RunningHub
     from sampan.base.clock import Clock
+    from sampan.base.openlineage import Emitter
     from sampan.base.settings import Folder, Settings
     from sampan.base.traces import Traces
     from sampan.flow.columns import Columns
@@ -44,6 +46,11 @@ class Workplace:
         self._threads = threading.local()
         self._hub: RunningHub | None = None
         self._one_run = threading.Lock()  # runs of one workspace wait for each other
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether this process is the running hub."""
+        return self._hub is not None
 
     # -- folder, settings, clock
 
@@ -91,6 +98,15 @@ class Workplace:
     def traces(self) -> "Traces":
         """Spans for whoever collects them, if the environment says where to."""
         from sampan.base.traces import from_environment
+
+        return from_environment()
+
+    @cached_property
+    def lineage_events(self) -> "Emitter | None":
+        """Whoever takes OpenLineage events, if the environment says so. Raises Usage for what is no address."""
+        if not os.environ.get("OPENLINEAGE_URL"):
+            return None
+        from sampan.base.openlineage import from_environment
 
         return from_environment()
 
@@ -146,6 +162,8 @@ class Workplace:
         self._forget()
         if "traces" in self.__dict__:
             self.traces.close()
+        if (emitter := self.__dict__.get("lineage_events")) is not None:
+            emitter.close()
 
     def _part(self, name: str, make: Callable[[], T]) -> T:
         if name not in self._parts:
