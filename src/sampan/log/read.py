@@ -132,15 +132,16 @@ class StreamReader:
         begun = manifests[-1].number + 1 if manifests else 1
         if tail is None or tail.begun != begun or not (upto is None or tail.last <= upto):
             tail = self._begin(manifests)
-        if upto is not None:
-            tail = msgspec.structs.replace(
-                tail, counts=list(tail.counts), states=dict(tail.states), repaired=list(tail.repaired)
-            )
+        tail = msgspec.structs.replace(  # whoever holds what was given before keeps it as it was
+            tail, counts=list(tail.counts), states=dict(tail.states), repaired=list(tail.repaired)
+        )
         before = (tail.number, tail.offset)
         for number in unsealed:
-            if number >= tail.number:
-                self._scan(tail, number, upto)
-        if upto is None and (tail.number, tail.offset) != before:
+            if number >= tail.number and not self._scan(tail, number, upto):
+                break
+        known = self._tail
+        farther = known is None or known.begun != tail.begun or tail.last >= known.last
+        if farther and (tail.number, tail.offset) != before:  # up to any item, it is a beginning to go on from
             self._tail = tail
             self._keep(tail)
         return tail
@@ -151,21 +152,23 @@ class StreamReader:
         number = manifests[-1].number + 1 if manifests else 1
         return Tail(number, number, head.hex(), 0, last, head.hex(), anchor.hex(), [0, 0, 0, 0], {}, [])
 
-    def _scan(self, tail: Tail, number: int, upto: int | None) -> None:
+    def _scan(self, tail: Tail, number: int, upto: int | None) -> bool:
+        """Take up a segment's frames; whether there was none beyond ``upto``."""
         path = self.stream.log_path(number)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = read_file_header(fd, path)
             if found is None:
-                return
+                return True
             header, start = found
             if number > tail.number or not tail.offset:
                 tail.number, tail.previous, tail.offset = number, header.head, start
-            head = bytes.fromhex(tail.head)
+            head, whole = bytes.fromhex(tail.head), True
             known, end = self.stream.synced(fd, number), self.end(number)
             for offset, payload in payloads(fd, tail.offset, end):
                 frame = Frame(payload)
                 if upto is not None and frame.last > upto:
+                    whole = False
                     break
                 head = sha256(head + payload).digest()
                 tail.offset = offset + 8 + len(payload)
@@ -175,6 +178,7 @@ class StreamReader:
             else:
                 check_reached(path, tail.offset, known if end is None else min(known, end))
             tail.head = head.hex()
+            return whole
         finally:
             os.close(fd)
 
