@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_events import LogBench
 
 from sampan.base.errors import BadQuery, NotFound, Usage
+from sampan.lake.lake import apart
 
 CONTRACTS = """
 from typing import Annotated
@@ -367,3 +368,30 @@ def test_only_what_is_built_bit_by_bit_can_be_verified(shop: Shop) -> None:
         shop.engine.prove("plain")
     with pytest.raises(NotFound, match="Build it first"):
         shop.engine.prove("by_day")
+
+
+def test_two_states_are_compared_by_the_partitions_that_differ(shop: Shop) -> None:
+    shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
+    shop.succeed()
+    before = shop.lake.table("by_day")
+    shop.send(sale(100, DAYS[4], 5), sale(101, "2011-04-01"))
+    shop.succeed()
+    after = shop.lake.table("by_day")
+    one, other, alike = apart(before, after)
+    assert ([file.partition for file in one.files], alike) == ([DAYS[4]], 11)
+    assert [file.partition for file in other.files] == [DAYS[4], "2011-04-01"]
+    found = shop.lake.diff("by_day", before.id, after.id)
+    assert (found.rows_before, found.rows_after) == (12, 13)
+    assert (found.added, found.removed, found.changed) == (1, 0, 1)
+    more = shop.lake.diff("by_day", after.id, before.id)
+    assert (more.rows_before, more.rows_after, more.removed) == (13, 12, 1)
+
+
+def test_a_state_that_only_has_more_partitions_is_compared_all_the_same(shop: Shop) -> None:
+    shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
+    shop.succeed()
+    before = shop.lake.table("by_day").id
+    shop.send(sale(101, "2011-04-01"))
+    shop.succeed()
+    found = shop.lake.diff("by_day", before, shop.lake.table("by_day").id)
+    assert (found.rows_before, found.rows_after, found.added, found.removed) == (12, 13, 1, 0)

@@ -198,11 +198,28 @@ class Lake(History):
         found = kept(file)
         if found is None:
             spill = self.folder / "tmp"
-            found = keep(file, diff(name, self.source_of(old), self.source_of(new), spill=spill))
+            one, other, alike = apart(old, new)
+            made = diff(name, self.source_of(one), self.source_of(other), spill=spill)
+            rows = {"rows_before": made.rows_before + alike, "rows_after": made.rows_after + alike}
+            found = keep(file, msgspec.structs.replace(made, **rows))
         return msgspec.structs.replace(found, name=name, before=before, after=after)
 
     def _profile_file(self, id: str) -> Path:
         return self.folder.parent / "cache" / "profiles" / f"{id}.json"
+
+
+def apart(before: Snapshot, after: Snapshot) -> tuple[Snapshot, Snapshot, int]:
+    """Two states of a table without the files that both have, which differ in nothing, and how many rows are in these.
+    Each side keeps a file, for its columns."""
+    alike = {file.sha256 for file in before.files} & {file.sha256 for file in after.files}
+    if len(alike) == min(len(before.files), len(after.files)):
+        alike.remove(min(alike))
+    same = [file for file in before.files if file.sha256 in alike]
+    one, other = (
+        msgspec.structs.replace(side, files=tuple(file for file in side.files if file.sha256 not in alike))
+        for side in (before, after)
+    )
+    return one, other, sum(file.rows for file in same)
 
 
 def one_sided(name: str, before: Snapshot | None, after: Snapshot | None) -> "TableDiff":

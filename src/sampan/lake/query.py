@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from sampan.base.arrow import arrow_wanted
 from sampan.base.clock import iso
 from sampan.base.errors import BadQuery, Damaged
 from sampan.lake.arrow import open_ipc
@@ -86,6 +87,7 @@ def open_sources(
     spill: Path | None = None,
 ) -> "duckdb.DuckDBPyConnection":
     """A locked-down connection with one view per source; ``files`` and ``folders`` may be written besides."""
+    arrow_wanted()
     opened = {name: _Opened(source) for name, source in sources.items()}
     allowed = [path for one in opened.values() for path in one.parquet] + [os.fspath(file) for file in files]
     connection = connect(threads=threads, memory=memory, files=allowed, folders=folders, spill=spill)
