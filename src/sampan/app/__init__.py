@@ -33,8 +33,10 @@ _RARELY: Final = (100_000, 20, 20)
 def main() -> None:
     """The ``sampan`` command. Ends the process with a documented exit code, never with a bare traceback."""
     gc.set_threshold(*_RARELY)  # most of what a command makes lasts as long as it does
+    from sampan.base.arrow import spare_pandas
     from sampan.cli.edge import run_command
 
+    spare_pandas()
     code = run_command(sys.argv[1:], App)
     gc.freeze()  # the process ends: what is still there need not be looked through once more
     sys.exit(code)

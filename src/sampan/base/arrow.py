@@ -6,6 +6,22 @@ That costs half a second and 40 MB in a process that has no use for it, as the h
 import sys
 from typing import Any
 
+_spared = False
+
+
+def spare_pandas() -> None:
+    """Have Arrow forego pandas once it is used, in a process that has no use for it: a command's."""
+    global _spared
+    _spared = True
+
+
+def arrow_wanted() -> None:
+    """Say that Arrow is about to be used."""
+    global _spared
+    if _spared:
+        _spared = False
+        forego_pandas()
+
 
 class _Absent:
     """Finds no pandas."""

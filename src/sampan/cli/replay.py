@@ -64,12 +64,10 @@ def replay(
         "reason": reason,
     }
     work = app.work()
-    plan = work.plan_replay(request)
+    if plan_only or not as_json:
+        _show_plan(work.plan_replay(request), as_json)
     if plan_only:
-        _show_plan(plan, as_json)
         return
-    if not as_json:
-        _show_plan(plan, False)
     stop_in_order()
     with screen(app, as_json) as report:
         made = work.replay(request, me(), report)

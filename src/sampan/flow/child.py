@@ -231,7 +231,7 @@ def _build(job: Job) -> tuple[Stored, str]:
         return Stored("table", draft.id, table=draft), built
     from sampan.lake.write import write_query
 
-    draft = write_query(job.sql, _sources(job), lake, threads=job.threads, memory=memory, name=job.path)
+    draft = write_query(job.sql, _sources(job), lake, threads=job.threads, memory=memory, name=job.path, path=job.path)
     return Stored("table", draft.id, table=draft), ""
 
 

@@ -142,6 +142,8 @@ def past_decisions(
     lake: "Lake", log: "Log", position: "Position", since: int | None = None, until: int | None = None
 ) -> list[Past]:
     """Every decision in the log, in the order of time, with the last outcome given for it."""
+    if not log.state("prediction", position).count:
+        return []
     span = [f"_time >= make_timestamptz({since})"] if since is not None else []
     span += [f"_time < make_timestamptz({until})"] if until is not None else []
     where = f" WHERE {' AND '.join(span)}" if span else ""
