@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import flows, hub, intake, start, tables
+from bench import flows, hub, intake, replays, start, tables
 from bench.measure import FOREIGN
 from bench.place import ENVIRONMENTS, RESULTS, ROOT, Unavailable, environment, machine
 from bench.table import HEAD, Row, append_lines
@@ -22,6 +22,11 @@ ROWS: dict[str, tuple[Callable[[int, Sequence[str]], list[Row]], int, int]] = {
     "frame": (flows.frame, 3, 1),
     "stale": (flows.stale, 1, 1),
     "build": (tables.build, 7, 3),
+    "replay": (replays.replay, 3, 1),
+    "again": (replays.again, 5, 2),
+    "branch": (replays.branch, 5, 2),
+    "diff": (replays.diff, 5, 2),
+    "memory": (replays.memory, 1, 1),
     "batches": (intake.batches, 5, 2),
     "segment": (intake.segment, 5, 2),
     "singles": (intake.singles, 5, 2),

@@ -1,0 +1,275 @@
+"""Rows about replays: ten million events through three SQL tables again, a branch, a comparison, memory under a limit.
+
+The workspace is made once: ten million events are loaded into its log, which takes some minutes, and derived.
+"""
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.measure import Result, Timed, WentWrong, alternate, run
+from bench.place import ROOT, clean_environ, sampan_program, work_folder
+from bench.table import OURS, Row, at_most, times
+
+ROWS = int(os.environ.get("BENCH_REPLAY_ROWS") or 10_000_000)
+LARGE = 10 * ROWS
+THREADS, MEMORY = 2, "4GB"
+SETTINGS = '[settings]\nmemory = "4GB"\n'
+CONTRACT = """
+from sampan import Event
+
+
+class Sold(Event, version=1):
+    customer: str
+    sku: str
+    quantity: int
+    pence: int
+"""
+SOLD = """
+SELECT CAST(i AS VARCHAR) AS id,
+       TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_microseconds(CAST(i * 2592000 AS BIGINT)) AS time,
+       'c' || lpad(CAST(hash(i // 3) % 400000 AS VARCHAR), 7, '0') AS customer,
+       'sku-' || lpad(CAST(hash(i, 1) % 20000 AS VARCHAR), 6, '0') AS sku,
+       CAST(1 + hash(i, 2) % 5 AS INTEGER) AS quantity,
+       CAST(hash(i, 3) % 20000 AS INTEGER) AS pence
+FROM range({rows}) AS numbers(i)
+"""
+RULE = "quantity * pence > 0"
+CHANGED = "quantity * pence > 0 AND hash(_id) % 1000 <> {number}"  # a thousandth of the rows, another one each round
+TABLES = {
+    "sales": f"""
+SELECT _id AS id, _time AS sold_at, customer, sku, quantity, pence, quantity * pence AS worth FROM sold WHERE {RULE}
+""",
+    "customers": """
+SELECT customer, count(*) AS sales, CAST(sum(worth) AS BIGINT) AS worth, min(sold_at) AS first, max(sold_at) AS last
+FROM sales GROUP BY customer
+""",
+    "days": """
+SELECT date_trunc('day', sold_at) AS day, sku, count(*) AS sales, CAST(sum(worth) AS BIGINT) AS worth
+FROM sales GROUP BY ALL
+""",
+}
+
+
+def replay(rounds: int, only: Sequence[str]) -> list[Row]:
+    """A line of the first table changes; all events go through all three again. DuckDB runs the same three queries over
+    Parquet with the same threads and memory, and syncs what it writes."""
+    del only
+    shop = _shop()
+    query = shop / "tables" / "sales.sql"
+
+    def sampan() -> Timed:
+        def timed(number: int) -> float:
+            query.write_text(TABLES["sales"].replace(RULE, CHANGED.format(number=number + 1)))
+            try:
+                made = _sampan(shop, "replay", "--json")
+                found = json.loads(made.output.splitlines()[-1])
+                derived.values.append(found["report"].get("seconds", made.seconds))
+                if found["state"] != "done":
+                    raise WentWrong(f"the replay is {found['state']}: {found['error']}")
+                _sampan(shop, "replay", "discard", found["id"])
+            finally:
+                query.write_text(TABLES["sales"])
+            return made.seconds
+
+        return timed
+
+    def plain() -> Timed:
+        source = _source(ROWS)
+
+        def timed(number: int) -> float:
+            folder = work_folder("replay-duckdb")
+            environ = clean_environ(folder, PYTHONPATH=str(Path(__file__).parent.parent))
+            command = [sys.executable, "-m", "bench.replays", "plain", str(source), str(folder), str(number + 1)]
+            return run(command, folder, environ).seconds
+
+        timed(0)
+        return timed
+
+    derived = Result("Sampan, the derivation alone")
+    whole, duckdb = alternate({OURS: sampan, "DuckDB": plain}, rounds)
+    title = f"replay of {ROWS / 1e6:g} M events through three SQL tables, whole process, report included"
+    return [Row("replay", title, "s", [whole, derived, duckdb], [times("DuckDB", 1.25, least=False)])]
+
+
+def again(rounds: int, only: Sequence[str]) -> list[Row]:
+    """A replay of a workspace in which nothing has changed."""
+    del only
+    shop = _shop()
+
+    def timed(_: int) -> float:
+        made = _sampan(shop, "replay", "--json")
+        found = json.loads(made.output.splitlines()[-1])
+        _sampan(shop, "replay", "discard", found["id"])
+        return made.seconds
+
+    results = alternate({OURS: lambda: timed}, rounds)
+    return [Row("again", "replay with nothing changed, whole process", "s", results, [at_most(1, "s")])]
+
+
+def branch(rounds: int, only: Sequence[str]) -> list[Row]:
+    """`sampan branch new` in the workspace of ten million rows: time, and bytes that it adds."""
+    del only
+    shop = _shop()
+    grown = Result(OURS)
+
+    def timed(number: int) -> float:
+        before = _bytes(shop)
+        made = _sampan(shop, "branch", "new", f"bench-{number}")
+        grown.values.append((_bytes(shop) - before) / 1e6)
+        _sampan(shop, "branch", "delete", f"bench-{number}")
+        return made.seconds
+
+    results = alternate({OURS: lambda: timed}, rounds)
+    title = f"branch of a workspace with {ROWS / 1e6:g} M rows"
+    return [
+        Row("branch", f"{title}, whole process", "s", results, [at_most(0.2, "s")]),
+        Row("branch-size", f"{title}: what it adds", "MB", [grown], [at_most(1, "MB")]),
+    ]
+
+
+def diff(rounds: int, only: Sequence[str]) -> list[Row]:
+    """Two snapshots of ten million rows of which a thousandth differ, beside one scan of all columns of one of them."""
+    del only
+    folder = ROOT / "data" / f"diff-{ROWS}"
+    if not (folder / "done").exists():
+        import duckdb
+
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for side, number in (("a", 1), ("b", 2)):
+            body = f"SELECT * REPLACE (CASE WHEN hash(id) % 2000 = {number} THEN pence + 1 ELSE pence END AS pence)"
+            duckdb.sql(f"COPY ({body} FROM ({SOLD.format(rows=ROWS)})) TO '{folder / side}' (FORMAT parquet)")
+        (folder / "done").touch()
+
+    def prepare(kind: str) -> Timed:
+        home = work_folder(f"diff-{kind}")
+        environ = clean_environ(home, PYTHONPATH=str(Path(__file__).parent.parent))
+
+        def timed(_: int) -> float:
+            command = [sys.executable, "-m", "bench.replays", kind, str(folder), str(home)]
+            return float(json.loads(run(command, home, environ).output.splitlines()[-1])["seconds"])
+
+        timed(0)
+        return timed
+
+    contenders = {OURS: lambda: prepare("diff"), "one scan": lambda: prepare("scan")}
+    title = f"comparing two states of {ROWS / 1e6:g} M rows, 0.1 % changed"
+    return [Row("diff", title, "s", alternate(contenders, rounds), [times("one scan", 2, least=False)])]
+
+
+def memory(rounds: int, only: Sequence[str]) -> list[Row]:
+    """The most memory of a process that sorts and groups a hundred million rows under a limit of 4 GB."""
+    del only
+    source = _source(LARGE)
+
+    def timed(_: int) -> float:
+        home = work_folder("memory")
+        environ = clean_environ(home, PYTHONPATH=str(Path(__file__).parent.parent))
+        command = [sys.executable, "-m", "bench.replays", "large", str(source), str(home)]
+        return float(json.loads(run(command, home, environ, 560).output.splitlines()[-1])["gigabytes"])
+
+    results = alternate({OURS: lambda: timed}, rounds)
+    title = f"memory of a table over {LARGE / 1e6:g} M rows under a limit of 4 GB"
+    return [Row("memory", title, "GB", results, [at_most(4.5, "GB")])]
+
+
+def _shop() -> Path:
+    """A workspace with ten million events, derived."""
+    folder = ROOT / f"sold-{ROWS}"
+    if (folder / "done").exists():
+        return folder
+    print(f"loading {ROWS:,} events once", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "tables").mkdir(parents=True)
+    (folder / "sampan.toml").write_text(SETTINGS)
+    (folder / "contracts.py").write_text(CONTRACT)
+    for name, text in TABLES.items():
+        (folder / "tables" / f"{name}.sql").write_text(text)
+    _sampan(folder, "log", "load", str(_source(ROWS)), "--type", "sold", "--id", "id")
+    _sampan(folder, "run")
+    (folder / "done").touch()
+    return folder
+
+
+def _sampan(folder: Path, *arguments: str):  # type: ignore[no-untyped-def]
+    return run([sampan_program(), "-C", str(folder), *arguments], work_folder("sampan"), clean_environ(ROOT), 1800)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder / ".sampan").rglob("*") if path.is_file())
+
+
+def _source(rows: int) -> Path:
+    import duckdb
+
+    path = ROOT / "data" / f"sold-{rows}.parquet"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making = path.with_suffix(".making")
+        with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"COPY ({SOLD.format(rows=rows)}) TO '{making}' (FORMAT parquet, COMPRESSION zstd)")
+        making.rename(path)
+    return path
+
+
+def _plain(source: str, out: str, number: str) -> None:
+    """The three queries in plain DuckDB, each to a synced Parquet file."""
+    import duckdb
+
+    with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"CREATE VIEW sold AS SELECT * EXCLUDE (id, time), id AS _id, time AS _time FROM read_parquet('{source}')"
+        )
+        for name, text in TABLES.items():
+            path = f"{out}/{name}.parquet"
+            query = text.replace(RULE, CHANGED.format(number=number))
+            connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+            for each in (path, out):
+                handle = os.open(each, os.O_RDONLY)
+                os.fsync(handle)
+                os.close(handle)
+            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{path}')")
+
+
+def _diff(folder: str, home: str) -> None:
+    from sampan.lake.diff import diff
+    from sampan.lake.query import TableSource
+
+    start = time.perf_counter()
+    found = diff("sold", *(TableSource("sold", (f"{folder}/{side}",)) for side in "ab"), spill=Path(home))
+    seconds = time.perf_counter() - start
+    if not found.changed:
+        raise SystemExit("no difference was found")
+    print(json.dumps({"seconds": seconds}))
+
+
+def _scan(folder: str, _: str) -> None:
+    """Every value of every column is read once."""
+    import duckdb
+
+    start = time.perf_counter()
+    with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
+        connection.execute(f"SELECT max(COLUMNS(*)) FROM read_parquet('{folder}/a')").fetchall()
+    print(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+def _large(source: str, out: str) -> None:
+    from sampan.lake.query import TableSource
+    from sampan.lake.write import write_query
+
+    query = "SELECT customer, sku, count(*) AS n, CAST(sum(pence) AS BIGINT) AS pence FROM sold GROUP BY ALL"
+    write_query(query, {"sold": TableSource("sold", (source,))}, Path(out), threads=THREADS, memory=MEMORY)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"gigabytes": peak / 1e9}))
+
+
+if __name__ == "__main__":
+    {"plain": _plain, "diff": _diff, "scan": _scan, "large": _large}[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]
