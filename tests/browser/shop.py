@@ -102,8 +102,8 @@ class Shop:
         (folder / "steps.py").write_text(STEPS.replace("WAITING", repr(str(self.waiting))))
         (folder / "decisions.py").write_text(DECISIONS)
         (folder / "tables" / "reads.sql").write_text(
-            "-- one row a visitor\nSELECT visitor, page, count(*) AS visits, sum(seconds) AS seconds FROM visit "
-            "GROUP BY visitor, page\n"
+            "-- one row a visitor\nSELECT visitor, page, count(*) AS visits, sum(seconds) AS seconds,"
+            " (length(visitor) + length(page)) % 2 = 0 AS stayed FROM visit GROUP BY visitor, page\n"
         )
         self.hub = Hub(folder)
 
@@ -131,7 +131,7 @@ class Shop:
         self.ask(VISITOR, "decision-1", 30.0)
         self.ask(nasty, "decision-2", 1.0)
         self.outcome("decision-1")
-        self.replay()
+        self.measure(self.replay())
         return self
 
     def post(self, path: str, value: Any) -> bytes:
@@ -143,8 +143,12 @@ class Shop:
         """Run the flow to its end, good or bad."""
         self.post("/v1/runs", {})
 
-    def replay(self) -> None:
-        """See what another rule, and another query, would have done; the files are put back."""
+    def measure(self, branch: str) -> None:
+        """See what the data of a branch is worth to the model."""
+        self.post("/v1/impact", {"step": "stay", "candidate": branch, "seeds": 2, "reason": PAYLOAD})
+
+    def replay(self) -> str:
+        """See what another rule, and another query, would have done; the files are put back. Gives its branch."""
         files = [self.folder / name for name in ("steps.py", "decisions.py", "tables/reads.sql")]
         before = [file.read_text() for file in files]
         files[0].write_text(before[0].replace(BROKEN, ""))
@@ -152,7 +156,8 @@ class Shop:
         files[2].write_text(before[2].replace("count(*)", "count(*) + 1"))
         assert [file.read_text() for file in files] != before
         try:
-            self.post("/v1/replays", {"reason": PAYLOAD})
+            told = self.post("/v1/replays", {"reason": PAYLOAD})
+            return str(json.loads(told.splitlines()[-1])["result"]["branch"])
         finally:
             for file, text in zip(files, before, strict=True):
                 file.write_text(text)

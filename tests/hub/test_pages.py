@@ -21,6 +21,7 @@ PAGES = [
     "/runs",
     "/plan",
     "/models",
+    "/impact",
     "/endpoints",
     "/predictions",
     "/alerts",

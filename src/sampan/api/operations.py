@@ -38,6 +38,7 @@ from sampan.log.conform import Conformity
 from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
+from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
 from sampan.serve.recompute import Recomputed
 from sampan.serve.replayed import ReplayPlan
@@ -421,6 +422,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/commits/{commit}/revert"): Operation(
         summary="Undo a commit of main by another", body={JSON: ReasonRequest}, answers={JSON: Commit}, status=201
+    ),
+    ("POST", "/v1/impact"): Operation(
+        summary="Measure what a change of data is worth to a model; told line by line",
+        body={JSON: ImpactRequest},
+        answers={NDJSON: Lines},
     ),
     ("POST", "/v1/gc"): Operation(
         summary="Remove what nothing keeps, or say what would go; told line by line",

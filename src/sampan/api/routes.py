@@ -14,6 +14,7 @@ from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
 from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
+from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
@@ -252,6 +253,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def discard_replay(request: Ask, id: str) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.discard_replay, id, who(request).name))
 
+    @post("/v1/impact", status_code=200)
+    async def impact(request: Ask, data: ImpactRequest) -> Stream:
+        actor, asked = who(request).name, msgspec.to_builtins(data)
+        return follow(lambda report: work.impact(asked, actor, report))
+
     @post("/v1/commits/{commit:str}/revert")
     async def revert(request: Ask, commit: str, data: ReasonRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.revert, commit, data.reason, who(request).name), 201)
@@ -348,6 +354,6 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         link,
     ]
     branching = [new_branch, delete_branch, merge, revert]
-    replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay]
+    replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
     keeping = [clean, pins, pin, unpin]
     return [*made, *branching, *replaying, *keeping, recompute, test_alerts, silence, unsilence, openapi]

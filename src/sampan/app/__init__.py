@@ -262,6 +262,20 @@ class App(Workplace):
         with self._one_run, self._as_writer(f"Discard replay {id}"):
             return msgspec.to_builtins(discard(self, id, actor))
 
+    def impact(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        """Measure what a change of data is worth to a model; None where there is nothing to measure."""
+        import msgspec
+
+        from sampan.runs.impacts import ImpactRequest
+
+        asked = msgspec.convert(request, ImpactRequest)
+        attempted = f"Measure what {asked.candidate} is worth to {asked.step}"
+        with self._one_run, self._as_writer(attempted):
+            self.contracts.check(self.db)
+            facts = {"sampan.target": asked.step, "sampan.branch": asked.candidate, "sampan.actor": actor}
+            with self._traced("impact", facts, report) as tell:
+                return msgspec.to_builtins(self.engine.measure(asked, on_event=tell, actor=actor))
+
     @property
     def pinned(self) -> "Pins":
         from sampan.keep.pins import Pins

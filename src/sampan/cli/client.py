@@ -155,6 +155,9 @@ class HubClient:
     def discard_replay(self, id: str, actor: str) -> Any:
         return self.post(f"/v1/replays/{quote(id, safe='')}/discard", {})
 
+    def impact(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow("/v1/impact", request, report)
+
     def revert(self, commit: str, reason: str, actor: str) -> Any:
         return self.post(f"/v1/commits/{quote(commit, safe='')}/revert", {"reason": reason})
 

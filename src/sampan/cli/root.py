@@ -49,6 +49,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "contract": Entry("sampan.cli.contract:contract", "The shapes that events must have."),
         "table": Entry("sampan.cli.table:table", "Derived tables and their snapshots."),
         "branch": Entry("sampan.cli.branch:branch", "Names for states of all tables and models."),
+        "data": Entry("sampan.cli.data:data", "What a change of data is worth to a model."),
         "runs": Entry("sampan.cli.runs:runs", "Executions of the flow, with steps, logs and manifest."),
         "model": Entry("sampan.cli.model:model", "Models and their frozen versions."),
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),

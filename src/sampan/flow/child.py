@@ -25,7 +25,7 @@ from sampan.base.errors import BadStep, SampanError
 from sampan.base.modules import import_by_text
 from sampan.flow.deliver import Desk, annotations
 from sampan.flow.fan import join, split
-from sampan.flow.job import JOIN, PYTHON, SPLIT, SQL, SQL_CHECK, Done, Job, Stored, receive, send
+from sampan.flow.job import JOIN, JUDGE, PYTHON, SPLIT, SQL, SQL_CHECK, Done, Job, Stored, receive, send
 from sampan.flow.values import as_arrow, is_frame, store
 from sampan.flow.watch import Watch
 
@@ -124,6 +124,10 @@ def _run(job: Job, watch: Watch) -> Done:
             elements = split(job)
         elif job.kind == JOIN:
             stored = join(job)
+        elif job.kind == JUDGE:
+            from sampan.flow.judge import judge
+
+            stored = judge(job)
     except CheckFailed as failed:
         stored = Stored("check", "failed", message=str(failed))
         print(failed)  # noqa: T201 - the step's log

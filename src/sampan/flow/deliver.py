@@ -47,6 +47,10 @@ class Desk:
             return self._plain(given.name, decode(given.element), annotation)
         if given.slice is not None:
             return self._table(given.name, self._slice(given.slice), annotation)
+        if given.table is not None and given.held is not None:
+            from sampan.flow.heldout import seen
+
+            return self._table(given.name, seen(self.arrow(given.table), given.held), annotation)
         if given.table is not None:
             return self._source(given.name, given.table, annotation)
         if given.stored is None:

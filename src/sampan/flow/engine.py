@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sampan.log.log import Log
     from sampan.log.position import Position
     from sampan.models.registry import Models
+    from sampan.runs.impacts import Impact, ImpactRequest
 
 
 class Why(msgspec.Struct, frozen=True):
@@ -191,6 +192,18 @@ class Engine:
             self.lake.rebase(branch, made.commit)
         return made
 
+    def measure(
+        self, request: "ImpactRequest", *, on_event: Callable[[Progress], None] | None = None, actor: str = ""
+    ) -> "Impact | None":
+        """What a change of data is worth to a model, recorded; None where the refs hold the same of all it needs.
+
+        Raises NotFound and Usage for what cannot be measured, StepFailed where a training fails.
+        """
+        from sampan.flow.impact import Measuring
+
+        measuring = Measuring(self._means(), request, on_event)
+        return None if measuring.same else measuring.run(actor)
+
     def why(self, step: str, sets: Mapping[str, Any] | None = None) -> Why:
         """Why a step would run, or that nothing changed since its last result."""
         workspace = Workspace(self.folder, sets)
@@ -280,6 +293,9 @@ class Engine:
 
     # -- within
 
+    def _means(self) -> Means:
+        return Means(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.runs)
+
     def _lake_path(self, sha256: str) -> Any:
         return self.folder.data / "lake" / sha256[:2] / sha256[2:]
 
@@ -307,11 +323,10 @@ class Engine:
         order.workspace.graph.select(order.target)  # an unknown target ends it before anything is recorded,
         self.lake.branch_of(order.branch)  # and so does an unknown branch
         self._tidy()
-        means = Means(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.runs)
         with self._lock:
             self._active.add(order.id)
         try:
-            return Execution(means, order).run()
+            return Execution(self._means(), order).run()
         finally:
             with self._lock:
                 self._active.discard(order.id)

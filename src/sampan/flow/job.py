@@ -20,6 +20,7 @@ SQL: Final = "sql"
 SQL_CHECK: Final = "sql check"
 SPLIT: Final = "split"
 JOIN: Final = "join"
+JUDGE: Final = "judge"
 
 
 class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,8 +45,16 @@ class Slice(msgspec.Struct, frozen=True):
     digest: str
 
 
+class HeldOut(msgspec.Struct, frozen=True):
+    """Rows that a training does not see: of all that the ``key`` columns tell apart a ``share``, chosen by ``seed``."""
+
+    key: tuple[str, ...]
+    share: float
+    seed: int
+
+
 class Input(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One argument of a step. Exactly one of the fields after ``name`` is set."""
+    """One argument of a step. One of ``stored`` to ``element`` is set; ``held``: rows of a ``table`` left out."""
 
     name: str
     stored: Stored | None = None
@@ -53,6 +62,7 @@ class Input(msgspec.Struct, frozen=True, omit_defaults=True):
     log: msgspec.Raw = msgspec.Raw(b"")
     slice: Slice | None = None
     element: bytes | None = None
+    held: HeldOut | None = None
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -71,6 +71,10 @@ class Urls:
         return _path("replays", replay)
 
     @staticmethod
+    def impact(impact: str) -> str:
+        return _path("impact", impact)
+
+    @staticmethod
     def run(run: str) -> str:
         return _path("runs", run)
 

@@ -52,6 +52,7 @@ _ASKED: Final = {
         WHERE run IN (SELECT id FROM kept_runs)""",
     "results": f"WITH {_RESULTS} SELECT key, value FROM kept_results",
     "replays": "SELECT id, branch FROM replays",  # a report tells of tables; what keeps them is the replay's branch
+    "impacts": "SELECT id, step FROM impacts",  # a measurement tells of tables, and keeps none
 }
 _LAST: Final = "snapshots"
 

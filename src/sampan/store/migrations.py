@@ -133,6 +133,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             created BIGINT NOT NULL)""",
         "CREATE INDEX proofs_by_name ON proofs (name, created)",
     ),
+    (
+        # -- runs: what changes of data were worth to a model, as it was measured
+        """CREATE TABLE impacts (
+            id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, step TEXT NOT NULL, base TEXT NOT NULL,
+            candidate TEXT NOT NULL, base_commit TEXT NOT NULL, candidate_commit TEXT NOT NULL, report TEXT NOT NULL,
+            seconds REAL NOT NULL, cost REAL NOT NULL, currency TEXT NOT NULL, actor TEXT NOT NULL,
+            reason TEXT NOT NULL, created BIGINT NOT NULL)""",
+        "CREATE INDEX impacts_by_step ON impacts (step, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -1,0 +1,295 @@
+"""What a change of data is worth to a model: measured on branches of a real workspace, by real trainings."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from flow_bench import Bench
+
+from sampan.base.errors import NotFound, SampanError, StepFailed, Usage
+from sampan.flow.heldout import chosen, units
+from sampan.flow.job import HeldOut, Stored
+from sampan.flow.outcome import Progress
+from sampan.runs.impacts import Impact, ImpactFigure, ImpactRequest, Impacts, sentence
+from sampan.runs.records import SUCCEEDED
+
+STEPS = """
+    import lightgbm
+    import numpy as np
+    import pyarrow as pa
+    from sampan import Fitted, model, step
+
+    @step
+    def visits(
+        rows: int = 900, wrong: float = 0.35, again: int = 0, extra: bool = False, named: bool = True, last: int = 0
+    ) -> pa.Table:
+        chance = np.random.default_rng(3)
+        spent, hour = chance.normal(size=(2, rows))
+        returned = spent + 0.3 * chance.normal(size=rows) > 0
+        broken = np.random.default_rng(again).random(rows) < wrong  # a till out of order tells the opposite
+        shop = np.where(np.arange(rows) % 2 == 0, "north", "south")
+        shop[:30] = "kiosk"
+        columns = {"visit": np.arange(rows), "shop": shop, "spent": spent, "hour": hour}
+        columns["returned"] = np.where(broken, ~returned, returned)
+        if extra:
+            columns["weather"] = chance.normal(size=rows)
+        if not named:
+            del columns["visit"], columns["shop"]
+        return pa.table(columns).slice(last)
+
+    @step
+    def rates(bonus: int = 1) -> pa.Table:
+        return pa.table({"visit": [1, 2], "bonus": [bonus, bonus]})
+
+    @step
+    def shops(visits: pa.Table) -> int:
+        return 2
+
+    def fitted(visits: pa.Table, seed: int = 1) -> Fitted:
+        names = [name for name in ("spent", "hour", "weather") if name in visits.column_names]
+        x = np.column_stack([visits[name].to_numpy() for name in names])
+        data = lightgbm.Dataset(x, visits["returned"].to_numpy(zero_copy_only=False).astype(float), feature_name=names)
+        options = {"objective": "binary", "num_leaves": 4, "num_threads": 1, "verbose": -1, "seed": seed,
+                   "bagging_fraction": 0.8, "bagging_freq": 1}
+        return Fitted(lightgbm.train(options, data, 15), features=names, sample=visits.select(names))
+
+    @model(kind="binary", target="returned")
+    def comes_back(visits: pa.Table, seed: int = 1) -> Fitted:
+        return fitted(visits, seed)
+
+    @model(target="returned")
+    def with_rates(visits: pa.Table, rates: pa.Table) -> Fitted:
+        return fitted(visits)
+
+    @model(target="returned")
+    def tells(visits: pa.Table) -> Fitted:
+        made = fitted(visits)
+        made.metrics = {"seen": visits["visit"].to_pylist()}
+        return made
+
+    @model(target="returned")
+    def fails(visits: pa.Table) -> Fitted:
+        raise RuntimeError(f"{visits.num_rows} rows are too few")
+
+    @model
+    def aimless(visits: pa.Table) -> Fitted:
+        return fitted(visits)
+
+    @model(target="sold")
+    def astray(visits: pa.Table) -> Fitted:
+        return fitted(visits)
+
+    @model(kind="ranking", target="returned")
+    def ranks(visits: pa.Table) -> Fitted:
+        return fitted(visits)
+
+    @model(target="returned")
+    def with_a_value(visits: pa.Table, shops: int) -> Fitted:
+        return fitted(visits)
+
+    @model(target="returned")
+    def with_nothing(trees: int = 3) -> Fitted:
+        return fitted(None)
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A shop on whose main a third of the labels are wrong. No test moves main."""
+    root = tmp_path_factory.mktemp("impact") / "shop"
+    root.mkdir()
+    made = Bench(root)
+    made.write(steps=STEPS)
+    for target in ("visits", "rates"):
+        assert made.run(target).state == SUCCEEDED
+    head = made.lake.head()
+    yield made
+    assert made.lake.head() == head
+    assert made.models.list() == [], "a measurement registers no version"
+    made.db.close()
+
+
+def branch(bench: Bench, name: str, table: str = "visits", **sets: Any) -> str:
+    """A branch with the table that other parameters give."""
+    if name not in bench.lake.branches():
+        bench.lake.branch(name)
+        made = bench.engine.run(table, {f"{table}.{k}": v for k, v in sets.items()}, branch=name)
+        assert made.state == SUCCEEDED, made.error
+    return name
+
+
+def measure(bench: Bench, candidate: str, told: list[Progress] | None = None, **asked: Any) -> Impact:
+    found = ask(bench, candidate, told, **asked)
+    assert found is not None
+    return found
+
+
+def ask(bench: Bench, candidate: str, told: list[Progress] | None = None, **asked: Any) -> Impact | None:
+    given = {"step": "comes_back", "seeds": 2, **asked}
+    request = ImpactRequest(candidate=candidate, **given)
+    return bench.engine.measure(request, on_event=None if told is None else told.append, actor="ada")
+
+
+def figure(found: Impact, metric: str) -> ImpactFigure:
+    return next(one for one in found.report.judged.figures if one.metric == metric)
+
+
+def test_labels_put_right_make_the_model_better(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "mended", wrong=0.0), seeds=5, reason="the till was repaired")
+    for metric in ("auc", "log_loss"):
+        one = figure(found, metric)
+        assert one.low is not None and one.high is not None and one.gain is not None
+        assert one.verdict == "better" and one.gain > 0 and not one.low <= 0 <= one.high
+    assert "comes_back is better with the data of mended" in sentence(found)
+    (table,) = found.report.tables
+    assert (table.changed, table.added, table.removed) == (table.targets, 0, 0) and table.targets > 200
+    assert (found.base, found.candidate, found.actor, found.reason) == (
+        "main",
+        "mended",
+        "ada",
+        "the till was repaired",
+    )
+    assert found.candidate_commit == shop.lake.head("mended")
+    assert Impacts(shop.db).get(found.id) == found
+
+
+def test_judged_by_the_wrong_labels_the_same_models_are_told_apart_less_well(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "mended", wrong=0.0))
+    right, wrong = (one.figures[0].candidate for one in (found.report.judged, found.report.other))
+    assert found.report.other.side == "base" and right is not None and wrong is not None and right - wrong > 0.1
+
+
+def test_other_labels_wrong_instead_show_no_difference(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "elsewhere", again=9), seeds=5)
+    for one in found.report.judged.figures:
+        assert one.verdict == "no difference shown", one
+        assert one.low is not None and one.high is not None and one.low < 0 < one.high
+    assert "includes 0. No difference is shown." in sentence(found)
+
+
+def test_a_seed_holds_out_the_same_rows_on_both_sides_and_others_than_the_next(shop: Bench) -> None:
+    ids = np.random.default_rng(1).integers(0, 1 << 63, 20_000).astype(np.uint64)
+    first, again, second = (chosen(ids, HeldOut(("visit",), 0.25, seed)) for seed in (1, 1, 2))
+    assert (first == again).all()
+    for one in (first, second):
+        assert one.mean() == pytest.approx(0.25, abs=0.02)
+    assert (first & second).mean() == pytest.approx(0.0625, abs=0.01), "as if drawn independently"
+
+
+def test_a_training_sees_exactly_the_rows_that_are_not_held_out(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "mended", wrong=0.0), step="tells")
+    rows = shop.db.rows("SELECT value FROM results WHERE step LIKE 'tells %' AND kind = 'model'")
+    models = [msgspec.msgpack.decode(row["value"], type=Stored).model for row in rows]
+    seen = [tuple(model.metrics["seen"]) for model in models if model is not None]
+    number = units(pa.table({"visit": np.arange(900)}), ["visit"])
+    held = [chosen(number, HeldOut(("visit",), 0.25, seed)) for seed in (1, 2)]
+    assert len(seen) == 4 and set(seen) == {tuple(np.flatnonzero(~one)) for one in held}
+    assert found.report.judged.rows == np.mean([one.sum() for one in held]), "and it is judged on all others"
+
+
+def test_slices_are_told_one_by_one_and_small_ones_marked(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "mended", wrong=0.0), seeds=5)
+    slices = {(one.column, one.value): one for one in found.report.judged.slices}
+    assert set(slices) == {("shop", "north"), ("shop", "south"), ("shop", "kiosk")}, "text columns with few values"
+    assert slices["shop", "kiosk"].few and not slices["shop", "north"].few
+    loss = next(one for one in slices["shop", "north"].figures if one.metric == "log_loss")
+    assert loss.verdict == "better"
+    asked = measure(shop, "mended", slices=("visit",))
+    assert [one.value for one in asked.report.judged.slices][-1] == "all others"
+    assert found.report.other.slices == ()
+
+
+def test_asked_again_nothing_is_trained_and_one_measurement_is_kept(shop: Bench) -> None:
+    first = measure(shop, branch(shop, "mended", wrong=0.0))
+    told: list[Progress] = []
+    again = measure(shop, "mended", told)
+    assert {event.state for event in told if event.step} == {"cached"}
+    assert (again.id, again.created, again.report) == (first.id, first.created, first.report)
+    assert again.seconds == pytest.approx(first.seconds)
+    assert [one.id for one in Impacts(shop.db).list()].count(first.id) == 1
+
+
+def test_of_the_step_s_own_results_nothing_changes(shop: Bench) -> None:
+    before = shop.engine.runs.latest("comes_back")
+    measure(shop, branch(shop, "mended", wrong=0.0))
+    assert shop.engine.runs.latest("comes_back") == before
+    assert not [run for run in shop.engine.runs.list() if run.target == "comes_back"]
+
+
+def test_every_training_is_told_with_its_ref_and_seed(shop: Bench) -> None:
+    told: list[Progress] = []
+    measure(shop, branch(shop, "elsewhere", again=9), told, share=0.3)
+    done = [event.step for event in told if event.state == "ran"]
+    assert set(done) >= {f"{ref}, seed {seed}" for ref in ("main", "elsewhere") for seed in (1, 2)}
+    assert told[0].state == "started" and "trained 4 times" in told[0].message and told[-1].state == "succeeded"
+
+
+def test_a_new_column_is_judged_where_both_can_be(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "wider", extra=True))
+    assert found.report.tables[0].new_columns == ("weather",)
+    assert found.report.judged.figures[0].verdict == "no difference shown"
+    assert "it takes 'weather'" in found.report.other.obstacle
+    with pytest.raises(StepFailed) as failed:
+        measure(shop, "wider", judge="base")
+    assert "these rows have no such column" in failed.value.obstacle and "--judge" in failed.value.advice
+
+
+def test_rows_that_are_gone_and_another_input_that_changed(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "shorter", last=500))
+    assert (found.report.tables[0].removed, found.report.tables[0].rows_after) == (500, 400)
+    dearer = measure(shop, branch(shop, "dearer", "rates", bonus=2), step="with_rates")
+    assert [one.name for one in dearer.report.tables] == ["rates"]
+    assert dearer.report.judged.figures[0].difference == 0
+    assert dearer.report.notes == ("rates has visit, too: nothing is held out of it.",)
+
+
+def test_the_same_snapshots_leave_nothing_to_measure(shop: Bench) -> None:
+    shop.lake.branch("like-main")
+    known = len(Impacts(shop.db).list())
+    assert ask(shop, "like-main") is None
+    assert ask(shop, branch(shop, "dearer", "rates", bonus=2)) is None, "a table that changed, and it does not need"
+    assert len(Impacts(shop.db).list()) == known
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        ({"step": "come_back"}, NotFound, "no step 'come_back'"),
+        ({"step": "visits"}, Usage, "visits is a step, not a model"),
+        ({"step": "aimless"}, Usage, "aimless does not say what it predicts"),
+        ({"step": "astray"}, Usage, "none of its tables on main has the target 'sold'"),
+        ({"step": "ranks"}, Usage, "ranks is a ranking model"),
+        ({"step": "with_nothing"}, Usage, "with_nothing needs no table"),
+        ({"step": "with_a_value"}, NotFound, "main has no table 'shops'"),
+        ({"base": "nowhere"}, NotFound, "no branch 'nowhere'"),
+        ({"base": "@0000000"}, NotFound, "no commit '0000000'"),
+        ({"slices": ("age",)}, Usage, "no column 'age' to slice by"),
+        ({"key": ("age",)}, Usage, "no column 'age'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
+    shop: Bench, asked: dict[str, Any], kind: type[SampanError], said: str
+) -> None:
+    told: list[Progress] = []
+    with pytest.raises(kind) as refused:
+        ask(shop, branch(shop, "mended", wrong=0.0), told, **asked)
+    assert said in refused.value.obstacle and refused.value.advice
+    assert not [event for event in told if event.step]
+
+
+def test_rows_without_a_key_need_one_to_be_named(shop: Bench) -> None:
+    bare, other = branch(shop, "bare", named=False), branch(shop, "bare-too", named=False, wrong=0.0)
+    with pytest.raises(Usage) as refused:
+        measure(shop, other, base=bare)
+    assert "tell the rows of visits apart" in refused.value.obstacle and "--key COLUMN" in refused.value.advice
+    assert measure(shop, other, base=bare, key=("spent", "hour")).report.key == ("spent", "hour")
+
+
+def test_a_training_that_fails_says_which_and_why(shop: Bench) -> None:
+    with pytest.raises(StepFailed) as failed:
+        measure(shop, branch(shop, "mended", wrong=0.0), step="fails")
+    assert failed.value.attempted in ("fails, main, seed 1", "fails, mended, seed 1")
+    assert "rows are too few" in failed.value.obstacle and ".sampan/runs/" in failed.value.advice
