@@ -93,6 +93,16 @@ def test_it_prints_differences_with_intervals_and_keeps_them(shop: Here) -> None
     assert found["cost"] == pytest.approx(found["seconds"], rel=0.6), "a second of the whole machine costs 1"
 
 
+def test_clean_up_keeps_what_is_young_and_lets_a_measurement_hold_nothing_else(shop: Here) -> None:
+    impact(shop)
+    assert shop.json("gc")["proof"]["agrees"]
+    with (shop.folder / "sampan.toml").open("a") as file:
+        file.write('[retention]\nruns = "0 days"\ncommits = "0 days"\ngrace = "0 days"\n')
+    shop("branch", "delete", "mended")
+    assert shop.json("gc", "--apply")["proof"]["agrees"]
+    assert shop.json("data", "show")["candidate"] == "mended", "what was measured stays known"
+
+
 def test_changes_of_data_and_of_the_model_are_ranked_together(shop: Here) -> None:
     impact(shop)
     (model,) = shop.json("data", "list")["models"]

@@ -231,10 +231,11 @@ def test_a_new_column_is_judged_where_both_can_be(shop: Bench) -> None:
     found = measure(shop, branch(shop, "wider", extra=True))
     assert found.report.tables[0].new_columns == ("weather",)
     assert found.report.judged.figures[0].verdict == "no difference shown"
-    assert "it takes 'weather'" in found.report.other.obstacle
-    with pytest.raises(StepFailed) as failed:
+    said = "the model of wider takes 'weather', and the rows of main have no such column"
+    assert found.report.other.obstacle == said
+    with pytest.raises(Usage) as refused:
         measure(shop, "wider", judge="base")
-    assert "these rows have no such column" in failed.value.obstacle and "--judge" in failed.value.advice
+    assert refused.value.obstacle == said and "--judge candidate" in refused.value.advice
 
 
 def test_rows_that_are_gone_and_another_input_that_changed(shop: Bench) -> None:

@@ -188,7 +188,8 @@ class Measuring:
     # -- the whole
 
     def run(self, actor: str) -> Impact:
-        """Train, judge, record. Raises StepFailed where a training fails, BadStep for rows that a model cannot take."""
+        """Train, judge, record. Raises StepFailed where a training or a judgement fails, Usage for rows without a
+        column that a model takes."""
         self._check_slices()
         key, seeds = self._key(), range(1, self._request.seeds + 1)
         slots = Slots(self._means.settings)
@@ -204,9 +205,12 @@ class Measuring:
             trained = labour.do([self._training(jobs, side, key, seed) for seed in seeds for side in _SIDES])
             models = {seed: (trained[2 * at], trained[2 * at + 1]) for at, seed in enumerate(seeds)}
             own = self._request.judge
-            judged = labour.do([self._judging(jobs, own, models[seed], key, seed) for seed in seeds])
             other: Side = "base" if own == "candidate" else "candidate"
-            seen = labour.try_([self._judging(jobs, other, models[seed], key, seed, False) for seed in seeds])
+            if unfit := self._unfit(own, trained):
+                raise Usage(self._attempted, unfit, f"Judge on the rows of {self._sides[other].ref}: --judge {other}.")
+            judged = labour.do([self._judging(jobs, own, models[seed], key, seed) for seed in seeds])
+            pieces = [self._judging(jobs, other, models[seed], key, seed, False) for seed in seeds]
+            seen = self._unfit(other, trained) or labour.try_(pieces)
         found = [_value(one, jobs) for one in judged]
         self._say("comparing", f"comparing the tables of {self._request.base} and {self._request.candidate}")
         report = ImpactReport(
@@ -302,6 +306,16 @@ class Measuring:
         bare = Job(JUDGE, job.step, job.part, job.node, job.root, job.data, job.log, inputs=inputs, options=options)
         modules = ["numpy", "duckdb", "pyarrow", "pyarrow.compute", "sampan.flow.judge"]
         return Piece(label, digest, msgspec.structs.replace(bare, threads=job.threads), modules, options)
+
+    def _unfit(self, side: Side, trained: list[Stored]) -> str:
+        """What a model takes that the rows of a side have not; empty if they can be judged."""
+        columns = _columns(self._sides[side].tables[self._table])
+        for at, one in enumerate(trained):
+            names = one.model.signature.inputs if one.model is not None else {}
+            if absent := [name for name in names if name not in columns]:
+                whose, rows = self._sides[_SIDES[at % 2]].ref, self._sides[side].ref
+                return f"the model of {whose} takes {absent[0]!r}, and the rows of {rows} have no such column"
+        return ""
 
     # -- what came of it
 

@@ -31,7 +31,8 @@ def judge(job: Job) -> Stored:
 
     The job's inputs are the base model, the candidate model, and the table with the rows; its options name ``target``,
     ``kind``, ``sides`` (what to call the models), ``rows`` (whose they are), ``key``, ``share``, ``seed``, and
-    ``slices`` (None: none; empty: text columns with few values). Raises BadStep for rows that a model cannot take.
+    ``slices`` (None: none; empty: text columns with few values). The rows have all columns that the models take.
+    Raises BadStep for values that a model cannot take.
     """
     from sampan.lake.read import arrow
 
@@ -92,12 +93,6 @@ def _predictions(draft: VersionDraft, blobs: Blobs, rows: Any, side: str, whose:
     from sampan.models.sample import plain_records
 
     attempted = f"Judge the model of {side} on the rows of {whose}"
-    if absent := [name for name in draft.signature.inputs if name not in rows.column_names]:
-        raise BadStep(
-            attempted,
-            f"it takes {absent[0]!r}, and these rows have no such column",
-            "Name the other: --judge base, or candidate.",
-        )
     predictor = load(draft, blobs)
     found: list[Any] = []
     for start in range(0, rows.num_rows, _BATCH):
