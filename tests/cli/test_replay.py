@@ -355,6 +355,10 @@ def test_its_page_shows_it_and_approves_it(shop: Copy) -> None:
         shown = " ".join(read(hub, f"/replays/{made['id']}").text)
         assert "<script>alert(1)</script>" in shown and "would have been others" in shown
         assert "What would have been done instead" in shown
+        assert "Written to report.html" in shop("replay", "show", made["id"], "--to", "report.html")
+        kept = (shop.folder / "report.html").read_text()
+        assert "What would have been done instead" in kept and "&lt;script&gt;" in kept and "<form" not in kept
+        assert "Name a file in a folder" in shop.complaint("replay", "show", "last", "--to", "no/report.html", code=2)
         assert made["id"] in " ".join(read(hub, "/replays").text)
         form = {"content_type": "application/x-www-form-urlencoded", "cookie": hub.sign_in(), "origin": hub.url}
         response, _ = hub.ask("POST", f"/replays/{made['id']}/approve", b"", **form)

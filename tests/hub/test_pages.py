@@ -108,6 +108,16 @@ def test_a_page_of_an_empty_workspace_says_what_to_do_next(hub: Hub, path: str) 
         assert "sampan " in text or "contracts.py" in text
 
 
+def stands_alone(hub: Hub, path: str) -> None:
+    """A page that is saved needs no hub: it has its look in it, nothing leads anywhere, nothing can be pressed."""
+    response, body = hub.ask("GET", path + ("&" if "?" in path else "?") + "format=file", accept="text/html")
+    assert response.headers["content-disposition"].startswith("attachment; filename=")
+    page = Reader(body.decode())
+    assert not [link for link in page.links if link.startswith("/")], path
+    assert "style" in page.tags
+    assert not {"form", "script", "nav", "link"} & set(page.tags), path
+
+
 def test_every_page_that_can_be_reached_renders_and_has_a_twin(full: Hub) -> None:
     """Follow every link from the overview on."""
     waiting, seen = ["/patterns", "/"], set()
@@ -123,6 +133,7 @@ def test_every_page_that_can_be_reached_renders_and_has_a_twin(full: Hub) -> Non
         again = full.ask("GET", plain + ("&" if "?" in plain else "?") + "format=json", accept="text/html")[1]
         if plain not in ("/",):
             assert json.loads(again) == twin
+        stands_alone(full, plain)
     templates = {re.sub(r"/[^/?]*\d[^/?]*", "/#", path.partition("?")[0]) for path in seen}
     assert {"/log/#", "/quarantine/#", "/tables/pages", "/runs/#", "/runs/#/logs/loud.log"} <= templates
     assert len(seen) > 80

@@ -525,6 +525,18 @@ class App(Workplace):
 
         return msgspec.to_builtins(view(self, path, query))
 
+    def page_file(self, path: str) -> str:
+        """The page at a path as a file that stands alone: HTML with its look in it."""
+        if self.remote and (hub := self.hub()):
+            return str(hub.text(path, {"format": "file"}))
+        from sampan.hub.render import Frame, saved
+        from sampan.hub.sitemap import find
+
+        page, named = find(path)
+        context, frame = page.view(self, dict(named)), Frame(workspace=self.folder.root.name)
+        address = self.settings.get("public_url").rstrip("/")
+        return saved(page.template, context, frame, self.clock.micros(), address)
+
     def _token_file(self) -> str:
         try:
             return (self.folder.data / "token").read_text("utf-8").strip()

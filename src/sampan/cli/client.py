@@ -75,6 +75,14 @@ class HubClient:
         given = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         return self._call("GET", f"{path}?{urlencode(given)}" if given else path)
 
+    def text(self, path: str, query: Mapping[str, str]) -> str:
+        """The text at a path."""
+        response = self._send("GET", f"{path}?{urlencode(query)}", None, {"Accept": "text/html"}, 600)
+        data = response.read()
+        if response.status >= 400:
+            raise _raised(response.status, data, f"GET {self.url}{path}")
+        return data.decode()
+
     def post(self, path: str, body: Any = None) -> Any:
         """The answer to a JSON body."""
         return self._call("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -106,11 +108,28 @@ def list_(app: "App", as_json: bool) -> None:
 @replay.command()
 @click.argument("replay", default="last")
 @click.option("--rows", is_flag=True, help="With sample rows of each table.")
+@click.option(
+    "--to",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the page to this file, to be read without a hub.",
+)
 @json_option
 @click.pass_obj
-def show(app: "App", replay: str, rows: bool, as_json: bool) -> None:
+def show(app: "App", replay: str, rows: bool, file: Path | None, as_json: bool) -> None:
     """Show a replay's report. REPLAY is an id, its beginning, or `last`."""
-    found = app.view("/replays/" + replay)
+    path = "/replays/" + quote(replay, safe="")
+    if file is not None:
+        html = app.page_file(path)
+        try:
+            file.write_text(html, "utf-8")
+        except OSError as error:
+            raise Usage(
+                f"Write {file}", error.strerror or str(error), "Name a file in a folder that is there."
+            ) from None
+        click.echo(f"Written to {file}: it opens in any browser.")
+        return
+    found = app.view(path)
     if as_json:
         emit(found)
         return

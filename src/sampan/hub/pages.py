@@ -10,7 +10,7 @@ from litestar.handlers import BaseRouteHandler
 from sampan.base.errors import SampanError
 from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.parts import Parts, Query
-from sampan.hub.render import Frame, page, twin, wants_json
+from sampan.hub.render import Answer, Frame, page, saved, twin, wants_json
 from sampan.hub.sitemap import PAGES, QUERIES, Page
 from sampan.team.roles import PRINCIPAL, Principal
 
@@ -33,6 +33,11 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
             context = spec.view(parts, query)
         except SampanError as error:
             return refuse(request, error.status, error, around)
+        if request.query_params.get("format") == "file":
+            now = parts.clock.micros()
+            text = saved(spec.template, context, around, now, parts.settings.get("public_url").rstrip("/"))
+            attached = {"content-disposition": f'attachment; filename="{spec.template}"'}
+            return response(Answer(200, "text/html", text.encode()), attached)
         if wants_json(request.headers.get("accept", ""), request.query_params):
             return response(twin(context))
         return response(page(spec.template, context, around))

@@ -1,6 +1,7 @@
 """From a page's context to an answer: HTML for people, the same context as JSON for everything else."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +23,8 @@ from sampan.hub.urls import Urls
 from sampan.team.roles import PRINCIPAL
 
 _HERE: Final = Path(__file__).parent
+_ACTIVE: Final = re.compile(r"<(form|script)\b.*?</\1>", re.DOTALL)
+_LINK: Final = re.compile(r'<a\b[^>]*\bhref="/[^>]*>(.*?)</a>', re.DOTALL)
 
 
 class Answer(msgspec.Struct):
@@ -48,6 +51,7 @@ class Frame(msgspec.Struct, kw_only=True):
     who: str = ""
     query: str = ""  # of the page itself, so that a link can add to it
     made: int = 0  # milliseconds: what changed since, a live page has not seen
+    alone: int = 0  # when it was saved, in microseconds: a page that stands alone, with no hub around it
 
 
 def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200) -> Answer:
@@ -56,6 +60,16 @@ def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200
     fields = {name: getattr(context, name) for name in context.__struct_fields__}
     html = _environment().get_template(template).render(**fields, it=context, frame=frame)
     return Answer(status, "text/html", html.encode())
+
+
+def saved(template: str, context: msgspec.Struct, frame: Frame, at: int, address: str = "") -> str:
+    """A page as a file that stands alone, to be kept or sent on: its look in it, nothing to press. Links lead to the
+    hub at ``address``, or nowhere if that is empty."""
+    html = page(template, context, msgspec.structs.replace(frame, alone=at)).body.decode()
+    html = _ACTIVE.sub("", html)
+    if address:
+        return _LINK.sub(lambda found: found[0].replace('href="/', f'href="{escape(address)}/', 1), html)
+    return _LINK.sub(lambda found: found[1], html)
 
 
 def twin(context: msgspec.Struct, status: int = 200) -> Answer:
@@ -250,6 +264,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
+    environment.globals["look"] = lambda: Markup((_HERE / "static" / "app.css").read_text("utf-8"))  # noqa: S704 - ours
     environment.filters |= {
         "when": when,
         "moment": moment,

@@ -99,7 +99,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "column": "Only this column of a table, or field of a type of event",
     "endpoint": "Only those of this endpoint",
     "entity": "Only those about this entity",
-    "format": "`json` for the JSON twin",
+    "format": "`json` for the JSON twin, `file` for the page as a file that stands alone",
     "id": "Only the event with this id",
     "limit": "How many at most",
     "model": "Only this model",
@@ -129,6 +129,12 @@ def context(page: Page) -> Any:
 
 def view(parts: Parts, path: str, query: Query | None = None) -> msgspec.Struct:
     """The context of the page at a path. Raises KeyError where there is none."""
+    page, named = find(path)
+    return page.view(parts, {**(query or {}), **named})
+
+
+def find(path: str) -> tuple[Page, dict[str, str]]:
+    """The page at a path, and what the path names. Raises KeyError where there is none."""
     segments = path.split("/")
     for page in PAGES:
         own = page.path.split("/")
@@ -136,5 +142,5 @@ def view(parts: Parts, path: str, query: Query | None = None) -> msgspec.Struct:
             continue
         pairs = list(zip(own, segments, strict=True))
         if all(a == b or (a[:1] == "{" and b) for a, b in pairs):
-            return page.view(parts, {**(query or {}), **{a[1:-1]: unquote(b) for a, b in pairs if a[:1] == "{"}})
+            return page, {a[1:-1]: unquote(b) for a, b in pairs if a[:1] == "{"}
     raise KeyError(path)
