@@ -100,6 +100,13 @@ def test_all_leaves_out_what_iceberg_cannot_hold_and_says_so(shop: Here) -> None
     assert "Cast it in the table" in shop.complaint("table", "publish", "spans", code=1)
 
 
+def test_a_folder_that_cannot_be_made_is_said(shop: Here, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = shop.complaint("table", "publish", "pages", "--to", str(tmp_path / "file" / "below"), code=1)
+    assert "not a directory" in said
+    assert "Nothing is published" in shop("table", "published")
+
+
 @pytest.mark.parametrize("arguments", [(), ("pages", "--all")])
 def test_one_table_or_all_of_them(shop: Here, arguments: tuple[str, ...]) -> None:
     assert "name one table, or say --all" in shop.complaint("table", "publish", *arguments, code=2)

@@ -119,8 +119,9 @@ def publish(app: "App", name: str, everything: bool, ref: str, to: Path | None, 
 def _tell(one: dict[str, Any]) -> None:
     count = f"{one['snapshots']} snapshot{'s' if one['snapshots'] != 1 else ''}"
     how = "now has" if one["changed"] else "was published already, with"
-    click.echo(f"{one['table']}: {one['rows']:,} rows; it {how} {count}.\n  {one['metadata']}")
-    if one["copied"]:
+    rows = f"{one['rows']:,} row{'s' if one['rows'] != 1 else ''}"
+    click.echo(f"{one['table']}: {rows}; it {how} {count}.\n  {one['metadata']}")
+    if one["copied"] and one["changed"]:
         click.echo(f"  A Parquet copy was written: {one['copied']}.")
     if one["left"]:
         click.echo(f"  {one['left']} older left its history: a name means another column now, or [retention] says so.")

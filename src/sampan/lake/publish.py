@@ -174,6 +174,12 @@ class Publications:
         if table.location and table.location != str(folder):
             advice = "`sampan table unpublish` removes it; publish it again, then its history begins anew."
             raise Refused(attempted, f"what lies there was published as {table.location}", advice)
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise Refused(
+                attempted, (error.strerror or str(error)).lower(), "Choose another folder with --to."
+            ) from error
         return table
 
     def _write(self, known: dict[str, Publication]) -> None:
