@@ -1,5 +1,10 @@
 """A flow beside main: what is tried there touches nothing, and comes over whole or not at all."""
 
+import os
+import shutil
+import signal
+from collections.abc import Callable
+
 import pytest
 from flow_bench import Bench
 
@@ -233,3 +238,60 @@ def test_a_changed_contract_is_a_definition_like_any_other(bench: Bench) -> None
     bench.run()
     with pytest.raises(Conflict, match="main has changed contract visit too"):
         bench.engine.merge("try")
+
+
+def killed_at_statement(bench: Bench, at: int, work: Callable[[Bench], object]) -> bool:
+    """Do something in a process that is killed before its ``at``-th statement to the records; whether it came to it."""
+    bench.db.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            other, steps = Bench(bench.root), iter(range(100_000))
+
+            def kill(_: str) -> None:
+                if next(steps) == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            assert other.db._writer is not None
+            other.db._writer.set_trace_callback(kill)
+            work(other)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def test_a_merge_that_is_killed_anywhere_leaves_main_as_it_was_or_merged(shop: Bench) -> None:
+    shop.lake.branch("try")
+    shop.edit("tables/large.sql", "> 10", "> 14")
+    shop.edit("tables/numbers.sql", "range(10)", "range(20)")
+    assert shop.engine.run(branch="try").state == "succeeded"
+    before, after = shop.lake.names(), shop.lake.names("try")
+    assert before.keys() == after.keys() and not before.items() & after.items()
+    shop.db.close()
+    kept = shop.root.with_name("kept")
+    shutil.copytree(shop.root, kept)
+    seen, at = set(), 0
+    while True:
+        shutil.rmtree(shop.root)
+        shutil.copytree(kept, shop.root)
+        ended = not killed_at_statement(shop, at, lambda other: other.engine.merge("try"))
+        left = Bench(shop.root)
+        try:
+            names = left.lake.names()
+            assert names in (before, after), f"main is torn by a kill at statement {at}"
+            seen.add(names == after)
+            if left.lake.head("try") != left.lake.head():  # else it had come to its end
+                assert left.engine.merge("try").state == "succeeded"
+            assert left.lake.names() == after
+            assert left.lake.head("try") == left.lake.head()
+            assert left.ran() == [], "the next run undoes it"
+        finally:
+            left.db.close()
+        if ended:
+            break
+        at += 1
+    assert at > 10
+    assert seen == {False, True}
