@@ -103,7 +103,7 @@ def test_all_leaves_out_what_iceberg_cannot_hold_and_says_so(shop: Here) -> None
 def test_a_folder_that_cannot_be_made_is_said(shop: Here, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = shop.complaint("table", "publish", "pages", "--to", str(tmp_path / "file" / "below"), code=1)
-    assert "not a directory" in said
+    assert "the folder cannot be made" in said
     assert "Nothing is published" in shop("table", "published")
 
 

@@ -176,10 +176,9 @@ class Publications:
             raise Refused(attempted, f"what lies there was published as {table.location}", advice)
         try:
             make_folder(folder)
-        except OSError as error:
-            raise Refused(
-                attempted, (error.strerror or str(error)).lower(), "Choose another folder with --to."
-            ) from error
+        except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            obstacle = f"the folder cannot be made ({(error.strerror or str(error)).lower()})"
+            raise Refused(attempted, obstacle, "Choose another folder with --to.") from error
         return table
 
     def _write(self, known: dict[str, Publication]) -> None:
