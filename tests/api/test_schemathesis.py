@@ -59,6 +59,7 @@ def test_every_operation_answers_as_described_to_whatever_is_sent(hub: Hub, tmp_
 
 
 @pytest.mark.night
+@pytest.mark.timeout(3600)
 def test_every_operation_stands_half_an_hour_of_fuzzing(hub: Hub, tmp_path: Path) -> None:
     """``FUZZ_EXAMPLES`` an operation and phase; 2,000 take about half an hour on two cores."""
     most = os.environ.get("FUZZ_EXAMPLES", "2000")

@@ -47,6 +47,33 @@ def ids(here: Here, *more: str) -> list[str]:
     return [row[0] for row in here.json("sql", "select _id from visit order by all", *more)["rows"]]
 
 
+def test_a_run_as_of_a_time_derives_what_was_known_then_on_a_branch(here: Here) -> None:
+    assert "Name a branch for it" in here.complaint("run", "--as-of", "2026-01-11", code=2)
+    assert "still to come" in here.complaint("run", "--branch", "then", "--as-of", "2027-01-11", code=2)
+    here("branch", "new", "then")
+    made = here.json("run", "--branch", "then", "--as-of", "2026-01-11")
+    assert [step["state"] for step in made["steps"]] == ["ran"]
+    assert pages(here, "--ref", "then") == ["/0", "/1", "/old"]
+    assert pages(here) == ["/0", "/1", "/2", "/old"]
+    assert [step["state"] for step in here.json("run", "--branch", "then", "--as-of", "2026-01-11")["steps"]] == [
+        "cached"
+    ]
+    here.json("run", "--branch", "then", "--as-of", "2026-01-09")
+    assert pages(here, "--ref", "then") == ["/old"]
+    here.json("run", "--branch", "then")
+    assert pages(here, "--ref", "then") == pages(here)
+
+
+def test_a_table_built_bit_by_bit_does_not_go_on_from_another_time(here: Here) -> None:
+    query = "-- incremental: by day of day\nSELECT date_trunc('day', _time) AS day, page FROM visit\n"
+    (here.folder / "tables" / "pages.sql").write_text(query)
+    here.json("run")
+    here("branch", "new", "then")
+    here.json("run", "--branch", "then", "--as-of", "2026-01-11")
+    assert pages(here, "--ref", "then") == ["/0", "/1", "/old"]
+    assert pages(here) == ["/0", "/1", "/2", "/old"]
+
+
 def questions(here: Here) -> None:
     assert pages(here) == ["/0", "/1", "/2", "/old"]
     assert pages(here, "--as-of", "2026-01-11T12:59") == ["/0"]

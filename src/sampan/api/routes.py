@@ -29,6 +29,7 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     target: str = ""
     sets: dict[str, Any] = {}
     branch: str = "main"
+    as_of: Annotated[str, msgspec.Meta(max_length=60)] = ""
 
 
 class BranchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -212,7 +213,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     @post("/v1/runs", status_code=200)
     async def run(request: Ask, data: RunRequest) -> Stream:
         name = who(request).name
-        return follow(lambda report: work.run(data.target, data.sets, name, report, data.branch))
+        return follow(lambda report: work.run(data.target, data.sets, name, report, data.branch, data.as_of))
 
     @post("/v1/branches")
     async def new_branch(request: Ask, data: BranchRequest) -> Response[bytes]:

@@ -157,14 +157,25 @@ class App(Workplace):
         return msgspec.to_builtins(found)
 
     def run(
-        self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None], branch: str = "main"
+        self,
+        target: str,
+        sets: dict[str, Any],
+        actor: str,
+        report: Callable[[Any], None],
+        branch: str = "main",
+        as_of: str = "",
     ) -> Any:
-        """Run what has changed and publish it, on a branch, if its checks pass."""
+        """Run what has changed and publish it, on a branch, if its checks pass; ``as_of``: on what was known then."""
+        from sampan.base.clock import past
+
+        known_by = past(as_of, self.clock.micros()) if as_of else None
         with self._one_run, self._as_writer("Run the flow"):
             self.contracts.check(self.db)
             facts = {"sampan.target": target, "sampan.actor": actor, "sampan.branch": branch}
             with self._traced("run", facts, report) as tell:
-                made = self.engine.run(target or None, sets, on_event=tell, actor=actor, branch=branch)
+                made = self.engine.run(
+                    target or None, sets, on_event=tell, actor=actor, branch=branch, known_by=known_by
+                )
             return {**made.json(), "exit_code": made.exit_code}
 
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:

@@ -133,9 +133,16 @@ class HubClient:
         return self.post("/v1/proofs", {"table": table, "count": count, "seed": seed})
 
     def run(
-        self, target: str, sets: dict[str, Any], actor: str, report: Callable[[Any], None], branch: str = "main"
+        self,
+        target: str,
+        sets: dict[str, Any],
+        actor: str,
+        report: Callable[[Any], None],
+        branch: str = "main",
+        as_of: str = "",
     ) -> Any:
-        return self._follow("/v1/runs", {"target": target, "sets": sets, "branch": branch}, report)
+        asked = {"target": target, "sets": sets, "branch": branch, "as_of": as_of}
+        return self._follow("/v1/runs", asked, report)
 
     def new_branch(self, name: str, ref: str, reason: str, actor: str) -> Any:
         return self.post("/v1/branches", {"name": name, "ref": ref, "reason": reason})

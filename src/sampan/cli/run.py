@@ -26,9 +26,10 @@ set_option = click.option(
 @click.argument("target", default="")
 @set_option
 @branch_option
+@click.option("--as-of", default="", metavar="TIME", help="On what was known then; onto a branch, not onto main.")
 @json_option
 @click.pass_context
-def run(ctx: click.Context, target: str, sets: Sequence[str], branch: str, as_json: bool) -> None:
+def run(ctx: click.Context, target: str, sets: Sequence[str], branch: str, as_of: str, as_json: bool) -> None:
     """Run what has changed, and publish it if its checks pass.
 
     TARGET is a table, step, model or check; without it, everything. What is cached is not run again. All tables appear
@@ -37,7 +38,7 @@ def run(ctx: click.Context, target: str, sets: Sequence[str], branch: str, as_js
     app: App = ctx.obj
     stop_in_order()
     with screen(app, as_json) as report:
-        result = app.work().run(target, parse_sets(sets), me(), report, branch)
+        result = app.work().run(target, parse_sets(sets), me(), report, branch, as_of)
     finish(ctx, result, as_json)
 
 

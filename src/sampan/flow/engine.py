@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sampan.base.clock import Clock
+from sampan.base.clock import Clock, iso
 from sampan.base.errors import NotFound, Refused, Usage
 from sampan.base.ids import new_id
 from sampan.base.settings import Folder, Settings
@@ -103,20 +103,28 @@ class Engine:
         branch: str = MAIN,
         position: "Position | None" = None,
         noting: bool = False,
+        known_by: int | None = None,
     ) -> "RunResult":
         """Bring the flow, or a target and what it needs, up to date, and publish it on a branch if its checks pass.
 
         Raises an error only for what keeps a run from starting (a workspace that does not read, a busy record
         store, a branch that is not there); a failing step is part of the result. ``position``: on the events up to
         there, instead of all of now. ``noting``: a check that refuses is noted and holds nothing up; not on main.
+        ``known_by``: on what could be used at that instant (microseconds), which is no state for main: raises Usage.
         """
+        if known_by is not None and branch == MAIN:
+            raise Usage(
+                f"Run the flow as of {iso(known_by)}",
+                f"{MAIN} would go back to what was known then",
+                "Name a branch for it: `sampan branch new then`, and --branch then.",
+            )
         if isinstance(target, Plan):
             sets = {f"{step}.{name}": value for step, found in target.sets.items() for name, value in found.items()}
             target = target.target
         workspace = Workspace(self.folder, sets)
         at = self._position() if position is None else position
         order = Order(new_id(self.clock), target or None, workspace, at, on_event, actor, reason)
-        return self._execute(replace(order, branch=branch, noting=noting and branch != MAIN))
+        return self._execute(replace(order, branch=branch, noting=noting and branch != MAIN, known_by=known_by))
 
     def resume(
         self,
@@ -162,6 +170,7 @@ class Engine:
                 actor or found.actor,
                 mixed=mixed,
                 branch=found.branch,
+                known_by=found.manifest.get("known_by"),
                 before=found,
             )
         )

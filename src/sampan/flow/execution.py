@@ -39,7 +39,9 @@ class Execution:
         self._began = time.perf_counter()
         self._means, self._order, self._workspace = means, order, order.workspace
         self._prices = read_prices(means.folder.config())
-        self._planner = Planner(order.workspace, means.runs, means.folder.data, means.log, order.position)
+        self._planner = Planner(
+            order.workspace, means.runs, means.folder.data, means.log, order.position, order.known_by
+        )
         graph = order.workspace.graph
         selected = graph.select(order.target)
         gates = graph.gates(selected)
@@ -99,6 +101,7 @@ class Execution:
                 name: msgspec.to_builtins(workspace.parts(state.node, {})) for name, state in self._states.items()
             },
             inputs={type: {"count": count, "digest": digest} for type, (count, digest) in events.items()},
+            **({} if self._order.known_by is None else {"known_by": self._order.known_by}),
         )
 
     def _loop(self) -> None:

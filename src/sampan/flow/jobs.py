@@ -102,7 +102,7 @@ class Jobs:
         if name in self._workspace.graph.events:
             if self._log is None:
                 raise SampanError(f"Read events of {name}", "there is no log")
-            source = self._log.source(name, self._order.position)  # type: ignore[arg-type]
+            source = self._log.source(name, self._order.position, self._order.known_by)  # type: ignore[arg-type]
             return Input(name, log=msgspec.Raw(msgspec.msgpack.encode(source)))
         stored = self._states[name].stored
         assert stored is not None

@@ -85,14 +85,22 @@ class Planner:
     """Decides about nodes for one workspace, one log position and one set of parameters."""
 
     def __init__(
-        self, workspace: Workspace, runs: Runs, data: Path, log: "Log | None", position: "Position | None"
+        self,
+        workspace: Workspace,
+        runs: Runs,
+        data: Path,
+        log: "Log | None",
+        position: "Position | None",
+        known_by: int | None = None,
     ) -> None:
+        """``known_by``: of the events before the position only those that could be used at that instant."""
         self.workspace = workspace
         self.runs = runs
         self._lake = Blobs(data / "lake")
         self._blobs = Blobs(data / "blobs")
         self.log = log
         self.position = position
+        self._known_by = [] if known_by is None else [known_by]
         self._events: dict[str, str] = {}
         self._seen = Files(workspace.folder.root, None)
 
@@ -109,7 +117,7 @@ class Planner:
         return self._digest_of(type, state.count, state.digest)
 
     def _digest_of(self, type: str, count: int, digest: str) -> str:
-        return digest_value([type, count, digest, self.workspace.event_code(type)])[:32]
+        return digest_value([type, count, digest, self.workspace.event_code(type), *self._known_by])[:32]
 
     def event_state(self, type: str) -> tuple[int, str]:
         """How many events of a type there are up to the position, and their digest in any order."""

@@ -43,7 +43,8 @@ class Means:
 @dataclass(frozen=True)
 class Order:
     """What one run is asked for. ``before`` is the run as it was found, if it is resumed. ``noting``: a check that
-    refuses is noted, and what it guards goes on."""
+    refuses is noted, and what it guards goes on. ``known_by``: of the events before the position only those that
+    could be used at that instant (microseconds)."""
 
     id: str
     target: str | None
@@ -55,6 +56,7 @@ class Order:
     mixed: tuple[str, ...] = ()
     branch: str = MAIN
     noting: bool = False
+    known_by: int | None = None
     before: Run | None = None
 
 
