@@ -41,6 +41,34 @@ STEPS = """
         return pa.table(columns).slice(last)
 
     @step
+    def parcels(heavy: bool = True, shift: float = 0.0) -> pa.Table:
+        weight = np.random.default_rng(5).uniform(0, 3, 300)
+        kind = np.array(["letter", "box", "crate"])[weight.astype(int)]
+        price = [None if at % 10 == 0 else 2 * w + shift * (at % 2) for at, w in enumerate(weight)]
+        late = np.where(weight > 1.5, "yes", "no")
+        made = pa.table({"parcel": np.arange(300), "weight": weight, "kind": kind, "price": price, "late": late})
+        return made if heavy else made.filter(pa.array(kind != "crate"))
+
+    def learned(kind: str, parcels: pa.Table, target: str) -> Fitted:
+        from sklearn.linear_model import LinearRegression, LogisticRegression
+        rows = parcels.filter(parcels[target].is_valid())
+        x, y = rows["weight"].to_numpy().reshape(-1, 1), np.array(rows[target].to_pylist())
+        estimator = LinearRegression() if kind == "regression" else LogisticRegression(C=100)
+        return Fitted(estimator.fit(x, y), features=["weight"], sample=rows.select(["weight"]))
+
+    @model(kind="multiclass", target="kind")
+    def sorts(parcels: pa.Table) -> Fitted:
+        return learned("multiclass", parcels, "kind")
+
+    @model(kind="regression", target="price")
+    def prices(parcels: pa.Table) -> Fitted:
+        return learned("regression", parcels, "price")
+
+    @model(kind="binary", target="late")
+    def comes_late(parcels: pa.Table) -> Fitted:
+        return learned("binary", parcels, "late")
+
+    @step
     def rates(bonus: int = 1) -> pa.Table:
         return pa.table({"visit": [1, 2], "bonus": [bonus, bonus]})
 
@@ -103,7 +131,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     root.mkdir()
     made = Bench(root)
     made.write(steps=STEPS)
-    for target in ("visits", "rates"):
+    for target in ("visits", "rates", "parcels"):
         assert made.run(target).state == SUCCEEDED
     head = made.lake.head()
     yield made
@@ -245,6 +273,33 @@ def test_rows_that_are_gone_and_another_input_that_changed(shop: Bench) -> None:
     assert [one.name for one in dearer.report.tables] == ["rates"]
     assert dearer.report.judged.figures[0].difference == 0
     assert dearer.report.notes == ("rates has visit, too: nothing is held out of it.",)
+
+
+def test_a_class_that_one_side_never_saw_counts_against_it(shop: Bench) -> None:
+    light = branch(shop, "light", "parcels", heavy=False)
+    found = measure(shop, light, step="sorts", judge="base")
+    accuracy = figure(found, "accuracy")
+    assert accuracy.base is not None and accuracy.candidate is not None
+    assert accuracy.base > 0.9 and accuracy.candidate < 0.75, "a third of the parcels are crates"
+    assert found.report.other.figures[0].candidate is not None, "on rows without crates both can be judged, too"
+
+
+def test_numbers_are_judged_by_their_errors_and_rows_without_a_target_left_out(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "dearer-parcels", "parcels", shift=1.0), step="prices", judge="base")
+    assert [one.metric for one in found.report.judged.figures] == ["rmse", "mae", "r2"]
+    rmse = figure(found, "rmse")
+    assert rmse.verdict == "worse" and rmse.gain is not None and rmse.gain < -0.3
+    assert "have no price, and are not judged" in found.report.notes[0]
+    number, priced = units(pa.table({"parcel": np.arange(300)}), ["parcel"]), np.arange(300) % 10 > 0
+    held = [chosen(number, HeldOut(("parcel",), 0.25, seed)) & priced for seed in (1, 2)]
+    assert found.report.judged.rows == np.mean([one.sum() for one in held])
+
+
+def test_labels_may_be_texts(shop: Bench) -> None:
+    found = measure(shop, branch(shop, "dearer-parcels", "parcels", shift=1.0), step="comes_late")
+    auc = figure(found, "auc")
+    assert auc.base is not None and auc.base > 0.95 and auc.difference == 0
+    assert {one.column for one in found.report.judged.slices} == {"kind"}, "not the target itself"
 
 
 def test_the_same_snapshots_leave_nothing_to_measure(shop: Bench) -> None:
