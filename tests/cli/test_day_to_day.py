@@ -193,3 +193,16 @@ def test_whole_events_are_loaded_line_by_line_whatever_is_wrong_with_one(here: H
         "quarantined": 2,
         "refused": 0,
     }
+
+
+def test_what_was_loaded_is_sealed_when_the_command_ends(here: Here, tmp_path: Path) -> None:
+    """Else each command that follows would read all of it again, event by event."""
+    (here.folder / "sampan.toml").write_text("[settings]\nsegment_events = 2500\n")
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(json.dumps(visit(str(number))) for number in range(12_000)))
+    done = here.run("log", "load", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "Sealing" in done.stderr
+    stream = here.folder / ".sampan" / "log" / "intake"
+    assert len(list(stream.glob("*.log"))) == 1
+    assert len(list(stream.glob("*.json"))) >= 2

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.app.workplace import Workplace
-from sampan.base.errors import Busy, NotFound, Unreachable
+from sampan.base.errors import Busy, NotFound, SampanError, Unreachable
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
@@ -69,8 +69,14 @@ class App(Workplace):
                 writer.close()
 
     @contextmanager
-    def appending(self, attempted: str) -> Iterator[Callable[[bytes], dict[str, int]]]:
-        """Append events (NDJSON) without a hub, as the one writer; gives the counts by verdict of each batch."""
+    def appending(
+        self, attempted: str, waiting: Callable[[int], None] = lambda _: None
+    ) -> Iterator[Callable[[bytes], dict[str, int]]]:
+        """Append events (NDJSON) without a hub, as the one writer; gives the counts by verdict of each batch.
+
+        At the end it waits until the segments that are full have been sealed, since each reading of one that is not
+        costs as much again; ``waiting`` is told how many there are.
+        """
         with self._intake(attempted) as writer:
 
             def append(body: bytes) -> dict[str, int]:
@@ -80,6 +86,10 @@ class App(Workplace):
                 return dict(zip(("accepted", "duplicate", "quarantined"), counts, strict=True))
 
             yield append
+            if backlog := writer.sealing.backlog:
+                waiting(backlog)
+                with suppress(SampanError):  # what is not sealed is not lost: it is tried again later
+                    writer.sealing.wait()
 
     def own_types(self) -> list[str]:
         """The types of event that the workspace declares itself."""

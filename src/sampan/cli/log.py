@@ -215,7 +215,11 @@ def _sender(app: "App") -> Iterator[Any]:
 
         yield send
         return
-    with app.appending("Load events") as append:
+
+    def waiting(segments: int) -> None:
+        click.echo(f"Sealing {segments} segment{'' if segments == 1 else 's'} of the log …", err=True)
+
+    with app.appending("Load events", waiting) as append:
         yield lambda batch: append(batch.body)
 
 
