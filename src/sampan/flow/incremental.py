@@ -5,7 +5,6 @@ tables that are themselves built bit by bit. That the events before are still th
 at the old position has to give the digest that the old key holds.
 """
 
-import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +62,7 @@ def _base(
             continue
         if any(planner.event_digest_at(type, position) != inputs[type] for type in types):
             continue
-        before = {name: files_of(planner, name, inputs[name]) for name in cuts}
+        before = {name: files_of(planner, name, inputs[name], how) for name, how in cuts.items()}
         if all(files is not None for files in before.values()):
             return Base(str(position), stored.table), {name: files or () for name, files in before.items()}
     return None
@@ -77,10 +76,12 @@ def position_of(planner: Planner, result: Result) -> Position | None:
         return None
 
 
-def files_of(planner: Planner, name: str, digest: str) -> tuple[TableFile, ...] | None:
-    """The files of a table that a node once gave."""
+def files_of(planner: Planner, name: str, digest: str, how: Partitioning) -> tuple[TableFile, ...] | None:
+    """The files of a table that a node once gave, if it was cut as it is now."""
     result = planner.runs.with_digest(name, digest)
-    table = stored_of(result).table if result is not None else None
+    if result is None or result.parts.get("options", {}).get("incremental") != str(how):
+        return None
+    table = stored_of(result).table
     return table.files if table is not None else None
 
 
@@ -104,7 +105,7 @@ class Late(msgspec.Struct, frozen=True):
 
 def late(planner: Planner, sources: "Mapping[str, Source]") -> list[Late]:
     """For each table that is built bit by bit, what the next run builds of it. ``sources``: the events by type."""
-    from sampan.lake.increment import touched
+    from sampan.lake.increment import too_many, touched
 
     graph = planner.workspace.graph
     planned = {step.name: step for step in planner.plan(None, None, None, "").steps}
@@ -136,6 +137,8 @@ def late(planner: Planner, sources: "Mapping[str, Source]") -> list[Late]:
             else:
                 pending = {name: [one.label for one in feed.partitions] for name, feed in feeds.items()}
                 partitions = tuple(touched(how, sources, pending=pending))
+                if too_many(how.base, {one.label for one in partitions}):
+                    whole, partitions = "more than half of its partitions change", ()
         found[node.name] = Late(node.name, str(node.incremental), built, whole, partitions)
     return list(found.values())
 
@@ -163,7 +166,7 @@ class Proven(msgspec.Struct, frozen=True):
 
 def prove(planner: Planner, lake: "Lake", table: str, snapshot: str, count: int, seed: int, threads: int) -> Proven:
     """Compare ``count`` partitions (0: all) of a table's snapshot, drawn by ``seed``, with the whole query."""
-    from sampan.lake.increment import Builder
+    from sampan.lake.cut import Builder
 
     node = planner.workspace.graph.nodes[table]
     assert node.incremental is not None
@@ -179,19 +182,19 @@ def prove(planner: Planner, lake: "Lake", table: str, snapshot: str, count: int,
         return Proven(
             table, snapshot, len(there), skipped="its definition has changed since it was built: run it first"
         )
-    if not there:
-        return Proven(table, snapshot, 0)
-    plainly = Partitioning(how.by, how.column)
-    labels = plainly.touched(how.stretch(there[0]).start, how.stretch(there[-1]).start)  # gaps included
-    drawn = sorted(random.Random(seed).sample(labels, count)) if 0 < count < len(labels) else labels  # noqa: S311
+    inputs = result.parts["inputs"]
+    types = [name for name in node.needs if name in planner.workspace.graph.events]
+    if any(planner.event_digest_at(type, position) != inputs[type] for type in types):
+        why = "its events, or how their contract reads them, have changed since it was built: run it first"
+        return Proven(table, snapshot, len(there), skipped=why)
     sources: dict[str, Source] = {}
     for name in node.needs:
-        if name in planner.workspace.graph.events:
+        if name in types:
             assert planner.log is not None
             sources[name] = planner.log.source(name, position)
         else:
-            sources[name] = lake.source_of(lake.snapshot(result.parts["inputs"][name]), name)
+            sources[name] = lake.source_of(lake.snapshot(inputs[name]), name)
     text = (planner.workspace.folder.root / node.path).read_text("utf-8-sig")
     builder = Builder(text, sources, lake.folder, Increment(how), threads=threads, name=node.path)
-    unequal = tuple(builder.compare(drawn, stored.table.files))
-    return Proven(table, snapshot, len(there), tuple(drawn), unequal, "", seed)
+    compared, unequal = builder.compare(stored.table.files, count, seed)
+    return Proven(table, snapshot, len(there), compared, tuple(unequal), "", seed)

@@ -69,7 +69,24 @@ def _analyse(text: str, shown: str) -> Query:
 
     facts = analyse(text, shown)
     facts.check(shown)
-    return Query(tuple(facts.depends), tuple(facts.flags), _digest(text, shown), declared(text, shown))
+    cut = declared(text, shown)
+    if cut is not None:
+        _check_parts(text, shown)
+    return Query(tuple(facts.depends), tuple(facts.flags), _digest(text, shown), cut)
+
+
+def _check_parts(text: str, shown: str) -> None:
+    """Raise BadQuery for what picks among all rows, and so cannot be told from some of them."""
+    import sqlglot
+    from sqlglot import exp
+
+    found = sqlglot.parse_one(text, read="duckdb").find(exp.Limit, exp.Offset, exp.Fetch)
+    if found is not None:
+        raise BadQuery(
+            f"Read {shown}",
+            f"it is declared incremental, and `{found.sql(dialect='duckdb').strip()[:60]}` picks among all rows",
+            "Rank within a stretch of time instead, or leave the line `-- incremental:` out.",
+        )
 
 
 def _digest(text: str, shown: str) -> str:

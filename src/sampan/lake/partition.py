@@ -66,7 +66,7 @@ class Partitioning(msgspec.Struct, frozen=True):
 
     def label(self, time: datetime) -> str:
         """The partition that a time lies in."""
-        return self._start(time).strftime("%Y-%m-%dT%H" if self.by == "hour" else "%Y-%m-%d")
+        return self._start(time).isoformat()[: 13 if self.by == "hour" else 10]
 
     def stretch(self, label: str) -> Stretch:
         """What a partition covers."""
@@ -170,7 +170,7 @@ def declared(text: str, shown: str) -> Partitioning | None:
     found: list[tuple[int, Partitioning]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if match := _LINE.match(line):
-            if ":" not in match[1]:  # a remark that begins with the word
+            if ":" not in match[1] and not match[1].lower().startswith(" by "):  # a remark that begins with the word
                 continue
             found.append((number, _declaration(match[1], f"{shown}:{number}")))
     if len(found) > 1:
@@ -196,7 +196,7 @@ def _seconds(count: str | None, unit: str | None, shown: str) -> int:
         return 0
     span = _SPANS.get(unit.lower())
     if span is None:
-        raise BadQuery(f"Read {shown}", f"{unit!r} has no fixed length", f"Count in {', '.join(_SPANS)}s.")
+        raise BadQuery(f"Read {shown}", f"{unit!r} has no fixed length", "Count in minutes, hours, days or weeks.")
     if int(count) > _FARTHEST / span:
         raise BadQuery(f"Read {shown}", f"{count} {unit}s are more than a hundred years", "Leave the line out.")
     return int(span.total_seconds()) * int(count)
