@@ -107,6 +107,19 @@ def test_a_folder_that_cannot_be_made_is_said(shop: Here, tmp_path: Path) -> Non
     assert "Nothing is published" in shop("table", "published")
 
 
+def test_one_s_own_files_are_neither_published_over_nor_unpublished(shop: Here, tmp_path: Path) -> None:
+    mine = tmp_path / "exports" / "framed" / "data" / "mine.parquet"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    to = ("--to", str(tmp_path / "exports"))
+    assert "such as data/mine.parquet" in shop.complaint("table", "publish", "framed", *to, code=2)
+    mine.unlink()
+    shop("table", "publish", "framed", *to)
+    mine.write_text("mine")
+    assert f"{mine.parent.parent} stays" in shop("table", "unpublish", "framed", *to)
+    assert [path for path in (tmp_path / "exports").rglob("*") if path.is_file()] == [mine]
+
+
 @pytest.mark.parametrize("arguments", [(), ("pages", "--all")])
 def test_one_table_or_all_of_them(shop: Here, arguments: tuple[str, ...]) -> None:
     assert "name one table, or say --all" in shop.complaint("table", "publish", *arguments, code=2)

@@ -13,7 +13,7 @@ import pytest
 from pyiceberg.table import StaticTable
 from tests.lake.conftest import Workspace
 
-from sampan.base.errors import Damaged, NotFound, Refused
+from sampan.base.errors import Damaged, NotFound, Refused, Usage
 from sampan.lake import read
 from sampan.lake.draft import TableDraft
 from sampan.lake.publish import Publications, Published
@@ -240,6 +240,7 @@ def test_a_nanosecond_that_would_be_lost_is_refused(shop: Shop) -> None:
     shop.put("SELECT TIMESTAMP_NS '2020-01-01 00:00:00.000000001' AS precise")
     with pytest.raises(Refused, match="column precise has nanoseconds"):
         shop.publish()
+    assert Publications(shop.folder).list() == ()
 
 
 def test_a_frame_of_a_python_step_is_published_as_a_copy(shop: Shop) -> None:
@@ -314,6 +315,76 @@ def test_a_folder_with_another_table_is_left_alone(shop: Shop, tmp_path: Path) -
     )
     with pytest.raises(Refused, match="was published as"):
         shop.publish(to=tmp_path / "moved")
+
+
+FRAME = "SELECT 1::UBIGINT AS x"  # published as a copy
+
+
+@pytest.mark.parametrize("name", ["data/mine.parquet", "metadata/7.avro", "notes.txt"])
+@pytest.mark.parametrize("sql", ["SELECT 1 AS x", FRAME])
+def test_a_folder_with_files_of_somebody_else_is_refused_and_left_as_it_was(
+    shop: Shop, tmp_path: Path, name: str, sql: str
+) -> None:
+    shop.put(sql)
+    mine = tmp_path / "exports" / "orders" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(Usage, match=f"such as {name}") as refused:
+        shop.publish(to=tmp_path / "exports")
+    assert "--to" in refused.value.advice
+    assert mine.read_text() == "mine"
+    assert [path for path in (tmp_path / "exports").rglob("*") if path.is_file()] == [mine]
+    assert Publications(shop.folder).list() == ()
+
+
+def test_what_another_workspace_published_is_not_taken_over(shop: Shop, tmp_path: Path) -> None:
+    shop.put("SELECT 1 AS x")
+    made = shop.publish(to=tmp_path / "exports")
+    (shop.folder / "iceberg" / "published.json").unlink()  # as a workspace that never published there
+    shop.put("SELECT 2 AS x")
+    with pytest.raises(Usage, match="not published from here"):
+        shop.publish(to=tmp_path / "exports")
+    assert rows(opened(made.metadata)) == [(1,)]
+
+
+def test_files_that_were_put_beside_a_publication_outlive_it_and_its_end(shop: Shop, tmp_path: Path) -> None:
+    shop.put(FRAME)
+    folder = Path(shop.publish(to=tmp_path, retention=0).folder)
+    mine = [folder / name for name in ("data/mine.parquet", "metadata/7.avro", "metadata/mine.json", "notes.txt")]
+    for path in mine:
+        path.write_text("mine")
+    for number in range(2, 14):  # until the first copy is swept away
+        shop.put(f"SELECT {number}::UBIGINT AS x")
+        made = shop.publish(to=tmp_path, retention=0)
+    assert rows(opened(made.metadata)) == [(13,)]
+    assert len(list((folder / "data").glob("t1-*.parquet"))) == 10
+    Publications(shop.folder).remove("orders", None)
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(mine)
+    with pytest.raises(Usage, match=r"such as data/mine\.parquet"):
+        shop.publish(to=tmp_path)
+    for path in mine:
+        path.unlink()
+    assert rows(opened(shop.publish(to=tmp_path).metadata)) == [(13,)]
+
+
+def test_a_first_publication_that_was_killed_after_its_copy_is_gone_on_with(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sampan.lake.iceberg import IcebergTable
+
+    class Killed(BaseException):
+        pass
+
+    def dying(*args: Any, **more: Any) -> int:
+        raise Killed
+
+    shop.put(FRAME)
+    with monkeypatch.context() as patched:
+        patched.setattr(IcebergTable, "current", dying)
+        with pytest.raises(Killed):
+            shop.publish()
+    assert len(list((shop.folder / "iceberg" / "orders").rglob("t1-*.parquet"))) == 1
+    assert rows(opened(shop.publish().metadata)) == [(1,)]
 
 
 def test_metadata_that_does_not_read_is_said_with_a_way_out(shop: Shop) -> None:

@@ -140,7 +140,8 @@ def unpublish(app: "App", name: str, to: Path | None, as_json: bool) -> None:
         emit({"folders": gone})
         return
     for folder in gone:
-        click.echo(f"{folder} is gone.")
+        rest = Path(folder).exists()
+        click.echo(f"{folder} is gone." if not rest else f"{folder} stays, with files that Sampan did not write.")
 
 
 @table.command()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pyiceberg.types import IcebergType
 
 _METADATA: Final = re.compile(r"v(\d+)\.metadata\.json")
-_AVRO: Final = re.compile(r"(?:snap-)?(\d+)(?:-m0)?\.avro")
+_AVRO: Final = re.compile(r"(snap-)?(?P<id>\d+)(?(1)|-m0)\.avro")
+_UNFINISHED: Final = re.compile(r"\.(v\d+\.metadata\.json|version-hint\.text)(\.\d+){2}\.tmp")
 _HINT: Final = "version-hint.text"
 _VERSIONS: Final = 10  # metadata files that stay, the newest one with them
 _WIDER: Final = {("int", "long"), ("float", "double")}
@@ -40,6 +41,15 @@ class DataFile(NamedTuple):
     path: Path
     rows: int
     bytes: int
+
+
+def written(folder: Path) -> list[Path]:
+    """The files below ``folder`` whose names are those that a table's metadata has here, also where it is damaged."""
+    return [
+        path
+        for path in sorted((folder / "metadata").glob("*"))
+        if path.name == _HINT or any(names.fullmatch(path.name) for names in (_METADATA, _AVRO, _UNFINISHED))
+    ]
 
 
 class IcebergTable:
@@ -166,7 +176,7 @@ class IcebergTable:
         ids = {one.snapshot_id for version in versions[-_VERSIONS:] for one in self._read(version).snapshots}
         for path in self._at.glob("*.avro"):
             match = _AVRO.fullmatch(path.name)
-            if match and int(match[1]) not in ids:
+            if match and int(match["id"]) not in ids:
                 path.unlink()
 
     # -- reading

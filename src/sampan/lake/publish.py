@@ -3,23 +3,26 @@
 What is published where is noted in ``.sampan/iceberg/published.json``, with every file of the lake that a publication
 names, for clean-up: it keeps them until ``sampan table unpublish``. The note is written before the metadata that needs
 it, and cut down after. Whoever publishes holds the lock that clean-up holds (``App.publish_tables``).
+
+A folder is ours if the note names it, or if it held no file before. Of what lies in it, only files with the names that
+we give are ever removed, and folders only once they are empty.
 """
 
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from sampan.base.clock import Clock
-from sampan.base.errors import Damaged, NotFound, Refused
+from sampan.base.errors import Damaged, NotFound, Refused, SampanError, Usage
 from sampan.base.files import make_folder, publish, write_durably
 from sampan.lake.history import MAIN
-from sampan.lake.iceberg import DataFile, IcebergTable
+from sampan.lake.iceberg import DataFile, IcebergTable, written
 from sampan.lake.lake import Lake, Snapshot
 from sampan.lake.open_types import Column, columns
 from sampan.lake.query import ARROW, open_sources, quote_name, quote_text
@@ -29,6 +32,7 @@ FOLDER: Final = "iceberg"
 _NOTE: Final = "published.json"
 _TABLE: Final = "sampan.table"
 _CONTENT: Final = "sampan.snapshot"
+_COPY: Final = re.compile(r"(?P<id>t1-[0-9a-f]{32})\.parquet|\.t1-[0-9a-f]{32}\.parquet\.\d+\.tmp")
 _STRANGE: Final = re.compile(r"[^\w@.-]")
 
 
@@ -84,21 +88,28 @@ class Publications:
 
         ``to``: folder of the table's folder. ``retention``: seconds that a snapshot stays in the table's history.
 
-        Raises NotFound, Refused for a type that Iceberg cannot hold or a folder of somebody else's, Damaged.
+        Raises NotFound, Refused for a type that Iceberg cannot hold or a table of somebody else's, Usage for a folder
+        with files that are not ours, Damaged.
         """
         snapshot = lake.table(name, ref)
         branch = MAIN if ref.startswith("@") else ref
         folder = ((to or self._data / FOLDER) / _safe(name if branch == MAIN else f"{name}@{branch}")).resolve()
         shapes = columns(name, snapshot.fields)
-        table = self._open(folder, name)
-        copied = _why_copied(snapshot, shapes)
-        files = (_copy(lake, name, snapshot, shapes, folder),) if copied else _as_they_lie(lake, name, snapshot)
-        said = Published(
-            name, str(table.metadata_file), str(folder), snapshot.id, snapshot.rows, False, table.snapshots, copied
-        )
         known = {one.folder: one for one in self.list()}
         where = self._noted(folder)
         mine = known.get(where) or Publication(name, branch, where, {})
+        table = self._open(folder, name, ours=where in known)
+        copied = _why_copied(snapshot, shapes)
+        if copied and where not in known:  # or a copy that a kill leaves behind would look like somebody else's file
+            self._write({**known, where: mine})
+        try:
+            files = (_copy(lake, name, snapshot, shapes, folder),) if copied else _as_they_lie(lake, name, snapshot)
+        except SampanError:
+            self._write(known)
+            raise
+        said = Published(
+            name, str(table.metadata_file), str(folder), snapshot.id, snapshot.rows, False, table.snapshots, copied
+        )
         if table.current().get(_CONTENT) == snapshot.id and table.files() == {file.path for file in files}:
             table.settle()
             self._write({**known, mine.folder: mine})
@@ -118,8 +129,8 @@ class Publications:
         )
         table.sweep()
         named = {notes[_CONTENT] for notes in table.retained() if _CONTENT in notes}
-        for path in (folder / "data").glob("*.parquet"):
-            if path.stem not in named:
+        for path, id in _copies(folder):
+            if id not in named:
                 path.unlink()
         mine = msgspec.structs.replace(mine, files={id: of for id, of in mine.files.items() if id in named})
         self._write({**known, mine.folder: mine})
@@ -128,7 +139,10 @@ class Publications:
         )
 
     def remove(self, name: str, to: Path | None) -> tuple[str, ...]:
-        """Take a table's publications away, or the one below a folder; gives the folders. Raises NotFound."""
+        """Take a table's publications away, or the one below a folder; gives the folders. Raises NotFound.
+
+        A folder with files that are not ours stays, with them.
+        """
         known = {one.folder: one for one in self.list()}
         below = to.resolve() if to is not None else None
         gone = [
@@ -140,10 +154,11 @@ class Publications:
             raise NotFound(f"Unpublish {name}", f"it is not published{where}", f"Published: {there}.")
         for one in gone:  # the note goes last: until then clean-up keeps what a reader may still open
             folder = self.folder(one)
-            for part in ("metadata", "data"):
-                shutil.rmtree(folder / part, ignore_errors=True)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            for path in (*written(folder), *(path for path, _ in _copies(folder))):
+                path.unlink()
+            for emptied in (folder / "metadata", folder / "data", folder):
+                with suppress(OSError):  # it is not there, or not empty
+                    emptied.rmdir()
             del known[one.folder]
         self._write(known)
         return tuple(str(self.folder(one)) for one in gone)
@@ -164,7 +179,7 @@ class Publications:
             one.table + ref + ("" if folder == self._data.resolve() / FOLDER else f" --to {shlex.quote(str(folder))}")
         )
 
-    def _open(self, folder: Path, name: str) -> IcebergTable:
+    def _open(self, folder: Path, name: str, *, ours: bool) -> IcebergTable:
         attempted = f"Publish table {name} in {folder}"
         table = IcebergTable(folder)
         if table.location and table.properties.get(_TABLE) != name:
@@ -174,6 +189,9 @@ class Publications:
         if table.location and table.location != str(folder):
             advice = "`sampan table unpublish` removes it; publish it again, then its history begins anew."
             raise Refused(attempted, f"what lies there was published as {table.location}", advice)
+        if not ours and (found := _first_file(folder)) is not None:
+            obstacle = f"the folder has files that were not published from here, such as {found.relative_to(folder)}"
+            raise Usage(attempted, obstacle, "Choose another folder with --to, or move what is in this one elsewhere.")
         try:
             make_folder(folder)
         except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -194,6 +212,22 @@ def _why_copied(snapshot: Snapshot, shapes: Iterable[Column]) -> str:
         return "it is kept as Arrow, since a step in Python made it"
     other = [one for one in shapes if not one.fits]
     return "; ".join(f"{one.name} became {one.shape.sql}" for one in other)
+
+
+def _copies(folder: Path) -> list[tuple[Path, str]]:
+    """The copies that were written for a publication, with the digests of their snapshots; none for unfinished ones."""
+    found = ((path, _COPY.fullmatch(path.name)) for path in sorted((folder / "data").glob("*")))
+    return [(path, match["id"] or "") for path, match in found if match is not None]
+
+
+def _first_file(folder: Path) -> Path | None:
+    """The first file or link below a folder, whatever it is; None if there are only folders, or none."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_symlink() or not path.is_dir():
+            return path
+        if (found := _first_file(path)) is not None:
+            return found
+    return None
 
 
 def _as_they_lie(lake: Lake, name: str, snapshot: Snapshot) -> tuple[DataFile, ...]:
