@@ -13,6 +13,7 @@ from sampan.base.errors import NotFound, SampanError, StepFailed, Usage
 from sampan.flow.heldout import chosen, units
 from sampan.flow.job import HeldOut, Stored
 from sampan.flow.outcome import Progress
+from sampan.lake.rowkey import row_key
 from sampan.runs.impacts import Impact, ImpactFigure, ImpactRequest, Impacts, sentence
 from sampan.runs.records import SUCCEEDED
 
@@ -24,7 +25,8 @@ STEPS = """
 
     @step
     def visits(
-        rows: int = 900, wrong: float = 0.35, again: int = 0, extra: bool = False, named: bool = True, last: int = 0
+        rows: int = 900, wrong: float = 0.35, again: int = 0, extra: bool = False, named: bool = True, last: int = 0,
+        number: str = "int64",
     ) -> pa.Table:
         chance = np.random.default_rng(3)
         spent, hour = chance.normal(size=(2, rows))
@@ -32,7 +34,7 @@ STEPS = """
         broken = np.random.default_rng(again).random(rows) < wrong  # a till out of order tells the opposite
         shop = np.where(np.arange(rows) % 2 == 0, "north", "south")
         shop[:30] = "kiosk"
-        columns = {"visit": np.arange(rows), "shop": shop, "spent": spent, "hour": hour}
+        columns = {"visit": np.arange(rows).astype(number), "shop": shop, "spent": spent, "hour": hour}
         columns["returned"] = np.where(broken, ~returned, returned)
         if extra:
             columns["weather"] = chance.normal(size=rows)
@@ -342,6 +344,20 @@ def test_rows_without_a_key_need_one_to_be_named(shop: Bench) -> None:
         measure(shop, other, base=bare)
     assert "tell the rows of visits apart" in refused.value.obstacle and "--key COLUMN" in refused.value.advice
     assert measure(shop, other, base=bare, key=("spent", "hour")).report.key == ("spent", "hour")
+
+
+def test_a_key_of_another_type_on_either_side_is_no_key(shop: Bench) -> None:
+    floats = branch(shop, "floats", wrong=0.0, number="float64")
+    before, after = (shop.lake.source("visits", ref) for ref in ("main", floats))
+    assert row_key(before, before, "returned") == ("visit",)
+    assert row_key(before, after, "returned") == ()
+    with pytest.raises(Usage, match="tell the rows of visits apart"):
+        measure(shop, floats)
+    for key in (("visit",), ("shop", "visit")):
+        with pytest.raises(Usage) as refused:
+            measure(shop, floats, key=key)
+        said = "the key column 'visit' of visits is BIGINT on main and DOUBLE on floats"
+        assert refused.value.obstacle == said and "Cast it" in refused.value.advice
 
 
 def test_a_training_that_fails_says_which_and_why(shop: Bench) -> None:

@@ -24,7 +24,10 @@ def seen(table: Any, held: HeldOut) -> Any:
 
 
 def units(table: Any, key: Sequence[str]) -> NDArray[np.uint64]:
-    """A number for each row, the same for rows with equal key columns: 64 bits of the MD5 of their values as text."""
+    """A number for each row, the same for rows with equal key columns: 64 bits of the MD5 of their values as text.
+
+    Texts are compared, so the columns must have one type in all states of the table; whoever names the key sees to it.
+    """
     import duckdb
 
     parts = ", ".join(f"coalesce({quote_name(name)}::VARCHAR, '')" for name in key)

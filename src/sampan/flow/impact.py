@@ -155,7 +155,7 @@ class Measuring:
         return all(base[name].id == candidate[name].id for name in base)
 
     def _key(self) -> tuple[str, ...]:
-        """The columns that tell rows apart. Raises Usage where there are none."""
+        """The columns that tell rows apart, of one type on both refs. Raises Usage where there are none."""
         lake, snapshots = self._means.lake, [self._sides[side].tables[self._table] for side in _SIDES]
         if self._request.key:
             for side, snapshot in zip(_SIDES, snapshots, strict=True):
@@ -165,6 +165,17 @@ class Measuring:
                         f"{self._table} on {self._sides[side].ref} has no column {absent[0]!r}",
                         f"It has: {', '.join(_columns(snapshot))}.",
                     )
+            types = [dict(snapshot.fields) for snapshot in snapshots]
+            for name in self._request.key:
+                if types[0][name] != types[1][name]:
+                    base, candidate = (
+                        f"{of[name]} on {self._sides[side].ref}" for side, of in zip(_SIDES, types, strict=True)
+                    )
+                    raise Usage(
+                        self._attempted,
+                        f"the key column {name!r} of {self._table} is {base} and {candidate}",
+                        "Rows would be held out of one alone. Cast it to one type on both, or name another.",
+                    )
             return self._request.key
         before, after = (lake.source_of(snapshot) for snapshot in snapshots)
         found = row_key(before, after, self._target)
@@ -172,7 +183,7 @@ class Measuring:
             raise Usage(
                 self._attempted,
                 f"no column, and no two, tell the rows of {self._table} apart on both refs",
-                "Name what does: --key COLUMN. Rows with one key are held out together.",
+                "Name what does: --key COLUMN, of one type on both. Rows with one key are held out together.",
             )
         return found
 

@@ -15,12 +15,17 @@ _NO_KEY: Final = ("DOUBLE", "FLOAT", "BLOB", "STRUCT", "MAP", "UNION", "BOOLEAN"
 def row_key(before: TableSource, after: TableSource, besides: str, *, threads: int = 0) -> tuple[str, ...]:
     """The first columns, one or two, of which no two rows have the same values, on either side; none if there are none.
 
+    A column with another type on either side is passed over: ``1`` and ``1.0`` do not read the same.
     ``besides``: a column that is no part of a key, since it is what may have been changed.
     """
     connection = open_sources({"a": before, "b": after}, threads=threads)
     try:
         fields = [_fields(connection, side) for side in ("a", "b")]
-        able = [name for name, type_ in fields[0].items() if name in fields[1] and _able(type_) and name != besides]
+        able = [
+            name
+            for name, type_ in fields[0].items()
+            if fields[1].get(name) == type_ and _able(type_) and name != besides
+        ]
         for number in (1, 2):
             for names in combinations(able[:_COLUMNS], number):
                 if all(_tells_apart(connection, side, names) for side in ("a", "b")):
