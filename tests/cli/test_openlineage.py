@@ -501,6 +501,42 @@ def test_what_is_no_address_is_said_before_anything_runs(shop: Here, url: str) -
     assert "no http:// or https:// address" in shop.complaint("run", code=2)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ann:SECRET@example.org:1/x",
+        "http://SECRET@example.org",
+        "http://example.org/x?token=SECRET",
+        "http://example.org/x#SECRET",
+        "http://example.org/a SECRET",
+        "http://example.org/a\tSECRET",
+        "http://example.org/\N{SNOWMAN}SECRET",
+    ],
+)
+def test_an_address_with_more_than_a_place_in_it_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(Usage) as refused:
+        from_environment({"OPENLINEAGE_URL": url})
+    assert "a user, a query, a fragment" in refused.value.obstacle
+    assert "OPENLINEAGE_API_KEY" in refused.value.advice
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_run_says_so_before_it_begins(shop: Here) -> None:
+    shop.extra = {"OPENLINEAGE_URL": "http://ann:SECRET@example.org"}
+    said = shop.complaint("run", code=2)
+    assert "OPENLINEAGE_API_KEY" in said
+    assert "SECRET" not in said
+
+
+def test_a_warning_never_quotes_the_path() -> None:
+    emitter = Emitter("http://127.0.0.1:9/a SECRET")
+    emitter.send({})
+    said = emitter.settle(3)
+    assert "the address has signs that a request cannot" in said
+    assert "SECRET" not in said
+    emitter.close()
+
+
 def test_without_an_address_or_when_disabled_nothing_is_sent(shop: Here, collector: Collector) -> None:
     shop.extra |= {"OPENLINEAGE_DISABLED": "true"}
     shop("run")

@@ -115,6 +115,9 @@ class Emitter:
                 if not kept:
                     raise
                 status = self._post(body)  # the other side may have closed a connection that was kept
+        except (http.client.InvalidURL, UnicodeError):  # their texts quote the address
+            self._hang_up()
+            return self._pausing("the address has signs that a request cannot")
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._hang_up()
             return self._pausing(str(error) or type(error).__name__)
@@ -143,7 +146,7 @@ class Emitter:
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Emitter | None:
-    """Where the environment wants events to go, or None. Raises Usage for what is no address."""
+    """Where the environment wants events to go, or None. Raises Usage, without the value, for what is no address."""
     environ = os.environ if environ is None else environ
     url = environ.get("OPENLINEAGE_URL", "").strip()
     if not url or environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
@@ -156,6 +159,13 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Emitter | None
         good = False
     if not good:
         raise Usage(attempted, "it is no http:// or https:// address", "For instance http://marquez.example.org:5000.")
+    plain = url.isprintable() and parts.path.isascii() and not set(url) & set("?# ")
+    if not plain or "@" in parts.netloc:
+        raise Usage(
+            attempted,
+            "it has a user, a query, a fragment or signs that a request cannot",
+            "Say host, port and path, and give what is secret in OPENLINEAGE_API_KEY.",
+        )
     endpoint = environ.get("OPENLINEAGE_ENDPOINT", "").strip() or _ENDPOINT
     key = environ.get("OPENLINEAGE_API_KEY", "").strip()
     if not (key + endpoint).isascii() or not (key + endpoint).isprintable() or " " in endpoint:
