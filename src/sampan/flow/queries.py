@@ -80,8 +80,15 @@ def _check_parts(text: str, shown: str) -> None:
     import sqlglot
     from sqlglot import exp
 
-    found = sqlglot.parse_one(text, read="duckdb").find(exp.Limit, exp.Offset, exp.Fetch)
-    if found is not None:
+    whole = sqlglot.parse_one(text, read="duckdb")
+    for pivot in whole.find_all(exp.Pivot):
+        if not pivot.args.get("unpivot") and pivot.find(exp.In) is None:
+            raise BadQuery(
+                f"Read {shown}",
+                "it is declared incremental, and what columns its PIVOT makes depends on all rows",
+                "Name the values: PIVOT … ON shop IN ('north', 'south').",
+            )
+    if (found := whole.find(exp.Limit, exp.Offset, exp.Fetch)) is not None:
         raise BadQuery(
             f"Read {shown}",
             f"it is declared incremental, and `{found.sql(dialect='duckdb').strip()[:60]}` picks among all rows",
