@@ -15,10 +15,10 @@ from pathlib import Path
 from bench.measure import Result, Timed, WentWrong, alternate, run
 from bench.place import ROOT, clean_environ, sampan_program, work_folder
 from bench.table import OURS, Row, at_most, times
+from bench.tables import MEMORY, THREADS, made
 
 ROWS = int(os.environ.get("BENCH_REPLAY_ROWS") or 10_000_000)
 LARGE = 10 * ROWS
-THREADS, MEMORY = 2, "4GB"
 SETTINGS = '[settings]\nmemory = "4GB"\n'
 CONTRACT = """
 from sampan import Event
@@ -206,17 +206,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _source(rows: int) -> Path:
-    import duckdb
-
-    path = ROOT / "data" / f"sold-{rows}.parquet"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = path.with_suffix(".making")
-        with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f"COPY ({SOLD.format(rows=rows)}) TO '{making}' (FORMAT parquet, COMPRESSION zstd)")
-        making.rename(path)
-    return path
+    return made(f"sold-{rows}", SOLD.format(rows=rows))
 
 
 def _plain(source: str, out: str, number: str) -> None:

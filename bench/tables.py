@@ -31,7 +31,7 @@ def build(rounds: int, only: Sequence[str]) -> list[Row]:
     """All with two threads, file and folder synced, a process per measurement. ``COPY`` as it comes, and once more with
     what we found to make it faster: rows in any order, version 2 of Parquet."""
     del only
-    source = _source()
+    source = made(f"events-{ROWS}", SOURCE.format(rows=ROWS))
 
     def prepare(kind: str) -> Timed:
         folder = work_folder(f"build-{kind}")
@@ -57,16 +57,17 @@ def build(rounds: int, only: Sequence[str]) -> list[Row]:
     return [Row("build", title, "s", results, [times("DuckDB COPY", 1.2, least=False)])]
 
 
-def _source() -> Path:
+def made(name: str, query: str) -> Path:
+    """A query's rows as Parquet, made once."""
     import duckdb
 
-    path = ROOT / "data" / f"events-{ROWS}.parquet"
+    path = ROOT / "data" / f"{name}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         making = path.with_suffix(".making")
         with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f"COPY ({SOURCE.format(rows=ROWS)}) TO '{making}' (FORMAT parquet, COMPRESSION zstd)")
+            connection.execute(f"COPY ({query}) TO '{making}' (FORMAT parquet, COMPRESSION zstd)")
         making.rename(path)
     return path
 

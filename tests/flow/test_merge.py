@@ -1,12 +1,11 @@
 """A flow beside main: what is tried there touches nothing, and comes over whole or not at all."""
 
-import os
 import shutil
-import signal
 from collections.abc import Callable
 
 import pytest
 from flow_bench import Bench
+from tests.killed import die, killed
 
 from sampan.base.errors import Conflict, NotFound, Refused
 
@@ -243,24 +242,14 @@ def test_a_changed_contract_is_a_definition_like_any_other(bench: Bench) -> None
 def killed_at_statement(bench: Bench, at: int, work: Callable[[Bench], object]) -> bool:
     """Do something in a process that is killed before its ``at``-th statement to the records; whether it came to it."""
     bench.db.close()
-    child = os.fork()
-    if child == 0:
-        try:
-            other, steps = Bench(bench.root), iter(range(100_000))
 
-            def kill(_: str) -> None:
-                if next(steps) == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def counted() -> None:
+        other, steps = Bench(bench.root), iter(range(100_000))
+        assert other.db._writer is not None
+        other.db._writer.set_trace_callback(lambda _: die() if next(steps) == at else None)
+        work(other)
 
-            assert other.db._writer is not None
-            other.db._writer.set_trace_callback(kill)
-            work(other)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+    return killed(counted)
 
 
 def test_a_merge_that_is_killed_anywhere_leaves_main_as_it_was_or_merged(shop: Bench) -> None:

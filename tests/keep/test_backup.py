@@ -1,9 +1,7 @@
 """A backup under load is whole, on an empty machine, once; and no kill leaves one that only seems to be."""
 
 import json
-import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -27,6 +25,7 @@ from sampan.log.log import Log
 from tests.cli.conftest import Here, here, hub, shell
 from tests.hub.conftest import Hub, make_workspace
 from tests.keep.past import Past
+from tests.killed import die, killed
 
 __all__ = ["here", "hub", "shell"]  # fixtures
 
@@ -235,37 +234,32 @@ def test_nothing_is_overwritten(workspace: Workspace, tmp_path: Path) -> None:
 CHANGES = {"os.rename", "os.remove", "os.chmod", "os.mkdir"}
 
 
-def killed(at: int, work: Callable[[], object]) -> bool:
+def killed_at(at: int, work: Callable[[], object]) -> bool:
     """Do something in a process that is killed at its ``at``-th change of a name or right; whether it came to that."""
-    child = os.fork()
-    if child == 0:
+
+    def counted() -> None:
         steps = iter(range(100_000))
 
         def hook(event: str, _: object) -> None:
             if event in CHANGES and next(steps) == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
 
         sys.addaudithook(hook)
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+        work()
+
+    return killed(counted)
 
 
 def test_a_backup_that_was_killed_is_none_and_leaves_the_one_before(workspace: Workspace, tmp_path: Path) -> None:
     to = tmp_path / "backup"
-    assert killed(12, lambda: workspace.backup(to))
+    assert killed_at(12, lambda: workspace.backup(to))
     with pytest.raises(NotFound, match="did not come to its end"):
         restore(to, tmp_path / "none")
     workspace.backup(to)
     first = workspace.files()
     workspace.run({"a": "3"})
     at = 0
-    while killed(at, lambda: workspace.backup(to)):
+    while killed_at(at, lambda: workspace.backup(to)):
         there = restored(to, tmp_path / str(at))
         assert there.faults() == [] and there.files() in (first, workspace.files())
         there.close()
@@ -280,7 +274,7 @@ def test_a_restore_that_was_killed_is_no_workspace_and_goes_on(workspace: Worksp
     to = tmp_path / "backup"
     workspace.backup(to)
     at = 0
-    while killed(at, lambda: restore(to, tmp_path / "there")):
+    while killed_at(at, lambda: restore(to, tmp_path / "there")):
         if (tmp_path / "there" / "sampan.toml").exists():
             assert not list((tmp_path / "there").rglob(".*.restoring"))  # all else was there
         there = restored(to, tmp_path / "there")

@@ -1,7 +1,6 @@
 """What clean-up keeps and what it removes, over any past, and wherever it is killed."""
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ from sampan.base.errors import BadSetting, Damaged, No, NotFound, Usage
 from sampan.keep.retention import FOREVER, Retention, read_retention
 from sampan.log.attachments import Attachments
 from tests.keep.past import AT_ONCE, DAY, Past
+from tests.killed import die, killed
 
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a past is played in a tenth of a second
 KEEPING = Retention(commits=30 * DAY, runs=10 * DAY, grace=0)
@@ -299,21 +299,19 @@ def _reads_back(past: Past, names: dict[str, dict[str, str]], served: list[str])
 
 def _killed(data: Path, now: int, at: int) -> bool:
     """Clean up in a process that is killed at one of its steps; whether it was still to come to that."""
-    child = os.fork()
-    if child == 0:
+
+    def clean() -> None:
         past, steps = Past(data, now), iter(range(1_000))
 
-        def die(*_: object) -> None:
+        def step(*_: object) -> None:
             if next(steps) == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
 
         assert past.db._writer is not None
-        past.db._writer.set_trace_callback(lambda sql: sql.startswith(("DELETE", "UPDATE", "COMMIT")) and die())
-        past.cleaner().apply(die)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+        past.db._writer.set_trace_callback(lambda sql: sql.startswith(("DELETE", "UPDATE", "COMMIT")) and step())
+        past.cleaner().apply(step)
+
+    return killed(clean)
 
 
 def _old_past(data: Path) -> Past:
@@ -336,10 +334,10 @@ def test_a_kill_at_any_step_leaves_a_whole_state_that_the_next_clean_up_ends(tmp
         now = past.clock.micros()
         before = past.files()
         past.close()
-        killed = _killed(past.data, now, at)
+        came = _killed(past.data, now, at)
         past = Past(past.data, now)
         assert past.faults() == []
-        if not killed:
+        if not came:
             assert at > 20
             past.close()
             return
