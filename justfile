@@ -14,6 +14,11 @@ setup:
 test *args:
     uv run pytest {{ args }}
 
+# The tests that need dbt, which does not fit into the environment of the others
+test-dbt *args:
+    uv run --isolated --no-default-groups --extra dbt --with hypothesis,pytest,pytest-timeout,pytest-xdist \
+        pytest tests/flow/test_dbt.py {{ args }}
+
 # Style, types, import floors
 lint:
     uv run ruff check --no-cache

@@ -197,7 +197,9 @@ def test_a_machine_or_registry_is_found(text: str) -> None:
 
 
 def pins() -> dict[str, str]:
-    return dict(line.split("==") for line in PYPROJECT["tool"]["uv"]["constraint-dependencies"])
+    """Name to version; of the range that the extra `dbt` makes necessary, the version that is used without it."""
+    lines = PYPROJECT["tool"]["uv"]["constraint-dependencies"]
+    return dict(re.split(r"==|>=[^,]*,<=", line, maxsplit=1) for line in lines)
 
 
 def plain(requirement: str) -> str:

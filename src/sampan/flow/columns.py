@@ -86,7 +86,7 @@ class Columns:
     def _read(self, node: Node, cache: ColumnCache) -> dict[str, ColumnFact]:
         if node.query is None:
             return self._of_python(node)
-        text = (self._root / node.path).read_text("utf-8", "replace")
+        text = node.text(self._root)
         facts = cache.read(text, {need: self.names(need) for need in node.needs})
         known = self._fields(node.name) if node.kind == TABLE else None
         if facts.whole:

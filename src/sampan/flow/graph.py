@@ -39,6 +39,12 @@ class Node(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
     options: dict[str, Any] = {}
     returns: str = ""
+    sql: str = ""
+    """The query, where the file at ``path`` is not one but makes it, as a dbt model's does."""
+
+    def text(self, root: Path) -> str:
+        """The query of a node that is one. ``root``: the workspace."""
+        return self.sql or (root / self.path).read_text("utf-8-sig", "replace")
 
     @property
     def each(self) -> str:
@@ -124,11 +130,19 @@ class Graph(msgspec.Struct, frozen=True):
         return gates
 
 
-def build_graph(root: Path, modules: Modules, queries: Queries) -> Graph:
-    """Read the whole flow. Raises BadStep or BadQuery for a name used twice, an unknown dependency or a cycle."""
+def build_graph(root: Path, modules: Modules, queries: Queries, others: Iterable[Node] = ()) -> Graph:
+    """Read the whole flow. ``others``: nodes that neither its SQL files nor its modules declare.
+
+    Raises BadStep or BadQuery for a name used twice, an unknown dependency or a cycle.
+    """
     events = _events(modules)
     nodes: dict[str, Node] = {}
-    for node in [*_sql(root, "tables", TABLE, queries), *_sql(root, "checks", CHECK, queries), *_python(modules)]:
+    for node in [
+        *_sql(root, "tables", TABLE, queries),
+        *_sql(root, "checks", CHECK, queries),
+        *_python(modules),
+        *others,
+    ]:
         if node.name in nodes:
             raise BadStep(
                 f"Read {node.where}",

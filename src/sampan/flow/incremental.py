@@ -194,7 +194,7 @@ def prove(planner: Planner, lake: "Lake", table: str, snapshot: str, count: int,
             sources[name] = planner.log.source(name, position)
         else:
             sources[name] = lake.source_of(lake.snapshot(inputs[name]), name)
-    text = (planner.workspace.folder.root / node.path).read_text("utf-8-sig")
+    text = node.text(planner.workspace.folder.root)
     builder = Builder(text, sources, lake.folder, Increment(how), threads=threads, name=node.path)
     compared, unequal = builder.compare(stored.table.files, count, seed)
     return Proven(table, snapshot, len(there), compared, tuple(unequal), "", seed)

@@ -73,7 +73,7 @@ class Jobs:
         if kind:
             return Job(kind=kind, options={"each": node.each}, **common)
         if node.query:
-            text = (self._root / node.path).read_text("utf-8-sig")
+            text = node.text(self._root)
             return Job(kind=SQL if node.kind == TABLE else SQL_CHECK, sql=text, path=node.path, **common)
         workspace = self._workspace
         packages = {name.lower() for name in workspace.packages.versions(workspace.reach(node).imports)}

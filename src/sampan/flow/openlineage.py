@@ -180,7 +180,7 @@ class _Made:
             return facets
         facets |= self._source(node)
         if node.query is not None:
-            text = (self._root / node.path).read_text("utf-8", "replace")
+            text = node.text(self._root)
             facets |= _facet("sql", query=text, dialect="duckdb")
         return facets
 

@@ -36,6 +36,13 @@ class Queries:
     def read(self, path: Path, shown: str) -> Query:
         """The facts of one file. Raises BadQuery for what is refused, with line and reason."""
         data = read_bytes(path, shown)
+        return self._read(data, shown)
+
+    def text(self, text: str, shown: str) -> Query:
+        """The facts of a query that no file of the workspace holds as it is. Raises BadQuery."""
+        return self._read(text.encode(), shown)
+
+    def _read(self, data: bytes, shown: str) -> Query:
         key = digest_bytes(data)
         query = self._known.get(key)
         if query is None:

@@ -12,6 +12,7 @@ from sampan import __version__
 from sampan.base.digests import digest_bytes, digest_value
 from sampan.base.errors import BadStep, Usage
 from sampan.base.settings import Folder
+from sampan.flow.dbt import dbt_nodes
 from sampan.flow.files import Files
 from sampan.flow.graph import MODEL, Graph, Node, build_graph, did_you_mean
 from sampan.flow.key import KEY_VERSION, KeyParts, python_version
@@ -36,7 +37,9 @@ class Workspace:
         self.files = Files(folder.root, cache / "files")
         self.modules = load_modules(folder.root, cache / "modules")
         queries = Queries(cache / "queries", f"sampan {__version__} sqlglot {self.packages.version('sqlglot')}")
-        self.graph: Graph = build_graph(folder.root, self.modules, queries)
+        self.graph: Graph = build_graph(
+            folder.root, self.modules, queries, dbt_nodes(folder, self.packages, self.files, queries)
+        )
         queries.save()
         self._reaches: dict[str, Reach] = {}
         self._events: dict[str, str] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sampan.base.ids import is_name
+from sampan.base.settings import Folder
 from sampan.runs.records import StepRun
 from sampan.store.database import Database
 
@@ -101,7 +102,10 @@ def code_of(root: Path, name: str) -> Code | None:
             found = _functions(path, path.stat().st_mtime_ns).get(name)
             if found is not None:
                 return Code(path.name, found[0], "python", found[1])
-    return None
+    from sampan.flow.dbt import dbt_file
+
+    shown = dbt_file(Folder(root), name)
+    return Code(shown, 1, "sql", (root / shown).read_text("utf-8", "replace")) if shown else None
 
 
 def about(code: Code | None) -> str:
