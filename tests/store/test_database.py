@@ -280,3 +280,21 @@ def test_records_are_whole_after_kills_and_hold_all_that_was_acknowledged(path, 
         assert {f"b{number:06}" for number in range(last + 1)} <= found
         assert len(found) <= last + 2, "more than the one commit whose answer was cut off"
         database.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+def test_a_thread_that_ends_leaves_no_connection_open(db):
+    """A hub runs each request that takes long in a thread of its own, for years."""
+    with db.transaction() as records:
+        records.execute(ADD, ("here",))
+    opened: list[int] = []
+
+    def read() -> None:
+        assert names(db) == {"here"}
+        opened.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    for _ in range(40):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    assert max(opened[20:]) <= opened[0] + 1

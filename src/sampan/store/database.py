@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,14 @@ _PRAGMAS: Final = {
 }
 
 
+class _Reader:
+    """A thread's connection for reading. Only that thread holds it, so that it is closed when the thread ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        weakref.finalize(self, connection.close).atexit = False
+
+
 class Database:
     """One workspace's records. Only one process at a time may open them ``writable``; Busy for the second."""
 
@@ -38,7 +47,7 @@ class Database:
         self.writable = writable
         self._lock = threading.RLock()
         self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._readers_lock = threading.Lock()  # of its own: reading never waits for a transaction
         self._writer: sqlite3.Connection | None = None
         self._owner = 0  # the thread inside a transaction
@@ -164,8 +173,8 @@ class Database:
 
     def _reader(self) -> sqlite3.Connection | None:
         """This thread's connection for reading; None while there are no records yet."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        reader: _Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
             connection = self._connect(read_only=True)
             try:
                 started = format_of(connection) > 0
@@ -175,10 +184,10 @@ class Database:
             if not started:
                 connection.close()
                 return None
-            self._local.connection = connection
+            reader = self._local.reader = _Reader(connection)
             with self._readers_lock:
-                self._readers.append(connection)
-        return connection
+                self._readers.add(reader)
+        return reader.connection
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query; no rows where the records do not exist yet.
@@ -218,8 +227,8 @@ class Database:
     def close(self) -> None:
         """Close all connections and let the next writer in."""
         with self._lock, self._readers_lock:
-            for connection in self._readers:
-                connection.close()
+            for reader in self._readers:
+                reader.connection.close()
             self._readers.clear()
             self._local = threading.local()
             if self._writer is not None:
