@@ -26,7 +26,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "run": Entry("sampan.cli.run:run", "Run what has changed, and publish it if its checks pass."),
         "plan": Entry("sampan.cli.run:plan", "Say what would run, and why."),
         "why": Entry("sampan.cli.run:why", "Say what differs from the last result of a step."),
-        "late": Entry("sampan.cli.incremental:late", "Say what late events will change in tables built bit by bit."),
+        "late": Entry(
+            "sampan.cli.incremental:late", "Say what events that came late will change in tables built bit by bit."
+        ),
         "resume": Entry("sampan.cli.run:resume", "Go on with a run that was interrupted."),
         "replay": Entry(
             "sampan.cli.replay:replay",
@@ -37,7 +39,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "demo": Entry("sampan.cli.demo:demo", "Show the whole loop on a year of real orders."),
     },
     "Now and then": {
-        "verify": Entry("sampan.cli.incremental:verify", "Hold tables built bit by bit against their whole queries."),
+        "verify": Entry(
+            "sampan.cli.incremental:verify",
+            "Whether what has been derived is what it would be if it were derived anew.",
+        ),
         "gc": Entry("sampan.cli.keep:gc", "Say what nothing keeps any longer, and remove it."),
         "backup": Entry("sampan.cli.backup:backup", "Copy the workspace with all its data while the hub goes on."),
         "restore": Entry("sampan.cli.backup:restore", "Make a workspace of a backup, in an empty folder."),

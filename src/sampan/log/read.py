@@ -143,7 +143,8 @@ class StreamReader:
         farther = known is None or known.begun != tail.begun or tail.last >= known.last
         if farther and (tail.number, tail.offset) != before:  # up to any item, it is a beginning to go on from
             self._tail = tail
-            self._keep(tail)
+            if upto is None:  # else the next process reads the frames itself, and notices what is damaged
+                self._keep(tail)
         return tail
 
     def _begin(self, manifests: list[Manifest]) -> Tail:
