@@ -9,10 +9,10 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.measure import Result, Timed, WentWrong, alternate, run
+from bench.measure import Finished, Result, Timed, WentWrong, alternate, run
 from bench.place import ROOT, clean_environ, sampan_program, work_folder
 from bench.table import OURS, Row, at_most, times
 from bench.tables import MEMORY, THREADS, made
@@ -197,7 +197,7 @@ def _shop() -> Path:
     return folder
 
 
-def _sampan(folder: Path, *arguments: str):  # type: ignore[no-untyped-def]
+def _sampan(folder: Path, *arguments: str) -> Finished:
     return run([sampan_program(), "-C", str(folder), *arguments], work_folder("sampan"), clean_environ(ROOT), 1800)
 
 
@@ -262,4 +262,5 @@ def _large(source: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    {"plain": _plain, "diff": _diff, "scan": _scan, "large": _large}[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]
+    parts: dict[str, Callable[..., None]] = {"plain": _plain, "diff": _diff, "scan": _scan, "large": _large}
+    parts[sys.argv[1]](*sys.argv[2:])
