@@ -12,6 +12,8 @@ from hypothesis import strategies as some
 from sampan.base.errors import BadSetting, Damaged, No, NotFound, Usage
 from sampan.keep.retention import FOREVER, Retention, read_retention
 from sampan.log.attachments import Attachments
+from sampan.runs.proofs import Proofs
+from sampan.runs.replays import Replay, ReplayRequest, Replays
 from tests.keep.past import AT_ONCE, DAY, Past
 from tests.killed import die, killed
 
@@ -292,6 +294,51 @@ def _reads_back(past: Past, names: dict[str, dict[str, str]], served: list[str])
         if run.id in pinned or run.started >= now - KEEPING.runs * 1_000_000:
             for step in past.runs.steps(run.id):
                 assert past.runs.result(step.key) is not None
+
+
+# -- what other records name
+
+
+def replayed(past: Past, state: str, base: str, run: str = "", branch: str = "replay-1") -> None:
+    """A replay on record, as it stands."""
+    plan = {"base": base, "position": ""}
+    report = {"run": run} if run else {}
+    made = Replay(f"r-{state}", branch, state, ReplayRequest(), plan, report, "", "ann", past.clock.micros())
+    Replays(past.db).put(made)
+
+
+@pytest.mark.parametrize("state", ["running", "failed", "done"])
+def test_a_replay_that_is_not_decided_keeps_what_it_is_compared_with(past: Past, state: str) -> None:
+    past.run({"a": "1"})
+    base = str(past.lake.head())
+    past.run({"a": "2"})
+    past.run({"a": "3"})
+    past.lake.branch("replay-1")
+    run = past.run({"a": "4"}, "replay-1")
+    past.run({"a": "5"}, "replay-1")  # somebody has run the branch once more
+    replayed(past, state, base, run)
+    past.pass_by(100)
+    gone(past, KEEPING)
+    past.lake.check_whole("Compare with the base", past.lake.commit_of(base))
+    assert (past.data / "runs" / run).exists(), "the report leads to its run"
+    replayed(past, "discarded", base, run)
+    with past.db.transaction() as records:
+        records.execute("DELETE FROM replays WHERE state = ?", (state,))
+    past.lake.delete_branch("replay-1")
+    lost = gone(past, KEEPING)
+    assert len([name for name in lost if name.startswith("lake/")]) == 3, "decided, it keeps nothing but its report"
+    assert Replays(past.db).get("r-discarded").report == {"run": run}
+
+
+def test_a_comparison_of_a_table_that_is_gone_stands_in_the_way_of_nothing(past: Past) -> None:
+    past.run({"a": "1"})
+    old = past.lake.table("a").id
+    Proofs(past.db).add("a", old, 12, ["2026-01"], [], seed=1, actor="ann", clock=past.clock)
+    past.run({"a": "2"})
+    past.pass_by(100)
+    assert any(name.startswith("lake/") for name in gone(past, KEEPING))
+    assert not past.lake.present(old)
+    assert Proofs(past.db).latest("a") is not None, "that they were compared stays known"
 
 
 # -- killed

@@ -95,6 +95,23 @@ def test_pins_are_made_listed_and_taken_back(shop: Here) -> None:
     assert "sampan gc" in shop.complaint("sql", "select * from pages", "--ref", f"@{commit}", code=1)
 
 
+def test_what_a_table_was_is_told_after_it_has_gone(shop: Here) -> None:
+    (first,) = [one for one in shop.json("table", "list")["tables"] if one["name"] == "pages"]
+    commit = shop.json("branch", "log")["commits"][0]["id"]
+    edit(shop, "count(*)", "count(*) + 1")
+    shop("run")
+    shop("gc", "--apply")
+    states = shop.json("table", "show", "pages")["history"]
+    assert [one["rows"] for one in states] == [2, None]
+    assert (states[1]["snapshot"], states[1]["commit"]) == (first["snapshot"], commit)
+    for ref in (("--snapshot", first["snapshot"]), ("--ref", f"@{commit}")):
+        assert shop.json("table", "show", "pages", *ref)["gone"]
+        assert f"run {first['run']}" in shop("table", "show", "pages", *ref)
+    assert shop.json("table", "list", "--ref", f"@{commit}")["gone"] == ["pages"]
+    assert "Removed by `sampan gc`" in shop("table", "list", "--ref", f"@{commit}")
+    assert "no snapshot" in shop.complaint("table", "show", "pages", "--snapshot", "t1-" + "0" * 32, code=1)
+
+
 def test_a_run_that_is_going_on_in_the_hub_loses_nothing(here: Here, hub: Hub, visits: Path) -> None:
     (here.folder / "sampan.toml").write_text(AT_ONCE)
     (here.folder / "steps.py").write_text(STEPS + SLOW)

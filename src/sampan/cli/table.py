@@ -33,8 +33,12 @@ def list_(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     show_table(
         ["table", "rows", "columns", "bytes", "snapshot", "run"],
         [[t["name"], t["rows"], t["columns"], t["bytes"], t["snapshot"][:13], t["run"]] for t in found["tables"]],
-        empty="No table yet. `sampan run` builds what tables/*.sql and steps.py declare.",
+        empty="None of its tables is left."
+        if found["gone"]
+        else "No table yet. `sampan run` builds what tables/*.sql and steps.py declare.",
     )
+    if found["gone"]:
+        click.echo(f"\nRemoved by `sampan gc`, since nothing kept them: {', '.join(found['gone'])}.")
 
 
 @table.command()
@@ -49,6 +53,13 @@ def show(app: "App", name: str, ref: str, snapshot: str, as_of: str, as_json: bo
     found = app.view(f"/tables/{name}", {"ref": ref, "snapshot": snapshot, "as-of": as_of})
     if as_json:
         emit(found)
+        return
+    if found["gone"]:
+        when = iso(found["created"])[:19]
+        click.echo(
+            f"{name} as run {found['run']} of {when} made it has gone: nothing kept it when `sampan gc` cleaned up.\n"
+            "  sampan run builds what its code gives now."
+        )
         return
     fields(
         [

@@ -23,12 +23,14 @@ _COMMITS: Final = """
 kept_commits AS (
     SELECT id, tables, run FROM commits WHERE created >= :commits
     OR id IN (SELECT head FROM branches UNION SELECT base FROM branches)
-    OR '@' || id IN (SELECT ref FROM pins))"""
+    OR '@' || id IN (SELECT ref FROM pins)
+    OR id IN (SELECT json_extract(plan, '$.base') FROM replays WHERE state NOT IN ('approved', 'discarded')))"""
 _RUNS: Final = f"""{_COMMITS},
 kept_runs AS (
     SELECT id FROM runs WHERE state = 'running' OR started >= :runs OR finished >= :runs
     OR id IN (SELECT ref FROM pins) OR id IN (SELECT run FROM kept_commits)
     OR id IN (SELECT run FROM versions WHERE model || '@' || number IN (SELECT ref FROM pins))
+    OR id IN (SELECT json_extract(report, '$.run') FROM replays WHERE state NOT IN ('approved', 'discarded'))
     OR id IN (SELECT (SELECT id FROM runs AS last WHERE last.branch = runs.branch AND last.state = 'succeeded'
         AND last.target = '' ORDER BY started DESC, rowid DESC LIMIT 1) FROM runs
         WHERE branch IN (SELECT name FROM branches) GROUP BY branch))"""
@@ -51,8 +53,9 @@ _ASKED: Final = {
     "run_steps": f"""WITH {_RUNS} SELECT run || '/' || name, digest FROM run_steps
         WHERE run IN (SELECT id FROM kept_runs)""",
     "results": f"WITH {_RESULTS} SELECT key, value FROM kept_results",
-    "replays": "SELECT id, branch FROM replays",  # a report tells of tables; what keeps them is the replay's branch
+    "replays": "SELECT id, branch FROM replays",  # a report tells of tables; the commits above keep them
     "impacts": "SELECT id, step FROM impacts",  # a measurement tells of tables, and keeps none
+    "proofs": "SELECT id, name FROM proofs",  # nor does a comparison
 }
 _LAST: Final = "snapshots"
 

@@ -1,8 +1,9 @@
 """What is reachable: everything that a name, an age or a pin keeps, and what these need in turn.
 
-Kept are the commits at which branches stand or began, young ones and pinned ones; the runs that made them, young ones,
-and each branch's newest run of the whole flow; all versions and all that endpoints ever served, so that going back
-works; what the metadata of published tables names. A kept run keeps its results, a kept commit its tables. Of what is
+Kept are the commits at which branches stand or began, young ones and pinned ones, and those that replays are compared
+with which nobody has decided; the runs that made them, young ones, those of such replays, and each branch's newest run
+of the whole flow; all versions and all that endpoints ever served, so that going back works; what the metadata of
+published tables names. A kept run keeps its results, a kept commit its tables. Of what is
 not kept the rows of commits and runs stay, as history; what they name may go.
 """
 
@@ -17,11 +18,15 @@ from sampan.keep.retention import Retention
 from sampan.lake.draft import TableFile
 from sampan.lake.publish import Publication
 from sampan.runs.records import RUNNING, SUCCEEDED
+from sampan.runs.replays import DONE, FAILED
+from sampan.runs.replays import RUNNING as REPLAY_RUNNING
 from sampan.serve.bundle import decode
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
 _SNAPSHOT: Final = "t1-"
+_UNDECIDED: Final = """SELECT id, json_extract(plan, '$.base') AS base, json_extract(report, '$.run') AS run
+    FROM replays WHERE state IN (?, ?, ?) ORDER BY started DESC"""
 
 
 class Reach:
@@ -43,6 +48,7 @@ class Reach:
         self._pinned = {row["ref"]: f"pinned: {row['reason']}" for row in db.rows("SELECT ref, reason FROM pins")}
         marked = "SELECT id FROM commits WHERE cleaned IS NOT NULL UNION SELECT id FROM runs WHERE cleaned IS NOT NULL"
         self._cleaned = {row["id"] for row in db.rows(marked)}  # that they name what is gone is nothing new
+        self._undecided = db.rows(_UNDECIDED, (REPLAY_RUNNING, FAILED, DONE))
         self._reach_published(published)
         self._reach_commits()
         self._reach_runs()
@@ -63,6 +69,8 @@ class Reach:
         for row in self._db.rows("SELECT name, head, base FROM branches ORDER BY name <> 'main', name"):
             _keep(self.commits, row["head"], f"{row['name']} stands there")
             _keep(self.commits, row["base"], f"{row['name']} began there")
+        for row in self._undecided:
+            _keep(self.commits, row["base"], f"replay {row['id']} is compared with it, and not decided")
         for ref, why in self._pinned.items():
             if ref.startswith("@"):
                 _keep(self.commits, ref[1:], why)
@@ -83,6 +91,10 @@ class Reach:
             if row["state"] == SUCCEEDED and not row["target"] and row["branch"] in awaited:
                 awaited.remove(row["branch"])
                 _keep(self.runs, row["id"], f"the newest run of everything on {row['branch']}")
+        known = {row["id"] for row in self._db.rows("SELECT id FROM runs")}
+        for row in self._undecided:
+            if row["run"] in known:
+                _keep(self.runs, row["run"], f"replay {row['id']} tells of it, and is not decided")
         for ref, why in self._pinned.items():
             if not ref.startswith("@"):
                 _keep(self.runs, made.get(ref) if "@" in ref else ref, why)

@@ -44,9 +44,10 @@ class RunLine(msgspec.Struct):
 
 
 class RunList(msgspec.Struct):
-    """Context of ``runs.html``."""
+    """Context of ``runs.html``. ``branches``: those that there are."""
 
     runs: list[RunLine]
+    branches: list[str] = []
 
 
 def runs(parts: Parts, query: Query) -> RunList:
@@ -77,7 +78,7 @@ def runs(parts: Parts, query: Query) -> RunList:
                 run.branch,
             )
         )
-    return RunList(found)
+    return RunList(found, list(parts.lake.branches()))
 
 
 def _changed(steps: Sequence[StepRun]) -> list[str]:
@@ -159,12 +160,13 @@ class Output(msgspec.Struct):
 
 
 class RunPage(msgspec.Struct, kw_only=True):
-    """Context of ``run.html``."""
+    """Context of ``run.html``. ``branches``: those that there are."""
 
     run: str
     state: str
     target: str
     branch: str
+    branches: list[str]
     position: str
     root: str
     commit: str | None
@@ -243,6 +245,7 @@ def run(parts: Parts, query: Query) -> RunPage:
         state=found.state,
         target=found.target,
         branch=found.branch,
+        branches=list(parts.lake.branches()),
         position=found.position,
         root=found.root,
         commit=found.commit_id,

@@ -52,7 +52,7 @@ class TableLine(msgspec.Struct, kw_only=True):
 
 
 class Tables(msgspec.Struct):
-    """Context of ``tables.html``."""
+    """Context of ``tables.html``. ``gone``: tables of an old commit that clean-up has removed."""
 
     ref: str
     branches: list[str]
@@ -61,6 +61,7 @@ class Tables(msgspec.Struct):
     bytes: int
     tables: list[TableLine]
     as_of: int | None = None
+    gone: list[str] = []
 
 
 def tables(parts: Parts, query: Query) -> Tables:
@@ -68,8 +69,12 @@ def tables(parts: Parts, query: Query) -> Tables:
     ref, then = query.get("ref") or MAIN, as_of(parts, query)
     at = parts.lake.ref_at(ref, then)
     uses, freshness, held = Uses(parts.db, then), _Freshness(parts), _held(parts) if then is None else {}
-    lines = []
-    for name, snapshot in parts.lake.tables(at).items():
+    lines, gone = [], []
+    for name, id in parts.lake.names(at).items():
+        snapshot = _known(parts, id)
+        if snapshot is None:
+            gone.append(name)
+            continue
         code = code_of(parts.folder.root, name)
         readers = uses.readers(name)
         candidate = held.get(name)
@@ -93,7 +98,15 @@ def tables(parts: Parts, query: Query) -> Tables:
         )
     head = at[1:] if at.startswith("@") else parts.lake.head(ref)
     sizes = sum(line.rows for line in lines), sum(line.bytes for line in lines)
-    return Tables(ref, list(parts.lake.branches()), head, *sizes, lines, then)
+    return Tables(ref, list(parts.lake.branches()), head, *sizes, lines, then, gone)
+
+
+def _known(parts: Parts, id: str) -> Snapshot | None:
+    """A snapshot; None for one that clean-up has removed."""
+    try:
+        return parts.lake.snapshot(id)
+    except NotFound:
+        return None
 
 
 class _Freshness:
@@ -158,13 +171,14 @@ class Column(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """What a table was after one commit that changed it. ``more``: rows more than before, None for the first."""
+    """What a table was after one commit that changed it. ``more``: rows more than before, None for the first, and where
+    what was before has gone; ``rows`` is None where this state has gone itself."""
 
     commit: str
     snapshot: str
-    rows: int
+    rows: int | None
     more: int | None
-    bytes: int
+    bytes: int | None
     run: str | None
     actor: str
     reason: str
@@ -181,7 +195,7 @@ class Cut(msgspec.Struct):
 
 class TablePage(msgspec.Struct, kw_only=True):
     """Context of ``table.html``. ``looking``: the profile of its columns is being worked out. ``cut``: None for a table
-    that is built whole."""
+    that is built whole. ``gone``: what it held has been removed by clean-up, and nothing but its name is known."""
 
     name: str
     ref: str
@@ -211,22 +225,25 @@ class TablePage(msgspec.Struct, kw_only=True):
     trouble: str = ""
     as_of: int | None = None
     cut: Cut | None = None
+    gone: bool = False
 
 
 def table(parts: Parts, query: Query) -> TablePage:
     """One table, or one state of it."""
     name, ref, then = query["name"], query.get("ref") or MAIN, as_of(parts, query)
     given = query.get("snapshot")
-    snapshot = parts.lake.snapshot(given) if given else parts.lake.table(name, parts.lake.ref_at(ref, then))
+    snapshot = _state(parts, name, given, ref, then)
+    gone = _known(parts, snapshot.id) is None
     branch = MAIN if ref.startswith("@") else ref
     current = parts.lake.names(branch).get(name) == snapshot.id
     sample: list[list[Any]] = []
     trouble, looked = "", None
-    try:
-        sample = looks.sample(parts, snapshot)
-        looked = looks.profile(parts, snapshot)
-    except SampanError as error:
-        trouble = str(error)
+    if not gone:
+        try:
+            sample = looks.sample(parts, snapshot)
+            looked = looks.profile(parts, snapshot)
+        except SampanError as error:
+            trouble = str(error)
     profiles = {one.name: one for one in looked.columns} if looked else {}
     uses = Uses(parts.db, then)
     readers = uses.readers(name)
@@ -248,7 +265,7 @@ def table(parts: Parts, query: Query) -> TablePage:
         newer=_Freshness(parts).newer(uses, name, snapshot) if current and then is None else 0,
         held=held if held and held.snapshot not in (snapshot.id, parts.lake.names().get(name)) else None,
         columns=_columns(parts, name, snapshot, profiles, told=current and then is None),
-        looking=looked is None and not trouble and parts.pulse is not None,
+        looking=looked is None and not trouble and not gone and parts.pulse is not None,
         sample=sample,
         history=_history(parts, name, branch, then),
         files=[file.sha256 for file in snapshot.files],
@@ -263,7 +280,24 @@ def table(parts: Parts, query: Query) -> TablePage:
         trouble=trouble,
         as_of=then,
         cut=_cut(parts, name, snapshot, code, then),
+        gone=gone,
     )
+
+
+def _state(parts: Parts, name: str, given: str | None, ref: str, then: int | None) -> Snapshot:
+    """The state that is asked for; without files where clean-up has removed what a run has given. Raises NotFound."""
+    try:
+        return parts.lake.snapshot(given) if given else parts.lake.table(name, parts.lake.ref_at(ref, then))
+    except NotFound:
+        id = given or parts.lake.names(parts.lake.ref_at(ref, then)).get(name)
+        row = parts.db.row(
+            "SELECT runs.id, runs.started FROM run_steps JOIN runs ON runs.id = run_steps.run"
+            " WHERE run_steps.name = ? AND run_steps.digest = ? ORDER BY runs.started LIMIT 1",
+            (name, id),
+        )
+        if id is None or row is None:
+            raise
+        return Snapshot(id, name, (), (), 0, 0, (), row["id"], None, row["started"])
 
 
 def _cut(parts: Parts, name: str, snapshot: Snapshot, code: Code | None, then: int | None) -> Cut | None:
@@ -310,15 +344,14 @@ def _history(parts: Parts, name: str, branch: str, then: int | None) -> list[Sta
         now = commit.tables.get(name)
         before = commits[at + 1].tables.get(name) if at + 1 < len(commits) else None
         if now is not None and now != before and len(states) < _STATES:
-            state = parts.lake.snapshot(now)
-            more = state.rows - parts.lake.snapshot(before).rows if before else None
+            state, old = _known(parts, now), _known(parts, before) if before else None
             states.append(
                 State(
                     commit.id,
                     now,
-                    state.rows,
-                    more,
-                    state.bytes,
+                    state.rows if state else None,
+                    state.rows - old.rows if state and old else None,
+                    state.bytes if state else None,
                     commit.run,
                     commit.actor,
                     commit.reason,
