@@ -8,6 +8,7 @@ import msgspec
 
 from sampan.base.settings import SETTINGS
 from sampan.cli.root import SECTIONS, load, root
+from sampan.keep.retention import MEANINGS, Retention, span
 from sampan.watch.alerts import Message
 from sampan.watch.limits import LIMITS, Limits
 
@@ -65,6 +66,14 @@ def settings() -> str:
     )
     defaults = Limits()
     parts += [f"| `{name}` | `{_toml(getattr(defaults, name))}` | {help} |\n" for name, (help, _, _) in LIMITS.items()]
+    parts.append(
+        "\n## Retention\n\n`[retention]` in `sampan.toml`; what is not there has its default. A span of time is a "
+        "number and a unit, from\n`second` to `year`. [What it does](../how-to/keep.md).\n\n"
+        "| name | default | |\n| --- | --- | --- |\n"
+    )
+    parts += [
+        f'| `{name}` | `"{span(name, getattr(Retention(), name))}"` | {help} |\n' for name, help in MEANINGS.items()
+    ]
     parts.append("\n`SAMPAN_DEBUG=1` prints tracebacks instead of messages, for those who work on Sampan itself.\n")
     return "".join(parts)
 

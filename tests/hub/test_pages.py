@@ -25,6 +25,7 @@ PAGES = [
     "/endpoints",
     "/predictions",
     "/alerts",
+    "/storage",
     "/settings",
     "/patterns",
 ]

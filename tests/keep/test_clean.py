@@ -9,8 +9,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as some
 
-from sampan.base.errors import BadSetting, Damaged, No, NotFound, Usage
-from sampan.keep.retention import FOREVER, Retention, read_retention
+from sampan.base.errors import BadSetting, Damaged, No, NotFound, Refused, Usage
+from sampan.keep.clean import Step
+from sampan.keep.cleanups import Cleanups
+from sampan.keep.retention import FOREVER, NEVER, Retention, read_retention, span
 from sampan.log.attachments import Attachments
 from sampan.runs.proofs import Proofs
 from sampan.runs.replays import Replay, ReplayRequest, Replays
@@ -398,6 +400,44 @@ def test_a_kill_at_any_step_leaves_a_whole_state_that_the_next_clean_up_ends(tmp
         at += 1
 
 
+# -- history
+
+
+def test_a_clean_up_is_written_down_and_the_next_is_due_when_its_time_has_passed(past: Past) -> None:
+    history = Cleanups(past.db, past.clock)
+    assert history.due(DAY), "there was none"
+    past.run({"a": "1"})
+    past.run({"a": "2"})
+    past.pass_by(100)
+    told = past.cleaner(KEEPING).apply(actor="ann")
+    (one,) = history.list()
+    assert (one.actor, one.gone, one.gone_bytes, one.kinds) == ("ann", told.gone, told.gone_bytes, told.kinds)
+    assert not history.due(DAY)
+    past.pass_by(1)
+    assert history.due(DAY)
+    history.failed("schedule", f"{'ab' * 32} would go, but is named by somebody")
+    assert not history.due(DAY), "one that failed is not tried again at once"
+    assert past.cleaner(KEEPING).preview().proof.agrees, "what the history names stays for nobody's sake"
+
+
+def test_one_that_was_stopped_in_between_says_so_and_the_next_goes_on(past: Past) -> None:
+    past.run({"a": "1"})
+    past.run({"a": "2"})
+    past.pass_by(100)
+    told = past.cleaner(KEEPING).preview()
+
+    def stop(step: Step) -> None:
+        if step.files == 1:
+            raise Refused("Clean up", "the hub is being stopped")
+
+    with pytest.raises(Refused):
+        past.cleaner(KEEPING).apply(stop)
+    assert past.faults() == []
+    assert past.cleaner(KEEPING).apply().gone == told.gone - 1
+    newer, older = Cleanups(past.db, past.clock).list()
+    assert older.finished is None and newer.finished is not None
+
+
 # -- settings
 
 
@@ -406,9 +446,27 @@ def test_retention_is_said_in_spans_of_time() -> None:
     said = {"commits": "2 years", "runs": "12 hours", "grace": "0 days"}
     assert read_retention({"retention": said}) == Retention(730 * DAY, DAY // 2, 0)
     assert read_retention({"retention": {"commits": "forever"}}).commits == FOREVER
+    assert read_retention({}).every == NEVER and read_retention({"retention": {"every": "never"}}).every == NEVER
+    assert read_retention({"retention": {"every": "2 hours"}}).every == 7_200
+    said = {"0 days": 0, "90 days": 90 * DAY, "14 days": 14 * DAY, "1 hour": 3_600, "2 years": 730 * DAY}
+    assert {span("runs", seconds): seconds for seconds in said.values()} == said
+    assert (span("every", NEVER), span("runs", FOREVER)) == ("never", "forever")
 
 
-@pytest.mark.parametrize("wrong", [{"commits": 90}, {"commits": "90"}, {"commits": "-1 days"}, {"comits": "1 day"}, 7])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"commits": 90},
+        {"commits": "90"},
+        {"commits": "-1 days"},
+        {"comits": "1 day"},
+        {"every": "0 days"},
+        {"every": "59 minutes"},
+        {"every": "forever"},
+        {"runs": "never"},
+        7,
+    ],
+)
 def test_a_retention_that_is_none_is_refused(wrong: object) -> None:
     with pytest.raises(BadSetting, match="retention"):
         read_retention({"retention": wrong})

@@ -3,13 +3,17 @@
 import os
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sampan.app import App
 from sampan.base.settings import Folder
 from tests.cli.conftest import Here, Shell, here, hub, shell, visits
 from tests.hub.conftest import Hub
+from tests.hub.test_pages import read
 
 __all__ = ["here", "hub", "shell", "visits"]  # fixtures
 
@@ -110,6 +114,75 @@ def test_what_a_table_was_is_told_after_it_has_gone(shop: Here) -> None:
     assert shop.json("table", "list", "--ref", f"@{commit}")["gone"] == ["pages"]
     assert "Removed by `sampan gc`" in shop("table", "list", "--ref", f"@{commit}")
     assert "no snapshot" in shop.complaint("table", "show", "pages", "--snapshot", "t1-" + "0" * 32, code=1)
+
+
+def storage(shop: Here) -> Any:
+    """What the page of that name says."""
+    with closing(App(shop.folder)) as app:
+        return app.view("/storage")
+
+
+def test_the_storage_page_says_what_goes_why_the_rest_stays_and_what_went(shop: Here) -> None:
+    first = shop.json("runs", "list")["runs"][0]["run"]
+    commit = shop.json("branch", "log")["commits"][0]["id"]
+    shop("pin", "add", "main", "--reason", "the audit of 2026")
+    edit(shop, "count(*)", "count(*) + 1")
+    shop("run")
+    pinned = storage(shop)
+    assert [(one["pin"]["ref"], one["pin"]["reason"]) for one in pinned["pins"]] == [
+        (f"@{commit}", "the audit of 2026")
+    ]
+    assert any("pinned: the audit of 2026" in one["why"] for one in pinned["storage"]["kept"])
+    shop("pin", "remove", f"@{commit}")
+    said = storage(shop)
+    (table,) = [one for one in said["storage"]["going"] if one["kind"] == "table files"]
+    assert table["about"] == f"table pages of run {first}"
+    (pages,) = [one for one in said["storage"]["tables"] if one["name"] == "pages"]
+    assert (pages["states"], pages["bytes"] - pages["now"]) == (2, table["bytes"])
+    assert said["bytes"] == sum(one["bytes"] for one in said["storage"]["stores"])
+    assert said["cleanups"] == [] and said["next"] is None
+    assert {one["name"]: (one["value"], one["origin"]) for one in said["retention"]} == {
+        "commits": ("0 days", "sampan.toml"),
+        "runs": ("0 days", "sampan.toml"),
+        "grace": ("0 days", "sampan.toml"),
+        "every": ("never", "default"),
+    }
+    done = shop.json("gc", "--apply")
+    (went,) = storage(shop)["cleanups"]
+    assert (went["gone"], went["gone_bytes"], list(went["kinds"])) == (done["gone"], done["gone_bytes"], done["kinds"])
+    assert went["gone_bytes"] == sum(one["bytes"] for one in said["storage"]["going"])
+    assert went["finished"] >= went["started"] and went["error"] == ""
+    assert not storage(shop)["storage"]["going"]
+
+
+def test_what_is_wrong_in_retention_is_said_on_the_page_and_before_a_hub_starts(shop: Here) -> None:
+    (shop.folder / "sampan.toml").write_text('[retention]\nevery = "1 second"\n')
+    said = storage(shop)
+    assert said["storage"] is None and 'At least "1 hour"' in said["trouble"]
+    assert "every is '1 second'" in shop.complaint("up", "--port", "0", code=2)
+
+
+def test_the_hub_cleans_up_by_itself_where_that_is_asked_for(shop: Here) -> None:
+    edit(shop, "count(*)", "count(*) + 1")
+    shop("run")
+    (shop.folder / "sampan.toml").write_text(AT_ONCE + 'every = "1 hour"\n')
+    before = files(shop)
+    hub = Hub(shop.folder)
+    try:
+        until = time.monotonic() + 40
+        while not (went := hub.json("/storage")["cleanups"]) and time.monotonic() < until:
+            time.sleep(0.2)
+        while hub.json("/storage")["cleanups"][0]["finished"] is None:
+            time.sleep(0.05)
+        text = " ".join(read(hub, "/storage").text)
+    finally:
+        assert hub.stop() == 0
+    (one,) = went
+    assert one["actor"] == "schedule" and one["gone"] == 2 and len(before - files(shop)) == 1, (
+        "a table's file, a run's logs"
+    )
+    assert "by itself, next" in text and "schedule" in text
+    assert storage(shop)["next"] == one["started"] + 3_600_000_000
 
 
 def test_a_run_that_is_going_on_in_the_hub_loses_nothing(here: Here, hub: Hub, visits: Path) -> None:

@@ -61,6 +61,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/alerts"): READ,
     ("GET", "/alerts/{alert}"): READ,
     ("GET", "/settings"): READ,
+    ("GET", "/storage"): READ,
     ("GET", "/metrics"): READ,
     ("GET", "/contracts"): READ,
     ("GET", "/contracts/{type}"): READ,

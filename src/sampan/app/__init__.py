@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.app.workplace import Workplace
-from sampan.base.errors import Busy, NotFound, SampanError, Unreachable
+from sampan.base.errors import Busy, Damaged, NotFound, SampanError, Unreachable
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
@@ -324,18 +324,29 @@ class App(Workplace):
         return msgspec.to_builtins(self.pinned.list())
 
     def clean(self, apply: bool, actor: str, report: Callable[[Any], None]) -> Any:
-        """Remove what nothing keeps, or say what would go. Runs wait until it has ended, and it for them."""
+        """Remove what nothing keeps, or say what would go. Runs wait until it has ended, and it for them. One that
+        removed something, or could not, is written down."""
         import msgspec
 
         from sampan.keep.clean import Cleaner
+        from sampan.keep.cleanups import Cleanups
         from sampan.keep.retention import read_retention
 
         retention, data = read_retention(self.folder.config()), self.folder.data
         if not apply:
             return msgspec.to_builtins(Cleaner(self.db, data, self.clock, retention).preview())
         with self._one_run, self._as_writer("Clean up"), self._settled("Clean up"):
-            done = Cleaner(self.db, data, self.clock, retention).apply(lambda step: report(_plain(step)))
+            try:
+                done = Cleaner(self.db, data, self.clock, retention).apply(lambda step: report(_plain(step)), actor)
+            except Damaged as error:
+                Cleanups(self.db, self.clock).failed(actor, f"{error.obstacle}. {error.advice}")
+                raise
             return msgspec.to_builtins(done)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run, a merge, a replay or a clean-up is going on in this process."""
+        return self._one_run.locked()
 
     def backup(self, to: Path, keys: bool = True) -> Any:
         """Copy all that cannot be derived again, and what has been derived, while the hub goes on."""
@@ -590,6 +601,7 @@ class App(Workplace):
         from sampan.app.hub import RunningHub
         from sampan.base.arrow import forego_pandas
         from sampan.hub.server import bind, serve
+        from sampan.keep.retention import read_retention
         from sampan.runs.replays import Replays
 
         check_exposure(host, self.settings, self.db)
@@ -598,6 +610,7 @@ class App(Workplace):
         set_up(self.settings.get("log_level"), self.settings.get("log_format"))
         self.tellers()  # what is wrong in [alerts], or in where lineage goes, is said before anything starts
         self.lineage_events  # noqa: B018
+        read_retention(self.folder.config())
         forego_pandas()
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)

@@ -24,6 +24,7 @@ from sampan.api.routes import routes
 from sampan.api.segment import PATHS, Segment
 from sampan.api.site import live_routes, site
 from sampan.api.vitals import vitals
+from sampan.app.cleaning import keep_clean
 from sampan.app.conforming import keep_comparing
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
@@ -121,7 +122,7 @@ class RunningHub:
         self.pulse = Pulse(lambda: self.writer.counts)
         self.live = Live(Topics(app, self.pulse, self.writer.counts, self.waiting))
         beating = asyncio.ensure_future(self.pulse.keep_beating())
-        comparing = asyncio.ensure_future(keep_comparing(app))
+        chores = [asyncio.ensure_future(keep_comparing(app)), asyncio.ensure_future(keep_clean(self))]
         try:
             await self.serving.start()
             self.watch.start()
@@ -144,7 +145,8 @@ class RunningHub:
         finally:
             self.stopping()
             beating.cancel()
-            comparing.cancel()
+            for chore in chores:
+                chore.cancel()
             await asyncio.to_thread(self.watch.stop)
             await self.serving.stop()
             await self.writer.drained()

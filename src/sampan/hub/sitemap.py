@@ -26,6 +26,7 @@ from sampan.hub.views import (
     runs,
     search,
     serving,
+    storage,
     tables,
 )
 
@@ -52,6 +53,7 @@ PAGES: Final = (
     Page("/alerts", "alerts.html", "alerts", alerts.alerts),
     Page("/alerts/{alert}", "alert.html", "alerts", alerts.alert),
     Page("/settings", "settings.html", "settings", alerts.settings),
+    Page("/storage", "storage.html", "storage", storage.storage),
     Page("/contracts", "contracts.html", "contracts", contracts.contracts),
     Page("/contracts/{type}", "contract.html", "contracts", contracts.contract),
     Page("/tables", "tables.html", "tables", tables.tables),

@@ -7,6 +7,7 @@ put less than the grace time ago stays, even if nothing names it: whoever put it
 
 import time
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import Damaged
+from sampan.keep.cleanups import Cleanups, Kind
 from sampan.keep.leftovers import BYTES, FILES, TABLES, Found, look, remove
 from sampan.keep.proof import Witnesses
 from sampan.keep.reach import Reach
@@ -23,17 +25,6 @@ from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
 _SHOWN: Final = 10
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """How much of one kind stays and how much goes. ``young``: nothing names it, but it is too new to go."""
-
-    kind: str
-    kept: int
-    kept_bytes: int
-    gone: int
-    gone_bytes: int
-    young: int = 0
 
 
 class Large(msgspec.Struct, frozen=True):
@@ -73,11 +64,10 @@ class Step(msgspec.Struct, frozen=True):
     files: int = 0
 
 
-class _Plan:
-    """What one look found."""
+class Plan:
+    """What one look found: what stays and why, and what goes. What it says is not proven until ``proof`` is asked."""
 
     def __init__(self, db: Database, data: Path, retention: Retention, now: int) -> None:
-        self._db = db
         blobs = Blobs(data / "blobs")
         self.reach = reach = Reach(db, blobs, retention, now, Publications(data).list())
         self.before = time.time() - retention.grace
@@ -86,9 +76,14 @@ class _Plan:
         self.found = list(look(data, reach, set(self.snapshots) & set(reach.snapshots)))
         self.old_snapshots = [id for id in self.snapshots if id not in reach.snapshots]
         self.old_results = [key for key in self.results if key not in reach.results]
-        self.witnesses = Witnesses(db, blobs, retention, now, sorted((data / FOLDER).rglob("*.json")))
+        self._witnessed = (db, blobs, retention, now, sorted((data / FOLDER).rglob("*.json")))
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        return Witnesses(*self._witnessed)
 
     def going(self) -> list[Found]:
+        """The files that go."""
         return [one for one in self.found if one.why is None and one.changed < self.before]
 
     def proof(self) -> Proof:
@@ -104,7 +99,8 @@ class _Plan:
         known = {id: why for id, why in self.reach.snapshots.items() if id not in self.snapshots}
         return {**absent, **known}
 
-    def told(self, applied: bool) -> Cleaned:
+    def kinds(self) -> list[Kind]:
+        """How much of each kind stays and goes."""
         kinds = [
             Kind(
                 "snapshots",
@@ -121,11 +117,15 @@ class _Plan:
             gone = [one for one in mine if one.why is None and one.changed < self.before]
             young = len(mine) - len(kept) - len(gone)
             kinds.append(Kind(kind, len(kept), _bytes(kept), len(gone), _bytes(gone), young))
+        return kinds
+
+    def told(self, applied: bool) -> Cleaned:
+        """All of it, proven."""
         going = self.going()
         kept = sorted((one for one in self.found if one.why is not None), key=lambda one: -one.bytes)[:_SHOWN]
         largest = tuple(Large(one.kind, one.name, one.bytes, one.why or "") for one in kept)
         proof, missing = self.proof(), self.missing()
-        return Cleaned(applied, tuple(kinds), len(going), _bytes(going), largest, proof, missing)
+        return Cleaned(applied, tuple(self.kinds()), len(going), _bytes(going), largest, proof, missing)
 
 
 class Cleaner:
@@ -138,8 +138,9 @@ class Cleaner:
         """What would go; changes nothing."""
         return self._plan().told(False)
 
-    def apply(self, report: Callable[[Step], Any] = lambda step: None) -> Cleaned:
-        """Remove it. Raises Damaged, having changed nothing, if the independent walk objects."""
+    def apply(self, report: Callable[[Step], Any] = lambda step: None, actor: str = "") -> Cleaned:
+        """Remove it, and write down that it went. Raises Damaged, having changed nothing, if the independent walk
+        objects; what ``report`` raises ends it where it is, and the next clean-up goes on."""
         with self._db.transaction() as records:
             plan = self._plan()
             told = plan.told(True)
@@ -157,14 +158,17 @@ class Cleaner:
             _each(records, "UPDATE runs SET cleaned = ? WHERE id = ?", [(now, id) for id in old])
             _each(records, "DELETE FROM snapshots WHERE id = ?", [(id,) for id in plan.old_snapshots])
             _each(records, "DELETE FROM results WHERE key = ?", [(key,) for key in plan.old_results])
+            history = Cleanups(self._db, self._clock)
+            record = history.began(actor, told.kinds, told.gone, told.gone_bytes)
         report(Step("records"))
         for number, one in enumerate(plan.going(), start=1):
             remove(one, self._data, plan.before)
             report(Step("files", number))
+        history.ended(record)
         return told
 
-    def _plan(self) -> _Plan:
-        return _Plan(self._db, self._data, self._retention, self._clock.micros())
+    def _plan(self) -> Plan:
+        return Plan(self._db, self._data, self._retention, self._clock.micros())
 
 
 def _names(row: Any, gone: set[str]) -> bool:

@@ -21,6 +21,11 @@ class Pin(msgspec.Struct, frozen=True):
     created: int
 
 
+def pinned(db: Database) -> Sequence[Pin]:
+    """All pins, the oldest first."""
+    return [Pin(**dict(row)) for row in db.rows("SELECT * FROM pins ORDER BY created, ref")]
+
+
 class Pins:
     """The pins of a workspace. Writing needs the writable records."""
 
@@ -45,7 +50,7 @@ class Pins:
 
     def list(self) -> Sequence[Pin]:
         """All pins, the oldest first."""
-        return [Pin(**dict(row)) for row in self._db.rows("SELECT * FROM pins ORDER BY created, ref")]
+        return pinned(self._db)
 
     def remove(self, ref: str) -> Pin:
         """Let something go when it is old. Raises NotFound for what is not pinned."""

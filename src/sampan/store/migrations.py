@@ -142,6 +142,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             reason TEXT NOT NULL, created BIGINT NOT NULL)""",
         "CREATE INDEX impacts_by_step ON impacts (step, created)",
     ),
+    (
+        # -- keep: clean-ups, what went and who asked for it; finished is empty while files go, or if it was killed then
+        """CREATE TABLE cleanups (
+            id TEXT PRIMARY KEY, actor TEXT NOT NULL, kinds TEXT NOT NULL, gone BIGINT NOT NULL,
+            gone_bytes BIGINT NOT NULL, error TEXT NOT NULL, started BIGINT NOT NULL, finished BIGINT)""",
+        "CREATE INDEX cleanups_by_start ON cleanups (started)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 
