@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -370,3 +371,91 @@ def test_its_page_shows_it_and_approves_it(shop: Copy) -> None:
         assert hub.ask("POST", f"/replays/{made['id']}/discard", b"", **form)[0].status == 400
     finally:
         assert hub.stop() == 0
+
+
+# -- killed with code of another commit
+
+
+def worktrees(shop: Shell) -> list[str]:
+    """Other worktrees that git knows of, and what lies where they are made."""
+    said = subprocess.run(
+        ["git", "-C", str(shop.folder), "worktree", "list", "--porcelain"], capture_output=True, text=True, check=True
+    ).stdout
+    known = [line for line in said.splitlines() if line.startswith("worktree ")][1:]
+    return known + [path.name for path in (shop.folder / ".sampan" / "tmp").glob("*code-*")]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from sampan.app import App
+from sampan.app.worktrees import checked_out
+
+with checked_out(App(Path.cwd()), "first") as code:
+    print(code.root, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def in_use(shop: Shell) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the code of another commit in its worktree, until it is told to end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        cwd=shop.folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert (Path(process.stdout.readline().strip()) / "sampan.toml").is_file()
+        yield process
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+
+
+def test_a_worktree_that_is_in_use_is_left_alone_and_one_of_a_killed_process_is_removed(shop: Copy) -> None:
+    with in_use(shop) as living:
+        with in_use(shop) as killed:
+            killed.kill()
+            killed.wait()
+        assert len(worktrees(shop)) == 6, "folder, lock and git's own note of each"
+        shop("branch", "new", "try-1")
+        assert len(worktrees(shop)) == 3
+        assert living.poll() is None
+    assert worktrees(shop) == []
+
+
+def test_one_that_was_killed_as_it_was_made_or_removed_is_swept_too(shop: Copy) -> None:
+    tmp = shop.folder / ".sampan" / "tmp"
+    (tmp / "code-0123-old").mkdir(parents=True)  # of a version without locks
+    (tmp / "code-0123-bare.lock").write_text("process 1")
+    subprocess.run(
+        ["git", "-C", str(shop.folder), "worktree", "add", "-q", "--detach", str(tmp / "code-1-x")], check=True
+    )
+    (shop.folder / ".git" / "worktrees" / "code-1-x" / "locked").write_text("initializing")
+    assert len(worktrees(shop)) == 4
+    shop("branch", "new", "try-1")
+    assert worktrees(shop) == []
+
+
+@pytest.mark.night
+def test_a_replay_of_a_commit_that_was_killed_leaves_no_worktree_behind(shop: Copy) -> None:
+    shop.edit("tables/visits.sql", "FROM visit", "FROM visit WHERE minutes < 19")
+    command = [sys.executable, "-m", "sampan", "replay", "--code", "first"]
+    process = subprocess.Popen(
+        command, cwd=shop.folder, env=environment(), stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert len(worktrees(shop)) == 3
+    assert shop.json("replay", "resume", "last")["state"] == "done"
+    assert worktrees(shop) == []

@@ -229,7 +229,7 @@ class App(Workplace):
         import msgspec
 
         from sampan.app.replaying import Replaying
-        from sampan.app.replays import checked_out
+        from sampan.app.worktrees import checked_out
         from sampan.runs.replays import ReplayRequest
 
         asked = msgspec.convert(request, ReplayRequest)

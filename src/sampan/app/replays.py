@@ -1,14 +1,12 @@
-"""What becomes of a replay: begun or gone on with, approved or discarded; and the code that it is made with."""
+"""What becomes of a replay: begun or gone on with, approved or discarded."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sampan.app.replaying import Replaying, Told
-from sampan.base.errors import NotFound, Refused, SampanError, Usage
+from sampan.app.worktrees import checked_out
+from sampan.base.errors import Refused, SampanError, Usage
 from sampan.base.ids import new_id
 from sampan.lake.history import MAIN
 from sampan.runs.records import SUCCEEDED
@@ -16,7 +14,6 @@ from sampan.runs.replays import APPROVED, DISCARDED, DONE, FAILED, RUNNING, Repl
 
 if TYPE_CHECKING:
     from sampan.app import App
-    from sampan.base.settings import Folder
     from sampan.flow.outcome import RunResult
 
 
@@ -100,48 +97,3 @@ def discard(app: "App", id: str, actor: str) -> Replay:
     if found.branch in app.lake.branches():
         app.lake.delete_branch(found.branch)
     return replays.put(msgspec.structs.replace(found, state=DISCARDED))
-
-
-@contextmanager
-def checked_out(app: "App", ref: str) -> "Iterator[Folder]":
-    """The workspace's code at a git ref, in a folder of its own for as long as it is needed; the working tree for "".
-
-    Raises NotFound for an unknown ref, or one at which there is no workspace.
-    """
-    import shutil
-    import subprocess
-
-    from sampan.base.settings import Folder
-
-    if not ref:
-        yield app.folder
-        return
-    root = app.folder.root
-    attempted = f"Replay with the code of {ref!r}"
-
-    def git(*arguments: str) -> str:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-        except (OSError, ValueError) as error:
-            raise NotFound(attempted, f"git cannot be asked: {error}", "Install git, or leave --code out.") from None
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-            raise NotFound(attempted, said, "Name a commit, branch or tag of the workspace's repository.")
-        return done.stdout.strip()
-
-    if ref.startswith("-"):
-        raise NotFound(attempted, "that is no git ref", "Name a commit, branch or tag.")
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-    prefix = git("rev-parse", "--show-prefix")
-    tree = app.folder.data / "tmp" / f"code-{commit[:16]}-{new_id(app.clock)}"
-    git("worktree", "add", "--detach", "--quiet", str(tree), commit)
-    try:
-        code = Folder(Path(tree) / prefix, root)
-        if not (code.root / "sampan.toml").is_file():
-            raise NotFound(attempted, "there is no sampan.toml at that commit", "Name one at which there is.")
-        yield code
-    finally:
-        subprocess.run(
-            ["git", "-C", str(root), "worktree", "remove", "--force", str(tree)], capture_output=True, check=False
-        )
-        shutil.rmtree(tree, ignore_errors=True)

@@ -145,6 +145,10 @@ class Workplace:
             from sampan.base.files import write_durably
 
             write_durably(data / "format", f"{FORMAT}\n".encode())
+        if any((data / "tmp").glob("code-*")):
+            from sampan.app.worktrees import sweep
+
+            sweep(self.folder)
 
     def _forget(self) -> None:
         """Close the records and drop the parts that hold them."""

@@ -1,0 +1,101 @@
+"""The workspace's code at a git ref, in a worktree of its own for as long as it is needed.
+
+Each has a lock beside it, which the kernel lets go of when its process ends, however it ends. The lock is held before
+it has its name, and has it before there is a folder: a folder whose lock is free is nobody's, and the next command that
+writes removes it.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sampan.base.errors import NotFound
+from sampan.base.ids import new_id
+from sampan.base.settings import Folder
+from sampan.store.lock import FileLock
+
+if TYPE_CHECKING:
+    from sampan.app.workplace import Workplace
+
+_PREFIX: Final = "code-"
+_LOCK: Final = ".lock"
+
+
+@contextmanager
+def checked_out(app: "Workplace", ref: str) -> Iterator[Folder]:
+    """The code at a git ref; the working tree for "".
+
+    Raises NotFound for an unknown ref, or one at which there is no workspace.
+    """
+    if not ref:
+        yield app.folder
+        return
+    root = app.folder.root
+    attempted = f"Replay with the code of {ref!r}"
+
+    def git(*arguments: str) -> str:
+        try:
+            done = _git(root, *arguments)
+        except (OSError, ValueError) as error:
+            raise NotFound(attempted, f"git cannot be asked: {error}", "Install git, or leave --code out.") from None
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+            raise NotFound(attempted, said, "Name a commit, branch or tag of the workspace's repository.")
+        return done.stdout.strip()
+
+    if ref.startswith("-"):
+        raise NotFound(attempted, "that is no git ref", "Name a commit, branch or tag.")
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    prefix = git("rev-parse", "--show-prefix")
+    tree = app.folder.data / "tmp" / f"{_PREFIX}{commit[:16]}-{new_id(app.clock)}"
+    lock = tree.with_name(tree.name + _LOCK)
+    unnamed = lock.with_name(f".{lock.name}")
+    with FileLock(unnamed, attempted, "Try again."):
+        unnamed.rename(lock)
+        try:
+            git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+            code = Folder(Path(tree) / prefix, root)
+            if not (code.root / "sampan.toml").is_file():
+                raise NotFound(attempted, "there is no sampan.toml at that commit", "Name one at which there is.")
+            yield code
+        finally:
+            _remove(root, tree)
+
+
+def sweep(folder: Folder) -> None:
+    """Remove the worktrees of processes that are gone; never one that is in use."""
+    home = folder.data / "tmp"
+    for name in sorted({path.name.removesuffix(_LOCK) for path in home.glob(f"{_PREFIX}*")}):
+        tree = home / name
+        try:
+            held = os.open(tree.with_name(name + _LOCK), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            _remove(folder.root, tree)  # of a version that gave them no locks
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(folder.root, tree)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(held)
+
+
+def _remove(root: Path, tree: Path) -> None:
+    """Folder, what git knows of it, and the lock last. ``--force`` twice: git locks one while it makes it."""
+    try:
+        _git(root, "worktree", "remove", "--force", "--force", str(tree))
+        shutil.rmtree(tree, ignore_errors=True)
+        _git(root, "worktree", "prune")
+    except OSError:
+        shutil.rmtree(tree, ignore_errors=True)  # no git any more
+    tree.with_name(tree.name + _LOCK).unlink(missing_ok=True)
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
