@@ -16,6 +16,7 @@ from bench.measure import Finished, Result, Timed, WentWrong, alternate, run
 from bench.place import ROOT, clean_environ, sampan_program, work_folder
 from bench.table import OURS, Row, at_most, times
 from bench.tables import MEMORY, THREADS, made
+from sampan.store.blobs import Blobs
 
 ROWS = int(os.environ.get("BENCH_REPLAY_ROWS") or 10_000_000)
 LARGE = 10 * ROWS
@@ -136,23 +137,28 @@ def branch(rounds: int, only: Sequence[str]) -> list[Row]:
 def diff(rounds: int, only: Sequence[str]) -> list[Row]:
     """Two snapshots of ten million rows of which a thousandth differ, beside one scan of all columns of one of them."""
     del only
-    folder = ROOT / "data" / f"diff-{ROWS}"
-    if not (folder / "done").exists():
-        import duckdb
+    folder = ROOT / "data" / f"states-{ROWS}"
+    if not (folder / "files.json").exists():
+        from sampan.lake.query import TableSource
+        from sampan.lake.write import write_query
 
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for side, number in (("a", 1), ("b", 2)):
-            body = f"SELECT * REPLACE (CASE WHEN hash(id) % 2000 = {number} THEN pence + 1 ELSE pence END AS pence)"
-            duckdb.sql(f"COPY ({body} FROM ({SOLD.format(rows=ROWS)})) TO '{folder / side}' (FORMAT parquet)")
-        (folder / "done").touch()
+        (folder / "lake").mkdir(parents=True)
+        sold = {"sold": TableSource("sold", (str(_source(ROWS)),))}
+        files = []
+        for number in (1, 2):
+            body = f"* REPLACE (CASE WHEN hash(id) % 2000 = {number} THEN pence + 1 ELSE pence END AS pence)"
+            draft = write_query(f"SELECT {body} FROM sold", sold, folder / "lake", threads=THREADS, memory=MEMORY)
+            files.append(str(Blobs(folder / "lake").path(draft.files[0].sha256)))
+        (folder / "files.json").write_text(json.dumps(files))
+    files = json.loads((folder / "files.json").read_text())
 
     def prepare(kind: str) -> Timed:
         home = work_folder(f"diff-{kind}")
         environ = clean_environ(home, PYTHONPATH=str(Path(__file__).parent.parent))
 
         def timed(_: int) -> float:
-            command = [sys.executable, "-m", "bench.replays", kind, str(folder), str(home)]
+            command = [sys.executable, "-m", "bench.replays", kind, *files, str(home)]
             return float(json.loads(run(command, home, environ).output.splitlines()[-1])["seconds"])
 
         timed(0)
@@ -229,25 +235,27 @@ def _plain(source: str, out: str, number: str) -> None:
             connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{path}')")
 
 
-def _diff(folder: str, home: str) -> None:
+def _diff(before: str, after: str, home: str) -> None:
     from sampan.lake.diff import diff
+    from sampan.lake.marks import folder_of
     from sampan.lake.query import TableSource
 
     start = time.perf_counter()
-    found = diff("sold", *(TableSource("sold", (f"{folder}/{side}",)) for side in "ab"), spill=Path(home))
+    sides = (TableSource("sold", (file,)) for file in (before, after))
+    found = diff("sold", *sides, spill=Path(home), marks=folder_of(Path(before).parent.parent))
     seconds = time.perf_counter() - start
     if not found.changed:
         raise SystemExit("no difference was found")
     print(json.dumps({"seconds": seconds}))
 
 
-def _scan(folder: str, _: str) -> None:
-    """Every value of every column is read once."""
+def _scan(file: str, *_: str) -> None:
+    """Every value of every column is read once. (A plain max() of numbers would be taken from the file's statistics.)"""
     import duckdb
 
     start = time.perf_counter()
     with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
-        connection.execute(f"SELECT max(COLUMNS(*)) FROM read_parquet('{folder}/a')").fetchall()
+        connection.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM read_parquet('{file}')").fetchall()
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
 

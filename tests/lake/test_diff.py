@@ -4,12 +4,17 @@ import datetime
 from collections import Counter
 from decimal import Decimal
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.lake import diff as diffing
+from sampan.lake import marks as marking
 from sampan.lake.diff import diff
+from sampan.lake.query import TableSource
+from sampan.lake.write import write_arrow
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 9), st.sampled_from(["a", "b", None]), st.sampled_from([0.5, None])), max_size=30
@@ -108,3 +113,65 @@ def test_how_many_buckets_there_are_changes_nothing(workspace, monkeypatch, buck
         "SELECT i AS id, CASE WHEN i % 1000 = 0 THEN -1 ELSE i % 7 END AS v FROM range(5000) AS r (i)"
     )
     assert diff("t", before, after).changed == 5
+
+
+class TestMarks:
+    """Four bytes for each row, from which states are compared without reading them."""
+
+    @pytest.fixture(autouse=True)
+    def _all_files_keep_marks(self, monkeypatch):
+        monkeypatch.setattr(marking, "SMALL", 0)
+
+    BEFORE = "SELECT i AS id, i % 7 AS v, 'text ' || i AS t FROM range(5000) AS r (i)"
+    AFTER = (
+        "SELECT i AS id, CASE WHEN i IN (7, 4000) THEN -1 ELSE i % 7 END AS v, 'text ' || i AS t"
+        " FROM range(1, 5001) AS r (i) ORDER BY hash(id)"
+    )
+
+    def test_a_built_table_has_them_and_a_comparison_reads_only_rows_near_a_difference(self, workspace):
+        before, after = workspace.build("t", self.BEFORE), workspace.build("t", self.AFTER)
+        kept = {path.name: path.stat().st_size for path in marking.folder_of(workspace.lake.folder).iterdir()}
+        assert kept == {file.sha256: 16 + 4 * 5000 for one in (before, after) for file in one.files}
+        found = workspace.lake.diff("t", before.id, after.id)
+        assert (found.key, found.changed, found.added, found.removed) == (("id",), 2, 1, 1)
+
+    def test_they_agree_with_reading_both_tables(self, workspace):
+        before, after = workspace.source(self.BEFORE), workspace.source(self.AFTER)
+        by_marks = diff("t", before, after, marks=marking.folder_of(workspace.lake.folder))
+        assert diff("t", before, after) == by_marks
+
+    @pytest.mark.parametrize("damage", [b"", b"\0" * 20016, b"\1" * 20016, b"short"], ids=["empty", "0", "1", "short"])
+    def test_marks_that_are_not_those_of_the_file_change_nothing(self, workspace, damage):
+        before, after = workspace.build("t", self.BEFORE), workspace.build("t", self.AFTER)
+        right = diff("t", workspace.lake.source_of(before), workspace.lake.source_of(after))
+        folder = marking.folder_of(workspace.lake.folder)
+        (folder / before.files[0].sha256).write_bytes(damage)
+        assert diff("t", workspace.lake.source_of(before), workspace.lake.source_of(after), marks=folder) == right
+
+    def test_rows_with_equal_marks_by_chance_are_found_by_reading_all(self, workspace, monkeypatch):
+        before, after = workspace.source(self.BEFORE), workspace.source(self.AFTER)
+        right = diff("t", before, after)
+        monkeypatch.setattr(marking, "suspects", lambda a, b: np.zeros(1024, bool))
+        assert diff("t", before, after) == right
+
+    def test_frames_have_rows_too(self, workspace):
+        one = pa.table({"id": range(3000), "v": [0.5] * 3000})
+        other = pa.table({"id": range(3000), "v": [0.5] * 2999 + [1.5]})
+        ids = [workspace.lake.add(write_arrow(each, workspace.lake.folder), "f").id for each in (one, other)]
+        found = workspace.lake.diff("f", *ids)
+        assert (found.changed, found.key) == (1, ("id",))
+        assert found.sample_changed[0].values == {"v": (0.5, 1.5)}
+
+    def test_tables_of_several_files(self, workspace):
+        parts = [
+            workspace.source(f"SELECT i AS id, i AS v FROM range({n}, {n + 1000}) AS r (i)").files
+            for n in (0, 1000, 2000)
+        ]
+        last = workspace.source(
+            "SELECT i AS id, CASE i WHEN 2500 THEN 0 ELSE i END AS v FROM range(2000, 3000) AS r (i)"
+        ).files
+        whole = TableSource("t", sum(parts, ()))
+        other = TableSource("t", (*last, *parts[1], *parts[0]))
+        found = diff("t", whole, other)
+        assert (found.changed, found.added, found.removed) == (1, 0, 0)
+        assert found.sample_changed[0].values == {"v": (2500, 0)}

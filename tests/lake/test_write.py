@@ -146,6 +146,8 @@ lake.commit("main", {{"a": a.id, "b": b.id}}, expected=None)
     renamed, unsynced_names, commits = 0, set(), 0
     for line in lines:
         kind = line.split("(")[0]
+        if ".marks" in line:  # a cache, which is held against the table's sums whenever it is used
+            continue
         if "/lake/tmp/" in line and kind in ("write", "pwrite64", "writev", "ftruncate"):
             dirty.add(line.split("<")[1].split(">")[0])
         elif kind in ("fsync", "fdatasync"):

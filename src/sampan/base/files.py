@@ -8,6 +8,7 @@ import fcntl
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from sampan.base.errors import DiskFull, SampanError
@@ -74,6 +75,21 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"Write {path}", "the disk is full", "Free some space and try again.") from error
         raise
+
+
+def write_cache(path: Path, data: bytes) -> None:
+    """Replace a file of a cache as a whole, not durably.
+
+    Where that cannot be done, on a full disk or on one that may only be read, nothing is kept.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
 
 
 def of_the_disk(error: OSError) -> SampanError | None:

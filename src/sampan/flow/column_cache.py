@@ -3,7 +3,6 @@
 They are worked out when somebody asks where a column comes from, never for a plan or a run.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.digests import digest_bytes, digest_value
+from sampan.base.files import write_cache
 from sampan.lake.facts import ColumnFacts
 
 _VERSION: Final = 1
@@ -41,13 +41,7 @@ class ColumnCache:
         """Keep what was used; a cache that cannot be written is no reason to fail."""
         if self._file is None or self._used.keys() <= self._known.keys():
             return
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.msgpack.encode((self._stamp, self._used)))
-            temporary.replace(self._file)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        write_cache(self._file, msgspec.msgpack.encode((self._stamp, self._used)))
 
     def _load(self) -> dict[str, ColumnFacts]:
         if self._file is None:

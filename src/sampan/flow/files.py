@@ -4,7 +4,6 @@ A big file's digest is remembered with its size, time and inode, and used again 
 at the time of hashing: one written within the clock's grain afterwards would look the same (git calls it racy).
 """
 
-import os
 import time
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.digests import digest_bytes, digest_file, digest_value
+from sampan.base.files import write_cache
 
 MISSING: Final = "missing"
 _SMALL: Final = 1 << 20
@@ -50,13 +50,7 @@ class Files:
     def save(self) -> None:
         if not self._changed or self._cache is None or self._known is None:
             return
-        temporary = self._cache.with_name(f".{self._cache.name}.{os.getpid()}.tmp")
-        try:
-            self._cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.msgpack.encode(self._known))
-            temporary.replace(self._cache)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        write_cache(self._cache, msgspec.msgpack.encode(self._known))
         self._changed = False
 
     def _file(self, path: Path) -> str:

@@ -4,13 +4,14 @@ Reading the metadata of a full environment takes a tenth of a second, so the ind
 folders on the import path: installing, upgrading or removing a package changes its folder's time.
 """
 
-import os
 import re
 import sys
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from sampan.base.files import write_cache
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION: Final = 1
@@ -93,13 +94,7 @@ class Packages:
             for top in _top_levels(one):
                 index.imports.setdefault(top, []).append(key)
         if self._cache is not None:
-            temporary = self._cache.with_name(f".{self._cache.name}.{os.getpid()}.tmp")
-            try:
-                self._cache.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(msgspec.msgpack.encode(index))
-                temporary.replace(self._cache)
-            except OSError:
-                temporary.unlink(missing_ok=True)
+            write_cache(self._cache, msgspec.msgpack.encode(index))
         return index
 
 

@@ -3,7 +3,6 @@
 The parser is imported only for a file whose text was not seen before.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadQuery
+from sampan.base.files import write_cache
 from sampan.flow.source import decode, read_bytes
 from sampan.lake.partition import Partitioning, declared
 
@@ -53,13 +53,7 @@ class Queries:
     def save(self) -> None:
         if self._cache is None or self._used.keys() == self._known.keys():
             return
-        temporary = self._cache.with_name(f".{self._cache.name}.{os.getpid()}.tmp")
-        try:
-            self._cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.msgpack.encode((self._stamp, self._used)))
-            temporary.replace(self._cache)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        write_cache(self._cache, msgspec.msgpack.encode((self._stamp, self._used)))
 
     def _load(self) -> dict[str, Query]:
         if self._cache is None:

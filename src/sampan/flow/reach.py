@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.digests import digest_bytes
+from sampan.base.files import write_cache
 from sampan.flow.source import FACTS_VERSION, Alias, ModuleFacts, Unit, Use, decode, read_bytes, read_module
 from sampan.flow.syntax import LOAD_ONLY
 
@@ -91,7 +92,7 @@ def load_modules(root: Path, cache: Path | None) -> Modules:
             name = name.rpartition(".")[0]
             modules.setdefault(name, Module(name, "", True, _NOTHING, {}))
     if cache is not None and facts.keys() != known.keys():
-        _write_cache(cache, stamp, facts)
+        _keep_facts(cache, stamp, facts)
     return Modules(modules)
 
 
@@ -127,14 +128,8 @@ def _read_cache(cache: Path | None) -> tuple[dict[str, ModuleFacts], str]:
     return (facts if found_stamp == stamp else {}), stamp
 
 
-def _write_cache(cache: Path, stamp: str, facts: dict[str, ModuleFacts]) -> None:
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(msgspec.msgpack.encode((stamp, facts)))
-        temporary.replace(cache)
-    except OSError:  # a cache: a read-only or full disk costs time, not truth
-        temporary.unlink(missing_ok=True)
+def _keep_facts(cache: Path, stamp: str, facts: dict[str, ModuleFacts]) -> None:
+    write_cache(cache, msgspec.msgpack.encode((stamp, facts)))
 
 
 class _Walk:

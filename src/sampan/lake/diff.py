@@ -8,19 +8,22 @@ few rows that are left, to tell a changed row from one removed and one added.
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sampan.lake.query import TableSource, open_sources, quote_name
+from sampan.base.files import write_cache
+from sampan.lake.arrow import open_ipc
+from sampan.lake.query import PARQUET, TableSource, open_sources, quote_name, quote_text
 
 if TYPE_CHECKING:
     import duckdb
     import numpy as np
     import numpy.typing as npt
+
+    from sampan.lake.marks import Places
 
     Counts = npt.NDArray[np.int64]
     Sums = npt.NDArray[np.float64]
@@ -32,6 +35,7 @@ _BATCH: Final = 4_000_000  # rows whose hashes are in memory at a time
 _KEY_COLUMNS: Final = 8  # a key is looked for among so many first columns
 _NO_KEY: Final = ("DOUBLE", "FLOAT", "BLOB", "STRUCT", "MAP", "UNION", "BOOLEAN")
 _COUNTED: Final = 2_000_000  # up to so many rows values are counted exactly, beyond them
+_FEW: Final = 20  # a twentieth of the rows that differ says nothing about whether the others have a key
 _NEARLY: Final = 0.9  # of the rows must be distinct, by a count that is right within a few per cent
 
 
@@ -84,11 +88,13 @@ def diff(
     memory: int | str = "",
     spill: Path | None = None,
     threads: int = 0,
+    marks: Path | None = None,
 ) -> TableDiff:
-    """Compare two states of a table; ``shown`` rows of each kind are given as samples."""
+    """Compare two states of a table; ``shown`` rows of each kind are given as samples. ``marks``: a folder with what is
+    known of the rows of their files."""
     connection = open_sources({"a": before, "b": after}, threads=threads, memory=memory, spill=spill)
     try:
-        return _Compared(connection, name).diff(shown)
+        return _Compared(connection, name, before, after, marks, threads or os.cpu_count() or 1).diff(shown)
     finally:
         connection.close()
 
@@ -100,11 +106,7 @@ def keep(file: Path, found: TableDiff) -> TableDiff:
     except TypeError:  # a mapping with keys that JSON does not know
         bare: dict[str, Any] = dict.fromkeys(("sample_added", "sample_removed", "sample_changed"), ())
         data = msgspec.json.encode((_VERSION, msgspec.structs.replace(found, **bare)))
-    temporary = file.with_name(f".{file.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    with suppress(OSError):  # who may only read keeps nothing
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(file)
+    write_cache(file, data)
     return msgspec.json.decode(data, type=tuple[int, TableDiff])[1]
 
 
@@ -120,8 +122,19 @@ def kept(file: Path) -> TableDiff | None:
 class _Compared:
     """Two views, ``a`` and ``b``, of one locked-down connection."""
 
-    def __init__(self, connection: "duckdb.DuckDBPyConnection", name: str) -> None:
+    def __init__(
+        self,
+        connection: "duckdb.DuckDBPyConnection",
+        name: str,
+        before: TableSource,
+        after: TableSource,
+        marks: Path | None,
+        threads: int,
+    ) -> None:
         self._ask, self._name = connection, name
+        self._before, self._after = before, after
+        self._marks, self._threads = marks, threads
+        self._difference: tuple[int, ...] = ()
         self._a, self._b = self._fields("a"), self._fields("b")
         self._common = [column for column, type_ in self._a.items() if self._b.get(column) == type_]
 
@@ -150,6 +163,49 @@ class _Compared:
 
     def _separate(self, rows: int) -> None:
         """Make ``lost`` and ``gained``: the rows, over the common columns, that only one side has."""
+        if list(self._a.items()) == list(self._b.items()):
+            self._near_by_marks()
+            self._subtract()
+            if self._adds_up():
+                return
+        self._near_by_hash(rows)
+        self._subtract()
+
+    def _near_by_marks(self) -> None:
+        """Make ``near_a`` and ``near_b``: the rows of each side that lie in a bucket whose marks add up differently."""
+        from sampan.lake.marks import marks_of, places, suspects
+
+        a, b = (marks_of(source, self._marks, self._threads) for source in (self._before, self._after))
+        found = suspects(a, b)
+        for side, source, files in (("a", self._before, a), ("b", self._after, b)):
+            picked = [places(file.rows, found) for file in files]
+            self._pick(f"near_{side}", source, picked)
+        self._difference = tuple(sum(file.sums[at] for file in b) - sum(file.sums[at] for file in a) for at in (0, 1))
+
+    def _pick(self, name: str, source: TableSource, picked: "Sequence[Places]") -> None:
+        """Rows of a table's files, by their numbers."""
+        import numpy as np
+        import pyarrow as pa
+
+        columns = ", ".join(f"it.{quote_name(column)}" for column in self._common)
+        chosen = [(file, rows) for file, rows in zip(source.files, picked, strict=True) if len(rows)]
+        if source.format != PARQUET:
+            tables = [open_ipc(Path(file)).take(rows) for file, rows in chosen] or [open_ipc(Path(source.files[0]))[:0]]
+            self._ask.register("picked", pa.concat_tables(tables))
+            self._ask.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {columns} FROM picked AS it")
+        else:
+            files = np.repeat(np.arange(len(chosen)), [len(rows) for _, rows in chosen])
+            numbers = np.concatenate([rows for _, rows in chosen] or [np.empty(0, np.int64)])
+            self._ask.register("picked", pa.table({"file": files, "number": numbers}))
+            listed = ", ".join(quote_text(file) for file, _ in chosen) or quote_text(source.files[0])
+            self._ask.execute(
+                f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {columns} FROM read_parquet([{listed}]) AS it"
+                " JOIN picked ON it.file_row_number = picked.number AND it.file_index = picked.file"
+            )
+        self._ask.unregister("picked")
+
+    def _near_by_hash(self, rows: int) -> None:
+        """The same, over the common columns and by DuckDB's hash of the rows in buckets: both sides are read twice."""
         import numpy as np
         import pyarrow as pa
 
@@ -160,11 +216,28 @@ class _Compared:
         self._ask.register("suspects", pa.table({"bucket": suspects}))
         for side in ("a", "b"):
             self._ask.execute(
-                f"CREATE TEMP TABLE near_{side} AS SELECT {columns} FROM {side}"
+                f"CREATE OR REPLACE TEMP TABLE near_{side} AS SELECT {columns} FROM {side}"
                 f" WHERE hash({columns}) & {buckets - 1} IN (SELECT bucket FROM suspects)"
             )
-        self._ask.execute("CREATE TEMP TABLE lost AS FROM near_a EXCEPT ALL FROM near_b")
-        self._ask.execute("CREATE TEMP TABLE gained AS FROM near_b EXCEPT ALL FROM near_a")
+
+    def _subtract(self) -> None:
+        self._ask.execute("CREATE OR REPLACE TEMP TABLE lost AS FROM near_a EXCEPT ALL FROM near_b")
+        self._ask.execute("CREATE OR REPLACE TEMP TABLE gained AS FROM near_b EXCEPT ALL FROM near_a")
+
+    def _adds_up(self) -> bool:
+        """Whether the rows that were found make up all of the difference between both sides' sums.
+
+        They may not: a mark has 32 bits, so among very many changed rows some are alike by chance."""
+        from sampan.lake.digest import TableDigest
+
+        sums = []
+        for side in ("lost", "gained"):
+            reader = self._ask.execute(f"FROM {side}").to_arrow_reader(_BATCH)
+            digest = TableDigest(reader.schema)
+            for batch in reader:
+                digest.update(batch)
+            sums.append(digest.sums)
+        return all((new - old - whole) % 2**64 == 0 for old, new, whole in zip(*sums, self._difference, strict=True))
 
     def _sums(self, side: str, columns: str, buckets: int) -> "tuple[Counts, Sums]":
         """For each bucket of rows by their hash, how many there are, and the sum of other bits of their hashes.
@@ -197,7 +270,9 @@ class _Compared:
                 )
                 if self._one(f"SELECT {exact}") != left:
                     continue
-                if self._names(columns, "a", rows[0]) and self._names(columns, "b", rows[1]):
+                few = min(rows) > max(_COUNTED, _FEW * max(left))  # then both sides are nearly the same rows
+                sides = ("a",) if few else ("a", "b")
+                if all(self._names(columns, side, rows[side == "b"]) for side in sides):
                     return names
         return ()
 

@@ -10,7 +10,7 @@ It detects accidents, not forgers; against those each file carries its SHA-256.
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -25,6 +25,8 @@ from sampan.base.errors import Damaged
 from sampan.lake.cells import cells, finish, fold, kind
 
 Words: TypeAlias = npt.NDArray[np.uint64]
+Keep: TypeAlias = Callable[[int, Words], None]
+"""Is given the number of a row, and what that row and those after it come to, 64 bits each."""
 
 PREFIX: Final = "t1-"
 CHUNK: Final = 1 << 15  # rows whose intermediate columns stay in the second-level cache
@@ -42,8 +44,9 @@ class TableDigest:
         self.rows = 0
         self._sums = [0, 0]
 
-    def update(self, batch: pa.RecordBatch) -> None:
-        """Add the rows of a batch. Its columns must be those of the schema, in that order."""
+    def update(self, batch: pa.RecordBatch, keep: Keep | None = None, first: int = 0) -> None:
+        """Add the rows of a batch. Its columns must be those of the schema, in that order; ``first`` is the number of
+        its first row, for ``keep``."""
         columns = batch.columns
         known = [cells(column.dictionary) if pa.types.is_dictionary(column.type) else None for column in columns]
         for start in range(0, batch.num_rows, CHUNK):
@@ -52,6 +55,8 @@ class TableDigest:
             for column, dictionary in zip(columns, known, strict=True):
                 fold(state, cells(column.slice(start, length), dictionary))
             finish(state)
+            if keep is not None:
+                keep(first + start, state)
             self._sums[0] += int(state.sum())
             np.multiply(state, _SECOND, out=state)
             finish(state)
@@ -88,24 +93,26 @@ def digest_arrow(data: Any) -> str:
     return whole.text()
 
 
-def digest_parquet(paths: Sequence[Path], threads: int = 1) -> TableDigest:
-    """The digest of one table's Parquet files, row groups shared out over threads.
+def digest_parquet(paths: Sequence[Path], threads: int = 1, keep: Keep | None = None) -> TableDigest:
+    """The digest of one table's Parquet files, row groups shared out over threads. ``keep`` is called from these.
 
     Raises Damaged if a file is not Parquet that Arrow can read.
     """
     try:
-        return _digest_parquet(paths, threads)
+        return _digest_parquet(paths, threads, keep)
     except (OSError, pa.ArrowException) as error:
         raise Damaged("Read a table's files", str(error), "Build the table again.") from error
 
 
-def _digest_parquet(paths: Sequence[Path], threads: int) -> TableDigest:
-    groups: list[tuple[Path, int, tuple[str, ...]]] = []
-    schema = None
+def _digest_parquet(paths: Sequence[Path], threads: int, keep: Keep | None) -> TableDigest:
+    groups: list[tuple[Path, int, int, tuple[str, ...]]] = []
+    schema, rows = None, 0
     for path in paths:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow if schema is None else schema
-            groups += [(path, group, _in_dictionary(file, group)) for group in range(file.num_row_groups)]
+            for group in range(file.num_row_groups):
+                groups.append((path, group, rows, _in_dictionary(file, group)))
+                rows += file.metadata.row_group(group).num_rows
     queue = iter(groups)
     lock = threading.Lock()
 
@@ -118,11 +125,12 @@ def _digest_parquet(paths: Sequence[Path], threads: int) -> TableDigest:
                     item = next(queue, None)
                 if item is None:
                     return part
-                path, group, texts = item
+                path, group, first, texts = item
                 if (path, texts) not in opened:
                     opened[path, texts] = pq.ParquetFile(path, read_dictionary=list(texts))
                 for batch in opened[path, texts].read_row_group(group, use_threads=False).to_batches():
-                    part.update(batch)
+                    part.update(batch, keep, first)
+                    first += batch.num_rows
         finally:
             for file in opened.values():
                 file.close()

@@ -190,6 +190,7 @@ class Lake(History):
     def diff(self, name: str, before: str | None, after: str | None) -> "TableDiff":
         """What differs between two snapshots of a table; one that is None was not there. Kept once it is known."""
         from sampan.lake.diff import diff, keep, kept
+        from sampan.lake.marks import folder_of
 
         if before is None or after is None or before == after:
             return one_sided(name, *(None if id is None else self.snapshot(id) for id in (before, after)))
@@ -199,7 +200,7 @@ class Lake(History):
         if found is None:
             spill = self.folder / "tmp"
             one, other, alike = apart(old, new)
-            made = diff(name, self.source_of(one), self.source_of(other), spill=spill)
+            made = diff(name, self.source_of(one), self.source_of(other), spill=spill, marks=folder_of(self.folder))
             rows = {"rows_before": made.rows_before + alike, "rows_after": made.rows_after + alike}
             found = keep(file, msgspec.structs.replace(made, **rows))
         return msgspec.structs.replace(found, name=name, before=before, after=after)

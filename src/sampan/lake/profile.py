@@ -5,12 +5,12 @@ profile is computed once and kept under ``.sampan/cache``.
 """
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.base.files import write_cache
 from sampan.lake.query import TableSource, open_sources, quote_name
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ def profile(source: TableSource, cached: Path | None = None) -> Profile:
     finally:
         connection.close()
     if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cached.with_name(f".{cached.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(msgspec.json.encode((_VERSION, fresh)))
-        temporary.replace(cached)
+        write_cache(cached, msgspec.json.encode((_VERSION, fresh)))
     return fresh
 
 

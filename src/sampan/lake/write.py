@@ -59,7 +59,7 @@ def write_query(
             closing(open_sources(sources, threads=threads, memory=memory, files=written, spill=spill)) as connection,
         ):
             body, flags = prepare(connection, sql, order_by, name)
-            threading.Thread(target=import_module, args=("sampan.lake.digest",)).start()  # while the engine works
+            threading.Thread(target=import_module, args=("sampan.lake.marks",)).start()  # while the engine works
             with _early_sync(temporary):
                 connection.execute(f"COPY ({body}\n) TO {quote_text(str(temporary))} ({OPTIONS})")
             fields = fields_of(connection, f"SELECT * FROM read_parquet({quote_text(str(temporary))})")
@@ -251,11 +251,13 @@ def _finish(
     temporary: Path, out_dir: Path, fields: tuple[tuple[str, str], ...], threads: int, flags: tuple[str, ...]
 ) -> TableDraft:
     from sampan.lake.digest import digest_parquet
+    from sampan.lake.marks import MarkWriter, folder_of
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, closing(MarkWriter(temporary.with_suffix(".marks"))) as marks:
         settled = pool.submit(settle, temporary)
-        digest = digest_parquet([temporary], threads)
+        digest = digest_parquet([temporary], threads, marks.write)
         sha256 = settled.result()
+        marks.place(folder_of(out_dir), sha256, digest)
     size = temporary.stat().st_size
     _place(temporary, out_dir, sha256)
     file = TableFile(sha256=sha256, bytes=size, rows=digest.rows)

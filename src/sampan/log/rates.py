@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.base.files import write_cache
 from sampan.log.frames import Frame, payloads, read_file_header
 from sampan.log.stream import Manifest, Stream, read_mark
 from sampan.log.tally import MINUTE, Counts, Key, Span, add, tally
@@ -256,11 +257,7 @@ def _read(path: Path) -> _Kept | None:
 
 def _write(path: Path, head: str, counts: Counts, offset: int = 0) -> None:
     rows: Any = [(*key, *row) for key, row in counts.items()]
-    with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(msgspec.json.encode(_Kept(head, rows, offset)))
-        temporary.replace(path)
+    write_cache(path, msgspec.json.encode(_Kept(head, rows, offset)))
 
 
 class Rates:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from sampan.base.clock import to_micros
+from sampan.base.files import write_cache
 from sampan.log.frames import Complaint, Frame, Origin, payloads, read_file_header
 from sampan.log.position import place
 from sampan.log.states import States, TypeState
@@ -206,11 +207,7 @@ class StreamReader:
             os.close(fd)
 
     def _keep(self, tail: Tail) -> None:
-        with suppress(OSError):  # a cache: a full disk, or one that may only be read, does without
-            self._cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._cache.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_bytes(msgspec.json.encode(tail))
-            temporary.replace(self._cache)  # it need not survive a power cut
+        write_cache(self._cache, msgspec.json.encode(tail))
 
     # -- the chain
 
