@@ -10,7 +10,7 @@ from bench.place import ROOT, clean_environ, work_folder
 from bench.table import Row, times
 
 ROWS = 10_000_000
-THREADS, MEMORY = 2, "4GB"
+THREADS, MEMORY = 2, 4_000_000_000
 QUERY = """
 SELECT event_id, kind, happened, customer, sku, quantity, price, CAST(quantity * price AS DECIMAL(18, 2)) AS worth
 FROM source WHERE quantity > 0
@@ -65,7 +65,7 @@ def made(name: str, query: str) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         making = path.with_suffix(".making")
-        with duckdb.connect(config={"threads": str(THREADS), "memory_limit": MEMORY}) as connection:
+        with duckdb.connect(config={"threads": str(THREADS), "memory_limit": f"{MEMORY}B"}) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f"COPY ({query}) TO '{making}' (FORMAT parquet, COMPRESSION zstd)")
         making.rename(path)
@@ -81,7 +81,7 @@ def _with_duckdb(source: Path, out: Path, tuned: bool) -> tuple[float, int]:
     start = time.perf_counter()
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": THREADS,
-        "memory_limit": MEMORY,
+        "memory_limit": f"{MEMORY}B",
         "preserve_insertion_order": not tuned,
     }
     with duckdb.connect(config=config) as connection:

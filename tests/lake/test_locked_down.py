@@ -72,7 +72,7 @@ def test_times_are_utc_and_names_are_only_names(workspace, monkeypatch):
 
 
 def test_what_does_not_fit_in_memory_goes_to_a_folder_of_its_own_and_is_removed(tmp_path):
-    connections = [connect(threads=1, memory="20MB", spill=tmp_path) for _ in range(2)]
+    connections = [connect(threads=1, memory=20_000_000, spill=tmp_path) for _ in range(2)]
     for connection in connections:
         connection.execute("CREATE TEMP TABLE big AS SELECT i, md5(i::VARCHAR) AS m FROM range(400_000) r(i)")
     folders = list(tmp_path.iterdir())

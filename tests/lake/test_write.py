@@ -94,7 +94,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
 def test_a_query_out_of_memory_fails_with_what_to_do_and_leaves_nothing(tmp_path):
     sql = "SELECT list(md5(i::VARCHAR) ORDER BY i) AS l FROM range(1000000) r(i)"
     with pytest.raises(StepFailed, match="Give the step more memory"):
-        write_query(sql, {}, tmp_path, memory="20MB", threads=1)
+        write_query(sql, {}, tmp_path, memory=20_000_000, threads=1)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -225,7 +225,7 @@ def _sources(job: Job) -> dict[str, Any]:
 
 def _build(job: Job) -> tuple[Stored, str]:
     """A table, and how much of it was built, if it is built bit by bit."""
-    lake, memory = Path(job.data) / "lake", job.memory or ""
+    lake, memory = Path(job.data) / "lake", job.memory
     if job.increment is not None:
         from sampan.lake.increment import build
 
@@ -246,7 +246,7 @@ def _query_check(job: Job) -> Stored:
     from sampan.lake.write import explain
 
     spill = Path(job.data) / "tmp"
-    connection = open_sources(_sources(job), threads=job.threads, memory=job.memory or "", spill=spill)
+    connection = open_sources(_sources(job), threads=job.threads, memory=job.memory, spill=spill)
     try:
         body = job.sql.strip().rstrip(";")
         found = connection.execute(f"SELECT count(*) FROM (\n{body}\n)").fetchone()

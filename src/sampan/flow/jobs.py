@@ -41,7 +41,11 @@ class Jobs:
 
     def task(self, node: Node, job: Job, part: str = "") -> Task:
         """A job with its limits."""
-        return Task(job, (node.name, part), node.options.get("timeout"), memory_of(node) or self._slots.memory or None)
+        return Task(job, (node.name, part), node.options.get("timeout"), self._memory(node) or None)
+
+    def _memory(self, node: Node) -> int:
+        """Bytes that a node may take: what it declared, or all that the run has."""
+        return memory_of(node) or self._slots.memory
 
     def modules(self, node: Node) -> list[str]:
         """Modules to import before the fork: what a node's arguments and its module need."""
@@ -67,7 +71,7 @@ class Jobs:
             "log": str(log),
             "inputs": inputs,
             "threads": int(node.options.get("cpus") or self._slots.total),
-            "memory": memory_of(node),
+            "memory": self._memory(node),
             "cpus": self._slots.affinity(node),
         }
         if kind:

@@ -49,7 +49,7 @@ class Builder:
         increment: Increment,
         *,
         threads: int = 0,
-        memory: int | str = "",
+        memory: int = 0,
         name: str = "query",
     ) -> None:
         self._sql, self._sources, self._out, self._name = sql, sources, out_dir, name

@@ -85,7 +85,7 @@ def diff(
     after: TableSource,
     *,
     shown: int = SHOWN,
-    memory: int | str = "",
+    memory: int = 0,
     spill: Path | None = None,
     threads: int = 0,
     marks: Path | None = None,

@@ -57,7 +57,7 @@ def build(
     increment: Increment,
     *,
     threads: int = 0,
-    memory: int | str = "",
+    memory: int = 0,
     name: str = "query",
 ) -> tuple[TableDraft, str]:
     """A table's files and, in words, how much of it was built. Raises as ``write_query``; BadQuery too for rows

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PARQUET = "parquet"
 ARROW = "arrow"
+_UNCOUNTED = (
+    400_000_000  # bytes that a process may take for what DuckDB does not count: itself, Arrow, buffers of files
+)
 
 
 class TableSource(msgspec.Struct, frozen=True):
@@ -40,13 +43,13 @@ Source: TypeAlias = "TableSource | LogSource"
 def connect(
     *,
     threads: int = 0,
-    memory: int | str = "",
+    memory: int = 0,
     files: Iterable[Path | str] = (),
     folders: Iterable[Path] = (),
     spill: Path | None = None,
 ) -> "duckdb.DuckDBPyConnection":
-    """An in-memory database that can open only ``files``, and what is in ``folders``. ``memory`` in bytes or as DuckDB
-    writes it (``2GB``).
+    """An in-memory database that can open only ``files``, and what is in ``folders``. ``memory`` is the most bytes
+    that the process is to take.
 
     ``spill`` is a folder for what does not fit in memory; without it such a query fails instead. Each connection
     has a folder of its own in it: DuckDB's temporary files have the same names in every process.
@@ -64,7 +67,7 @@ def connect(
     if threads:
         config["threads"] = threads
     if memory:
-        config["memory_limit"] = f"{memory}B" if isinstance(memory, int) else memory
+        config["memory_limit"] = f"{max(memory // 2, memory - _UNCOUNTED)}B"
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # no bar in an answer that is piped on
     allowed = ", ".join(quote_text(os.fspath(file)) for file in files)
@@ -81,7 +84,7 @@ def open_sources(
     sources: "dict[str, Source]",
     *,
     threads: int = 0,
-    memory: int | str = "",
+    memory: int = 0,
     files: Iterable[Path | str] = (),
     folders: Iterable[Path] = (),
     spill: Path | None = None,

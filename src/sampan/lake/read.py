@@ -21,16 +21,14 @@ ALL = "all"
 
 
 def relation(
-    source: Source, order_by: Sequence[str] | str | None = None, *, threads: int = 0, memory: int | str = ""
+    source: Source, order_by: Sequence[str] | str | None = None, *, threads: int = 0, memory: int = 0
 ) -> "duckdb.DuckDBPyRelation":
     """A lazy DuckDB relation. ``order_by``: columns (ties are broken by all others), or ``"all"``."""
     connection = open_sources({"it": source}, threads=threads, memory=memory)
     return connection.sql(f"SELECT * FROM it{_ordered(connection, order_by)}")
 
 
-def arrow(
-    source: Source, order_by: Sequence[str] | str | None = None, *, threads: int = 0, memory: int | str = ""
-) -> Any:
+def arrow(source: Source, order_by: Sequence[str] | str | None = None, *, threads: int = 0, memory: int = 0) -> Any:
     """A pyarrow Table; a frame kept as Arrow is mapped, not copied, unless it must be sorted."""
     import pyarrow as pa
 

@@ -37,7 +37,7 @@ def write_query(
     out_dir: Path,
     *,
     threads: int = 0,
-    memory: int | str = "",
+    memory: int = 0,
     order_by: Sequence[str] | None = None,
     name: str = "query",
     path: str = "",
