@@ -195,7 +195,7 @@ def test_output_of_native_code_is_captured_too(bench: Bench) -> None:
 
 
 def test_a_query_that_needs_more_memory_than_the_workspace_may_take_spills_and_is_not_killed(bench: Bench) -> None:
-    bench.file("sampan.toml", '[settings]\nmemory = "350MB"\n')
+    bench.file("sampan.toml", '[settings]\nmemory = "500MB"\n')
     bench.write(tables__large="SELECT hash(i) AS h, i, i + 1 AS j, i + 2 AS k FROM range(8000000) AS r (i) ORDER BY h")
     bench.engine.settings = bench.folder.settings()
     large = outcome(bench.run(), "large")

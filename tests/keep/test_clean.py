@@ -174,18 +174,19 @@ def test_what_a_killed_writer_left_goes_and_the_log_and_attachments_stay(past: P
 
 def test_caches_of_what_is_gone_go_with_it(past: Past) -> None:
     past.run({"a": "1"})
-    old = past.lake.table("a").id
+    old, its_file = past.lake.table("a").id, past.lake.table("a").files[0].sha256
     past.run({"a": "2"})
-    new = past.lake.table("a").id
+    new, file = past.lake.table("a").id, past.lake.table("a").files[0].sha256
     cache = past.data / "cache"
     names = [f"profiles/{old}.json", f"profiles/{new}.json", f"diffs/{old}.{new}.json", "slices/x.arrow"]
+    names += [f"marks/{its_file}", f"marks/{file}"]
     names += ["projections/visit/intake/00000009-aa.parquet"]  # of a segment that there is not
     for name in names:
         (cache / name).parent.mkdir(parents=True, exist_ok=True)
         (cache / name).write_text("{}")
     past.pass_by(100)
     gone(past)
-    assert [name for name in names if (cache / name).exists()] == [f"profiles/{new}.json"]
+    assert [name for name in names if (cache / name).exists()] == [f"profiles/{new}.json", f"marks/{file}"]
 
 
 def test_a_record_that_nobody_told_of_is_heard_and_nothing_goes(past: Past) -> None:

@@ -45,6 +45,8 @@ def look(data: Path, reach: Reach, known_snapshots: set[str]) -> Iterator[Found]
             named = set(_SNAPSHOT.findall(path.name))
             kept = named and named <= known_snapshots and path.suffix == ".json"
             yield _found(CACHES, path, "of kept tables" if kept else None)
+    for path in _inside(cache / "marks"):
+        yield _found(CACHES, path, "of kept tables" if path.name in reach.lake else None)
     for path in _inside(cache / "slices"):  # of no use to anybody but the run that made them
         yield _found(CACHES, path, None)
     yield from _projections(cache / "projections", data / "log")
