@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Here, Shell
 from tests.cli.test_contract import MODEL
 from tests.hub.conftest import CONTRACTS, Hub
@@ -122,3 +124,77 @@ def test_a_field_renamed_on_a_branch_is_told_with_what_it_reaches(here: Here, vi
     found = here.json("branch", "diff", "try")
     assert found["contracts"][0]["told"] == ["goes into pages.page", "hits step largest, model likely"]
     assert "it changes what is sent (visit.page, visit.path), which hits likely." in found["sentence"]
+
+
+UPCAST = """
+@upcast(Visit, since=1)
+def _(data):
+    return data | {"path": data.pop("page")}
+"""
+HEAD = "from typing import Annotated\nfrom sampan import Event, Field, upcast\n"
+DECLARED = {
+    "an alias of Event": ("Base = Event\nclass Visit(Base, version=1):\n    page: str\n", ""),
+    "a further name": ("class Seen(Event, type='visit', version=1):\n    page: str\nVisit = Seen\n", ""),
+    "a base class": ("class Page(Event, version=1):\n    page: str\nclass Visit(Page, version=1):\n    pass\n", ""),
+    "a base class of another module": (
+        "from shared import Page\nclass Visit(Page, version=1):\n    pass\n",
+        "from sampan import Event\nclass Page(Event):\n    page: str\n",
+    ),
+    "an alias of its annotation": (
+        "Name = Annotated[str, Field(description='of the page')]\nclass Visit(Event, version=1):\n    page: Name\n",
+        "",
+    ),
+    "optional, under a condition": (
+        "if True:\n    class Visit(Event, version=1):\n"
+        "        page: Annotated[str, Field(max_length=90)] | None = None\n",
+        "",
+    ),
+    "an older version after it": (
+        "class Visit(Event, version=1):\n    page: str\n",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", DECLARED)
+def test_a_renamed_field_is_told_however_its_contract_is_declared(here: Shell, how: str) -> None:
+    contracts, shared = DECLARED[how]
+    if shared:
+        here = Shell(here.folder)  # Python imports a module once in a process, and here all commands share one
+    before = here.folder / "contracts.py"
+    before.write_text(HEAD + contracts)
+    (here.folder / "shared.py").write_text(shared)
+    (here.folder / "models.py").write_text(MODEL)
+    (here.folder / "steps.py").write_text(STEPS)
+    (here.folder / "visits.ndjson").write_text(
+        '{"id": "1", "type": "visit", "source": "web", "time": "2026-01-01T00:00:00Z", "data": {"page": "/"}}\n'
+    )
+    here("log", "load", "visits.ndjson")
+    here("run", "largest")
+    here("branch", "new", "try")
+    text = contracts.replace("page: ", "path: ").replace("version=1", "version=2")
+    older = "class Old(Event, type='visit', version=1):\n    page: str\n" if how == "an older version after it" else ""
+    before.write_text(HEAD + text + older + UPCAST + (UPCAST.replace("Visit", "Page") if how == "a base class" else ""))
+    (here.folder / "shared.py").write_text(shared.replace("page: ", "path: "))
+    (here.folder / "tables" / "pages.sql").write_text(QUERY.replace("page", "path", 1).replace("BY page", "BY path"))
+    here("run", "largest", "--branch", "try")
+    (here.folder / "tables" / "pages.sql").write_text(QUERY)
+    found = here.json("branch", "diff", "try")
+    changes = {(one["field"], one["how"]): one["told"] for one in found["contracts"] if one["type"] == "visit"}
+    assert changes[("page", "gone")] == ["goes into pages.page", "hits step largest, model likely"]
+    assert ("path", "new") in changes
+    assert "contract visit" in [one["name"] for one in found["definitions"]]
+
+
+def test_a_hub_that_began_with_older_contracts_tells_of_the_field_too(hub: Hub, here: Here, visits: Path) -> None:
+    here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
+    here("run")
+    here("branch", "new", "try")
+    (here.folder / "contracts.py").write_text(RENAMED)
+    (here.folder / "tables" / "pages.sql").write_text(QUERY.replace("page", "path", 1).replace("BY page", "BY path"))
+    here("run", "--branch", "try")
+    found = hub.json("/branches/try")["contracts"]
+    assert [(one["field"], one["how"], one["main"], one["branch"]) for one in found] == [
+        ("page", "gone", "str", None),
+        ("path", "new", None, "str"),
+    ]

@@ -93,10 +93,7 @@ class App(Workplace):
 
     def own_types(self) -> list[str]:
         """The types of event that the workspace declares itself."""
-        from sampan.log.builtin import BUILTIN
-
-        builtin = {cls.__sampan_type__ for cls in BUILTIN}
-        return [type for type in self.contracts.types() if type not in builtin]
+        return [one.type for one in self.contracts.own()]
 
     def conform(self, type: str, by: str = "source", since: int | None = None) -> Any:
         """Compare the sources of a type; what all of it shows is kept for pages, alerts and runs."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sampan.base.errors import SampanError
+from sampan.flow.contract_fields import contract_fields
 from sampan.flow.graph import CHECK
 from sampan.flow.job import Stored
 from sampan.flow.ledger import Ledger
@@ -95,6 +96,7 @@ class Execution:
             workspace,
             self._prices,
             sets=sets,
+            fields=None if self._means.log is None else contract_fields(self._means.log.contracts),
             mixed=list(self._order.mixed),
             resumed=(before.manifest.get("resumed", 0) + 1) if before else 0,
             recipes={

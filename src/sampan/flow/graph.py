@@ -14,7 +14,7 @@ from sampan.base.errors import BadQuery, BadStep, BadWorkspace, NotFound
 from sampan.base.ids import is_name
 from sampan.flow.queries import Queries, Query
 from sampan.flow.reach import Modules
-from sampan.flow.source import Parameter
+from sampan.flow.source import EVENT, Parameter
 from sampan.lake.partition import Partitioning
 
 TABLE: Final = "table"
@@ -168,9 +168,32 @@ def build_graph(root: Path, modules: Modules, queries: Queries, others: Iterable
 def _events(modules: Modules) -> dict[str, str]:
     events = dict.fromkeys(BUILTIN_EVENTS, "")
     contracts = modules.get("contracts")
-    if contracts is not None:
-        events.update({event.type: event.name for event in contracts.facts.events})
+    if contracts is None:
+        return events
+    newest: dict[str, int] = {}
+    for one in contracts.facts.classes:
+        if one.version >= newest.get(one.type, 0) and _is_event(modules, "contracts", one.name, set()):
+            newest[one.type] = one.version
+            events[one.type] = one.name
     return events
+
+
+def _is_event(modules: Modules, module: str, name: str, seen: set[tuple[str, str]]) -> bool:
+    """Whether a name of a module is an event: a class that is made from one, in this module or another."""
+    found = modules.get(module)
+    if found is None or (module, name) in seen:
+        return False
+    seen.add((module, name))
+    known = {one.name: one.bases for one in found.facts.classes}
+    leads = known.get(name) or (found.facts.renamed.get(name, ""),)
+    imported = [f"{one.module}.{one.attribute}" for one in found.facts.aliases.get(name, ()) if one.attribute]
+    for dotted in (*leads, *imported):
+        if dotted in EVENT:
+            return True
+        home, _, own = dotted.lstrip(".").rpartition(".")
+        if _is_event(modules, home or module, own, seen):
+            return True
+    return False
 
 
 def _sql(root: Path, folder: str, kind: str, queries: Queries) -> list[Node]:

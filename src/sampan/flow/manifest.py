@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from sampan import __version__
 from sampan.base.digests import digest_file
-from sampan.flow.contract_fields import contract_fields
 from sampan.flow.key import python_version, seed_of
 from sampan.flow.state import NodeState
 from sampan.flow.workspace import Workspace
@@ -87,7 +86,6 @@ def opening(workspace: Workspace, prices: Prices, **facts: Any) -> dict[str, Any
         "executable": sys.executable,
         "lock": digest_file(lock) if lock.exists() else None,
         "packages": workspace.packages.all(),
-        "contracts": contract_fields(root, workspace.graph.events),
         "prices": {"currency": prices.currency, "this_machine_per_hour": prices.this_machine_per_hour},
         **facts,
     }

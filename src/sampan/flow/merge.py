@@ -146,7 +146,7 @@ def _commit(lake: "Lake", id: str | None) -> Commit | None:
 def _contracts(runs: Runs, branch: str) -> tuple[ContractChange, ...]:
     """How the contracts differ with which main and a branch were last derived; nothing where that is not recorded."""
     main, mine = (
-        next((run.manifest.get("contracts") for run in runs.list(_RUNS, branch=at) if run.state == SUCCEEDED), None)
+        next((run.manifest.get("fields") for run in runs.list(_RUNS, branch=at) if run.state == SUCCEEDED), None)
         for at in (MAIN, branch)
     )
     return contract_changes(main, mine) if main is not None and mine is not None else ()

@@ -20,7 +20,7 @@ from sampan.flow.declare import MODEL_KINDS, OPTIONS
 from sampan.flow.syntax import NO_LITERAL, UseCollector, dump, is_plain, literal
 from sampan.log.declare import snake_case
 
-FACTS_VERSION: Final = 3
+FACTS_VERSION: Final = 4
 """Raise it when facts of the same text change: cached ones are then thrown away."""
 
 
@@ -80,10 +80,14 @@ class Definition(msgspec.Struct, frozen=True):
     returns: str = ""
 
 
-class EventClass(msgspec.Struct, frozen=True):
+class ClassFacts(msgspec.Struct, frozen=True):
+    """A class at the top of a module. ``type`` and ``version``: what it declares if it is an event; ``bases``: dotted
+    names, through imports."""
+
     name: str
     type: str
-    line: int
+    version: int
+    bases: tuple[str, ...]
 
 
 class ModuleFacts(msgspec.Struct, frozen=True):
@@ -95,11 +99,14 @@ class ModuleFacts(msgspec.Struct, frozen=True):
     public: tuple[str, ...] | None
     """``__all__``, if it is a literal."""
     definitions: tuple[Definition, ...] = ()
-    events: tuple[EventClass, ...] = ()
+    classes: tuple[ClassFacts, ...] = ()
+    renamed: dict[str, str] = {}
+    """Further names of what has one: ``Base = Event``."""
 
 
 _SAMPAN: Final = {"sampan", "sampan.flow.declare"}
-_EVENT: Final = {"sampan.Event", "sampan.log.declare.Event"}
+EVENT: Final = {"sampan.Event", "sampan.log.declare.Event"}
+"""What ``Event`` is called where it is not imported."""
 
 
 def read_module(text: str, path: str) -> ModuleFacts:
@@ -149,7 +156,8 @@ class _Reader:
         self.stars: list[Alias] = []
         self.loads: list[Alias] = []
         self.definitions: list[Definition] = []
-        self.events: list[EventClass] = []
+        self.classes: list[ClassFacts] = []
+        self.renamed: dict[str, str] = {}
         self.constants: dict[str, Any] = {}
         self.public: tuple[str, ...] | None = None
 
@@ -157,6 +165,8 @@ class _Reader:
         for statement in self.body:
             self._imports(statement)
             self._constants(statement)
+        for statement in self.body:
+            self._classes(statement)
         self._misplaced()
         loaded = {name.id for part in self.body for name in ast.walk(part) if isinstance(name, ast.Name)}
         units = tuple(self._unit(statement, loaded) for statement in self.body)
@@ -167,7 +177,8 @@ class _Reader:
             tuple(self.loads),
             self.public,
             tuple(self.definitions),
-            tuple(self.events),
+            tuple(self.classes),
+            self.renamed,
         )
 
     # -- first pass: imports and literal constants
@@ -224,8 +235,6 @@ class _Reader:
             and not loaded_elsewhere(binds, statement, self.body)
         ):
             effect = True  # `_ = register(x)`
-        if isinstance(statement, ast.ClassDef):
-            self._event(statement)
         return Unit(
             line=statement.lineno,
             digest=digest_bytes(dump(statement, declared))[:16],
@@ -361,16 +370,24 @@ class _Reader:
         chain = _chain(node)
         return self.resolve(chain) if chain else ast.unparse(node)
 
-    def _event(self, node: ast.ClassDef) -> None:
-        bases = {self.resolve(chain) for base in node.bases if (chain := _chain(base))}
-        known = {event.name for event in self.events}
-        if not bases & _EVENT and not bases & known:
-            return
-        name = snake_case(node.name)
-        for keyword in node.keywords:
-            if keyword.arg == "type" and isinstance(keyword.value, ast.Constant):
-                name = str(keyword.value.value)
-        self.events.append(EventClass(node.name, name, node.lineno))
+    def _classes(self, statement: ast.stmt) -> None:
+        """Classes, and further names that something has, wherever they stand in the module's own scope."""
+        for node in _module_scope(statement):
+            if isinstance(node, ast.ClassDef):
+                self._class(node)
+            elif isinstance(node, ast.Assign) and (chain := _chain(node.value)):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                self.renamed.update(dict.fromkeys(names, self.resolve(chain)))
+
+    def _class(self, node: ast.ClassDef) -> None:
+        told = {keyword.arg: self._constant(keyword.value) for keyword in node.keywords}
+        type, version = told.get("type"), told.get("version")
+        bases = tuple(self.resolve(chain) for base in node.bases if (chain := _chain(base)))
+        name = type if isinstance(type, str) else snake_case(node.name)
+        self.classes.append(ClassFacts(node.name, name, version if isinstance(version, int) else 1, bases))
+
+    def _constant(self, node: ast.expr) -> Any:
+        return self.constants.get(node.id) if isinstance(node, ast.Name) else literal(node)
 
 
 def check_options(attempted: str, where: str, options: dict[str, Any]) -> None:

@@ -103,6 +103,7 @@ class Contracts:
         self, classes: Iterable[type[Event]] = (), path: Path | None = None, mappings: Iterable[Mapping] = ()
     ) -> None:
         self.path = path
+        self._read: dict[Path, str] = {}  # that file and those it imports, with their digests as they were loaded
         self.mappings = tuple(mappings)  # how messages of other protocols become events
         self._contracts: dict[str, Contract] = {}
         by_type: dict[str, dict[int, type[Event]]] = {}
@@ -128,6 +129,7 @@ class Contracts:
         """
         if not path.exists():
             return cls((), path)
+        read = {path: _digest(path)}
         with declarations() as mappings:
             module = _import(path)
         found = [
@@ -144,7 +146,20 @@ class Contracts:
             refuse_clashes(mappings)
         except BadContract as error:
             raise BadContract(f"Read {path}: {error.attempted}", error.obstacle, error.advice) from None
-        return cls(classes, path, mappings)
+        made = cls(classes, path, mappings)
+        made._read = read | {file: _digest(file) for file in _imported(path.parent)}
+        return made
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the files that they were loaded from are as they were then."""
+        now = {file: _digest(file) for file in self._read}
+        return now == self._read and (bool(now) or self.path is None or not self.path.exists())
+
+    def own(self) -> list[Contract]:
+        """Those that the workspace declares itself, by type."""
+        builtin = {cls.__sampan_type__ for cls in BUILTIN}
+        return [self._contracts[type] for type in self.types() if type not in builtin]
 
     def types(self) -> list[str]:
         """Names of all types, sorted."""
@@ -226,6 +241,24 @@ def _refuse_strangers(mappings: Iterable[Mapping], classes: set[type[Event]]) ->
                 f"{mapping.contract.__name__} is no contract of this workspace",
                 "Declare its class in contracts.py.",
             )
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; empty if there is none."""
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _imported(root: Path) -> set[Path]:
+    """The files of modules below a folder that are loaded; packages that are installed there do not count."""
+    files = {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    return {
+        file
+        for file in files
+        if file.is_relative_to(root) and not any(part.startswith(".") for part in file.relative_to(root).parts)
+    }
 
 
 def _import(path: Path) -> Any:
