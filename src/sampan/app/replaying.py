@@ -251,14 +251,15 @@ class Replaying:
         ]
         took = time.perf_counter() - deciding
         told({"step": "", "state": "comparing", "message": "comparing the tables"})
+        tables, figures = self._tables(branch), self._figures(branch)
         return ReplayReport(
             run=whole.run,
             state=SUCCEEDED,
             seconds=time.perf_counter() - began,
             expected=plan.seconds,
             steps=_counted(whole),
-            tables=self._tables(branch),
-            figures=self._figures(branch),
+            tables=tables,
+            figures=figures,
             decisions=tuple(decisions),
             effects=(*self._deployments(plan, models), *_distinct([*effects, *_refusals(whole)])),
             newer=self._newer(),
