@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.conftest import Here, Shell
 from tests.hub.conftest import Hub, visit
+from tests.hub.test_pages import read
 
 
 def load(shell: Shell, file: Path, *more: str) -> dict[str, int]:
@@ -206,3 +207,31 @@ def test_what_was_loaded_is_sealed_when_the_command_ends(here: Here, tmp_path: P
     stream = here.folder / ".sampan" / "log" / "intake"
     assert len(list(stream.glob("*.log"))) == 1
     assert len(list(stream.glob("*.json"))) >= 2
+
+
+WARNS = """
+from sampan import check
+
+
+@check(severity="warn")
+def many_pages(pages: list) -> str | None:
+    return None if len(pages) > 5 else "few pages"
+"""
+
+
+def test_a_check_that_only_warns_is_shown_by_run_and_page_and_all_is_published(here: Here, visits: Path) -> None:
+    (here.folder / "steps.py").write_text(WARNS)
+    here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
+    for said in ("2 of 2 steps ran", "Nothing had changed"):
+        done = here.run("run")
+        assert done.returncode == 0 and said in done.stdout
+        assert "! many_pages" in done.stderr and "\n  few pages" in done.stderr
+        assert "1 check warns: many_pages." in done.stderr
+    hub = Hub(here.folder)
+    try:
+        last = hub.json("/runs")["runs"][0]["run"]
+        assert "The check many_pages warns" in " ".join(read(hub, f"/runs/{last}").text)
+        assert "warned" in " ".join(read(hub, "/tables/pages").text)
+        assert "warned" in " ".join(read(hub, "/tables").text)
+    finally:
+        assert hub.stop() == 0

@@ -1,6 +1,10 @@
 """Checks hold back: what would be built on their inputs, and publication."""
 
+import pytest
 from flow_bench import Bench, outcome
+
+from sampan.base.errors import BadStep
+from sampan.flow.outcome import Progress
 
 BASE = {
     "tables__orders": "SELECT * FROM (VALUES (1, 5), (2, -3)) t(id, price)",
@@ -69,3 +73,42 @@ def test_checks_that_would_wait_for_each_other_do_not(bench: Bench) -> None:
         checks__two="SELECT * FROM b, from_a WHERE b.x <> from_a.x",
     )
     assert len(bench.ran()) == 6
+
+
+WARNS = """
+    import pyarrow as pa
+    from sampan import check
+
+    @check(severity="warn")
+    def no_negative_price(orders: pa.Table):
+        return orders.filter(pa.compute.less(orders["price"], 0))
+"""
+
+
+def test_a_check_that_only_warns_is_told_each_time_and_holds_nothing_back(bench: Bench) -> None:
+    bench.write(**BASE, steps=WARNS.replace("import pyarrow as pa", "import pyarrow as pa\n    import pyarrow.compute"))
+    told: list[Progress] = []
+    first = bench.engine.run(on_event=told.append)
+    found = outcome(first, "no_negative_price")
+    assert (found.state, found.error) == ("warned", "1 offending row\n  id=2, price=-3")
+    assert (first.state, first.exit_code) == ("succeeded", 0)
+    assert bench.rows("totals") == [{"total": 2}]
+    assert [one.message for one in told if one.state == "warned"] == [found.error]
+    rows = {one.name: (one.state, one.error) for one in bench.engine.runs.steps(first.run)}
+    assert rows["no_negative_price"] == ("warned", found.error)
+    second = outcome(bench.run(), "no_negative_price")
+    assert (second.state, second.why, second.error) == ("warned", "nothing changed", found.error), (
+        "without running again"
+    )
+    bench.edit("steps.py", 'severity="warn"', 'severity="error"')
+    third = bench.run()
+    assert (outcome(third, "no_negative_price").state, third.exit_code) == ("failed", 1), "its verdict counts again"
+    bench.edit("steps.py", 'severity="error"', 'severity="warn"')
+    bench.edit("tables/orders.sql", "-3", "3")
+    assert outcome(bench.run(), "no_negative_price").state == "ran"
+
+
+def test_a_severity_that_there_is_not_is_refused(bench: Bench) -> None:
+    bench.write(**BASE, steps=WARNS.replace('"warn"', '"loud"'))
+    with pytest.raises(BadStep, match=r"(?s)severity is 'loud'.*'error' or 'warn'"):
+        bench.run()

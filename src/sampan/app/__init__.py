@@ -656,7 +656,7 @@ def _trace(traces: "Traces", span: Any, event: Any) -> None:
         span.set_attribute("sampan.state", event.state)
         if event.state == "failed":
             traces.fail(span, event.message)
-    elif event.state in ("ran", "cached", "failed"):
+    elif event.state in ("ran", "cached", "warned", "failed"):
         facts = {"sampan.run": event.run, "sampan.step": event.step, "sampan.state": event.state}
         if event.part:
             facts["sampan.part"] = event.part

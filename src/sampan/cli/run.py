@@ -13,7 +13,13 @@ from sampan.cli.output import emit, fancy, fields, json_option, table
 if TYPE_CHECKING:
     from sampan.app import App
 
-_SIGNS = {"ran": ("▸", "cyan"), "cached": ("=", None), "failed": ("✕", "red"), "blocked": ("‖", "yellow")}
+_SIGNS = {
+    "ran": ("▸", "cyan"),
+    "cached": ("=", None),
+    "warned": ("!", "yellow"),
+    "failed": ("✕", "red"),
+    "blocked": ("‖", "yellow"),
+}
 branch_option = click.option(
     "--branch", default="main", show_default=True, help="Publish to this branch; `sampan branch new` makes one."
 )
@@ -172,6 +178,8 @@ def _line(event: dict[str, Any]) -> None:
         click.echo(
             f"{_SIGNS[state][0]} {event['step']:<28} {state:<8}{took}  {event.get('why', '')}".rstrip(), err=True
         )
+        if state == "warned":
+            click.echo("  " + event["message"].replace("\n", "\n  "), err=True)
     elif event.get("message"):
         click.echo(f"  {event['message']}", err=True)
 
@@ -209,6 +217,8 @@ class _Live:
                 (event.get("why", ""), "dim"),
             )
             self._console.print(line, overflow="ellipsis", no_wrap=True)
+            if state == "warned":
+                self._console.print(Text("  " + event["message"].replace("\n", "\n  "), style="yellow"))
         elif step and state == "running":
             done = f" {event['done']}/{event['total']}" if event.get("total") else ""
             self._running[step] = f"{step}{done}"
@@ -236,7 +246,10 @@ def _tell(result: dict[str, Any], verb: str) -> None:
         click.echo(f"\n{step['name']} failed.", err=True)
         if step.get("error"):
             click.echo("  " + step["error"].replace("\n", "\n  "), err=True)
-    ran = sum(step["state"] == "ran" for step in steps)
+    warned = [step["name"] for step in steps if step["state"] == "warned"]
+    ran = sum(
+        step["state"] == "ran" or (step["state"] == "warned" and step["why"] != "nothing changed") for step in steps
+    )
     if result["state"] != "succeeded":
         if result.get("error") and not failed:
             click.echo(f"\n{result['error']}", err=True)
@@ -253,6 +266,10 @@ def _tell(result: dict[str, Any], verb: str) -> None:
     if not steps:
         click.echo("There is nothing to run: no tables/*.sql, and no steps in *.py.")
         return
+    if warned:
+        click.echo(
+            f"{len(warned)} {'check warns' if len(warned) == 1 else 'checks warn'}: {', '.join(warned)}.", err=True
+        )
     if not ran and verb == "Run":
         click.echo(f"Nothing had changed; {len(steps)} steps are cached.")
         return

@@ -127,7 +127,7 @@ class Story:
                 return result
             event = line.get("event", {})
             stage.total = event.get("total") or stage.total
-            settled = event.get("state") in ("ran", "cached", "failed", "blocked")
+            settled = event.get("state") in ("ran", "cached", "warned", "failed", "blocked")
             if settled and event.get("step") and event["step"] not in done:
                 done.add(event["step"])
                 stage.advance()

@@ -99,7 +99,7 @@ class Crew:
         if answer.error is not None or answer.stored is None:
             _, obstacle, advice = answer.error or ("", "no answer", "")
             self._ends.fail(state, f"!{obstacle}", advice, retry=True)
-        elif answer.stored.message:
+        elif answer.stored.message and not state.node.warns:
             self._ends.fail(state, answer.stored.message, "")
         else:
             self._ends.succeed(state, answer.stored, answer.seen)

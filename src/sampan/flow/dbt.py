@@ -25,7 +25,7 @@ from sampan.flow.graph import CHECK, TABLE, Node
 from sampan.flow.packages import Packages
 from sampan.flow.queries import Queries, Query
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _FILE: Final = "dbt_project.yml"
 _COUNTS: Final = (".sql", ".yml", ".yaml", ".csv", ".md")
 _SKIPPED: Final = frozenset({"target", "logs", "__pycache__", "node_modules"})
@@ -39,7 +39,7 @@ _PROFILE: Final = (
 
 
 class _Node(msgspec.Struct):
-    """A node of the manifest as ``dbt_child`` writes it; ``fails``: error_if and fail_calc of a test."""
+    """A node of the manifest as ``dbt_child`` writes it; ``fails``: error_if, warn_if and fail_calc of a test."""
 
     id: str
     kind: str
@@ -226,6 +226,8 @@ class _Project:
         if one.hooks:
             flags += (f"{one.hooks} dbt hook{'s' if one.hooks > 1 else ''} of {name} not run",)
         options = {"incremental": str(query.incremental)} if query.incremental else {}
+        if kind == CHECK and one.severity == "warn":
+            options["severity"] = "warn"
         query = msgspec.structs.replace(query, flags=flags)
         return Node(name, kind, path, 1, query.depends, query=query, options=options, sql=sql.strip() + "\n")
 
@@ -288,11 +290,11 @@ class _Project:
 
 def _beyond(one: _Node) -> str:
     """Why a test is no check; empty if it is one."""
-    if one.severity == "warn":
-        return "it only warns (severity), and a check holds back"
-    if one.fails[1:] != ["count(*)"]:
-        return f"it counts by fail_calc {one.fails[-1]!r}"
-    return "" if re.sub(r"\s", "", one.fails[0]) in ("!=0", ">0") else f"it fails by error_if {one.fails[0]!r}"
+    fails, warns, counts = one.fails
+    if counts != "count(*)":
+        return f"it counts by fail_calc {counts!r}"
+    what, when = ("warns by warn_if", warns) if one.severity == "warn" else ("fails by error_if", fails)
+    return "" if re.sub(r"\s", "", when) in ("!=0", ">0") else f"it {what} {when!r}"
 
 
 def _placed(refusal: Any, sql: str, source: str) -> Any:

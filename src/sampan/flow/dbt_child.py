@@ -68,7 +68,7 @@ def _listed(manifest: Any, compiled: dict[str, Any], project: Path) -> dict[str,
                 "macros": _macros(node, manifest, project),
                 "sql": _seed(node, project) if kind == "seed" else getattr(compiled.get(id), "compiled_code", "") or "",
                 "severity": str(getattr(config, "severity", "")).lower(),
-                "fails": [str(getattr(config, name, "")) for name in ("error_if", "fail_calc")],
+                "fails": [str(getattr(config, name, "")) for name in ("error_if", "warn_if", "fail_calc")],
                 "hooks": len([*(getattr(config, "pre_hook", None) or ()), *(getattr(config, "post_hook", None) or ())]),
             }
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 
 F = TypeVar("F", bound=Callable[..., Any])
+Severity = Literal["error", "warn"]
 ModelKind = Literal["binary", "multiclass", "regression", "ranking"]
 
 EXECUTION_OPTIONS: Final = frozenset({"cpus", "memory", "retries", "timeout"})
@@ -17,9 +18,10 @@ EXECUTION_OPTIONS: Final = frozenset({"cpus", "memory", "retries", "timeout"})
 
 OPTIONS: Final[dict[str, frozenset[str]]] = {
     "step": EXECUTION_OPTIONS | {"each", "env", "order_by", "seed"},
-    "check": EXECUTION_OPTIONS | {"env", "order_by", "seed"},
+    "check": EXECUTION_OPTIONS | {"env", "order_by", "seed", "severity"},
     "model": EXECUTION_OPTIONS | {"env", "order_by", "seed", "kind", "target"},
 }
+SEVERITIES: Final = ("error", "warn")
 MODEL_KINDS: Final = ("binary", "multiclass", "regression", "ranking")
 
 
@@ -76,6 +78,7 @@ def check(function: F, /) -> F: ...
 @overload
 def check(
     *,
+    severity: Severity = "error",
     cpus: int | None = None,
     memory: int | str | None = None,
     retries: int = 0,
@@ -86,7 +89,8 @@ def check(
 ) -> Callable[[F], F]: ...
 def check(function: Any = None, /, **options: Any) -> Any:
     """Declare a check. It passes by returning None, True or an empty frame, and fails by returning False, a text
-    that says why, a frame of the offending rows, or by raising AssertionError."""
+    that says why, a frame of the offending rows, or by raising AssertionError. ``severity="warn"``: that it
+    failed is told, and holds nothing back."""
     if function is not None:
         return _declare("check", function, {})
     return lambda inner: _declare("check", inner, options)

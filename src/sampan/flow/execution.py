@@ -17,7 +17,7 @@ from sampan.flow.job import Stored
 from sampan.flow.ledger import Ledger
 from sampan.flow.manifest import GitState, closing, flags, opening
 from sampan.flow.outcome import RunResult
-from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN, Planner
+from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN, WARNED, Planner
 from sampan.flow.publish import publish, register
 from sampan.flow.slots import Slots
 from sampan.flow.state import READY, RETRYING, WAITING, Means, NodeState, Order
@@ -140,7 +140,7 @@ class Execution:
         if bad:
             self._settled(state, BLOCKED, f"blocked by {', '.join(bad)}")
             return True
-        if any(outcome not in (RAN, CACHED) for outcome in outcomes.values()):
+        if any(outcome not in (RAN, CACHED, WARNED) for outcome in outcomes.values()):
             return False
         try:
             state.decision = decision = self._planner.decide(state.node, self._digests)
@@ -153,13 +153,14 @@ class Execution:
             return True
         state.stored = decision.stored
         state.digest = self._digests[state.node.name] = decision.result.digest
-        self._settled(state, CACHED, "nothing changed")
+        state.error = decision.stored.message
+        self._settled(state, WARNED if state.error else CACHED, "nothing changed")
         return True
 
     def _settled(self, state: NodeState, outcome: str, why: str) -> None:
         state.state, state.why = outcome, why
         self._ledger.record(state)
-        self._ledger.tell(state.node.name, outcome, why=why)
+        self._ledger.tell(state.node.name, outcome, why=why, message=state.error if outcome == WARNED else "")
 
     # -- running
 
@@ -195,11 +196,11 @@ class Execution:
     def succeed(self, state: NodeState, stored: Stored, seen: dict[str, str]) -> None:
         """Record a node's result durably; its dependants may go on."""
         self._slots.give_back(state.node)
-        state.state, state.stored = RAN, stored
+        state.state, state.stored, state.error = WARNED if stored.message else RAN, stored, stored.message
         state.digest = self._digests[state.node.name] = stored.digest
         self._ledger.record_result(state, stored, seen)
-        said = "; ".join(state.warnings)
-        self._ledger.tell(state.node.name, RAN, why=state.why, seconds=state.seconds, message=said)
+        said = state.error or "; ".join(state.warnings)
+        self._ledger.tell(state.node.name, state.state, why=state.why, seconds=state.seconds, message=said)
 
     def fail(self, state: NodeState, error: str, advice: str, retry: bool = False) -> None:
         """A node failed: try again if it may, else it and what needs it end here. ``!`` marks what is no verdict."""

@@ -47,6 +47,11 @@ class Node(msgspec.Struct, frozen=True):
         return self.sql or (root / self.path).read_text("utf-8-sig", "replace")
 
     @property
+    def warns(self) -> bool:
+        """Whether this is a check that holds nothing back when it fails."""
+        return self.kind == CHECK and self.options.get("severity") == "warn"
+
+    @property
     def each(self) -> str:
         return str(self.options.get("each") or "")
 

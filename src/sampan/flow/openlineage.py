@@ -18,7 +18,7 @@ from sampan.base.errors import NotFound
 from sampan.flow.columns import ALL, Columns
 from sampan.flow.graph import CHECK, MODEL, Node
 from sampan.flow.outcome import Progress
-from sampan.flow.plan import FAILED, RAN
+from sampan.flow.plan import FAILED, RAN, WARNED
 from sampan.flow.workspace import Workspace
 from sampan.lake.history import MAIN
 from sampan.runs.records import INTERRUPTED, RUNNING, SUCCEEDED, Run, Runs, StepRun
@@ -47,8 +47,8 @@ _FACETS: Final = {
     "inputStatistics": "1-0-0/InputStatisticsInputDatasetFacet",
     "outputStatistics": "1-0-2/OutputStatisticsOutputDatasetFacet",
 }
-_ENDS: Final = {SUCCEEDED: "COMPLETE", RAN: "COMPLETE", FAILED: "FAIL", INTERRUPTED: "ABORT"}
-_DONE: Final = (RAN, FAILED)
+_ENDS: Final = {SUCCEEDED: "COMPLETE", RAN: "COMPLETE", WARNED: "COMPLETE", FAILED: "FAIL", INTERRUPTED: "ABORT"}
+_DONE: Final = (RAN, WARNED, FAILED)
 
 
 class Sender(Protocol):

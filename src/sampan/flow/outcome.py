@@ -14,7 +14,7 @@ from sampan.runs.records import SUCCEEDED
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something happened in a run. ``step`` is empty where it concerns the run as a whole; ``state`` is one of
-    ``started``, ``running``, ``ran``, ``cached``, ``failed``, ``blocked``, ``retrying``, ``publishing``,
+    ``started``, ``running``, ``ran``, ``cached``, ``warned``, ``failed``, ``blocked``, ``retrying``, ``publishing``,
     ``succeeded``, ``interrupted``."""
 
     run: str

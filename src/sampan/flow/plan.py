@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RAN = "ran"
 CACHED = "cached"
+WARNED = "warned"
 FAILED = "failed"
 BLOCKED = "blocked"
 

@@ -16,7 +16,7 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadStep, BadWorkspace
-from sampan.flow.declare import MODEL_KINDS, OPTIONS
+from sampan.flow.declare import MODEL_KINDS, OPTIONS, SEVERITIES
 from sampan.flow.syntax import NO_LITERAL, UseCollector, dump, is_plain, literal
 from sampan.log.declare import snake_case
 
@@ -408,6 +408,8 @@ def check_options(attempted: str, where: str, options: dict[str, Any]) -> None:
     timeout = options.get("timeout")
     if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout <= 0):
         refuse("timeout", "seconds above 0")
+    if options.get("severity") not in (None, *SEVERITIES):
+        refuse("severity", " or ".join(map(repr, SEVERITIES)))
     for name in ("each", "target"):
         if options.get(name) is not None and not isinstance(options[name], str):
             refuse(name, "a name")

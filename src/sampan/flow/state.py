@@ -85,7 +85,7 @@ class Ends(Protocol):
     """Who wants to know how a node ended."""
 
     def succeed(self, state: NodeState, stored: Stored, seen: dict[str, str]) -> None:
-        """It gave a result; ``seen`` are the files it read without declaring them."""
+        """It gave a result, or is a check that only warns; ``seen`` are the files it read without declaring them."""
 
     def fail(self, state: NodeState, error: str, advice: str, retry: bool = False) -> None:
         """It gave none. An error that begins with ``!`` is no verdict of a check."""

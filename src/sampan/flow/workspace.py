@@ -22,7 +22,7 @@ from sampan.flow.reach import Reach, load_modules
 from sampan.flow.source import Parameter
 from sampan.flow.syntax import is_plain
 
-_KEYED_OPTIONS: Final = ("each", "order_by", "kind", "target", "seed", "incremental")
+_KEYED_OPTIONS: Final = ("each", "order_by", "kind", "target", "seed", "incremental", "severity")
 _SQL_PACKAGES: Final = ["duckdb"]
 _TYPED: Final[dict[str, type]] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
 

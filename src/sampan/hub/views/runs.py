@@ -85,7 +85,7 @@ def _changed(steps: Sequence[StepRun]) -> list[str]:
     """What began it all: reasons other than that an input changed, the same reason once."""
     found: dict[str, str] = {}
     for step in steps:
-        if step.state in (CACHED, "blocked", "planned"):
+        if step.state in (CACHED, "blocked", "planned") or step.why == "nothing changed":
             continue
         own = [one for one in step.why.split("; ") if one and not one.startswith("input ")]
         if own and own[0] not in found:
