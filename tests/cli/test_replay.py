@@ -297,7 +297,7 @@ def test_the_code_of_a_commit_is_replayed_and_the_working_tree_left_alone(shop: 
     assert "prediction >= 2" in (shop.folder / "decisions.py").read_text()
     listed = subprocess.run(["git", "-C", str(shop.folder), "worktree", "list"], capture_output=True, text=True)
     assert len(listed.stdout.splitlines()) == 1
-    assert "Needed a single revision" in shop.complaint("replay", "--code", "nowhere", code=1)
+    assert "no commit, branch or tag 'nowhere'" in shop.complaint("replay", "--code", "nowhere", code=1)
     assert shop.complaint("replay", "--code=--help", code=1)
 
 

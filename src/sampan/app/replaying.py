@@ -243,7 +243,7 @@ class Replaying:
             noting=True,
         )
         if whole.state != SUCCEEDED:
-            return self._refused(whole, plan, began)
+            return self._failed(whole, plan, began)
         told({"step": "", "state": "deciding", "message": f"taking {len(self._past):,} decisions again"})
         deciding = time.perf_counter()
         decisions = [
@@ -273,7 +273,7 @@ class Replaying:
         if self._strange:
             yield f"{self._strange:,} events of predictions come from no endpoint of this workspace; they do not count."
 
-    def _refused(self, made: "RunResult", plan: ReplayPlan, began: float) -> ReplayReport:
+    def _failed(self, made: "RunResult", plan: ReplayPlan, began: float) -> ReplayReport:
         return ReplayReport(
             run=made.run,
             state=RUN_FAILED,
@@ -281,7 +281,7 @@ class Replaying:
             expected=plan.seconds,
             steps=_counted(made),
             effects=tuple(_refusals(made)),
-            error=made.error,
+            error="\n".join(_errors(made)) or made.error,
         )
 
     # -- tables and figures
@@ -500,6 +500,13 @@ def _refusals(made: "RunResult") -> Iterator[Effect]:
     for step in made.steps:
         if step.state == RUN_FAILED and step.kind == CHECK and not step.error.startswith("!"):
             yield Effect("refusal", step.name, f"the check {step.name} would have refused it: {step.error}")
+
+
+def _errors(made: "RunResult") -> Iterator[str]:
+    """What went wrong in the steps that failed."""
+    for step in made.steps:
+        if step.state == RUN_FAILED and step.error and not (step.kind == CHECK and not step.error.startswith("!")):
+            yield f"{step.name} failed: {step.error.removeprefix('!')}"
 
 
 def _key(facts: DecisionFacts, one: Past) -> Any:

@@ -46,8 +46,7 @@ def begin(app: "App", request: ReplayRequest, actor: str, told: Told, id: str = 
             report = replaying.run(made.id, branch, plan, actor, told)
         except BaseException as error:
             said = error.obstacle if isinstance(error, SampanError) else type(error).__name__
-            text = f"{said}; `sampan replay resume {made.id}` goes on"
-            replays.put(msgspec.structs.replace(made, state=FAILED, error=text, finished=app.clock.micros()))
+            replays.put(msgspec.structs.replace(made, state=FAILED, error=said, finished=app.clock.micros()))
             raise
     state = DONE if report.state == SUCCEEDED else FAILED
     found = msgspec.to_builtins(report)

@@ -44,13 +44,14 @@ def checked_out(app: "Workplace", ref: str) -> Iterator[Folder]:
         except (OSError, ValueError) as error:
             raise NotFound(attempted, f"git cannot be asked: {error}", "Install git, or leave --code out.") from None
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-            raise NotFound(attempted, said, "Name a commit, branch or tag of the workspace's repository.")
+            unknown = f"the workspace's repository has no commit, branch or tag {ref!r}"
+            said = (done.stderr.strip().splitlines() or [unknown])[-1]
+            raise NotFound(attempted, said, "`git log --oneline --all --decorate` shows what there is.")
         return done.stdout.strip()
 
     if ref.startswith("-"):
         raise NotFound(attempted, "that is no git ref", "Name a commit, branch or tag.")
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     prefix = git("rev-parse", "--show-prefix")
     tree = app.folder.data / "tmp" / f"{_PREFIX}{commit[:16]}-{new_id(app.clock)}"
     lock = tree.with_name(tree.name + _LOCK)

@@ -53,7 +53,7 @@ def replay(
 
     Every event since the first is replayed. Tables, models and figures are derived on a branch of their own; then every
     past decision is taken again with the model of its time and these rules. Nothing is published, served or told.
-    `sampan replay approve` brings it to main, `discard` drops it.
+    `sampan replay approve` brings it to main, `discard` drops it. Exits with 3 if a step failed.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -189,7 +189,7 @@ def _end(ctx: click.Context, made: dict[str, Any], as_json: bool) -> None:
     else:
         app: App = ctx.obj
         _show(app.view(f"/replays/{made['id']}"), False)
-    ctx.exit(0 if made["state"] == "done" else 1)
+    ctx.exit(0 if made["state"] == "done" else 3)
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
@@ -218,11 +218,13 @@ def _span(seconds: float) -> str:
 
 
 def _show(found: dict[str, Any], rows: bool) -> None:
-    click.echo(f"\nReplay {found['id']} ({found['state']}): {found['sentence']}")
     report = found["report"]
+    if found["error"]:
+        click.echo(f"\n{found['error']}\n\nReplay {found['id']} {found['state']}; main is as it was.", err=True)
+        click.echo(f"  When that is mended: sampan replay resume {found['id']}", err=True)
+        return
+    click.echo(f"\nReplay {found['id']} ({found['state']}): {found['sentence']}")
     if not report:
-        if found["error"]:
-            click.echo(found["error"], err=True)
         return
     _section(
         "Tables",

@@ -95,7 +95,7 @@ def sentence(plan: dict[str, Any], report: dict[str, Any]) -> str:
     if not report:
         return "It has not come to its end."
     if report["state"] != "succeeded":
-        return f"It was refused: {report['error']}"
+        return f"It has not come to its end: {report['error'].partition(chr(10))[0]}"
     differ = [table["name"] for table in report["tables"]]
     said = (
         [f"{len(differ)} tables come out otherwise"]
