@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sampan.base.errors import NotFound
-from sampan.runs.records import INTERRUPTED, RUNNING, SUCCEEDED, Result, Run, Runs, StepRun
+from sampan.runs.records import FAILED, INTERRUPTED, RUNNING, SUCCEEDED, Result, Run, Runs, StepRun
 from sampan.store.database import Database
 
 
@@ -55,10 +55,62 @@ def test_a_run_is_found_by_the_beginning_of_its_id_or_as_the_last(runs: Runs) ->
 def test_a_run_whose_process_is_gone_is_marked(runs: Runs) -> None:
     runs.start(run("aaaa1"))
     runs.start(run("aaaa2"))
-    assert runs.interrupt({"aaaa2"}) == ["aaaa1"]
+    assert runs.interrupt({"aaaa2"}, 5) == ["aaaa1"]
     assert runs.get("aaaa1").state == INTERRUPTED
     assert "sampan resume aaaa1" in runs.get("aaaa1").error
     assert runs.get("aaaa2").state == RUNNING
+
+
+def test_a_run_as_of_an_instant_has_the_state_that_it_had_then(runs: Runs) -> None:
+    runs.start(run("aaaa1", 10), 10)
+    runs.finish("aaaa1", FAILED, commit=None, error="no", cost=0.5, manifest={"sets": {}, "seconds": 9}, at=20)
+    runs.start(run("aaaa1", 10), 30)
+    runs.finish("aaaa1", SUCCEEDED, commit="c", error="", cost=0.25, manifest={"sets": {}, "seconds": 12}, at=40)
+
+    def then(by: int) -> tuple[str, str | None, str, float, int | None, object]:
+        one = runs.get("aaaa1", by)
+        assert one == runs.list(by=by)[0]
+        return one.state, one.commit_id, one.error, one.cost, one.finished, one.manifest.get("seconds")
+
+    assert then(10) == then(19) == (RUNNING, None, "", 0.0, None, None)
+    assert then(20) == then(29) == (FAILED, None, "no", 0.5, 20, None)
+    assert then(30) == (RUNNING, None, "", 0.0, None, None)
+    assert then(40) == (SUCCEEDED, "c", "", 0.75, 40, 12)
+    assert runs.list(by=9) == []
+    with pytest.raises(NotFound, match="it began at"):
+        runs.get("aaaa1", 9)
+
+
+def test_a_run_from_before_states_were_written_down_was_going_on_until_it_ended(runs: Runs) -> None:
+    runs.start(run("aaaa1", 10), 10)
+    runs.finish("aaaa1", SUCCEEDED, commit="c", error="", cost=0.5, manifest={}, at=20)
+    with runs.db.transaction() as records:
+        records.execute("DELETE FROM states")
+    assert (runs.get("aaaa1", 19).state, runs.get("aaaa1", 20).state) == (RUNNING, SUCCEEDED)
+
+
+def test_steps_as_of_an_instant_are_planned_running_or_done(runs: Runs) -> None:
+    runs.start(run("aaaa1", 0), 0)
+    steps = [
+        StepRun("aaaa1", "done", "", "step", "ran", "new", "k", "d", 1.0, started=1_000_000),
+        StepRun("aaaa1", "long", "", "step", "failed", "new", "k", "", 9.0, error="no", started=2_000_000),
+        StepRun("aaaa1", "late", "", "step", "ran", "new", "k", "d", 1.0, started=8_000_000),
+        StepRun("aaaa1", "same", "", "step", "cached", "nothing changed", "k", "d", ended=500_000),
+        StepRun("aaaa1", "slow", "", "step", "ran", "new", "k", "d", 1.0, started=1_000_000, ended=4_000_000),
+        StepRun("aaaa1", "old", "", "step", "cached", "nothing changed", "k", "d"),
+    ]
+    runs.put_steps(steps)
+    runs.finish("aaaa1", FAILED, commit=None, error="no", cost=0.0, manifest={}, at=11_000_000)
+    then = runs.steps("aaaa1", by=3_000_000)
+    assert [(one.name, one.state, one.digest, one.error, one.seconds) for one in then] == [
+        ("done", "ran", "d", "", 1.0),
+        ("long", "running", "", "", 0.0),
+        ("late", "planned", "", "", 0.0),
+        ("same", "cached", "d", "", 0.0),
+        ("slow", "running", "", "", 0.0),
+        ("old", "planned", "", "", 0.0),
+    ]
+    assert runs.steps("aaaa1", by=11_000_000) == steps
 
 
 def test_steps_keep_their_order_and_take_new_states(runs: Runs) -> None:

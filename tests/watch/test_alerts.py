@@ -30,6 +30,28 @@ def turn(scene: Scene, times: int = 1) -> None:
             pass
 
 
+def test_alerts_as_of_an_instant_are_as_they_stood(scene: Scene) -> None:
+    alerts = Alerts(scene.db, scene.shop.clock)
+    before = scene.shop.clock.micros()
+    scene.shop.clock.advance(timedelta(seconds=1))
+    scene.send("till", 963, 37)
+    turn(scene)
+    (opened,) = alerts.list()
+    scene.shop.clock.advance(timedelta(seconds=10))
+    alerts.seen(opened, 0.9, "90 of 100")
+    (seen,) = alerts.list()
+    scene.shop.clock.advance(timedelta(seconds=10))
+    alerts.resolve(seen, lambda *_: "")
+    (over,) = alerts.list()
+    assert (seen.value, seen.reason, seen.times) == (0.9, "90 of 100", 2)
+    assert alerts.list(by=before) == []
+    assert alerts.list(by=opened.opened) == [opened]
+    assert alerts.list(by=seen.seen) == [seen]
+    assert alerts.get(over.id, over.resolved) == over
+    with pytest.raises(NotFound, match="it opened at"):
+        alerts.get(over.id, before)
+
+
 def test_too_many_in_quarantine_name_producer_field_and_an_example(scene: Scene, receiver: Receiver) -> None:
     scene.send("till", 963, 37)
     scene.send("site", 500)

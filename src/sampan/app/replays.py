@@ -40,19 +40,21 @@ def begin(app: "App", request: ReplayRequest, actor: str, told: Told, id: str = 
         with app.db.transaction():
             if not before:
                 app.lake.branch(branch, actor=actor, reason=request.reason or f"replay with {plan.code}")
-            made = replays.put(msgspec.structs.replace(made, branch=branch, state=RUNNING, error=""))
+            made = replays.put(
+                msgspec.structs.replace(made, branch=branch, state=RUNNING, error=""), app.clock.micros()
+            )
         told({"run": made.id, "step": "", "state": "started", "message": f"replay {made.id} on {branch}"})
         try:
             report = replaying.run(made.id, branch, plan, actor, told)
         except BaseException as error:
             said = error.obstacle if isinstance(error, SampanError) else type(error).__name__
-            replays.put(msgspec.structs.replace(made, state=FAILED, error=said, finished=app.clock.micros()))
+            now = app.clock.micros()
+            replays.put(msgspec.structs.replace(made, state=FAILED, error=said, finished=now), now)
             raise
     state = DONE if report.state == SUCCEEDED else FAILED
     found = msgspec.to_builtins(report)
-    return replays.put(
-        msgspec.structs.replace(made, state=state, report=found, error=report.error, finished=app.clock.micros())
-    )
+    now = app.clock.micros()
+    return replays.put(msgspec.structs.replace(made, state=state, report=found, error=report.error, finished=now), now)
 
 
 def approve(app: "App", id: str, reason: str, actor: str, told: Told) -> tuple[Replay, "RunResult | None", list[str]]:
@@ -81,7 +83,7 @@ def approve(app: "App", id: str, reason: str, actor: str, told: Told) -> tuple[R
         raise Refused(attempted, "the rules in the workspace are not those that were replayed", "Put them in place.")
     with app.db.transaction():
         app.lake.delete_branch(found.branch)
-        found = replays.put(msgspec.structs.replace(found, state=APPROVED))
+        found = replays.put(msgspec.structs.replace(found, state=APPROVED), app.clock.micros())
     sets = "".join(f" --set {name.rpartition('.')[2]}={found.request.sets[name]}" for name in thresholds)
     endpoints = [one["endpoint"] for one in found.report["decisions"]] if rules or thresholds else []
     return found, result, [f"sampan endpoint deploy {name}{sets}" for name in endpoints]
@@ -95,4 +97,4 @@ def discard(app: "App", id: str, actor: str) -> Replay:
         raise Usage(f"Discard replay {found.id}", f"it is {found.state}", "`sampan replay list` shows the others.")
     if found.branch in app.lake.branches():
         app.lake.delete_branch(found.branch)
-    return replays.put(msgspec.structs.replace(found, state=DISCARDED))
+    return replays.put(msgspec.structs.replace(found, state=DISCARDED), app.clock.micros())

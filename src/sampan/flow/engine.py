@@ -313,7 +313,7 @@ class Engine:
 
     def _tidy(self) -> None:
         with self._lock:
-            self.runs.interrupt(self._active)
+            self.runs.interrupt(self._active, self.clock.micros())
 
     def _changed(self, found: Run, workspace: Workspace, target: str | None) -> list[str]:
         """What of the code, the parameters or the environment differs from what a run began with."""

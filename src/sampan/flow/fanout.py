@@ -267,6 +267,7 @@ class FanOut:
             part.memory,
             0.0,
             error,
+            ended=self._ledger.ended(state),
         )
 
     def _finish_if_done(self) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from sampan.flow.graph import Node
 from sampan.flow.job import Stored
 from sampan.flow.outcome import Progress, StepResult
+from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN
 from sampan.flow.slots import Slots
 from sampan.flow.state import Means, NodeState, Order
 from sampan.money.prices import Prices
@@ -48,7 +49,7 @@ class Ledger:
             order.before.started if order.before else self._means.clock.micros(),
         )
         with self._means.db.transaction():
-            self.runs.start(row)
+            self.runs.start(row, self._means.clock.micros())
             self.runs.put_steps([self.row(state) for state in states])
         self.begun = True
 
@@ -83,7 +84,12 @@ class Ledger:
             state.error.removeprefix("!"),
             node.needs,
             state.started,
+            self.ended(state.state),
         )
+
+    def ended(self, state: str) -> int | None:
+        """The time, for what has come to its end."""
+        return self._means.clock.micros() if state in (RAN, CACHED, FAILED, BLOCKED) else None
 
     def cost(self, state: NodeState) -> float:
         return self._prices.cost(state.seconds, self._slots.part_of_machine(state.node))

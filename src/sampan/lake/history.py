@@ -14,6 +14,7 @@ from sampan.base.clock import Clock, iso
 from sampan.base.errors import Conflict, NotFound, Refused, Usage
 from sampan.base.ids import is_name, new_id
 from sampan.store.database import Database
+from sampan.store.states import State, States
 
 MAIN: Final = "main"
 
@@ -51,6 +52,7 @@ class History:
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self.db, self._clock = db, clock
+        self._states = States(db, "branch")
 
     def present(self, id: str) -> bool:
         """Whether a snapshot is recorded and whole."""
@@ -84,6 +86,31 @@ class History:
             )
         return known[name]
 
+    def branches_at(self, by: int) -> list[Branch]:
+        """The branches that there were at an instant, each with the head that it had then, ``main`` first."""
+        found = {one.name: one for one in self.list_branches() if one.created <= by}
+        for name, state in self._states.all(by).items():
+            found.pop(name, None)
+            if state.value is not None:
+                found[name] = msgspec.convert({**state.value, "name": name}, Branch)
+        lines = []
+        for name in sorted(found, key=lambda name: (name != MAIN, name)):
+            head = self._head_at(found[name], by, self._states.at(name, by))
+            lines.append(msgspec.structs.replace(found[name], head=head))
+        return lines
+
+    def _head_at(self, branch: Branch, by: int, state: State | None) -> str | None:
+        """The newest commit that was made on a branch by an instant; else the one that it was put at."""
+        since = branch.created if state is None else state.since
+        row = self.db.row(
+            "SELECT id FROM commits WHERE branch = ? AND created BETWEEN ? AND ? ORDER BY created DESC, rowid DESC",
+            (branch.name, since, by),
+        )
+        if row is not None:
+            head: str = row["id"]
+            return head
+        return branch.base if state is None else branch.head
+
     def branch(self, name: str, ref: str = MAIN, *, actor: str = "", reason: str = "") -> Branch:
         """Make a branch that starts where ``ref`` is; no data is copied. Raises Conflict if it exists."""
         if not is_name(name):
@@ -98,12 +125,18 @@ class History:
                 "INSERT INTO branches (name, head, base, actor, reason, created) VALUES (?, ?, ?, ?, ?, ?)",
                 (name, start, start, actor, reason, self._clock.micros()),
             )
-        return self.branch_of(name)
+            made = self.branch_of(name)
+            self._put(made, made.created)
+        return made
+
+    def _put(self, branch: Branch, at: int) -> None:
+        self._states.put(branch.name, {k: v for k, v in msgspec.to_builtins(branch).items() if k != "name"}, at)
 
     def rebase(self, name: str, commit: str | None) -> None:
         """Let a branch stand where main is, as one that was merged does."""
         with self.db.transaction() as records:
             records.execute("UPDATE branches SET head = ?, base = ? WHERE name = ?", (commit, commit, name))
+            self._put(self.branch_of(name), self._clock.micros())
 
     def delete_branch(self, name: str) -> Branch:
         """Take the name away; commits and snapshots stay until they are cleaned up. Raises NotFound, Refused."""
@@ -112,6 +145,7 @@ class History:
             raise Refused("Delete main", "it is what everything is compared with", "Only other branches can go.")
         with self.db.transaction() as records:
             records.execute("DELETE FROM branches WHERE name = ?", (name,))
+            self._states.put(name, None, self._clock.micros())
         return gone
 
     # -- commits
@@ -264,8 +298,13 @@ class History:
         attempted = f"See {ref} as of {iso(time)}"
         if ref.startswith("@"):
             raise Usage(attempted, "a commit is what it is at any time", "Name a branch, or leave the time out.")
-        self.branch_of(ref)
-        at = self.at(time, ref)
+        if ref != MAIN:
+            known = {one.name: one for one in self.branches_at(time)}
+            if ref not in known:
+                there = ", ".join({MAIN: None, **known})
+                raise NotFound(attempted, f"there was no branch {ref!r}", f"There were: {there}.")
+            return f"@{known[ref].head}" if known[ref].head else ref
+        at = self.at(time)
         return ref if at is None else f"@{at}"
 
     def _resolve(self, ref: str) -> str | None:

@@ -5,6 +5,7 @@ A reader's items of sealed segments are read once, of the unsealed part frame by
 """
 
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -88,12 +89,16 @@ class HeldItems:
         self._streams: dict[str, _StreamHeld] = {}
         self._lock = threading.Lock()
 
-    def waiting(self) -> list[Held]:
-        """What has not been re-entered, the newest first."""
+    def waiting(self, by: int | None = None, repaired: Collection[str] = ()) -> list[Held]:
+        """What has not been re-entered, the newest first; ``by``: what waited at that instant, when ``repaired`` had
+        been re-entered."""
         with self._lock:
             self._refresh()
-            gone = set().union(*(stream.repaired for stream in self._streams.values()))
-            found = [one for stream in self._streams.values() for one in stream.items if one.position not in gone]
+            found = [one for stream in self._streams.values() for one in stream.items]
+            gone = set(repaired)
+            if by is None:
+                gone = gone.union(*(stream.repaired for stream in self._streams.values()))
+        found = [one for one in found if one.position not in gone and (by is None or one.received <= by)]
         found.sort(key=lambda one: (-one.received, one.stream, -one.number))
         return found
 

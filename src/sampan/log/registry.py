@@ -8,6 +8,7 @@ import msgspec
 from sampan.log.compare import Change, compare
 from sampan.log.spec import ContractSpec
 from sampan.store.database import Database
+from sampan.store.states import States
 
 if TYPE_CHECKING:
     from sampan.log.contracts import Contract
@@ -22,21 +23,45 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     changed: int | None
 
 
-def registered(db: Database, type: str | None = None) -> dict[str, list[Registered]]:
-    """The versions of each type, or of one, oldest first."""
+def registered(db: Database, type: str | None = None, by: int | None = None) -> dict[str, list[Registered]]:
+    """The versions of each type, or of one, oldest first; ``by``: as they were registered at that instant."""
     where, values = ("WHERE type = ? ", (type,)) if type is not None else ("", ())
     found: dict[str, list[Registered]] = {}
     for row in db.rows(f"SELECT * FROM contracts {where}ORDER BY type, version", values):
+        if by is not None and row["registered"] > by:
+            continue
         spec = msgspec.json.decode(row["spec"], type=ContractSpec)
         one = Registered(spec=spec, digest=row["digest"], registered=row["registered"], changed=row["changed"])
+        if by is not None and one.changed is not None and one.changed > by:
+            one = _then(db, one, by)
         found.setdefault(row["type"], []).append(one)
     return found
 
 
+def _then(db: Database, one: Registered, by: int) -> Registered:
+    """A version as it was before it last changed; as it is now, if what it was is not written down."""
+    state = States(db, "contract").at(_name(one.spec), by)
+    if state is None:
+        return one
+    spec = msgspec.convert(state.value, ContractSpec)
+    changed = state.since if state.since > one.registered else None
+    return Registered(spec=spec, digest=spec.digest, registered=one.registered, changed=changed)
+
+
+def _name(spec: ContractSpec) -> str:
+    return f"{spec.type}@{spec.version}"
+
+
 def record(db: Database, specs: list[ContractSpec], now: int) -> None:
-    """Write new and changed versions."""
+    """Write new and changed versions, and what those that change were before."""
+    states = States(db, "contract")
+    known = {(type, one.spec.version): one for type, every in registered(db).items() for one in every}
     with db.transaction() as connection:
         for spec in specs:
+            before = known.get((spec.type, spec.version))
+            if before is not None:
+                states.put(_name(spec), before.spec, before.changed or before.registered)
+                states.put(_name(spec), spec, now)
             connection.execute(
                 "INSERT INTO contracts (type, version, digest, spec, registered) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (type, version) DO UPDATE SET digest = excluded.digest, spec = excluded.spec, "

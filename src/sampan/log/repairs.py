@@ -51,6 +51,7 @@ class RepairRecord(msgspec.Struct, frozen=True, kw_only=True):
     created: int
 
 
+_EVER: Final = 1 << 62
 _COLUMNS: Final = RepairRecord.__struct_fields__
 _NAMES: Final = ", ".join(f'"{name}"' for name in _COLUMNS)  # "left" is a word of SQL
 
@@ -84,10 +85,15 @@ class Repairs:
             )
         return made
 
-    def list(self, limit: int = 100) -> Sequence[RepairRecord]:
-        """The newest first."""
-        rows = self._db.rows("SELECT * FROM repairs ORDER BY created DESC, id DESC LIMIT ?", (limit,))
-        return [RepairRecord(**dict(row)) for row in rows]
+    def list(self, limit: int = 100, by: int | None = None) -> Sequence[RepairRecord]:
+        """The newest first; ``by``: of those that there were at that instant."""
+        sql = "SELECT * FROM repairs WHERE created <= ? ORDER BY created DESC, id DESC LIMIT ?"
+        return [RepairRecord(**dict(row)) for row in self._db.rows(sql, (_EVER if by is None else by, limit))]
+
+    def repaired(self, by: int) -> set[str]:
+        """The items that had been re-entered at an instant."""
+        sql = "SELECT item FROM repaired JOIN repairs ON repairs.id = repaired.repair WHERE created <= ?"
+        return {row["item"] for row in self._db.rows(sql, (by,))}
 
     def get(self, id: str) -> RepairRecord:
         """A repair by its id. Raises NotFound."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from sampan.base.clock import iso
 from sampan.base.errors import NotFound
 from sampan.store.database import Database
 
@@ -160,10 +161,14 @@ class Impacts:
             )
         return impact
 
-    def get(self, id: str) -> Impact:
-        """A measurement by its id, a beginning of it that no other has, or ``last``. Raises NotFound."""
+    def get(self, id: str, by: int | None = None) -> Impact:
+        """A measurement by its id, a beginning of it that no other has, or ``last``; ``by``: of those of that instant.
+
+        Raises NotFound.
+        """
         if id == "last":
-            rows = self.db.rows("SELECT * FROM impacts ORDER BY created DESC, rowid DESC LIMIT 1")
+            sql = "SELECT * FROM impacts WHERE created <= ? ORDER BY created DESC, rowid DESC LIMIT 1"
+            rows = self.db.rows(sql, (_EVER if by is None else by,))
         else:
             rows = self.db.rows("SELECT * FROM impacts WHERE id = ?", (id,))
             if not rows and len(id) >= 4 and id.isalnum():
@@ -171,12 +176,20 @@ class Impacts:
         if len(rows) != 1:
             problem = "more than one begins so" if rows else "there is none"
             raise NotFound(f"Find the measurement {id!r}", problem, "`sampan data list` shows them.")
-        return _impact(rows[0])
+        found = _impact(rows[0])
+        if by is not None and found.created > by:
+            attempted = f"See the measurement {found.id} as of {iso(by)}"
+            raise NotFound(attempted, f"it was made at {iso(found.created)}", "Choose a later time.")
+        return found
 
-    def list(self, limit: int = 200) -> Sequence[Impact]:
-        """Newest first."""
-        rows = self.db.rows("SELECT * FROM impacts ORDER BY created DESC, rowid DESC LIMIT ?", (limit,))
+    def list(self, limit: int = 200, by: int | None = None) -> Sequence[Impact]:
+        """Newest first; ``by``: those that there were at that instant."""
+        sql = "SELECT * FROM impacts WHERE created <= ? ORDER BY created DESC, rowid DESC LIMIT ?"
+        rows = self.db.rows(sql, (_EVER if by is None else by, limit))
         return [_impact(row) for row in rows]
+
+
+_EVER: Final = 1 << 62
 
 
 def _text(value: Any) -> str:

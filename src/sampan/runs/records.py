@@ -5,9 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
+from sampan.base.clock import iso
 from sampan.base.errors import NotFound
 from sampan.lake.history import MAIN
 from sampan.store.database import Database
+from sampan.store.states import States
 
 RUNNING: Final = "running"
 SUCCEEDED: Final = "succeeded"
@@ -62,6 +64,7 @@ class StepRun(msgspec.Struct, frozen=True):
     error: str = ""
     needs: tuple[str, ...] = ()
     started: int | None = None
+    ended: int | None = None
 
 
 def refusing(steps: Iterable[StepRun]) -> Sequence[str]:
@@ -98,10 +101,12 @@ class Runs:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self._states = States(db, "run")
 
     # -- runs
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, at: int | None = None) -> None:
+        """Record a run that begins, or goes on at ``at``."""
         row = [_text(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(run)]
         marks = ", ".join("?" * len(row))
         with self.db.transaction() as records:
@@ -110,6 +115,7 @@ class Runs:
                 " state = excluded.state, manifest = excluded.manifest, error = '', finished = NULL",
                 row,
             )
+            self._states.put(run.id, _Then(RUNNING), run.started if at is None else at)
 
     def finish(
         self, id: str, state: str, *, commit: str | None, error: str, cost: float, manifest: Any, at: int
@@ -120,8 +126,10 @@ class Runs:
                 " WHERE id = ?",
                 (state, commit, error, cost, _text(manifest), at, id),
             )
+            (row,) = records.execute("SELECT cost FROM runs WHERE id = ?", (id,)).fetchall() or [{"cost": cost}]
+            self._states.put(id, _Then(state, commit, error, row["cost"], at), at)
 
-    def interrupt(self, active: Iterable[str]) -> Sequence[str]:
+    def interrupt(self, active: Iterable[str], at: int) -> Sequence[str]:
         """Mark runs that no living process carries on. The caller is the one writer, so it knows the living."""
         alive = set(active)
         dead = [row["id"] for row in self.db.rows("SELECT id FROM runs WHERE state = ?", (RUNNING,))]
@@ -131,12 +139,17 @@ class Runs:
                 for id in dead:
                     error = f"its process ended before it did; `sampan resume {id}` goes on"
                     records.execute("UPDATE runs SET state = ?, error = ? WHERE id = ?", (INTERRUPTED, error, id))
+                    self._states.put(id, _Then(INTERRUPTED, None, error), at)
         return dead
 
-    def get(self, id: str) -> Run:
-        """A run by its id, a beginning of it that no other has, or ``last``. Raises NotFound."""
+    def get(self, id: str, by: int | None = None) -> Run:
+        """A run by its id, a beginning of it that no other has, or ``last``; ``by``: as it was at that instant.
+
+        Raises NotFound, for one that began later too.
+        """
         if id == "last":
-            rows = self.db.rows("SELECT * FROM runs ORDER BY started DESC, rowid DESC LIMIT 1")
+            sql = "SELECT * FROM runs WHERE started <= ? ORDER BY started DESC, rowid DESC LIMIT 1"
+            rows = self.db.rows(sql, (_EVER if by is None else by,))
         else:
             rows = self.db.rows("SELECT * FROM runs WHERE id = ?", (id,))
             if not rows and len(id) >= 4 and id.isalnum():
@@ -144,15 +157,39 @@ class Runs:
         if len(rows) != 1:
             problem = "more than one run begins so" if rows else "there is none"
             raise NotFound(f"Find the run {id!r}", problem, "`sampan runs list` shows them.")
-        return _run(rows[0])
+        found = _run(rows[0])
+        if by is not None and found.started > by:
+            attempted = f"See the run {found.id} as of {iso(by)}"
+            raise NotFound(attempted, f"it began at {iso(found.started)}", "Choose a later time.")
+        return self._then(found, by)
 
-    def list(self, limit: int = 50, target: str | None = None, branch: str | None = None) -> Sequence[Run]:
-        """Newest first; only those that were asked for a target, only those on a branch."""
+    def list(
+        self, limit: int = 50, target: str | None = None, branch: str | None = None, by: int | None = None
+    ) -> Sequence[Run]:
+        """Newest first; only those that were asked for a target, only those on a branch; ``by``: as at that instant."""
         sql = (
-            "SELECT * FROM runs WHERE (?1 IS NULL OR target = ?1) AND (?2 IS NULL OR branch = ?2)"
-            " ORDER BY started DESC, rowid DESC LIMIT ?3"
+            "SELECT * FROM runs WHERE (?1 IS NULL OR target = ?1) AND (?2 IS NULL OR branch = ?2) AND started <= ?3"
+            " ORDER BY started DESC, rowid DESC LIMIT ?4"
         )
-        return [_run(row) for row in self.db.rows(sql, (target, branch, limit))]
+        rows = self.db.rows(sql, (target, branch, _EVER if by is None else by, limit))
+        return [self._then(_run(row), by) for row in rows]
+
+    def _then(self, run: Run, by: int | None) -> Run:
+        """A run as it was at an instant: what its end told was not known before."""
+        if by is None or (run.finished is not None and run.finished <= by):
+            return run
+        state = self._states.at(run.id, by)
+        then = _Then(RUNNING) if state is None else msgspec.convert(state.value, _Then)
+        known = {name: value for name, value in run.manifest.items() if name not in _AT_ITS_END}
+        return msgspec.structs.replace(
+            run,
+            state=then.state,
+            commit_id=then.commit,
+            error=then.error,
+            cost=then.cost,
+            finished=then.finished,
+            manifest=known,
+        )
 
     def newest(self, limit: int = 50, branch: str = MAIN) -> Sequence[Outcome]:
         """How the newest runs on a branch are doing, without what they were made from."""
@@ -164,10 +201,18 @@ class Runs:
 
     # -- steps
 
-    def steps(self, run: str, parts: bool = False) -> Sequence[StepRun]:
-        """The steps of a run in the order in which they were planned; ``parts``: those of fan-outs too."""
+    def steps(self, run: str, parts: bool = False, by: int | None = None) -> Sequence[StepRun]:
+        """The steps of a run in the order in which they were planned; ``parts``: those of fan-outs too.
+
+        ``by``: as they were at that instant.
+        """
         sql = "SELECT * FROM run_steps WHERE run = ?" + ("" if parts else " AND part = ''") + " ORDER BY rowid"
-        return [_step(row) for row in self.db.rows(sql, (run,))]
+        found = [_step(row) for row in self.db.rows(sql, (run,))]
+        if by is None:
+            return found
+        row = self.db.row("SELECT finished FROM runs WHERE id = ?", (run,))
+        ended = row is not None and row["finished"] is not None and row["finished"] <= by
+        return found if ended else [_step_then(step, by) for step in found]
 
     def put_steps(self, steps: Sequence[StepRun]) -> None:
         rows = [[_text(v) if isinstance(v, tuple) else v for v in msgspec.structs.astuple(one)] for one in steps]
@@ -224,6 +269,35 @@ class Runs:
                 f" VALUES ({', '.join('?' * len(Result.__struct_fields__))})",
                 rows,
             )
+
+
+class _Then(msgspec.Struct, frozen=True):
+    """What a run's record said of its state at a time."""
+
+    state: str
+    commit: str | None = None
+    error: str = ""
+    cost: float = 0.0
+    finished: int | None = None
+
+
+#: What a manifest is completed with when a run ends.
+_AT_ITS_END: Final = frozenset({"steps", "seconds", "patch", "untracked", "differs"})
+
+
+def _step_then(step: StepRun, by: int) -> StepRun:
+    """A step as it was at an instant. Records of older versions do not say when one ended."""
+    ended = step.ended
+    if ended is None and step.started is not None and step.state != RUNNING:
+        ended = step.started + round(step.seconds * 1e6)
+    if ended is not None and ended <= by:
+        return step
+    if step.started is None or step.started > by:
+        state, started = "planned", None
+    else:
+        state, started = RUNNING, step.started
+    then = StepRun(step.run, step.name, step.part, step.kind, state, step.why, needs=step.needs, started=started)
+    return then if state == RUNNING else msgspec.structs.replace(then, why="")
 
 
 def _text(value: Any) -> str:

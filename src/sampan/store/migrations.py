@@ -149,6 +149,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             gone_bytes BIGINT NOT NULL, error TEXT NOT NULL, started BIGINT NOT NULL, finished BIGINT)""",
         "CREATE INDEX cleanups_by_start ON cleanups (started)",
     ),
+    (
+        # -- what things were, of those whose own records are written over (sampan.store.states)
+        """CREATE TABLE states (
+            kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, since BIGINT NOT NULL)""",
+        "CREATE INDEX states_by_name ON states (kind, name, since)",
+        "ALTER TABLE run_steps ADD COLUMN ended BIGINT",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

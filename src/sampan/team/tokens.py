@@ -37,6 +37,12 @@ class Token(msgspec.Struct, frozen=True):
     expires: int
     revoked: int | None = None
 
+    def state(self, at: int) -> str:
+        """living, expired or revoked, at an instant."""
+        if self.revoked is not None and self.revoked <= at:
+            return "revoked"
+        return "living" if self.expires > at else "expired"
+
 
 def _base62(number: int, width: int) -> str:
     digits = []
@@ -115,10 +121,17 @@ class Tokens:
             )
         return token, secret
 
-    def list(self) -> list[Token]:
-        """All tokens, newest first."""
+    def list(self, by: int | None = None) -> list[Token]:
+        """All tokens, newest first; ``by``: those that there were at that instant, as they were."""
         rows = self._db.rows("SELECT id, name, role, created, expires, revoked FROM tokens ORDER BY created DESC")
-        return [Token(**dict(row)) for row in rows]
+        found = [Token(**dict(row)) for row in rows]
+        if by is None:
+            return found
+        return [
+            token if token.state(by) == "revoked" else msgspec.structs.replace(token, revoked=None)
+            for token in found
+            if token.created <= by
+        ]
 
     def revoke(self, name: str) -> Token:
         """Take a token back, by name or id, and end the sessions that it opened."""

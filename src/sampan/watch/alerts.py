@@ -11,14 +11,16 @@ from typing import Final
 
 import msgspec
 
-from sampan.base.clock import Clock
+from sampan.base.clock import Clock, iso
 from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import new_id
 from sampan.store.database import Database
+from sampan.store.states import States
 
 _LOG = logging.getLogger("sampan.watch")
 OPENED: Final = "opened"
 RESOLVED: Final = "resolved"
+_EVER: Final = 1 << 62
 WAITING: Final = "waiting"
 DELIVERED: Final = "delivered"
 GIVEN_UP: Final = "given up"
@@ -115,24 +117,45 @@ class Alerts:
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db, self._clock = db, clock
+        self._states = States(db, "alert")
 
-    def list(self, limit: int = 100) -> Sequence[Alert]:
-        """Open ones first, then by when they opened, the newest first."""
+    def list(self, limit: int = 100, by: int | None = None) -> Sequence[Alert]:
+        """Open ones first, then by when they opened, the newest first; ``by``: as they stood at that instant."""
         rows = self._db.rows(
-            "SELECT * FROM alerts ORDER BY resolved IS NOT NULL, opened DESC, id DESC LIMIT ?", (limit,)
+            "SELECT * FROM alerts WHERE opened <= ?1"
+            " ORDER BY coalesce(resolved, ?1 + 1) <= ?1, opened DESC, id DESC LIMIT ?2",
+            (_EVER if by is None else by, limit),
         )
-        return [Alert(**dict(row)) for row in rows]
+        return [self._then(Alert(**dict(row)), by) for row in rows]
 
     def open(self) -> Sequence[Alert]:
         return open_alerts(self._db)
 
-    def get(self, id: str) -> Alert:
-        """An alert by its id or the beginning of it. Raises NotFound."""
+    def get(self, id: str, by: int | None = None) -> Alert:
+        """An alert by its id or the beginning of it; ``by``: as it stood at that instant. Raises NotFound, for one
+        that opened later too."""
         rows = self._db.rows("SELECT * FROM alerts WHERE id LIKE ? LIMIT 2", (f"{id}%",)) if id.isalnum() else []
         if len(rows) != 1:
             problem = "more than one begins so" if rows else "there is none of that id"
             raise NotFound(f"Show the alert {id[:40]!r}", problem, "`sampan alert list` shows them.")
-        return Alert(**dict(rows[0]))
+        found = Alert(**dict(rows[0]))
+        if by is not None and found.opened > by:
+            attempted = f"See the alert {found.id} as of {iso(by)}"
+            raise NotFound(attempted, f"it opened at {iso(found.opened)}", "Choose a later time.")
+        return self._then(found, by)
+
+    def _then(self, alert: Alert, by: int | None) -> Alert:
+        """An alert as it stood at an instant. Between the look that opened it and its last one, its figure is that
+        with which it opened."""
+        if by is None:
+            return alert
+        if alert.resolved is not None and alert.resolved > by:
+            alert = msgspec.structs.replace(alert, resolved=None)
+        if alert.seen <= by:
+            return alert
+        state = self._states.at(alert.id, by)
+        value, reason = state.value if state is not None else (alert.value, alert.reason)
+        return msgspec.structs.replace(alert, times=1, seen=alert.opened, value=value, reason=reason)
 
     def raise_(self, breach: Breach, targets: Sequence[str], body: "Compose", silenced: str) -> Alert:
         """Record a new alert together with the messages about it."""
@@ -152,6 +175,7 @@ class Alerts:
                 f"INSERT INTO alerts ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
                 msgspec.structs.astuple(alert),
             )
+            self._states.put(alert.id, [alert.value, alert.reason], now)
             self._put(alert, OPENED, [] if silenced else targets, body)
         return alert
 
@@ -185,11 +209,18 @@ class Alerts:
 
     # -- messages
 
-    def deliveries(self, alert: str | None = None, limit: int = 200) -> Sequence[Delivery]:
-        """What was sent about an alert, or the newest of all."""
-        where, given = ("WHERE alert = ?", (alert, limit)) if alert is not None else ("", (limit,))
-        rows = self._db.rows(f"SELECT * FROM deliveries {where} ORDER BY created DESC, target LIMIT ?", given)
-        return [Delivery(**dict(row)) for row in rows]
+    def deliveries(self, alert: str | None = None, limit: int = 200, by: int | None = None) -> Sequence[Delivery]:
+        """What was sent about an alert, or the newest of all; ``by``: what there was to send at that instant."""
+        rows = self._db.rows(
+            "SELECT * FROM deliveries WHERE (?1 IS NULL OR alert = ?1) AND created <= ?2"
+            " ORDER BY created DESC, target LIMIT ?3",
+            (alert, _EVER if by is None else by, limit),
+        )
+        found = [Delivery(**dict(row)) for row in rows]
+        if by is None:
+            return found
+        waited = {"state": WAITING, "delivered": None, "error": "", "attempts": 0}
+        return [one if _ended(one, by) else msgspec.structs.replace(one, **waited) for one in found]
 
     def due(self) -> Sequence[Delivery]:
         """For each target one message that is due. That an alert is over is told after that it opened, never before."""
@@ -220,9 +251,11 @@ class Alerts:
 
     # -- silences
 
-    def silences(self) -> Sequence[Silence]:
-        """Those in force, in real time."""
-        rows = self._db.rows("SELECT * FROM silences WHERE until > ? ORDER BY created DESC", (real_micros(),))
+    def silences(self, by: int | None = None) -> Sequence[Silence]:
+        """Those in force, in real time; ``by``: at that instant."""
+        at = real_micros() if by is None else by
+        sql = "SELECT * FROM silences WHERE created <= ?1 AND until > ?1 ORDER BY created DESC"
+        rows = self._db.rows(sql, (at,))
         return [Silence(**dict(row)) for row in rows]
 
     def silence(self, what: str, seconds: float, *, actor: str, reason: str) -> Silence:
@@ -278,6 +311,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     link: str
     alert: Alert
     version: int = 1
+
+
+def _ended(delivery: Delivery, by: int) -> bool:
+    """Whether a message had been delivered by an instant, or given up, which says itself when."""
+    return (delivery.delivered or delivery.due) <= by
 
 
 def open_alerts(db: Database) -> list[Alert]:
