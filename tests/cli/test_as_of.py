@@ -82,13 +82,18 @@ def questions(here: Here) -> None:
     assert pages(here, "--as-of", "2026-01-13") == ["/0", "/1", "/2", "/old"]
     assert ids(here, "--as-of", "2026-01-10") == ["0", "old"]
     assert ids(here, "--as-of", "2026-01-09") == ["old"]
-    assert ids(here, "--as-of", "2026-01-08") == []
+    assert "nothing was known then; its first records are of 2026-01-10T12:00:00Z" in here.complaint(
+        "sql", "select 1", "--as-of", "2026-01-08", code=2
+    )
     assert "its first commit was made at 2026-01-10T13:00:00Z" in here.complaint(
         "sql", "select * from pages", "--as-of", "2026-01-09", code=1
     )
     for text, why in (("soon", "that is no time"), ("2026-01-14", "that is still to come; it is 2026-01-13T12:00:00Z")):
         assert why in here.complaint("sql", "select 1", "--as-of", text, code=2)
     commit = here.json("branch", "log")["commits"][-1]["id"]
+    assert pages(here, "--as-of", f"@{commit[:12]}") == ["/0"]
+    assert ids(here, "--as-of", f"@{commit}") == ["0", "old"]
+    assert "no commit 'nowhere'" in here.complaint("sql", "select 1", "--as-of", "@nowhere", code=1)
     said = here.complaint("sql", "select 1 from pages", "--ref", f"@{commit}", "--as-of", "2026-01-11", code=2)
     assert "a commit is what it is at any time" in said
 

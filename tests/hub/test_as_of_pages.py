@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -29,15 +30,44 @@ class Story:
         self._mark("run")
         shop.post("/v1/endpoints", {"name": "stay", "model": "stay@1", "reason": "first"})
         shop.ask("v1", "d1", 30.0)
+        shop.post("/v1/tokens", {"name": "till", "role": "producer"})
+        self.done("branch", "new", "try", "--reason", "see")
         self._mark("asked")
+        self.done("token", "revoke", "till")
+        self.done("branch", "delete", "try")
+        (shop.folder / "sampan.toml").write_text(
+            "[prices]\nthis_machine_per_hour = 0.5\n[alerts.limits]\nsilence = 60\n"
+        )
         self.hub.send(visit("e2", visitor="v2", subject="v2"))
         self.hub.send(visit("old", visitor="v3") | {"known_at": "2020-01-01T00:00:00Z"})
         steps = shop.folder / "steps.py"
         steps.write_text(steps.read_text().replace('feature_name=["seconds"]), 5)', 'feature_name=["seconds"]), 6)'))
-        shop.run()
+        self._run_slowly(shop)
         shop.post("/v1/endpoints", {"name": "stay", "model": "stay@2", "thresholds": {"likely": 0.9}})
         shop.ask("v2", "d2", 30.0)
         shop.outcome("d1")
+
+    def _run_slowly(self, shop: Shop) -> None:
+        """A run of which a step goes on for a while, and the time while it did."""
+        shop.waiting.write_text("")
+        going = Thread(target=shop.run)
+        going.start()
+        until = time.monotonic() + 60
+        while self._doing() != ("running", {"reads": "ran", "loud": "running", "stay": "ran"}):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        self._mark("running")
+        shop.waiting.unlink()
+        going.join(60)
+
+    def _doing(self) -> tuple[str, dict[str, str]]:
+        run = self.hub.json("/runs/last")
+        return run["state"], {step["name"]: step["state"] for step in run["steps"]}
+
+    def done(self, *arguments: str) -> str:
+        done = sampan(self.folder, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _mark(self, name: str) -> None:
         time.sleep(0.01)
@@ -157,8 +187,8 @@ def test_the_header_says_when_and_leads_back_to_now(story: Story, path: str) -> 
     assert when in page.text
     assert "back to now" in page.text
     assert "?page=1" in page.links
-    assert f"/tables?as-of={quote(when)}" in page.links
-    assert "/runs" in page.links
+    assert f"/runs?as-of={quote(when, safe='')}" in page.links
+    assert "/runs" not in page.links
 
 
 def test_a_commit_leads_back_to_now_too(story: Story) -> None:
@@ -166,6 +196,87 @@ def test_a_commit_leads_back_to_now_too(story: Story) -> None:
     page = read(story.hub, f"/tables?ref=@{commit}")
     assert f"commit {commit[:10]}" in page.text
     assert "?" in page.links
+
+
+def test_a_prediction_shows_no_outcome_that_was_not_known_then(story: Story) -> None:
+    now, then = story.hub.json("/predictions/d1"), story.then("asked", "/predictions/d1")
+    assert (now["outcome"] is None, then["outcome"], then["outcome_time"], then["earned"]) == (False, None, None, None)
+    assert {name: now[name] for name in ("action", "rule", "version", "features", "thresholds")} == {
+        name: then[name] for name in ("action", "rule", "version", "features", "thresholds")
+    }
+    status, body = story.status("asked", "/predictions/d2")
+    assert status == 404
+    assert b"it is known since 20" in body
+
+
+def test_a_run_that_went_on_is_shown_going_on_with_the_steps_done_by_then(story: Story) -> None:
+    now, then = story.hub.json("/runs")["runs"], story.then("running", "/runs")["runs"]
+    assert [one["state"] for one in now] == ["succeeded"] * len(now)
+    assert [(one["run"], one["state"]) for one in then[:2]] == [
+        (now[0]["run"], "running"),
+        (now[1]["run"], "succeeded"),
+    ]
+    assert (then[0]["commit"], then[0]["seconds"], then[0]["cost"]) == (None, None, 0.0)
+    whole, part = story.hub.json(f"/runs/{now[0]['run']}"), story.then("running", f"/runs/{now[0]['run']}")
+    assert {step["state"] for step in whole["steps"]} == {"ran"}
+    assert {step["name"]: step["state"] for step in part["steps"]}["loud"] == "running"
+    assert {step["name"]: step["state"] for step in part["steps"]}["reads"] == "ran"
+    assert (part["state"], part["finished"], part["published"], part["commit"]) == ("running", None, {}, None)
+    assert story.then("asked", "/runs/last")["run"] == now[1]["run"]
+    assert story.status("asked", f"/runs/{now[0]['run']}")[0] == 404
+
+
+def test_a_grant_that_was_taken_back_later_was_in_force_then(story: Story) -> None:
+    def members(page: Any) -> list[tuple[str, str, str]]:
+        return [(one["name"], one["role"], one["state"]) for one in page["members"]]
+
+    owner = ("owner", "admin", "living")
+    assert members(story.hub.json("/settings")) == [owner, ("till", "producer", "revoked")]
+    assert members(story.then("asked", "/settings")) == [owner, ("till", "producer", "living")]
+    assert members(story.then("run", "/settings")) == [owner]
+    assert story.done("token", "list").split()[4:7] == ["till", "producer", "revoked"]
+    assert story.done("token", "list", "--as-of", story.at["asked"]).split()[4:7] == ["till", "producer", "living"]
+    assert "No tokens" in story.done("token", "list", "--as-of", story.at["run"])
+
+
+def test_settings_that_were_changed_later_are_those_of_then(story: Story) -> None:
+    def seen(page: Any) -> tuple[str, str]:
+        values = {one["name"]: one["value"] for one in (*page["limits"], *page["others"])}
+        return values["silence"], values["prices.this_machine_per_hour"]
+
+    assert seen(story.then("asked", "/settings")) == ("3,600", "0")
+    changed = story.then("running", "/settings")
+    assert seen(changed) == ("60", "0.5")
+    assert story.at["asked"] < iso(changed["since"]) < story.at["running"]
+    port = next(one for one in story.then("asked", "/settings")["settings"] if one["name"] == "port")
+    assert (port["value"], port["origin"]) == ("7267", "default")
+
+
+def test_a_branch_that_was_deleted_later_was_there_then(story: Story) -> None:
+    def names(page: Any) -> list[str]:
+        return [one["name"] for one in page["branches"]]
+
+    assert names(story.hub.json("/branches")) == ["main"]
+    assert names(story.then("asked", "/branches")) == ["main", "try"]
+    assert names(story.then("run", "/branches")) == ["main"]
+    assert story.then("asked", "/tables?ref=try")["tables"][0]["rows"] == 1
+    status, body = story.hub.ask("GET", f"/tables?ref=try&as-of={quote(story.at['run'])}")
+    assert status.status == 404
+    assert b"there was no branch 'try'" in body
+
+
+def test_a_commit_names_the_time_at_which_it_was_made(story: Story) -> None:
+    commit = story.then("run", "/tables")["commit"]
+    made = story.hub.json(f"/tables?as-of=@{commit[:12]}")
+    assert (made["commit"], made["tables"][0]["rows"]) == (commit, 1)
+    assert [one["state"] for one in story.hub.json(f"/endpoints?as-of=@{commit}")["endpoints"]] == []
+    assert b"no commit 'nowhere'" in story.hub.ask("GET", "/runs?as-of=@nowhere")[1]
+
+
+def test_what_is_past_cannot_be_pressed(story: Story) -> None:
+    when = quote(story.at["asked"])
+    _, body = story.hub.ask("GET", f"/runs/last?as-of={when}", accept="text/html")
+    assert b'method="post"' not in body.replace(b'method="post" action="/sign-out"', b"")
 
 
 def test_commands_say_the_same(story: Story) -> None:

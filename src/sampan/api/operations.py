@@ -121,6 +121,7 @@ class Rows(msgspec.Struct):
 
 class Tokens(msgspec.Struct):
     tokens: list[Token]
+    as_of: int | None = None
 
 
 class NewToken(msgspec.Struct):
@@ -446,7 +447,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Make a prediction once more, as it was made, and say whether it is the same",
         answers={JSON: Recomputed},
     ),
-    ("GET", "/v1/tokens"): Operation(summary="Tokens, without their secrets", answers={JSON: Tokens}),
+    ("GET", "/v1/tokens"): Operation(
+        summary="Tokens, without their secrets",
+        answers={JSON: Tokens},
+        query={"as-of": "As they were then: 2026-01-31 (all of that day), 2026-01-31T12:30, or @COMMIT"},
+    ),
     ("POST", "/v1/tokens"): Operation(
         summary="Make a token", body={JSON: TokenRequest}, answers={JSON: NewToken}, status=201
     ),

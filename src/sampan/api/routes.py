@@ -315,8 +315,8 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         return answer(await asyncio.to_thread(work.unsilence, silence, who(request).name))
 
     @get("/v1/tokens")
-    async def tokens() -> Response[bytes]:
-        return answer({"tokens": await asyncio.to_thread(gate.tokens.list)})
+    async def tokens(request: Ask) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.tokens, request.query_params.get("as-of", "")))
 
     @post("/v1/tokens")
     async def create_token(data: TokenRequest) -> Response[bytes]:

@@ -50,6 +50,15 @@ class App(Workplace):
     def _as_writer(self, attempted: str) -> AbstractContextManager[None]:
         return nullcontext() if self.db.writable else self.writing(attempted)
 
+    @contextmanager
+    def _running(self, attempted: str) -> Iterator[None]:
+        """One at a time, as the writer, with what is in force written down."""
+        from sampan.hub.in_force import keep
+
+        with self._one_run, self._as_writer(attempted):
+            keep(self, hub=False)
+            yield
+
     def stats(self) -> Any:
         """Figures of the log."""
         return self.log.stats()
@@ -173,10 +182,8 @@ class App(Workplace):
         as_of: str = "",
     ) -> Any:
         """Run what has changed and publish it, on a branch, if its checks pass; ``as_of``: on what was known then."""
-        from sampan.base.clock import past
-
-        known_by = past(as_of, self.clock.micros()) if as_of else None
-        with self._one_run, self._as_writer("Run the flow"):
+        known_by = self.instant(as_of) if as_of else None
+        with self._running("Run the flow"):
             self.contracts.check(self.db)
             facts = {"sampan.target": target, "sampan.actor": actor, "sampan.branch": branch}
             with self._traced("run", facts, report) as tell:
@@ -187,7 +194,7 @@ class App(Workplace):
 
     def resume(self, run: str, rebase: bool, actor: str, report: Callable[[Any], None]) -> Any:
         """Go on with an interrupted run."""
-        with self._one_run, self._as_writer("Resume a run"):
+        with self._running("Resume a run"):
             with self._traced("resume", {"sampan.run": run, "sampan.actor": actor}, report) as tell:
                 made = self.engine.resume(run, rebase, on_event=tell, actor=actor)
             return {**made.json(), "exit_code": made.exit_code}
@@ -203,12 +210,12 @@ class App(Workplace):
         """Take a branch's name away."""
         import msgspec
 
-        with self._one_run, self._as_writer(f"Delete the branch {name}"):
+        with self._running(f"Delete the branch {name}"):
             return msgspec.to_builtins(self.lake.delete_branch(name))
 
     def merge(self, branch: str, reason: str, actor: str, report: Callable[[Any], None]) -> Any:
         """Bring a branch's definitions to main: derived on the events of now, checked, published together."""
-        with self._one_run, self._as_writer(f"Merge {branch}"):
+        with self._running(f"Merge {branch}"):
             self.contracts.check(self.db)
             with self._traced("merge", {"sampan.branch": branch, "sampan.actor": actor}, report) as tell:
                 made = self.engine.merge(branch, on_event=tell, actor=actor, reason=reason)
@@ -218,7 +225,7 @@ class App(Workplace):
         """Undo a commit of main by another one."""
         import msgspec
 
-        with self._one_run, self._as_writer(f"Revert {commit}"):
+        with self._running(f"Revert {commit}"):
             return msgspec.to_builtins(self.lake.revert(commit, actor=actor, reason=reason))
 
     def plan_replay(self, request: dict[str, Any]) -> Any:
@@ -241,7 +248,7 @@ class App(Workplace):
         from sampan.runs.replays import ReplayRequest
 
         asked = msgspec.convert(request, ReplayRequest)
-        with self._one_run, self._as_writer("Replay the log"):
+        with self._running("Replay the log"):
             made = begin(self, asked, actor, lambda event: report(_plain(event)), id)
             return msgspec.to_builtins(made)
 
@@ -257,7 +264,7 @@ class App(Workplace):
         """Merge what was replayed into main."""
         from sampan.app.replays import approve
 
-        with self._one_run, self._as_writer(f"Approve replay {id}"):
+        with self._running(f"Approve replay {id}"):
             self.contracts.check(self.db)
             with self._traced("merge", {"sampan.replay": id, "sampan.actor": actor}, report) as tell:
                 _, made, deploy = approve(self, id, reason, actor, tell)
@@ -277,7 +284,7 @@ class App(Workplace):
 
         from sampan.app.replays import discard
 
-        with self._one_run, self._as_writer(f"Discard replay {id}"):
+        with self._running(f"Discard replay {id}"):
             return msgspec.to_builtins(discard(self, id, actor))
 
     def impact(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
@@ -288,7 +295,7 @@ class App(Workplace):
 
         asked = msgspec.convert(request, ImpactRequest)
         attempted = f"Measure what {asked.candidate} is worth to {asked.step}"
-        with self._one_run, self._as_writer(attempted):
+        with self._running(attempted):
             self.contracts.check(self.db)
             facts = {"sampan.target": asked.step, "sampan.branch": asked.candidate, "sampan.actor": actor}
             with self._traced("impact", facts, report) as tell:
@@ -332,7 +339,7 @@ class App(Workplace):
         retention, data = read_retention(self.folder.config()), self.folder.data
         if not apply:
             return msgspec.to_builtins(Cleaner(self.db, data, self.clock, retention).preview())
-        with self._one_run, self._as_writer("Clean up"), self._settled("Clean up"):
+        with self._running("Clean up"), self._settled("Clean up"):
             try:
                 done = Cleaner(self.db, data, self.clock, retention).apply(lambda step: report(_plain(step)), actor)
             except Damaged as error:
@@ -498,6 +505,16 @@ class App(Workplace):
         with self._as_writer("Take back a silence"):
             return msgspec.to_builtins(Alerts(self.db, self.clock).unsilence(silence, actor=actor))
 
+    def tokens(self, as_of: str = "") -> Any:
+        """Tokens without their secrets, as they are or as they were at a time."""
+        import msgspec
+
+        from sampan.base.clock import SystemClock
+        from sampan.team.tokens import Tokens
+
+        then = self.instant(as_of) if as_of else None
+        return {"tokens": msgspec.to_builtins(Tokens(self.db, SystemClock()).list(then)), "as_of": then}
+
     def serving_state(self, name: str) -> str:
         """How an endpoint is doing, as far as this process knows."""
         return self._hub.state_of(name) if self._hub is not None else "unknown"
@@ -509,11 +526,10 @@ class App(Workplace):
 
     def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main", as_of: str = "") -> Any:
         """Answer a question of a branch or commit, or of a branch as of a time; at most ``limit`` rows (0: all)."""
-        from sampan.base.clock import past
         from sampan.lake.read import query as ask
 
         extra: dict[str, Source] = {**self.engine.sources(run)} if run else {}
-        known_by = past(as_of, self.clock.micros()) if as_of else None
+        known_by = self.instant(as_of) if as_of else None
         relation = ask(query, self.lake, self.log, ref, extra=extra, known_by=known_by)
         columns = [{"name": n, "type": str(t)} for n, t in zip(relation.columns, relation.types, strict=True)]
         rows = relation.fetchmany(limit + 1) if limit else relation.fetchall()
@@ -554,15 +570,16 @@ class App(Workplace):
 
         return msgspec.to_builtins(view(self, path, query))
 
-    def page_file(self, path: str) -> str:
-        """The page at a path as a file that stands alone: HTML with its look in it."""
+    def page_file(self, path: str, as_of: str = "") -> str:
+        """The page at a path as a file that stands alone: HTML with its look in it; ``as_of``: as it was then."""
         if self.remote and (hub := self.hub()):
-            return str(hub.text(path, {"format": "file"}))
+            return str(hub.text(path, {"format": "file", "as-of": as_of}))
         from sampan.hub.render import Frame, saved
-        from sampan.hub.sitemap import find
+        from sampan.hub.sitemap import find, seen
 
         page, named = find(path)
-        context, frame = page.view(self, dict(named)), Frame(workspace=self.folder.root.name)
+        context = seen(self, page, {**named, "as-of": as_of})
+        frame = Frame(workspace=self.folder.root.name, then=as_of)
         address = self.settings.get("public_url").rstrip("/")
         return saved(page.template, context, frame, self.clock.micros(), address)
 
@@ -597,6 +614,7 @@ class App(Workplace):
         from sampan.app.exposure import check_exposure
         from sampan.app.hub import RunningHub
         from sampan.base.arrow import forego_pandas
+        from sampan.hub.in_force import keep
         from sampan.hub.server import bind, serve
         from sampan.keep.retention import read_retention
         from sampan.runs.replays import Replays
@@ -611,8 +629,11 @@ class App(Workplace):
         forego_pandas()
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)
-            self.runs.interrupt(())  # what the process before this one did not end, nobody carries on
-            Replays(self.db).interrupt()
+            keep(self, hub=True)
+            self.runs.interrupt(
+                (), self.clock.micros()
+            )  # what the process before this one did not end, nobody carries on
+            Replays(self.db).interrupt(self.clock.micros())
             listener = bind(host, port)
             try:
                 hub = self._hub = RunningHub(self, host, listener.getsockname()[1])

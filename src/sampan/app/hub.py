@@ -35,7 +35,7 @@ from sampan.hub.live import Live
 from sampan.hub.pages import pages
 from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
-from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES, context
+from sampan.hub.sitemap import PAGES, PURPOSES, context, takes
 from sampan.hub.topics import Topics
 from sampan.hub.workbench import workbench
 from sampan.log.attachments import Attachments
@@ -187,7 +187,7 @@ class RunningHub:
             ("GET", page.path): Operation(
                 summary=(page.view.__doc__ or page.path).partition("\n")[0],
                 answers={JSON: context(page), HTML: str},
-                query={name: PURPOSES[name] for name in (*QUERIES.get(page.path, ()), "format")},
+                query={name: PURPOSES[name] for name in takes(page)},
                 tag="Pages",
             )
             for page in PAGES

@@ -94,6 +94,12 @@ class Workplace:
         file = self.settings.get("clock")
         return SharedClock(self.folder.root / file) if file else SystemClock()
 
+    def instant(self, text: str) -> int:
+        """The instant that ``--as-of`` names: a time, or ``@COMMIT``. Raises Usage, NotFound."""
+        from sampan.app.instant import instant
+
+        return instant(self, text)
+
     @cached_property
     def traces(self) -> "Traces":
         """Spans for whoever collects them, if the environment says where to."""

@@ -7,7 +7,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import No, NotFound, Usage
-from sampan.cli.output import emit, fields, json_option, table
+from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -22,11 +22,12 @@ def alert() -> None:
 
 @alert.command("list")
 @click.option("--open", "only_open", is_flag=True, help="Only what is open.")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", only_open: bool, as_json: bool) -> None:
+def list_(app: "App", only_open: bool, as_of: str, as_json: bool) -> None:
     """List alerts, open ones first. Exit code 1 with --open if there is any."""
-    found = app.view("/alerts")
+    found = app.view("/alerts", {"as-of": as_of})
     lines = [line["alert"] for line in (*found["open"], *(() if only_open else found["resolved"]))]
     if as_json:
         emit(lines)
@@ -46,11 +47,12 @@ def _state(alert: dict[str, Any]) -> str:
 
 @alert.command()
 @click.argument("alert")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", alert: str, as_json: bool) -> None:
+def show(app: "App", alert: str, as_of: str, as_json: bool) -> None:
     """Show one alert: reason, cause, example, what to do, whom it was told."""
-    found = app.view(f"/alerts/{alert}")
+    found = app.view(f"/alerts/{alert}", {"as-of": as_of})
     if as_json:
         emit(found)
         return

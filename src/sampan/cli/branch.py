@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.clock import iso
-from sampan.cli.output import emit, json_option
+from sampan.cli.output import as_of_option, emit, json_option
 from sampan.cli.output import table as show_table
 from sampan.cli.run import finish, me, screen, stop_in_order
 
@@ -41,11 +41,12 @@ def new(app: "App", name: str, ref: str, reason: str, as_json: bool) -> None:
 
 
 @branch.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List branches with what differs from main."""
-    found = app.view("/branches")
+    found = app.view("/branches", {"as-of": as_of})
     if as_json:
         emit(found)
         return

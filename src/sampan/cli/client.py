@@ -195,6 +195,9 @@ class HubClient:
         asked = {"query": query, "run": run, "limit": limit or 1_000_000, "ref": ref, "as_of": as_of}
         return self.post("/v1/sql", asked)
 
+    def tokens(self, as_of: str = "") -> Any:
+        return self.get("/v1/tokens", {"as-of": as_of} if as_of else None)
+
     def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)

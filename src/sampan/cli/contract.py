@@ -7,7 +7,7 @@ from urllib.parse import quote
 import click
 
 from sampan.base.errors import NotFound, Usage
-from sampan.cli.output import emit, json_option, table, warn
+from sampan.cli.output import as_of_option, emit, json_option, table, warn
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -22,13 +22,14 @@ def contract() -> None:
 
 
 @contract.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List the kinds of event."""
-    if not app.remote:
+    if not app.remote and not as_of:
         app.contracts.check(app.db)
-    found = app.view("/contracts")
+    found = app.view("/contracts", {"as-of": as_of})
     if as_json:
         emit(found)
         return
@@ -52,11 +53,13 @@ def list_(app: "App", as_json: bool) -> None:
 @contract.command()
 @click.argument("type")
 @click.option("--version", type=int, help="Of an older version; the one in force otherwise.")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", type: str, version: int | None, as_json: bool) -> None:
+def show(app: "App", type: str, version: int | None, as_of: str, as_json: bool) -> None:
     """Show one kind of event: its fields, who sends it, what is made of it."""
-    found = app.view(f"/contracts/{quote(type, safe='')}", {"version": version} if version is not None else {})
+    asked = {"as-of": as_of} | ({"version": version} if version is not None else {})
+    found = app.view(f"/contracts/{quote(type, safe='')}", asked)
     if as_json:
         emit(found)
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.clock import iso
-from sampan.cli.output import emit, json_option
+from sampan.cli.output import as_of_option, emit, json_option
 from sampan.cli.output import table as show_table
 from sampan.cli.run import me, screen, stop_in_order
 
@@ -98,11 +98,12 @@ def impact(
 
 
 @data.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List changes of data and of models by what they were worth, the best first."""
-    found = app.view("/impact")
+    found = app.view("/impact", {"as-of": as_of})
     if as_json:
         emit(found)
         return
@@ -136,11 +137,12 @@ def list_(app: "App", as_json: bool) -> None:
 
 @data.command()
 @click.argument("impact", default="last")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", impact: str, as_json: bool) -> None:
+def show(app: "App", impact: str, as_of: str, as_json: bool) -> None:
     """Show a measurement. IMPACT is an id, its beginning, or `last`."""
-    found = app.view(f"/impact/{impact}")
+    found = app.view(f"/impact/{impact}", {"as-of": as_of})
     if as_json:
         emit(found)
         return

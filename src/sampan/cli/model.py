@@ -50,18 +50,19 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
 
 @model.command()
 @click.argument("ref")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", ref: str, as_json: bool) -> None:
+def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     """Show one version: MODEL@NUMBER, or MODEL for the one on main."""
     name, at, number = ref.partition("@")
     if not at:
-        models = [one for one in app.view("/models", {"model": name})["models"] if one["name"] == name]
+        models = [one for one in app.view("/models", {"model": name, "as-of": as_of})["models"] if one["name"] == name]
         if not models:
             raise NotFound(f"Show the model {name!r}", "there is none", "`sampan model list` shows those that exist.")
         versions = models[0]["versions"]
         number = next((one for one in versions if one["on_main"]), versions[0])["ref"].partition("@")[2]
-    found = app.view(f"/models/{quote(name, safe='')}/{quote(number, safe='')}")
+    found = app.view(f"/models/{quote(name, safe='')}/{quote(number, safe='')}", {"as-of": as_of})
     if as_json:
         emit(found)
         return

@@ -15,7 +15,10 @@ json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, 
 
 #: The option of what can be seen as it was.
 as_of_option: Callable[[F], F] = click.option(
-    "--as-of", default="", metavar="TIME", help="As it was then: 2026-01-31 (all of that day), or 2026-01-31T12:30."
+    "--as-of",
+    default="",
+    metavar="TIME",
+    help="As it was then: 2026-01-31 (all of that day), 2026-01-31T12:30, or @COMMIT.",
 )
 
 

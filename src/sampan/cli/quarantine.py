@@ -8,7 +8,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import Usage
-from sampan.cli.output import emit, fields, json_option, table
+from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -21,11 +21,12 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @click.option("--reason", default="", help="Only items with this reason: the items themselves.")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", reason: str, as_json: bool) -> None:
+def list_(app: "App", reason: str, as_of: str, as_json: bool) -> None:
     """List what waits in quarantine, by reason."""
-    found = app.view("/quarantine", {"reason": reason})
+    found = app.view("/quarantine", {"reason": reason, "as-of": as_of})
     if as_json:
         emit(found)
     elif reason:
@@ -44,11 +45,12 @@ def list_(app: "App", reason: str, as_json: bool) -> None:
 
 @quarantine.command()
 @click.argument("position")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", position: str, as_json: bool) -> None:
+def show(app: "App", position: str, as_of: str, as_json: bool) -> None:
     """Show one item with its bytes; POSITION as `list` prints it."""
-    found = app.view(f"/quarantine/{quote(position, safe=':')}")
+    found = app.view(f"/quarantine/{quote(position, safe=':')}", {"as-of": as_of})
     if as_json:
         emit(found)
         return

@@ -11,7 +11,7 @@ import click
 from sampan.base.clock import iso, past, to_micros
 from sampan.base.errors import Usage
 from sampan.cli.branch import columns, samples
-from sampan.cli.output import emit, json_option
+from sampan.cli.output import as_of_option, emit, json_option
 from sampan.cli.output import table as show_table
 from sampan.cli.run import finish, me, parse_sets, screen, stop_in_order
 
@@ -90,11 +90,12 @@ def resume(ctx: click.Context, replay: str, as_json: bool) -> None:
 
 
 @replay.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List replays with what they found."""
-    found = app.view("/replays")
+    found = app.view("/replays", {"as-of": as_of})
     if as_json:
         emit(found)
         return
@@ -114,13 +115,14 @@ def list_(app: "App", as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the page to this file, to be read without a hub.",
 )
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", replay: str, rows: bool, file: Path | None, as_json: bool) -> None:
+def show(app: "App", replay: str, rows: bool, file: Path | None, as_of: str, as_json: bool) -> None:
     """Show a replay's report. REPLAY is an id, its beginning, or `last`."""
     path = "/replays/" + quote(replay, safe="")
     if file is not None:
-        html = app.page_file(path)
+        html = app.page_file(path, as_of)
         try:
             file.write_text(html, "utf-8")
         except OSError as error:
@@ -129,7 +131,7 @@ def show(app: "App", replay: str, rows: bool, file: Path | None, as_json: bool) 
             ) from None
         click.echo(f"Written to {file}: it opens in any browser.")
         return
-    found = app.view(path)
+    found = app.view(path, {"as-of": as_of})
     if as_json:
         emit(found)
         return

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import click
 
 from sampan.base.clock import iso
-from sampan.cli.output import emit, fields, json_option, table
+from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -19,11 +19,12 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", limit: int, as_json: bool) -> None:
+def list_(app: "App", limit: int, as_of: str, as_json: bool) -> None:
     """List the newest runs."""
-    found = app.view("/runs", {"limit": limit})
+    found = app.view("/runs", {"limit": limit, "as-of": as_of})
     if as_json:
         emit(found)
         return
@@ -47,11 +48,12 @@ def list_(app: "App", limit: int, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run", default="last")
+@as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", run: str, as_json: bool) -> None:
+def show(app: "App", run: str, as_of: str, as_json: bool) -> None:
     """Show one run: steps, reasons, manifest."""
-    found = app.view(f"/runs/{quote(run, safe='')}")
+    found = app.view(f"/runs/{quote(run, safe='')}", {"as-of": as_of})
     if as_json:
         emit(found)
         return

@@ -6,7 +6,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound
-from sampan.cli.output import emit, json_option, table
+from sampan.cli.output import as_of_option, emit, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -48,36 +48,31 @@ def create(app: "App", name: str, role: str, days: int, as_json: bool) -> None:
 
 
 @token.command("list")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_json: bool) -> None:
+def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List tokens, without their secrets."""
-    tokens: list[dict[str, Any]]
-    if hub := app.hub():
-        tokens = hub.get("/v1/tokens")["tokens"]
-    else:
-        import msgspec
+    import msgspec
 
-        from sampan.base.clock import SystemClock
-        from sampan.team.tokens import Tokens
+    from sampan.base.clock import SystemClock
+    from sampan.team.tokens import Token
 
-        tokens = msgspec.to_builtins(Tokens(app.db, SystemClock()).list())
+    found: dict[str, Any] = app.work().tokens(as_of)
     if as_json:
-        emit({"tokens": tokens})
+        emit(found)
         return
-    from time import time
-
-    now = time() * 1_000_000
+    at = found["as_of"] or SystemClock().micros()
     table(
         ["name", "role", "state", "expires"],
         [
             [
                 one["name"],
                 one["role"],
-                "revoked" if one["revoked"] else "expired" if one["expires"] < now else "living",
+                msgspec.convert(one, Token).state(at),
                 iso(one["expires"])[:10],
             ]
-            for one in tokens
+            for one in found["tokens"]
         ],
         empty="No tokens besides the workspace's own. Make one: sampan token create NAME --role producer",
     )

@@ -11,7 +11,7 @@ from sampan.base.errors import SampanError
 from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.parts import Parts, Query
 from sampan.hub.render import Answer, Frame, page, saved, twin, wants_json
-from sampan.hub.sitemap import PAGES, QUERIES, Page
+from sampan.hub.sitemap import AS_OF, PAGES, Page, seen
 from sampan.team.roles import PRINCIPAL, Principal
 
 
@@ -26,19 +26,21 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
         around.section = spec.section
         principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
         around.who = principal.name if principal else ""
-        around.query = urlencode([*request.query_params.multi_items(), ("", "")]).removesuffix("=")
-        _place(request, spec, around)
         query: Query = {**request.query_params, **request.path_params, PRINCIPAL: principal}
+        json, file = wants_json(request.headers.get("accept", ""), query), query.get("format") == "file"
         try:
-            context = spec.view(parts, query)
+            _place(parts, request, spec, around)
+            if around.now and not (json or file):
+                del query[AS_OF]  # the page says so itself
+            context = seen(parts, spec, query)
         except SampanError as error:
             return refuse(request, error.status, error, around)
-        if request.query_params.get("format") == "file":
+        if file:
             now = parts.clock.micros()
             text = saved(spec.template, context, around, now, parts.settings.get("public_url").rstrip("/"))
             attached = {"content-disposition": f'attachment; filename="{spec.template}"'}
             return response(Answer(200, "text/html", text.encode()), attached)
-        if wants_json(request.headers.get("accept", ""), request.query_params):
+        if json:
             return response(twin(context))
         return response(page(spec.template, context, around))
 
@@ -49,18 +51,23 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
     return handler
 
 
-def _place(request: Ask, spec: Page, frame: Frame) -> None:
-    """Say in which version of the world a page is, and how to come back to now."""
+def _place(parts: Parts, request: Ask, spec: Page, frame: Frame) -> None:
+    """Say in which version of the world a page is, and how to come back to now. Raises Usage, NotFound for a time that
+    is none."""
     asked = request.query_params
+    given = [(name, value) for name, value in asked.multi_items() if not (spec.now and name == AS_OF)]
+    frame.query = urlencode([*given, ("", "")]).removesuffix("=")
     ref = asked.get("ref", "") or str(request.path_params.get("branch", ""))
-    frame.dated = "as-of" in QUERIES.get(spec.path, ())
-    frame.then = asked.get("as-of", "").strip()[:40] if frame.dated else ""
+    frame.dated = not spec.now
+    if then := asked.get(AS_OF, "").strip():
+        parts.instant(then)
+        frame.then, frame.now = then, spec.now
     if ref.startswith("@"):
         frame.as_of = f"commit {ref[1:11]}"
     else:
         frame.branch = ref[:100] or frame.branch
-        frame.as_of = frame.then or frame.as_of
-    away = ("as-of", "ref", "after", "format") if ref.startswith("@") else ("as-of", "after", "format")
+        frame.as_of = (not spec.now and frame.then) or frame.as_of
+    away = (AS_OF, "ref", "after", "format") if ref.startswith("@") else (AS_OF, "after", "format")
     frame.kept = [(name, value) for name, value in asked.multi_items() if name not in away]
     if frame.then or (frame.dated and ref.startswith("@")):
         frame.back = f"?{urlencode(frame.kept)}"

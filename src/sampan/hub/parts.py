@@ -1,11 +1,13 @@
 """What the pages are made from: the parts of one workspace, as ``sampan.app.App`` holds them."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from sampan.base.clock import past
+from sampan.base.clock import iso
+from sampan.base.errors import NotFound
+from sampan.log.rates import HOUR
 from sampan.team.roles import PRINCIPAL, Principal
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from sampan.lake.lake import Lake
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
+    from sampan.log.rates import ProducerRate
     from sampan.models.registry import Models
     from sampan.store.database import Database
     from sampan.watch.limits import Alerting
@@ -54,20 +57,35 @@ class Parts(Protocol):
     def models(self) -> "Models": ...
     @property
     def pulse(self) -> "Pulse | None": ...
+    def instant(self, text: str) -> int: ...
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any: ...
     def serving_state(self, name: str) -> str: ...
     def dependants(self, type: str) -> list[Dependant]: ...
     def columns(self, before: Mapping[str, Iterable[str]] | None = None) -> "Columns": ...
 
 
-#: What a page was asked with: query and path, and under ``PRINCIPAL`` who asks.
+#: What a page was asked with: query and path, under ``PRINCIPAL`` who asks, under ``THEN`` as of when.
 Query = dict[str, Any]
+THEN: Final = "sampan.then"
 
 
-def as_of(parts: Parts, query: Query) -> int | None:
-    """The past instant that a page is asked for (``?as-of=TIME``), in microseconds; None: now. Raises Usage."""
-    text = str(query.get("as-of") or "").strip()
-    return past(text, parts.clock.micros()) if text else None
+def as_of(query: Query) -> int | None:
+    """The past instant that a page is asked for, in microseconds; None: now. ``sampan.hub.sitemap.seen`` has read it
+    from ``?as-of=``."""
+    then: int | None = query.get(THEN)
+    return then
+
+
+def by_hour(parts: Parts, since: int, then: int | None) -> "list[ProducerRate]":
+    """What was sent by the hour since an instant; as of a time, in the hours that were over then."""
+    found = parts.log.rates.by_hour(since)
+    return found if then is None else [one for one in found if one.hour + HOUR <= then + 1]
+
+
+def begun(what: str, since: int, then: int | None) -> None:
+    """Raises NotFound where what a page is about was not there yet at the time that it is asked for."""
+    if then is not None and since > then:
+        raise NotFound(f"See {what} as of {iso(then)}", f"it is known since {iso(since)}", "Choose a later time.")
 
 
 def may(query: Query, act: str) -> bool:

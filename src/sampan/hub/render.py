@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import jinja2
 import msgspec
@@ -24,6 +25,10 @@ from sampan.team.roles import PRINCIPAL
 
 _HERE: Final = Path(__file__).parent
 _ACTIVE: Final = re.compile(r"<(form|script)\b.*?</\1>", re.DOTALL)
+_ADDRESS: Final = re.compile(r'(<a\b[^>]*\bhref=")(/[^"#]*)')
+_ASKING: Final = re.compile(r'<form\b[^>]*\bmethod="get" action="/[^>]*>')
+_DOING: Final = re.compile(r'<form\b[^>]*\bmethod="post" action="(?!/sign-out)[^>]*>.*?</form>', re.DOTALL)
+_TIMELESS: Final = re.compile(r"/(static|charts|v1)/|.*[?;](as-of=|ref=(@|%40))")
 _LINK: Final = re.compile(r'<a\b[^>]*\bhref="/[^>]*>(.*?)</a>', re.DOTALL)
 
 
@@ -44,8 +49,9 @@ class Frame(msgspec.Struct, kw_only=True):
     alerts: int = 0  # open ones
     branch: str = "main"
     as_of: str = "now"
-    then: str = ""  # the time that was asked for, as it was written
+    then: str = ""  # the time that was asked for, as it was written; links keep it
     dated: bool = False  # whether the page can be seen as of a time
+    now: str = ""  # why it shows the present all the same
     back: str = ""  # the address of the page as it is now
     kept: list[tuple[str, str]] = []  # of its query, what another time leaves as it is
     who: str = ""
@@ -59,7 +65,23 @@ def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200
     come from ``url``."""
     fields = {name: getattr(context, name) for name in context.__struct_fields__}
     html = _environment().get_template(template).render(**fields, it=context, frame=frame)
-    return Answer(status, "text/html", html.encode())
+    return Answer(status, "text/html", (kept(html, frame) if frame.then else html).encode())
+
+
+def kept(html: str, frame: Frame) -> str:
+    """A page that was asked for as of a time: its links and searches stay at that time, and there is nothing to press.
+
+    A link that names a commit, or a time of its own, is left as it is.
+    """
+    said = escape(urlencode({"as-of": frame.then}))
+
+    def link(found: re.Match[str]) -> str:
+        address = found[2]
+        return found[0] if _TIMELESS.match(address) else f"{found[0]}{'&amp;' if '?' in address else '?'}{said}"
+
+    html = _ADDRESS.sub(link, html)
+    html = _ASKING.sub(lambda found: f'{found[0]}<input type="hidden" name="as-of" value="{escape(frame.then)}">', html)
+    return html if frame.now else _DOING.sub("", html)
 
 
 def saved(template: str, context: msgspec.Struct, frame: Frame, at: int, address: str = "") -> str:

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sampan.hub.parts import Parts, Query
+from sampan.base.errors import Usage
+from sampan.hub.parts import THEN, Parts, Query
 from sampan.hub.views import (
     alerts,
     branches,
@@ -26,9 +27,12 @@ from sampan.hub.views import (
     runs,
     search,
     serving,
+    settings,
     storage,
     tables,
 )
+
+AS_OF: Final = "as-of"
 
 
 class Page(NamedTuple):
@@ -38,6 +42,11 @@ class Page(NamedTuple):
     template: str
     section: str
     view: Callable[[Parts, Query], msgspec.Struct]
+
+    @property
+    def now(self) -> str:
+        """Why it shows the present only; empty where it can be seen as of a time."""
+        return NOW.get(self.path, "")
 
 
 PAGES: Final = (
@@ -52,7 +61,7 @@ PAGES: Final = (
     Page("/patterns", "patterns.html", "", overview.patterns),
     Page("/alerts", "alerts.html", "alerts", alerts.alerts),
     Page("/alerts/{alert}", "alert.html", "alerts", alerts.alert),
-    Page("/settings", "settings.html", "settings", alerts.settings),
+    Page("/settings", "settings.html", "settings", settings.settings),
     Page("/storage", "storage.html", "storage", storage.storage),
     Page("/contracts", "contracts.html", "contracts", contracts.contracts),
     Page("/contracts/{type}", "contract.html", "contracts", contracts.contract),
@@ -76,27 +85,34 @@ PAGES: Final = (
     Page("/models/{model}/{number}", "version.html", "models", models.version),
 )
 
+#: The pages for which a past time has no meaning, each with the reason. All others can be seen as of a time.
+NOW: Final[Mapping[str, str]] = {
+    "/": "It says what needs somebody now.",
+    "/search": "A search finds what there is now.",
+    "/patterns": "It shows what pages are made of.",
+    "/plan": "It says what a run would do now.",
+    "/branches/{branch}": "It compares a branch with main and with the files of the workspace as they stand.",
+    "/runs/{run}/logs/{log}": "What a step printed carries no times.",
+}
 
-#: What the query of a page may hold, beside ``format``, and what each is for.
+#: What the query of a page may hold, beside ``as-of`` and ``format``, and what each is for.
 QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
-    "/log": ("type", "source", "subject", "id", "text", "since", "until", "verdict", "after", "as-of"),
+    "/log": ("type", "source", "subject", "id", "text", "since", "until", "verdict", "after"),
     "/quarantine": ("reason", "path", "producer", "type", "after"),
     "/search": ("q",),
-    "/tables": ("ref", "as-of"),
-    "/tables/{name}": ("ref", "snapshot", "as-of"),
+    "/tables": ("ref",),
+    "/tables/{name}": ("ref", "snapshot"),
     "/branches/{branch}": ("table", "limit"),
     "/impact": ("model",),
     "/plan": ("target",),
     "/runs": ("target", "limit"),
-    "/models": ("model", "as-of"),
-    "/endpoints": ("as-of",),
-    "/endpoints/{name}": ("as-of",),
-    "/predictions": ("entity", "endpoint", "after", "as-of"),
+    "/models": ("model",),
+    "/predictions": ("entity", "endpoint", "after"),
     "/contracts/{type}": ("version",),
-    "/lineage/{object}": ("column", "as-of"),
+    "/lineage/{object}": ("column",),
 }
 PURPOSES: Final[Mapping[str, str]] = {
-    "as-of": "As it was known then: 2026-01-31 (all of that day), or 2026-01-31T12:30",
+    AS_OF: "As it was known then: 2026-01-31 (all of that day), 2026-01-31T12:30, or @COMMIT",
     "after": "Where the page before ended: its `next`",
     "column": "Only this column of a table, or field of a type of event",
     "endpoint": "Only those of this endpoint",
@@ -132,7 +148,21 @@ def context(page: Page) -> Any:
 def view(parts: Parts, path: str, query: Query | None = None) -> msgspec.Struct:
     """The context of the page at a path. Raises KeyError where there is none."""
     page, named = find(path)
-    return page.view(parts, {**(query or {}), **named})
+    return seen(parts, page, {**(query or {}), **named})
+
+
+def seen(parts: Parts, page: Page, query: Query) -> msgspec.Struct:
+    """The context of a page, as of the time that its query names. Raises Usage for a time that is none, or that this
+    page knows nothing of."""
+    text = str(query.get(AS_OF) or "").strip()
+    if text and page.now:
+        raise Usage(f"See {page.path} as of {text[:60]!r}", f"it shows the present only. {page.now}", "Leave it out.")
+    return page.view(parts, {**query, THEN: parts.instant(text) if text else None})
+
+
+def takes(page: Page) -> tuple[str, ...]:
+    """What the query of a page may hold."""
+    return (*QUERIES.get(page.path, ()), *(() if page.now else (AS_OF,)), "format")
 
 
 def find(path: str) -> tuple[Page, dict[str, str]]:

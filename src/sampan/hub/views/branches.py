@@ -10,7 +10,7 @@ from sampan.flow.columns import Reached, sentences
 from sampan.flow.graph import MODEL
 from sampan.flow.merge import Definition, Merge, merging
 from sampan.flow.workspace import Workspace
-from sampan.hub.parts import Parts, Query, may
+from sampan.hub.parts import Parts, Query, as_of, may
 from sampan.lake.diff import TableDiff
 from sampan.lake.history import MAIN, Commit
 from sampan.models.version import Version
@@ -38,6 +38,7 @@ class Branches(msgspec.Struct):
     """Context of ``branches.html``."""
 
     branches: list[BranchLine]
+    as_of: int | None = None
 
 
 class CommitLine(msgspec.Struct):
@@ -96,10 +97,13 @@ class BranchPage(msgspec.Struct, kw_only=True):
 
 
 def branches(parts: Parts, query: Query) -> Branches:
-    """All branches, main first."""
-    main = parts.lake.commit_at(MAIN)
+    """All branches, main first; as of a time, those that there were, as they stood."""
+    then = as_of(query)
+    there = parts.lake.list_branches() if then is None else parts.lake.branches_at(then)
+    at = next((one.head for one in there if one.name == MAIN), None)
+    main = parts.lake.commit_of(at) if at else None
     lines = []
-    for one in parts.lake.list_branches():
+    for one in there:
         head = parts.lake.commit_of(one.head) if one.head else None
         lines.append(
             BranchLine(
@@ -114,7 +118,7 @@ def branches(parts: Parts, query: Query) -> Branches:
                 created=one.created,
             )
         )
-    return Branches(lines)
+    return Branches(lines, then)
 
 
 def branch(parts: Parts, query: Query) -> BranchPage:

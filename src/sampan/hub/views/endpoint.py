@@ -8,7 +8,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.parts import THEN, Parts, Query, as_of
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.sources import ENTRY
@@ -47,7 +47,7 @@ class EndpointPage(msgspec.Struct):
 
 def endpoint(parts: Parts, query: Query) -> EndpointPage:
     """An endpoint by its name, as it is or as it was at a time."""
-    then = as_of(parts, query)
+    then = as_of(query)
     records = Endpoints(parts.db, parts.models, parts.clock)
     current = records.get(query["name"], then)
     figures = decided(parts.log, current.name, then)
@@ -59,7 +59,7 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         decided=figures,
         charts=_charts(figures, served, line.currency),
         served=served,
-        newest=predictions(parts, {"endpoint": current.name, "as-of": query.get("as-of")}).predictions[:_NEWEST],
+        newest=predictions(parts, {"endpoint": current.name, THEN: then}).predictions[:_NEWEST],
         rules=_text(parts, bundle.sources.get(ENTRY, "")) if bundle.decision else "",
         inputs=list(bundle.model.signature.inputs),
         context=sorted(bundle.decision.context or ()) if bundle.decision else [],

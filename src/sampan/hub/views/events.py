@@ -7,12 +7,13 @@ import msgspec
 
 from sampan.base.clock import to_micros
 from sampan.base.errors import NotFound, Usage
-from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.shown import as_text
 from sampan.hub.views.attached import AttachedLine, attached
 from sampan.lake.history import MAIN
+from sampan.log.held import Held
 from sampan.log.log import StoredEvent
-from sampan.log.position import Position
+from sampan.log.position import Position, place
 from sampan.log.repairs import RepairRecord, Repairs
 from sampan.log.seek import Found, Wanted, seek
 from sampan.runs.records import SUCCEEDED, Run, Runs
@@ -65,7 +66,7 @@ class LogPage(msgspec.Struct):
 def log(parts: Parts, query: Query) -> LogPage:
     """The newest events: of a type, from a source, about a subject, with an id, saying a text, received in a time;
     as of a time, those that were known by then."""
-    then = as_of(parts, query)
+    then = as_of(query)
     given = {
         name: str(query.get(name, "")).strip()[:300]
         for name in ("type", "source", "subject", "id", "text", "since", "until")
@@ -210,14 +211,18 @@ class EventPage(msgspec.Struct):
     derived: Derived | None = None
     protocol: str | None = None  # whose message the bytes are, if they are no event's
     part: str | None = None  # which of its events the item is
+    as_of: int | None = None
 
 
 def event(parts: Parts, query: Query) -> EventPage:
-    """One event, whole, with everything derived from it."""
+    """One event, whole, with everything derived from it, or that had been at a time."""
+    then = as_of(query)
     found = parts.log.at(query["event"])
+    begun(f"the event {found.position}", found.known_at or found.received, then)
     shown = page(parts, found)
     if found.verdict == "accepted":
-        shown.derived = _derived(parts, found, shown.subject)
+        shown.derived = _derived(parts, found, shown.subject, then)
+    shown.as_of = then
     return shown
 
 
@@ -250,27 +255,35 @@ def page(parts: Parts, found: StoredEvent) -> EventPage:
     )
 
 
-def _derived(parts: Parts, event: StoredEvent, subject: str | None) -> Derived:
+def _derived(parts: Parts, event: StoredEvent, subject: str | None, then: int | None) -> Derived:
     runs = Runs(parts.db)
-    last = next((run for run in runs.list(50, branch=MAIN) if run.state == SUCCEEDED), None)
+    last = next((run for run in runs.list(50, branch=MAIN, by=then) if run.state == SUCCEEDED), None)
     repair = Repairs(parts.db, parts.clock).of(event.position)
+    if repair is not None and then is not None and repair[2].created > then:
+        repair = None
     own = event.type in BUILTIN
     return Derived(
         run=last.id if last else "",
-        readers=_readers(parts, runs, last, event) if last else [],
-        predictions=_spoken(parts, subject) if subject and not own else [],
-        conflicts=_conflicts(parts, event),
-        about=_about(parts, event, subject) if subject and not own else [],
+        readers=_readers(parts, runs, last, event, then) if last else [],
+        predictions=_spoken(parts, subject, then) if subject and not own else [],
+        conflicts=_conflicts(parts, event, then),
+        about=_about(parts, event, subject, then) if subject and not own else [],
         item=repair[0] if repair else None,
         repair=repair[2] if repair else None,
     )
 
 
-def _readers(parts: Parts, runs: Runs, last: Run, event: StoredEvent) -> list[Reader]:
+def waiting(parts: Parts, then: int | None) -> list[Held]:
+    """What waits in quarantine, or waited at a time, the newest first."""
+    repaired = Repairs(parts.db, parts.clock).repaired(then) if then is not None else ()
+    return parts.log.held.waiting(then, repaired)
+
+
+def _readers(parts: Parts, runs: Runs, last: Run, event: StoredEvent, then: int | None) -> list[Reader]:
     """Every step of the last good run that reads the event's type, itself or through others."""
     stream, _, number = event.position.rpartition(":")
     covered = int(number) <= Position.parse(last.position)[stream]
-    snapshots = parts.lake.tables()
+    snapshots = parts.lake.tables(parts.lake.ref_at(MAIN, then))
     via: dict[str, list[str]] = {event.type or "": []}
     found = []
     for step in runs.steps(last.id):  # in the order in which they were planned: what is needed comes first
@@ -284,13 +297,19 @@ def _readers(parts: Parts, runs: Runs, last: Run, event: StoredEvent) -> list[Re
     return found
 
 
-def _spoken(parts: Parts, subject: str) -> list[Spoken]:
+def _spoken(parts: Parts, subject: str, then: int | None) -> list[Spoken]:
     """The newest predictions about somebody."""
     events: list[StoredEvent] = []
     for stream in parts.log.position():
         if stream.startswith(PREFIX):
             events += parts.log.events(
-                type="prediction", subject=subject, stream=stream, limit=_RELATED, newest_first=True
+                type="prediction",
+                subject=subject,
+                stream=stream,
+                after=None if then is None else place(stream, parts.log.readers()[stream].number_at(then) + 1),
+                limit=_RELATED,
+                newest_first=True,
+                known_by=then,
             )
     lines = []
     for event in sorted(events, key=lambda one: -one.received)[:_RELATED]:
@@ -300,18 +319,18 @@ def _spoken(parts: Parts, subject: str) -> list[Spoken]:
     return lines
 
 
-def _conflicts(parts: Parts, event: StoredEvent) -> list[Related]:
+def _conflicts(parts: Parts, event: StoredEvent, then: int | None) -> list[Related]:
     """What came with its source and id and said something else: it waits in quarantine."""
     return [
         Related(one.position, one.complaint.type, one.complaint.id, one.received, one.complaint.reason)
-        for one in parts.log.held.waiting()
+        for one in waiting(parts, then)
         if one.complaint.id == event.id and one.complaint.source in (None, event.source)
     ][:_RELATED]
 
 
-def _about(parts: Parts, event: StoredEvent, subject: str) -> list[Related]:
+def _about(parts: Parts, event: StoredEvent, subject: str, then: int | None) -> list[Related]:
     """The newest other events about the same subject, as far as a moment's search finds them."""
-    found = seek(parts.log, Wanted(subject=subject), limit=_RELATED + 1, seconds=0.05)
+    found = seek(parts.log, Wanted(subject=subject, known_by=then), limit=_RELATED + 1, seconds=0.05)
     return [
         Related(one.position, one.type, one.id, one.received, "")
         for one in found.events

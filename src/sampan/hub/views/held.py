@@ -7,10 +7,11 @@ from typing import Final
 import msgspec
 
 from sampan.base.errors import NotFound, SampanError
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of, begun, by_hour
 from sampan.hub.rules import Rule, rules, starter
 from sampan.hub.shown import Change, Line, as_text, changes, lines
 from sampan.hub.views.events import EventPage, page
+from sampan.hub.views.events import waiting as waiting_at
 from sampan.log.held import Held
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
@@ -94,20 +95,28 @@ class QuarantinePage(msgspec.Struct):
     rules: list[Rule]
     starter: Starter | None
     history: Sequence[RepairRecord]
+    as_of: int | None = None
 
 
 def quarantine(parts: Parts, query: Query) -> QuarantinePage:
-    """What broke its contract, by reason and producer; with ``reason``, ``producer`` or ``type`` the items of these."""
+    """What broke its contract, by reason and producer; with ``reason``, ``producer`` or ``type`` the items of these.
+
+    As of a time: what waited then, without the rules, which are those of the workspace as it stands.
+    """
+    then = as_of(query)
     wanted = {name: str(query.get(name, "")) for name in ("reason", "path", "producer", "type")}
     after = str(query.get("after", "")) or None
-    waiting = parts.log.held.waiting()
+    waiting = waiting_at(parts, then)
     held, repaired = parts.log.held.count()
+    if then is not None:
+        repaired = len(Repairs(parts.db, parts.clock).repaired(then))
+        held = len(waiting) + repaired
     chosen = [one for one in waiting if _fits(one, wanted)]
     shown = _from(chosen, after)[:_PAGE]
     whole = {one.position: one for one in Quarantine(parts.log).these([one.position for one in shown])}
     items = [_line(one, whole[one.position]) for one in shown]
     first, last = (waiting[-1].received, waiting[0].received) if waiting else (None, None)
-    producers, day = _producers(parts, waiting)
+    producers, day = _producers(parts, waiting, then)
     return QuarantinePage(
         total=len(waiting),
         held=held,
@@ -122,9 +131,10 @@ def quarantine(parts: Parts, query: Query) -> QuarantinePage:
         until=last,
         items=items,
         next=_older(after, shown) if len(shown) == _PAGE else None,
-        rules=rules(parts.folder.root),
-        starter=_starter(chosen[0], items[0].excerpt) if chosen and items and wanted["reason"] else None,
-        history=Repairs(parts.db, parts.clock).list(20),
+        rules=rules(parts.folder.root) if then is None else [],
+        starter=_starter(chosen[0], items[0].excerpt) if chosen and items and wanted["reason"] and not then else None,
+        history=Repairs(parts.db, parts.clock).list(20, then),
+        as_of=then,
     )
 
 
@@ -168,13 +178,13 @@ def _reasons(waiting: list[Held], first: int, last: int, known: list[str]) -> li
     return sorted(found.values(), key=lambda line: -line.count)
 
 
-def _producers(parts: Parts, waiting: list[Held]) -> tuple[list[ProducerLine], int | None]:
+def _producers(parts: Parts, waiting: list[Held], then: int | None) -> tuple[list[ProducerLine], int | None]:
     """Producers of the last day in which anything came, and those of what waits."""
-    newest = max(parts.log.rates.last().values(), default=None)
+    newest = max(parts.log.rates.last().values(), default=None) if then is None else then
     since = None if newest is None else newest - newest % HOUR - _DAY + HOUR
     limit = share_limit(parts)
     found: dict[str, ProducerLine] = {}
-    for rate in parts.log.rates.by_hour(since) if since is not None else ():
+    for rate in by_hour(parts, since, then) if since is not None else ():
         line = found.setdefault(rate.producer, ProducerLine(rate.producer, 0, 0, 0.0, 0, False))
         line.sent += rate.accepted + rate.duplicate + rate.quarantined
         line.quarantined += rate.quarantined
@@ -236,19 +246,25 @@ class ItemPage(EventPage, kw_only=True):
 
 
 def item(parts: Parts, query: Query) -> ItemPage:
-    """One quarantined item with its bytes, and what became of it."""
+    """One quarantined item with its bytes, and what became of it, or had at a time."""
+    then = as_of(query)
     found = Quarantine(parts.log).show(query["item"])
+    begun(f"the quarantined event {found.position}", found.received, then)
     kind, text = lines(found.raw, found.path)
     repair = Repairs(parts.db, parts.clock).of(found.position)
+    if repair is not None and then is not None and repair[2].created > then:
+        repair = None
     same = sum(
-        one.complaint.reason == found.reason and one.complaint.path == found.path for one in parts.log.held.waiting()
+        one.complaint.reason == found.reason and one.complaint.path == found.path for one in waiting_at(parts, then)
     )
     original = None
     if found.id and found.source and (found.reason or "").startswith("conflict"):
         there = parts.log.find(found.id, source=found.source)
         original = there.position if there else None
+    shown = page(parts, found)
+    shown.as_of = then
     return ItemPage(
-        **msgspec.structs.asdict(page(parts, found)),
+        **msgspec.structs.asdict(shown),
         kind=kind,
         lines=text,
         size=len(found.raw),
@@ -306,14 +322,16 @@ class RepairPage(msgspec.Struct):
     repair: RepairRecord
     text: str
     events: dict[str, str]
+    as_of: int | None = None
 
 
 def repair(parts: Parts, query: Query) -> RepairPage:
     """One application of a rule: its text then, and which event came of which item."""
     records = Repairs(parts.db, parts.clock)
     found = records.get(query["repair"])
+    begun(f"the repair {found.id}", found.created, as_of(query))
     try:
         text = parts.models.blobs.get(found.rule).decode("utf-8", "replace")
     except NotFound:
         text = ""
-    return RepairPage(found, text, records.events(found.id))
+    return RepairPage(found, text, records.events(found.id), as_of(query))

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
 from sampan.models.paired import HIGHER, METRICS
 from sampan.models.version import Version
 from sampan.runs.impacts import DATA, Impact, ImpactReport, Impacts, sentence
@@ -56,6 +56,7 @@ class ImpactList(msgspec.Struct):
     """Context of ``impact.html``."""
 
     models: list[ModelChanges]
+    as_of: int | None = None
 
 
 class ImpactPage(msgspec.Struct, kw_only=True):
@@ -76,14 +77,17 @@ class ImpactPage(msgspec.Struct, kw_only=True):
     created: int
     sentence: str
     branches: list[str]
+    as_of: int | None = None
 
 
 def impact(parts: Parts, query: Query) -> ImpactList:
     """All changes that were measured or registered, model by model, or those of one model."""
-    only = query.get("model") or None
-    measured = [one for one in Impacts(parts.db).list() if only in (None, one.step)]
+    only, then = query.get("model") or None, as_of(query)
+    measured = [one for one in Impacts(parts.db).list(by=then) if only in (None, one.step)]
     versions: dict[str, list[Version]] = {}
     for version in parts.models.list(only):
+        if then is not None and version.created > then:
+            continue
         versions.setdefault(version.model, []).append(version)
     found = []
     for name in sorted({*versions, *(one.step for one in measured)}):
@@ -92,16 +96,20 @@ def impact(parts: Parts, query: Query) -> ImpactList:
         line = _model(parts, name, kind, own, sorted(versions.get(name, ()), key=lambda one: one.number))
         if line.changes or line.unmeasured:
             found.append(line)
-    return ImpactList(found)
+    return ImpactList(found, then)
 
 
 def measured(parts: Parts, query: Query) -> ImpactPage:
     """One measurement. Raises NotFound."""
-    found = Impacts(parts.db).get(str(query["impact"]))
-    there = parts.lake.branches()
+    then = as_of(query)
+    found = Impacts(parts.db).get(str(query["impact"]), then)
+    there = parts.lake.branches() if then is None else {one.name for one in parts.lake.branches_at(then)}
     values = {name: getattr(found, name) for name in ImpactPage.__struct_fields__ if hasattr(found, name)}
     return ImpactPage(
-        **values, sentence=sentence(found), branches=[one for one in (found.base, found.candidate) if one in there]
+        **values,
+        sentence=sentence(found),
+        branches=[one for one in (found.base, found.candidate) if one in there],
+        as_of=then,
     )
 
 

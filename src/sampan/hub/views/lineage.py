@@ -19,7 +19,7 @@ def lineage(parts: Parts, query: Query) -> Origin:
 
     With ``column``, the way of one column of a table, or of one field of a type of event, and what it reaches.
     """
-    then = as_of(parts, query)
+    then = as_of(query)
     if column := query.get("column"):
         if then is not None:
             attempted = f"Follow column {str(column)[:100]!r} as of {iso(then)}"

@@ -10,7 +10,7 @@ from sampan.base.errors import NotFound
 from sampan.base.ids import whole
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import decided
-from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
 from sampan.lake.history import MAIN
@@ -56,7 +56,7 @@ class Models(msgspec.Struct):
 def models(parts: Parts, query: Query) -> Models:
     """All models and their versions, or those that there were at a time."""
     found: dict[str, ModelLine] = {}
-    then = as_of(parts, query)
+    then = as_of(query)
     served, main = serving(parts, then), _on_main(parts, then)
     for version in parts.models.list(query.get("model") or None):
         if then is not None and version.created > then:
@@ -175,16 +175,19 @@ class VersionPage(msgspec.Struct, kw_only=True):
     code: dict[str, str]
     text: Code | None
     others: list[int]
+    as_of: int | None = None
 
 
 def version(parts: Parts, query: Query) -> VersionPage:
-    """One frozen version: signature, metrics, what made it, where it is served."""
+    """One frozen version: signature, metrics, what made it, where it is served, or was at a time."""
+    then = as_of(query)
     number = whole(query["number"])
     if number is None:
         shown = f"{query['number'][:60]!r} is no version number"
         raise NotFound("Open a version", shown, "Write /models/MODEL/NUMBER.")
     found = parts.models.get(f"{query['model']}@{number}")
-    others = parts.models.list(found.model)
+    begun(f"the version {found.ref}", found.created, then)
+    others = [one for one in parts.models.list(found.model) if then is None or one.created <= then]
     records = Runs(parts.db)
     result = records.result(found.key) if found.key else None
     made: dict[str, Any] = result.parts if result is not None else {}
@@ -203,8 +206,8 @@ def version(parts: Parts, query: Query) -> VersionPage:
         run=found.run,
         git=_git(records, found.run),
         created=found.created,
-        serving=[name for name, ref in serving(parts).items() if ref == found.ref],
-        services=_services(parts, found.ref),
+        serving=[name for name, ref in serving(parts, then).items() if ref == found.ref],
+        services=_services(parts, found.ref, then),
         sources=[
             Source(name, digest, digest.startswith("t") and "-" in digest)
             for name, digest in made.get("inputs", {}).items()
@@ -213,6 +216,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
         code=made.get("code", {}),
         text=code_of(parts.folder.root, found.model),
         others=[one.number for one in others],
+        as_of=then,
     )
 
 
@@ -235,16 +239,18 @@ def _measured(found: Version, others: list[Version]) -> list[Measure]:
     return measures
 
 
-def _services(parts: Parts, ref: str) -> list[Service]:
+def _services(parts: Parts, ref: str, then: int | None) -> list[Service]:
     """When which endpoint served it, newest first, and how many decisions it made there in all."""
     rows = parts.db.rows("SELECT name, spec, actor, reason, created FROM endpoints ORDER BY created, rowid")
     found: list[Service] = []
     current: dict[str, Service] = {}
     for row in rows:
+        if then is not None and row["created"] > then:
+            break
         if row["name"] in current:
             current.pop(row["name"]).until = row["created"]
         if str(msgspec.json.decode(row["spec"]).get("version", "")) == ref:
-            count = decided(parts.log, row["name"]).versions.get(ref, 0)
+            count = decided(parts.log, row["name"], then).versions.get(ref, 0)
             one = Service(row["name"], row["created"], None, count, row["reason"], row["actor"])
             current[row["name"]] = one
             found.append(one)

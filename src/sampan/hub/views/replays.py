@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from sampan.hub.parts import Parts, Query, may
+from sampan.hub.parts import Parts, Query, as_of, may
 from sampan.runs.replays import DONE, Replay, ReplayRequest, Replays
 from sampan.serve.replayed import ReplayPlan, ReplayReport, sentence
 from sampan.team.roles import RUN
@@ -28,6 +28,7 @@ class ReplayList(msgspec.Struct):
     """Context of ``replays.html``."""
 
     replays: list[ReplayLine]
+    as_of: int | None = None
 
 
 class ReplayPage(msgspec.Struct, kw_only=True):
@@ -45,11 +46,13 @@ class ReplayPage(msgspec.Struct, kw_only=True):
     finished: int | None
     sentence: str
     can_decide: bool
+    as_of: int | None = None
 
 
 def replays(parts: Parts, query: Query) -> ReplayList:
-    """The newest replays."""
-    return ReplayList([_line(one) for one in Replays(parts.db).list()])
+    """The newest replays; as of a time, those that had begun, in the state that they were in."""
+    then = as_of(query)
+    return ReplayList([_line(one) for one in Replays(parts.db).list(by=then)], then)
 
 
 def _line(one: Replay) -> ReplayLine:
@@ -71,8 +74,9 @@ def _said(one: Replay) -> str:
 
 
 def replay(parts: Parts, query: Query) -> ReplayPage:
-    """One replay. Raises NotFound."""
-    found = Replays(parts.db).get(str(query["replay"]))
+    """One replay, as it is or as it was at a time. Raises NotFound."""
+    then = as_of(query)
+    found = Replays(parts.db).get(str(query["replay"]), then)
     report: Any = found.report
     return ReplayPage(
         id=found.id,
@@ -86,5 +90,6 @@ def replay(parts: Parts, query: Query) -> ReplayPage:
         started=found.started,
         finished=found.finished,
         sentence=_said(found),
-        can_decide=found.state == DONE and may(query, RUN),
+        can_decide=found.state == DONE and may(query, RUN) and then is None,
+        as_of=then,
     )

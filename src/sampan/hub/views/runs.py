@@ -9,7 +9,7 @@ import msgspec
 
 from sampan.base.errors import Damaged, NotFound
 from sampan.base.ids import whole
-from sampan.hub.parts import Parts, Query
+from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.timeline import Timeline, timeline
 from sampan.hub.uses import code_of
 from sampan.lake.history import MAIN
@@ -48,15 +48,16 @@ class RunList(msgspec.Struct):
 
     runs: list[RunLine]
     branches: list[str] = []
+    as_of: int | None = None
 
 
 def runs(parts: Parts, query: Query) -> RunList:
-    """The newest runs."""
-    records = Runs(parts.db)
+    """The newest runs; as of a time, those that had begun, in the state that they were in."""
+    records, then = Runs(parts.db), as_of(query)
     found = []
-    for run in records.list(_limit(query), query.get("target") or None):
+    for run in records.list(_limit(query), query.get("target") or None, by=then):
         counts: dict[str, int] = {}
-        steps = records.steps(run.id)
+        steps = records.steps(run.id, by=then)
         for step in steps:
             counts[step.state] = counts.get(step.state, 0) + 1
         found.append(
@@ -78,7 +79,7 @@ def runs(parts: Parts, query: Query) -> RunList:
                 run.branch,
             )
         )
-    return RunList(found, list(parts.lake.branches()))
+    return RunList(found, list(parts.lake.branches()), then)
 
 
 def _changed(steps: Sequence[StepRun]) -> list[str]:
@@ -193,6 +194,7 @@ class RunPage(msgspec.Struct, kw_only=True):
     patch: str
     currency: str
     changed: list[str]
+    as_of: int | None = None
 
 
 def _value(records: Runs, step: StepRun) -> str:
@@ -210,9 +212,9 @@ def _value(records: Runs, step: StepRun) -> str:
 
 
 def run(parts: Parts, query: Query) -> RunPage:
-    """One run: what ran and why, from what, and what it gave."""
-    records = Runs(parts.db)
-    found = records.get(query["run"])
+    """One run: what ran and why, from what, and what it gave; or how far it had come at a time."""
+    records, then = Runs(parts.db), as_of(query)
+    found = records.get(query["run"], then)
     logs = [path.name for path in _logs(parts, found.id)]
     lines = [
         StepLine(
@@ -230,16 +232,17 @@ def run(parts: Parts, query: Query) -> RunPage:
             _log_of(step.name, step.part, logs),
             _value(records, step),
         )
-        for step in records.steps(found.id, parts=True)
+        for step in records.steps(found.id, parts=True, by=then)
     ]
     published: dict[str, str] = {}
     if found.commit_id:
         commit = parts.lake.commit_of(found.commit_id)
         before = parts.lake.commit_of(commit.parent).tables if commit.parent else {}
         published = {name: id for name, id in commit.tables.items() if before.get(name) != id}
-    around = [one.id for one in records.list(200)]
+    around = [one.id for one in records.list(200, by=then)]
     at = around.index(found.id) if found.id in around else -1
-    steps = records.steps(found.id)
+    steps = records.steps(found.id, by=then)
+    now = parts.clock.micros() if then is None else then
     return RunPage(
         run=found.id,
         state=found.state,
@@ -265,7 +268,7 @@ def run(parts: Parts, query: Query) -> RunPage:
         before=around[at + 1] if 0 <= at < len(around) - 1 else None,
         after=around[at - 1] if at > 0 else None,
         troubles=[_trouble(parts, found.id, line) for line in lines if line.state == "failed" and not line.part],
-        timeline=timeline(steps, parts.clock.micros() if found.state == RUNNING else None),
+        timeline=timeline(steps, now if found.state == RUNNING else None),
         inputs=[
             Input(type, one.get("count", 0), one.get("digest", ""))
             for type, one in found.manifest.get("inputs", {}).items()
@@ -277,6 +280,7 @@ def run(parts: Parts, query: Query) -> RunPage:
         patch=_patch(parts, found.manifest.get("patch")),
         currency=str(found.manifest.get("prices", {}).get("currency", "")),
         changed=_changed(steps),
+        as_of=then,
     )
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.views.events import older
 from sampan.log.position import Position
 from sampan.serve.endpoints import Endpoint, Endpoints
@@ -45,7 +45,7 @@ class EndpointList(msgspec.Struct):
 
 def endpoints(parts: Parts, query: Query) -> EndpointList:
     """What is served where, and what was before; or what was served at a time."""
-    then = as_of(parts, query)
+    then = as_of(query)
     records = Endpoints(parts.db, parts.models, parts.clock)
     lines = [line_of(records, one, parts, then) for one in records.list(then)]
     for line in lines:
@@ -100,7 +100,7 @@ class PredictionList(msgspec.Struct):
 
 def predictions(parts: Parts, query: Query) -> PredictionList:
     """The newest predictions, or those about one entity or of one endpoint; as of a time, what was known of them."""
-    then = as_of(parts, query)
+    then = as_of(query)
     entity, after = str(query.get("entity", "")).strip(), str(query.get("after", "")) or None
     names = sorted({row["name"] for row in parts.db.rows("SELECT DISTINCT name FROM endpoints")})
     endpoint = str(query.get("endpoint", ""))
@@ -198,17 +198,20 @@ class PredictionPage(msgspec.Struct):
     run: str | None
     earned: float | None
     thresholds: dict[str, Any]
+    as_of: int | None = None
 
 
 def prediction(parts: Parts, query: Query) -> PredictionPage:
-    """One prediction: rule, version, features, what turned out to be true."""
+    """One prediction: rule, version, features, what turned out to be true, or what of that was known at a time."""
+    then = as_of(query)
     event = parts.log.find(query["prediction"], type="prediction")
     if event is None:
         raise NotFound(
             "Open a prediction", f"none has the id {query['prediction'][:100]!r}", "/predictions lists the newest."
         )
+    begun(f"the prediction {event.id}", event.received, then)
     data = msgspec.json.decode(event.data)
-    outcome, known = outcomes(parts, [event.id or ""]).get(event.id or "", (None, None))
+    outcome, known = outcomes(parts, [event.id or ""], then).get(event.id or "", (None, None))
     try:
         run = parts.models.get(data.get("version", "")).run
     except NotFound:
@@ -236,6 +239,7 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         run=run,
         earned=earned(data.get("value"), outcome),
         thresholds=_thresholds(parts, data.get("bundle", "")),
+        as_of=then,
     )
 
 

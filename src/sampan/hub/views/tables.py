@@ -66,7 +66,7 @@ class Tables(msgspec.Struct):
 
 def tables(parts: Parts, query: Query) -> Tables:
     """All tables of a branch or commit, or of a branch as of a time."""
-    ref, then = query.get("ref") or MAIN, as_of(parts, query)
+    ref, then = query.get("ref") or MAIN, as_of(query)
     at = parts.lake.ref_at(ref, then)
     uses, freshness, held = Uses(parts.db, then), _Freshness(parts), _held(parts) if then is None else {}
     lines, gone = [], []
@@ -230,7 +230,7 @@ class TablePage(msgspec.Struct, kw_only=True):
 
 def table(parts: Parts, query: Query) -> TablePage:
     """One table, or one state of it."""
-    name, ref, then = query["name"], query.get("ref") or MAIN, as_of(parts, query)
+    name, ref, then = query["name"], query.get("ref") or MAIN, as_of(query)
     given = query.get("snapshot")
     snapshot = _state(parts, name, given, ref, then)
     gone = _known(parts, snapshot.id) is None
