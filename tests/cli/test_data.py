@@ -152,5 +152,5 @@ def test_through_a_hub_it_is_the_same_and_its_pages_show_it(shop: Here, up: Hub)
 def test_a_page_without_anything_says_how_to_begin(shell: Shell, hub: Hub) -> None:
     shown = " ".join(read(hub, "/impact").text)
     assert "Nothing was measured yet." in shown
-    assert hub.json("/impact") == {"models": []}
+    assert hub.json("/impact") == {"models": [], "as_of": None}
     assert "Nothing was measured yet" in Here(shell.folder)("data", "list")

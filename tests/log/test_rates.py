@@ -47,6 +47,20 @@ def test_counts_by_producer_source_type_and_hour(shop: Shop) -> None:
     assert producer_rates(shop.log(), since=shop.clock.micros()) == expected[-1:]
 
 
+def test_counts_until_an_instant_are_those_of_the_minutes_that_were_over(shop: Shop) -> None:
+    expected = fill(shop)
+    first = expected[0].hour
+    for sealed in (False, True):
+        if sealed:
+            shop.close()
+            shop.writer().seal()
+        rates = shop.log().rates
+        for until, most in ((first + MINUTE - 2, 0), (first + MINUTE - 1, 5), (first + HOUR, 5)):
+            assert rates.by_hour(0, until) == expected[:most]
+        assert rates.by_hour(0, first + HOUR + 2 * MINUTE - 1) == expected
+        assert rates.by_hour(first + HOUR, first + 2 * HOUR) == expected[5:]
+
+
 def test_sealing_changes_no_count_whoever_counts_and_whenever(shop: Shop) -> None:
     expected = fill(shop)
     watching = shop.log()

@@ -7,7 +7,6 @@ import msgspec
 
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound
-from sampan.log.rates import HOUR
 from sampan.team.roles import PRINCIPAL, Principal
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from sampan.lake.lake import Lake
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
-    from sampan.log.rates import ProducerRate
     from sampan.models.registry import Models
     from sampan.store.database import Database
     from sampan.watch.limits import Alerting
@@ -74,12 +72,6 @@ def as_of(query: Query) -> int | None:
     from ``?as-of=``."""
     then: int | None = query.get(THEN)
     return then
-
-
-def by_hour(parts: Parts, since: int, then: int | None) -> "list[ProducerRate]":
-    """What was sent by the hour since an instant; as of a time, in the hours that were over then."""
-    found = parts.log.rates.by_hour(since)
-    return found if then is None else [one for one in found if one.hour + HOUR <= then + 1]
 
 
 def begun(what: str, since: int, then: int | None) -> None:

@@ -28,6 +28,7 @@ _ACTIVE: Final = re.compile(r"<(form|script)\b.*?</\1>", re.DOTALL)
 _ADDRESS: Final = re.compile(r'(<a\b[^>]*\bhref=")(/[^"#]*)')
 _ASKING: Final = re.compile(r'<form\b[^>]*\bmethod="get" action="/[^>]*>')
 _DOING: Final = re.compile(r'<form\b[^>]*\bmethod="post" action="(?!/sign-out)[^>]*>.*?</form>', re.DOTALL)
+_LIVE: Final = re.compile(r' data-(live|say|draw)="[^"]*"')
 _TIMELESS: Final = re.compile(r"/(static|charts|v1)/|.*[?;](as-of=|ref=(@|%40))")
 _LINK: Final = re.compile(r'<a\b[^>]*\bhref="/[^>]*>(.*?)</a>', re.DOTALL)
 
@@ -69,7 +70,8 @@ def page(template: str, context: msgspec.Struct, frame: Frame, status: int = 200
 
 
 def kept(html: str, frame: Frame) -> str:
-    """A page that was asked for as of a time: its links and searches stay at that time, and there is nothing to press.
+    """A page that was asked for as of a time: its links and searches stay at that time, and there is nothing to press
+    and nothing that moves.
 
     A link that names a commit, or a time of its own, is left as it is.
     """
@@ -81,7 +83,7 @@ def kept(html: str, frame: Frame) -> str:
 
     html = _ADDRESS.sub(link, html)
     html = _ASKING.sub(lambda found: f'{found[0]}<input type="hidden" name="as-of" value="{escape(frame.then)}">', html)
-    return html if frame.now else _DOING.sub("", html)
+    return html if frame.now else _LIVE.sub("", _DOING.sub("", html))
 
 
 def saved(template: str, context: msgspec.Struct, frame: Frame, at: int, address: str = "") -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from sampan.base.ids import is_name
 from sampan.base.settings import Folder
-from sampan.runs.records import StepRun
+from sampan.runs.records import StepRun, step_then
 from sampan.store.database import Database
 
 _EVER = 1 << 62
@@ -32,7 +32,8 @@ class Uses:
     def __init__(self, db: Database, by: int | None = None) -> None:
         """``by``: as it had run last at that instant."""
         rows = db.rows(
-            "SELECT s.* FROM run_steps AS s JOIN runs AS r ON r.id = s.run WHERE s.part = '' AND r.branch = 'main'"
+            "SELECT s.*, r.finished FROM run_steps AS s JOIN runs AS r ON r.id = s.run"
+            " WHERE s.part = '' AND r.branch = 'main'"
             " AND r.started >= coalesce((SELECT max(started) FROM runs WHERE target = '' AND branch = 'main'"
             " AND started <= ?1), 0) AND r.started <= ?1 ORDER BY r.started, r.rowid, s.rowid",
             (_EVER if by is None else by,),
@@ -42,7 +43,9 @@ class Uses:
             values = {name: row[name] for name in StepRun.__struct_fields__}
             values["needs"] = tuple(msgspec.json.decode(row["needs"]))
             self.steps.pop(row["name"], None)  # the newest comes last
-            self.steps[row["name"]] = StepRun(**values)
+            step = StepRun(**values)
+            going = by is not None and (row["finished"] is None or row["finished"] > by)
+            self.steps[row["name"]] = step_then(step, by) if going and by is not None else step
 
     def needs(self, name: str) -> tuple[str, ...]:
         """What a step reads."""

@@ -286,13 +286,15 @@ class Rates:
         """What a writer of this process says of frames that are durable now, so that nobody has to read them again."""
         self._writers.setdefault(stream, _Writer()).tell(span, counts)
 
-    def by_hour(self, since: int = 0) -> list[ProducerRate]:
-        """Counts by the hour, from the hour that holds ``since`` (microseconds) on, in order of time."""
+    def by_hour(self, since: int = 0, until: int | None = None) -> list[ProducerRate]:
+        """Counts by the hour, from the hour that holds ``since`` (microseconds) on, in order of time; ``until``: of the
+        minutes that were over at that instant."""
         begin = since - since % HOUR
         with self._lock:
             total: Counts = {}
             for stream in self._refreshed():
-                _sum(total, stream.hours(begin), HOUR)
+                counts = stream.hours(begin) if until is None else _over(stream, begin, until)
+                _sum(total, counts, HOUR)
         return _rows(total)
 
     def window(self, since: int) -> list[ProducerRate]:
@@ -342,6 +344,13 @@ def count(counts: Counts, frame: Frame) -> None:
         sources = [event.source for event in _SOURCES.decode(b"[" + b",".join(frame.raws()[: frame.accepted]) + b"]")]
     complaints = frame.notes.complaints
     tally(counts, frame.received, frame.producer, frame.labels, frame.codes, sources, complaints, frame.duplicate)
+
+
+def _over(stream: _StreamRates, begin: int, until: int) -> Iterator[tuple[Key, list[int]]]:
+    """Counts of the hours that were over at an instant, and of the minutes of the hour in which it lies."""
+    hour = until - until % HOUR
+    yield from ((key, row) for key, row in stream.hours(begin) if key[0] < hour)
+    yield from ((key, row) for key, row in stream.minutes(hour) if hour <= key[0] <= until + 1 - MINUTE)
 
 
 def _sum(total: Counts, counts: Iterable[tuple[Key, list[int]]], width: int) -> None:

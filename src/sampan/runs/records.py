@@ -212,7 +212,7 @@ class Runs:
             return found
         row = self.db.row("SELECT finished FROM runs WHERE id = ?", (run,))
         ended = row is not None and row["finished"] is not None and row["finished"] <= by
-        return found if ended else [_step_then(step, by) for step in found]
+        return found if ended else [step_then(step, by) for step in found]
 
     def put_steps(self, steps: Sequence[StepRun]) -> None:
         rows = [[_text(v) if isinstance(v, tuple) else v for v in msgspec.structs.astuple(one)] for one in steps]
@@ -285,7 +285,7 @@ class _Then(msgspec.Struct, frozen=True):
 _AT_ITS_END: Final = frozenset({"steps", "seconds", "patch", "untracked", "differs"})
 
 
-def _step_then(step: StepRun, by: int) -> StepRun:
+def step_then(step: StepRun, by: int) -> StepRun:
     """A step as it was at an instant. Records of older versions do not say when one ended."""
     ended = step.ended
     if ended is None and step.started is not None and step.state != RUNNING:

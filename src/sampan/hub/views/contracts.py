@@ -8,7 +8,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import NotFound, SampanError
 from sampan.base.ids import whole
 from sampan.flow.columns import Reached, brief
-from sampan.hub.parts import Dependant, Parts, Query, as_of, begun, by_hour
+from sampan.hub.parts import Dependant, Parts, Query, as_of, begun
 from sampan.hub.served import serving
 from sampan.hub.uses import Uses
 from sampan.log.builtin import BUILTIN
@@ -105,7 +105,7 @@ def _attention(found: Conformity | None, quarantined: int) -> str:
 def _rates(parts: Parts, then: int | None) -> tuple[list[ProducerRate], int | None]:
     """What was sent in the last days; of a log to which nothing was sent lately, in its own last days, up to when."""
     if then is not None:
-        return by_hour(parts, max(0, then - DAYS * 24 * HOUR), then), then
+        return parts.log.rates.by_hour(max(0, then - DAYS * 24 * HOUR), then), then
     span, now = DAYS * 24 * HOUR, parts.clock.micros()
     newest = max(parts.log.rates.last().values(), default=now)
     until = newest if newest < now - span else None

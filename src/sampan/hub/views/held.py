@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from sampan.base.errors import NotFound, SampanError
-from sampan.hub.parts import Parts, Query, as_of, begun, by_hour
+from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.rules import Rule, rules, starter
 from sampan.hub.shown import Change, Line, as_text, changes, lines
 from sampan.hub.views.events import EventPage, page
@@ -184,7 +184,7 @@ def _producers(parts: Parts, waiting: list[Held], then: int | None) -> tuple[lis
     since = None if newest is None else newest - newest % HOUR - _DAY + HOUR
     limit = share_limit(parts)
     found: dict[str, ProducerLine] = {}
-    for rate in by_hour(parts, since, then) if since is not None else ():
+    for rate in parts.log.rates.by_hour(since, then) if since is not None else ():
         line = found.setdefault(rate.producer, ProducerLine(rate.producer, 0, 0, 0.0, 0, False))
         line.sent += rate.accepted + rate.duplicate + rate.quarantined
         line.quarantined += rate.quarantined
