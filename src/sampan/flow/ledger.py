@@ -8,7 +8,7 @@ import msgspec
 from sampan.flow.graph import Node
 from sampan.flow.job import Stored
 from sampan.flow.outcome import Progress, StepResult
-from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN
+from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN, WARNED
 from sampan.flow.slots import Slots
 from sampan.flow.state import Means, NodeState, Order
 from sampan.money.prices import Prices
@@ -89,7 +89,7 @@ class Ledger:
 
     def ended(self, state: str) -> int | None:
         """The time, for what has come to its end."""
-        return self._means.clock.micros() if state in (RAN, CACHED, FAILED, BLOCKED) else None
+        return self._means.clock.micros() if state in (RAN, CACHED, WARNED, FAILED, BLOCKED) else None
 
     def cost(self, state: NodeState) -> float:
         return self._prices.cost(state.seconds, self._slots.part_of_machine(state.node))

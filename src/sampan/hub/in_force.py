@@ -24,6 +24,7 @@ KIND: Final = "settings"
 FILE, HUB = "sampan.toml", "hub"
 DEFAULT: Final = "default"
 _MASKED: Final = "••••••"
+_PRICES: Final = ("currency", "this_machine_per_hour")
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -66,14 +67,15 @@ def read(place: _Place) -> InForce:
 
 
 def _read(place: _Place, settings: Settings, alerting: Alerting) -> InForce:
-    from sampan.keep.retention import Retention, read_retention
+    from sampan.keep.retention import MEANINGS, Retention, read_retention, span
     from sampan.money.prices import Prices, read_prices
 
     config = place.folder.config()
-    others = {
-        **_values("prices", read_prices(config), Prices()),
-        **_values("retention", read_retention(config), Retention()),
-    }
+    prices, kept = read_prices(config), read_retention(config)
+    others = {f"prices.{name}": _value(getattr(prices, name), getattr(Prices(), name)) for name in _PRICES}
+    for name in MEANINGS:
+        age, default = getattr(kept, name), getattr(Retention(), name)
+        others[f"retention.{name}"] = Value(span(name, age), FILE if age != default else DEFAULT)
     return InForce(
         settings={one.name: Value(_shown(settings, one.name), settings.origin(one.name)) for one in SETTINGS},
         limits={name: _value(getattr(alerting.limits, name), getattr(Limits(), name)) for name in LIMITS},
@@ -85,11 +87,6 @@ def _read(place: _Place, settings: Settings, alerting: Alerting) -> InForce:
 def _shown(settings: Settings, name: str) -> str:
     value = settings.get(name)
     return _MASKED if name == "token" and value else str(value)
-
-
-def _values(section: str, found: msgspec.Struct, default: msgspec.Struct) -> dict[str, Value]:
-    names = found.__struct_fields__
-    return {f"{section}.{name}": _value(getattr(found, name), getattr(default, name)) for name in names}
 
 
 def _value(value: Any, default: Any) -> Value:

@@ -90,6 +90,7 @@ NOW: Final[Mapping[str, str]] = {
     "/": "It says what needs somebody now.",
     "/search": "A search finds what there is now.",
     "/patterns": "It shows what pages are made of.",
+    "/storage": "It measures what lies on the disk now.",
     "/plan": "It says what a run would do now.",
     "/branches/{branch}": "It compares a branch with main and with the files of the workspace as they stand.",
     "/runs/{run}/logs/{log}": "What a step printed carries no times.",

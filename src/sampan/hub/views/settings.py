@@ -7,6 +7,7 @@ from sampan.base.settings import SETTINGS
 from sampan.hub import in_force
 from sampan.hub.in_force import InForce
 from sampan.hub.parts import Parts, Query, as_of, may
+from sampan.keep.retention import MEANINGS
 from sampan.team.roles import ADMINISTER, ROLES
 from sampan.team.tokens import Tokens
 from sampan.watch.alerts import Alerts, Delivery
@@ -76,7 +77,10 @@ def settings(parts: Parts, query: Query) -> SettingsPage:
             for name, (meaning, _, _) in LIMITS.items()
             if name in found.limits
         ],
-        others=[SettingLine(name, one.shown, one.origin) for name, one in found.others.items()],
+        others=[
+            SettingLine(name, one.shown, one.origin, MEANINGS.get(name.rpartition(".")[2], ""))
+            for name, one in found.others.items()
+        ],
         targets=_targets(parts, found.targets, then),
         members=_members(parts, then) if may(query, ADMINISTER) else [],
         version=found.version,
