@@ -307,7 +307,7 @@ def replayed(past: Past, state: str, base: str, run: str = "", branch: str = "re
     plan = {"base": base, "position": ""}
     report = {"run": run} if run else {}
     made = Replay(f"r-{state}", branch, state, ReplayRequest(), plan, report, "", "ann", past.clock.micros())
-    Replays(past.db).put(made)
+    Replays(past.db).put(made, made.started)
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "done"])
