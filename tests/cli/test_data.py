@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sampan.app import App
 from tests.cli.conftest import Here, Shell
 from tests.hub.conftest import Hub
 from tests.hub.test_pages import read
@@ -27,6 +29,7 @@ def visits(wrong: float = 0.4, bonus: int = 0) -> pa.Table:
     return pa.table({
         "visit": np.arange(600), "shop": np.where(np.arange(600) < 20, "<i>kiosk</i>", "north"), "spent": spent,
         "hour": hour, "returned": np.where(broken, ~returned, returned),
+        "day": np.datetime64("2026-01-01", "s") + np.arange(600).astype("timedelta64[h]"),
     })
 
 
@@ -93,6 +96,15 @@ def test_it_prints_differences_with_intervals_and_keeps_them(shop: Here) -> None
     assert found["cost"] == pytest.approx(found["seconds"], rel=0.6), "a second of the whole machine costs 1"
 
 
+def test_held_out_by_time_it_says_when_each_seed_was_judged(shop: Here) -> None:
+    said = shop("data", "impact", "comes_back", "--candidate", "mended", "--seeds", "2", "--time", "day")
+    judged = "was judged by day on 2026-01-19T17:00 to 2026-01-25T23:00; 2026-01-13T11:00 to 2026-01-19T17:00."
+    assert judged in " ".join(said.split())
+    with closing(App(shop.folder)) as app:
+        report = app.view("/impact/last")["report"]
+    assert (report["time"], len(report["periods"])) == ("day", 2)
+
+
 def test_clean_up_keeps_what_is_young_and_lets_a_measurement_hold_nothing_else(shop: Here) -> None:
     impact(shop)
     assert shop.json("gc")["proof"]["agrees"]
@@ -129,6 +141,9 @@ def test_what_it_cannot_do_is_said_in_one_message(shop: Here) -> None:
     assert "no step 'goes'" in shop.complaint("data", "impact", "goes", "--candidate", "mended", code=1)
     assert "2<=x<=30" in shop.complaint("data", "impact", "comes_back", "--candidate", "x", "--seeds", "1", code=2)
     assert "there is none" in shop.complaint("data", "show", "nothing", code=1)
+    asked = ("data", "impact", "comes_back", "--candidate", "mended", "--time", "spent")
+    assert "spent is DOUBLE there" in shop.complaint(*asked, code=2)
+    assert "exclude each other" in shop.complaint(*asked, "--at-random", code=2)
 
 
 def test_through_a_hub_it_is_the_same_and_its_pages_show_it(shop: Here, up: Hub) -> None:

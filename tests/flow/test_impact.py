@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from flow_bench import Bench
 
+from sampan.base.clock import SystemClock
 from sampan.base.errors import NotFound, SampanError, StepFailed, Usage
 from sampan.flow.heldout import chosen, units
 from sampan.flow.job import HeldOut, Stored
@@ -26,7 +27,7 @@ STEPS = """
     @step
     def visits(
         rows: int = 900, wrong: float = 0.35, again: int = 0, extra: bool = False, named: bool = True, last: int = 0,
-        number: str = "int64",
+        number: str = "int64", timed: str = "", turned: bool = False,
     ) -> pa.Table:
         chance = np.random.default_rng(3)
         spent, hour = chance.normal(size=(2, rows))
@@ -38,6 +39,10 @@ STEPS = """
         columns["returned"] = np.where(broken, ~returned, returned)
         if extra:
             columns["weather"] = chance.normal(size=rows)
+        if timed:
+            columns[timed] = np.datetime64("2026-01-01T00:00", "us") + np.arange(rows).astype("timedelta64[h]")
+        if turned:  # whoever spent much came back, until some day; from then on whoever spent little
+            columns["returned"] = np.where(np.arange(rows) < rows // 2, columns["returned"], ~columns["returned"])
         if not named:
             del columns["visit"], columns["shop"]
         return pa.table(columns).slice(last)
@@ -96,6 +101,12 @@ STEPS = """
 
     @model(target="returned")
     def tells(visits: pa.Table) -> Fitted:
+        made = fitted(visits)
+        made.metrics = {"seen": visits["visit"].to_pylist()}
+        return made
+
+    @model(target="returned", time="at")
+    def tells_timed(visits: pa.Table) -> Fitted:
         made = fitted(visits)
         made.metrics = {"seen": visits["visit"].to_pylist()}
         return made
@@ -365,3 +376,70 @@ def test_a_training_that_fails_says_which_and_why(shop: Bench) -> None:
         measure(shop, branch(shop, "mended", wrong=0.0), step="fails")
     assert failed.value.attempted in ("fails, main, seed 1", "fails, mended, seed 1")
     assert "rows are too few" in failed.value.obstacle and ".sampan/runs/" in failed.value.advice
+
+
+# -- later rows held out
+
+
+HOUR = 3_600_000_000
+
+
+def timed(shop: Bench, name: str, time: str = "at", **more: Any) -> str:
+    return branch(shop, name, timed=time, **more)
+
+
+def seen(shop: Bench, since: int) -> list[tuple[int, ...]]:
+    """What each training of ``tells_timed`` saw that was made since then."""
+    sql = "SELECT value FROM results WHERE step LIKE 'tells_timed %' AND kind = 'model' AND created >= ?"
+    models = [msgspec.msgpack.decode(row["value"], type=Stored).model for row in shop.db.rows(sql, (since,))]
+    return [tuple(model.metrics["seen"]) for model in models if model is not None]
+
+
+def test_where_a_time_is_declared_each_seed_learns_from_what_came_before_all_that_it_is_judged_on(shop: Bench) -> None:
+    before, began = timed(shop, "timed"), SystemClock().micros()
+    found = measure(shop, timed(shop, "timed-mended", wrong=0.0), base=before, step="tells_timed", seeds=3)
+    assert found.report.time == "at" and len(found.report.periods) == 3
+    start = int(np.datetime64("2026-01-01", "us").astype(np.int64))
+    hours = [((since - start) // HOUR, (until - start) // HOUR) for since, until in found.report.periods]
+    assert hours == [(674, 899), (562, 787), (449, 674)], "a quarter of 900 each, rolling back"
+    assert set(seen(shop, began)) == {tuple(range(last + 1)) for last, _ in hours}
+    assert found.report.judged.rows == 225
+    assert figure(found, "log_loss").verdict == "better"
+
+
+def test_a_column_may_be_named_and_random_rows_be_asked_for(shop: Bench) -> None:
+    before, after = timed(shop, "timed"), timed(shop, "timed-mended", wrong=0.0)
+    assert measure(shop, after, base=before).report.time == "", "comes_back declares none"
+    assert measure(shop, after, base=before, time="at").report.time == "at"
+    plain = measure(shop, after, base=before, step="tells_timed", time="")
+    assert (plain.report.time, plain.report.periods) == ("", ())
+
+
+def test_the_event_time_of_a_table_counts_without_being_named(shop: Bench) -> None:
+    before, after = timed(shop, "events", "_time"), timed(shop, "events-mended", "_time", wrong=0.0)
+    assert measure(shop, after, base=before).report.time == "_time"
+
+
+def test_what_turned_in_the_meantime_is_seen_by_time_and_hidden_by_chance(shop: Bench) -> None:
+    before = timed(shop, "turned", turned=True, wrong=0.0)
+    after = timed(shop, "turned-otherwise", turned=True, wrong=0.01)
+    by_time, by_chance = (figure(measure(shop, after, base=before, time=one), "auc").base for one in ("at", ""))
+    assert by_time is not None and by_chance is not None
+    assert by_time < 0.4 < by_chance - 0.05, "random rows of the second half tell what it is like"
+
+
+def test_a_time_that_is_none_or_tells_nothing_apart_is_refused_before_training(shop: Bench) -> None:
+    before, after = timed(shop, "timed"), timed(shop, "timed-mended", wrong=0.0)
+    told: list[Progress] = []
+    for asked, said in (
+        ({"time": "spent"}, "visits on main is to be held out by time, and spent is DOUBLE there"),
+        ({"time": "nothing"}, "there is no column 'nothing'"),
+        ({"step": "tells_timed"}, "there is no column 'at'"),
+    ):
+        with pytest.raises(Usage) as refused:
+            measure(shop, branch(shop, "mended", wrong=0.0), told, **asked)
+        assert said in refused.value.obstacle and "--at-random" in refused.value.advice
+    with pytest.raises(Usage) as refused:
+        measure(shop, timed(shop, "late-only", last=880), told, base=after, time="at", judge="base")
+    assert "tells too few rows of visits on late-only apart" in refused.value.obstacle
+    assert before and not [event for event in told if event.step]

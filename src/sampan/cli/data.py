@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.clock import iso
+from sampan.base.errors import Usage
 from sampan.cli.output import as_of_option, emit, json_option
 from sampan.cli.output import table as show_table
 from sampan.cli.run import me, screen, stop_in_order
@@ -53,6 +54,8 @@ def data() -> None:
     metavar="SHARE",
     help="Of the rows, how many are held out.",
 )
+@click.option("--time", "time", default="", metavar="COLUMN", help="Hold out the later rows by it.")
+@click.option("--at-random", is_flag=True, help="Hold rows out at random, also where the step or its table has a time.")
 @click.option("--reason", default="", help="Why; it stays in the history.")
 @json_option
 @click.pass_obj
@@ -66,13 +69,16 @@ def impact(
     key: Sequence[str],
     judge: str,
     share: float,
+    time: str,
+    at_random: bool,
     reason: str,
     as_json: bool,
 ) -> None:
     """Measure what other data is worth to the model STEP.
 
     Each seed holds out rows of its own, trains once on BASE and once on CANDIDATE without them, and judges both on
-    them. Printed are the differences with 95 % intervals, over all rows and by slice. One that includes 0 shows no
+    them. Where the step declares a time, or its table has one, each holds out what came after an instant of its own.
+    Printed are the differences with 95 % intervals, over all rows and by slice. One that includes 0 shows no
     difference. What was trained is cached: asking again is quick.
     """
     request = {
@@ -84,8 +90,11 @@ def impact(
         "key": list(key),
         "judge": judge,
         "share": share,
+        "time": "" if at_random else time or None,
         "reason": reason,
     }
+    if time and at_random:
+        raise Usage("Measure a change of data", "--time and --at-random exclude each other", "Give one of them.")
     stop_in_order()
     with screen(app, as_json) as report:
         made = app.work().impact(request, me(), report)
@@ -166,6 +175,9 @@ def _show(found: dict[str, Any]) -> None:
         _judgement(other, one)
     for note in report["notes"]:
         click.echo(note)
+    later = [f"{iso(since)[:16]} to {iso(until)[:16]}" for since, until in report["periods"]]
+    if later:
+        click.echo(f"Each seed learned from what came first, and was judged by {report['time']} on {'; '.join(later)}.")
     click.echo(
         f"\n{report['seeds']} seeds; {report['share']:.0%} held out, told apart by {', '.join(report['key'])};"
         f" {one['seconds']:.1f} s"

@@ -7,7 +7,8 @@ and judged is kept under its key, as results of a run are; no version is registe
 
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,7 @@ from sampan.base.digests import digest_value
 from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import new_id
 from sampan.flow.graph import MODEL, Node, did_you_mean
+from sampan.flow.heldout import micros
 from sampan.flow.job import JUDGE, HeldOut, Input, Job, Stored
 from sampan.flow.jobs import Jobs
 from sampan.flow.labour import Labour, Piece
@@ -25,6 +27,7 @@ from sampan.flow.state import Means, Order
 from sampan.flow.values import decode
 from sampan.flow.workspace import Workspace, git_commit
 from sampan.lake.lake import Snapshot
+from sampan.lake.query import Source, open_sources
 from sampan.lake.rowkey import row_key
 from sampan.models.paired import HIGHER, METRICS, Pair, estimate, verdict
 from sampan.money.prices import read_prices
@@ -40,9 +43,14 @@ from sampan.runs.impacts import (
     TableChange,
 )
 
+if TYPE_CHECKING:
+    from sampan.lake.diff import TableDiff
+
 FEW: Final = 50
 """A slice with fewer held-out rows per seed is marked."""
 _METHOD: Final = 1  # raise it when the same models on the same rows would be judged otherwise
+_TIMES: Final = ("DATE", "TIMESTAMP")
+_EVENT_TIME: Final = "_time"
 _SEEDED: Final = ("seed", "random_state")
 """Parameters of a step, with a whole number as default, that get the seed."""
 _SIDES: Final[tuple[Side, Side]] = ("base", "candidate")
@@ -71,6 +79,8 @@ class Measuring:
         self._events = [need for need in self._node.needs if need in self._workspace.graph.events]
         self._sides = {"base": self._inputs(request.base), "candidate": self._inputs(request.candidate)}
         self._table = self._training_table()
+        self._time = self._time_column()
+        self._cuts: tuple[tuple[int, int], ...] = ()
         self._order = Order(new_id(means.clock), self._node.name, self._workspace, position)
 
     # -- what is compared
@@ -148,6 +158,74 @@ class Measuring:
             )
         return found[0]
 
+    def _time_column(self) -> str:
+        """The column by which later rows are held out; empty to hold them out at random. Raises Usage for one that is
+        no time."""
+        if self._request.time == "":
+            return ""
+        asked = self._request.time or str(self._node.options.get("time") or "")
+        cut = (
+            self._workspace.graph.nodes[self._table].incremental if self._table in self._workspace.graph.nodes else None
+        )
+        for name in filter(None, (asked, cut.column if cut else "", _EVENT_TIME)):
+            types = {side: dict(self._sides[side].tables[self._table].fields).get(name) for side in _SIDES}
+            if all(type is not None and type.startswith(_TIMES) for type in types.values()):
+                return name
+            if name == asked:
+                side = next(side for side in _SIDES if not (types[side] or "").startswith(_TIMES))
+                held = f"{asked} is {types[side]}" if types[side] else f"there is no column {asked!r}"
+                raise Usage(
+                    self._attempted,
+                    f"{self._table} on {self._sides[side].ref} is to be held out by time, and {held} there",
+                    "Name a column of days or instants: --time COLUMN, or hold rows out at random: --at-random.",
+                )
+        return ""
+
+    def _periods(self) -> tuple[tuple[int, int], ...]:
+        """For each seed the instant up to which is learned and the one up to which is judged, the latest first; none
+        where rows are held out at random.
+
+        Origins roll back from the last ``share`` of the judged rows, by as much again at most, so that half of the
+        rows or more are always left to learn from if the share is a quarter. Raises Usage for times that tell too few
+        rows apart.
+        """
+        if not self._time:
+            return ()
+        share, count = self._request.share, self._request.seeds
+        back = min(share, (1 - share) / 2)
+        starts = [1 - share - back * at / (count - 1) for at in range(count)]
+        wanted = [*starts, *(start + share for start in starts)]
+        sources: dict[str, Source] = {
+            side: self._means.lake.source_of(self._sides[side].tables[self._table], side) for side in _SIDES
+        }
+        time, own = micros(self._time), self._request.judge
+        learned, judged = f"count(*) FILTER ({time} <= ?)", f"count(*) FILTER ({time} > ? AND {time} <= ?)"
+        with open_sources(sources) as db:
+            row = db.execute(f"SELECT quantile_disc({time}, {wanted}) FROM {own}").fetchone()
+            found = list(row[0]) if row and row[0] else []
+            periods = tuple(zip(found[:count], found[count:], strict=True))
+            for (since, until), side in product(periods, _SIDES):
+                counts = db.execute(f"SELECT {learned}, {judged} FROM {side}", (since, since, until)).fetchone()
+                if not counts or not counts[0] or (side == own and not counts[1]):
+                    raise self._untimely(side)
+        if not periods:
+            raise self._untimely(own)
+        return periods
+
+    def _untimely(self, side: Side) -> Usage:
+        return Usage(
+            self._attempted,
+            f"{self._time} tells too few rows of {self._table} on {self._sides[side].ref} apart: some seed would have"
+            " none to learn from, or none to be judged on",
+            "Hold rows out at random: --at-random. Or name another column: --time COLUMN.",
+        )
+
+    def _held(self, key: tuple[str, ...], seed: int) -> HeldOut:
+        """What a seed holds out; seeds count from 1."""
+        if not self._cuts:
+            return HeldOut(key, self._request.share, seed)
+        return HeldOut(key, self._request.share, seed, self._time, *self._cuts[seed - 1])
+
     @property
     def same(self) -> bool:
         """Whether both refs hold the same snapshots of all that the step needs, so that there is nothing to measure."""
@@ -203,6 +281,7 @@ class Measuring:
         column that a model takes."""
         self._check_slices()
         key, seeds = self._key(), range(1, self._request.seeds + 1)
+        self._cuts = self._periods()
         slots = Slots(self._means.settings)
         jobs = Jobs(self._means, self._order, {}, slots)
         labour = Labour(self._means, self._order.id, self._node, slots, self._planner, self._tell)
@@ -210,7 +289,8 @@ class Measuring:
         about = f", about {latest.seconds * 2 * len(seeds):.0f} s if none is cached" if latest else ""
         self._say(
             "started",
-            f"{self._node.name} is trained {2 * len(seeds)} times{about}; rows are told apart by {', '.join(key)}",
+            f"{self._node.name} is trained {2 * len(seeds)} times{about}; rows are told apart by {', '.join(key)}"
+            + (f", later ones held out by {self._time}" if self._time else ""),
         )
         with labour:
             trained = labour.do([self._training(jobs, side, key, seed) for seed in seeds for side in _SIDES])
@@ -231,6 +311,8 @@ class Measuring:
             key=key,
             share=self._request.share,
             seeds=len(seeds),
+            time=self._time,
+            periods=self._cuts,
             judged=self._judgement(own, found),
             other=Judgement(other, obstacle=seen)
             if isinstance(seen, str)
@@ -270,7 +352,7 @@ class Measuring:
 
     def _training(self, jobs: Jobs, side: Side, key: tuple[str, ...], seed: int) -> Piece:
         node, given = self._node, self._sides[side]
-        held = HeldOut(key, self._request.share, seed)
+        held = self._held(key, seed)
         inputs, digests = [], {}
         for need in node.needs:
             if need in self._events:
@@ -302,9 +384,7 @@ class Measuring:
         options: dict[str, Any] = {
             "target": self._target,
             "kind": self._kind,
-            "key": list(key),
-            "share": self._request.share,
-            "seed": seed,
+            "held": msgspec.to_builtins(self._held(key, seed)),
             "slices": list(self._request.slices) if sliced else None,
             "sides": [self._sides[one].ref for one in _SIDES],
             "rows": ref,
@@ -350,7 +430,7 @@ class Measuring:
         before, after = (self._sides[side].tables for side in _SIDES)
         for name in before:
             if before[name].id != after[name].id:
-                found = self._means.lake.diff(name, before[name].id, after[name].id)
+                found = self._diff(name)
                 yield TableChange(
                     name,
                     before[name].id,
@@ -365,13 +445,23 @@ class Measuring:
                     tuple(column for column, _ in found.lost_columns),
                 )
 
+    def _diff(self, name: str) -> "TableDiff":
+        """How an input differs; kept once it is known."""
+        before, after = (self._sides[side].tables[name].id for side in _SIDES)
+        return self._means.lake.diff(name, before, after)
+
     def _notes(self, key: tuple[str, ...], judged: list[dict[str, Any]]) -> Iterator[str]:
         if dropped := max(one["dropped"] for one in judged):
             yield f"Up to {dropped:,} held-out rows per seed have no {self._target}, and are not judged."
+        if self._time and (moved := [one for one in self._diff(self._table).columns if one.name == self._time]):
+            yield f"{moved[0].rows:,} rows have another {self._time}: they may be held out on one side alone."
         tables = self._sides["candidate"].tables
         for name, one in tables.items():
             if name != self._table and set(key) <= set(_columns(one)):
                 yield f"{name} has {', '.join(key)}, too: nothing is held out of it."
+        if self._time and len(tables) > 1:
+            others = " and ".join(sorted(tables.keys() - {self._table}))
+            yield f"{others}: as now on both sides, with what came after the rows that were learned from."
         if self._events:
             yield f"Events of {', '.join(self._events)} are those of now on both sides; nothing is held out of them."
 

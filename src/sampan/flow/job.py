@@ -45,12 +45,19 @@ class Slice(msgspec.Struct, frozen=True):
     digest: str
 
 
-class HeldOut(msgspec.Struct, frozen=True):
-    """Rows that a training does not see: of all that the ``key`` columns tell apart a ``share``, chosen by ``seed``."""
+class HeldOut(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Rows that a training does not see: of all that the ``key`` columns tell apart a ``share``, chosen by ``seed``.
+
+    With a ``time`` column it sees rows up to ``since``, and is judged on those after it, up to ``until`` (microseconds
+    since 1970); what came later still is neither seen nor judged.
+    """
 
     key: tuple[str, ...]
     share: float
     seed: int
+    time: str = ""
+    since: int = 0
+    until: int = 0
 
 
 class Input(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sampan.base.errors import BadStep, SampanError
-from sampan.flow.heldout import chosen, units
+from sampan.flow.heldout import judged, units
 from sampan.flow.job import HeldOut, Job, Stored
 from sampan.flow.values import store_value
 from sampan.models.paired import Pair, compare
@@ -30,8 +31,8 @@ def judge(job: Job) -> Stored:
     """What both models make of the held-out rows: figures, and their difference in each resample.
 
     The job's inputs are the base model, the candidate model, and the table with the rows; its options name ``target``,
-    ``kind``, ``sides`` (what to call the models), ``rows`` (whose they are), ``key``, ``share``, ``seed``, and
-    ``slices`` (None: none; empty: text columns with few values). The rows have all columns that the models take.
+    ``kind``, ``sides`` (what to call the models), ``rows`` (whose they are), ``held`` (which of them), and ``slices``
+    (None: none; empty: text columns with few values). The rows have all columns that the models take.
     Raises BadStep for values that a model cannot take.
     """
     from sampan.lake.read import arrow
@@ -39,7 +40,7 @@ def judge(job: Job) -> Stored:
     options, source = job.options, job.inputs[2].table
     assert source is not None
     table = arrow(source, threads=job.threads)
-    rows, count = _held_out(table, HeldOut(tuple(options["key"]), options["share"], options["seed"]))
+    rows, count = _held_out(table, msgspec.convert(options["held"], HeldOut))
     labelled = rows.filter(rows[options["target"]].is_valid())
     parts = {("", ""): np.ones(labelled.num_rows, dtype=bool)}
     if options["slices"] is not None:
@@ -78,7 +79,7 @@ def _held_out(table: Any, held: HeldOut) -> tuple[Any, int]:
 
     whole = units(table, held.key)
     known, places = np.unique(whole, return_inverse=True)
-    mask = chosen(whole, held)
+    mask = judged(table, held)
     rows = table.filter(pa.array(mask)).append_column(_UNIT, pa.array(places[mask].astype(np.int64)))
     return rows, len(known)
 

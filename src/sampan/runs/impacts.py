@@ -18,7 +18,8 @@ class ImpactRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     ``judge``: on whose rows the models are judged. ``key``: columns that tell rows apart (found, if none are named);
     rows with one key are held out together. ``share``: of these, how many are held out. ``slices``: columns whose
-    values are looked at one by one.
+    values are looked at one by one. ``time``: the column by which later rows are held out; None: the one that the step
+    or its table declares, if any; empty: none, rows are held out at random.
     """
 
     step: str
@@ -29,6 +30,7 @@ class ImpactRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     key: tuple[str, ...] = ()
     judge: Side = "candidate"
     share: Annotated[float, msgspec.Meta(ge=0.05, le=0.5)] = 0.25
+    time: str | None = None
     reason: str = ""
 
 
@@ -88,7 +90,8 @@ class TableChange(msgspec.Struct, frozen=True):
 
 
 class ImpactReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured. ``judged`` is the judgement that counts, ``other`` the same models on the other ref's rows."""
+    """What was measured. ``judged`` is the judgement that counts, ``other`` the same models on the other ref's rows.
+    ``periods``: where later rows were held out by ``time``, for each seed after when and up to when it was judged."""
 
     kind: str
     target: str
@@ -96,6 +99,8 @@ class ImpactReport(msgspec.Struct, frozen=True, kw_only=True):
     key: tuple[str, ...]
     share: float
     seeds: int
+    time: str = ""
+    periods: tuple[tuple[int, int], ...] = ()
     judged: Judgement
     other: Judgement
     tables: tuple[TableChange, ...]
