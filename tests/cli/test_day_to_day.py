@@ -209,6 +209,16 @@ def test_what_was_loaded_is_sealed_when_the_command_ends(here: Here, tmp_path: P
     assert len(list(stream.glob("*.json"))) >= 2
 
 
+@pytest.mark.parametrize(("events", "sealed"), [(100, 0), (20_000, 1)])
+def test_a_rest_is_sealed_if_there_is_much_in_it(here: Here, tmp_path: Path, events: int, sealed: int) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(json.dumps(visit(str(number))) for number in range(events)))
+    here("log", "load", str(path))
+    stream = here.folder / ".sampan" / "log" / "intake"
+    assert len(list(stream.glob("*.events.parquet"))) == sealed
+    assert here.json("log", "stats")["accepted"] == events
+
+
 WARNS = """
 from sampan import check
 

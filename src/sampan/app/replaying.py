@@ -245,7 +245,7 @@ class Replaying:
         if whole.state != SUCCEEDED:
             return self._failed(whole, plan, began)
         told({"step": "", "state": "deciding", "message": f"taking {len(self._past):,} decisions again"})
-        deciding = time.perf_counter()
+        derived = deciding = time.perf_counter()
         decisions = [
             self._decisions(name, branch, models, earlier) for name in dict.fromkeys(p.endpoint for p in self._past)
         ]
@@ -263,6 +263,7 @@ class Replaying:
             decisions=tuple(decisions),
             effects=(*self._deployments(plan, models), *_distinct([*effects, *_refusals(whole)])),
             newer=self._newer(),
+            deriving=derived - began,
             deciding=took,
             notes=tuple(self._notes(decisions)),
         )

@@ -255,7 +255,8 @@ def _show(found: dict[str, Any], rows: bool) -> None:
         click.echo(
             f"\nMain has not seen {report['newer']:,} of the events; `sampan run` first to compare like with like."
         )
-    click.echo(f"\nIt took {report['seconds']:.1f} s, {report['expected']:.1f} s were expected.")
+    parts = ", ".join(f"{name} {report[name]:.1f} s" for name in ("deriving", "deciding") if report.get(name))
+    click.echo(f"\nIt took {report['seconds']:.1f} s ({parts}); {report['expected']:.1f} s were expected.")
     if found["state"] == "done":
         click.echo(f"  sampan replay approve {found['id']}\n  sampan replay discard {found['id']}")
 

@@ -547,6 +547,11 @@ class StreamWriter:
 
     # -- closing
 
+    @property
+    def unsealed(self) -> int:
+        """Items in the segment that is being written."""
+        return self._segment.items
+
     def seal(self) -> None:
         """Seal everything that is durable, now, and wait for it."""
         with self._turn:

@@ -84,8 +84,10 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[Counterfactual, ...] = ()
     effects: tuple[Effect, ...] = ()
     newer: int = 0
+    deriving: float = 0.0
+    """Seconds that its runs took."""
     deciding: float = 0.0
-    """Seconds that taking the decisions again took."""
+    """Seconds that taking the decisions again took. What is left of ``seconds`` went into comparing."""
     notes: tuple[str, ...] = ()
     error: str = ""
 
