@@ -175,3 +175,24 @@ class TestMarks:
         found = diff("t", whole, other)
         assert (found.changed, found.added, found.removed) == (1, 0, 0)
         assert found.sample_changed[0].values == {"v": (2500, 0)}
+
+    TYPES = (
+        "md5(i::VARCHAR)::UUID",
+        "TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i)",
+        "(TIMESTAMP '2026-01-01' + to_seconds(i))::TIMESTAMP_NS",
+        "DATE '2026-01-01' + i::INTEGER",
+        "(i / 100)::DECIMAL(38, 5)",
+        "CASE WHEN i % 3 = 0 THEN 'nan'::DOUBLE WHEN i % 3 = 1 THEN -0.0 ELSE i END",
+        "encode(i::VARCHAR)",
+        "[{'a': [i], 'b': 'x' || i}]",
+        "MAP {'k': i}",
+        "(CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END)::ENUM ('a', 'b')",
+        "CASE WHEN i % 3 = 0 THEN NULL ELSE repeat('long ', 30) || i END",
+    )
+
+    @pytest.mark.parametrize("value", TYPES)
+    def test_values_of_every_type_are_compared_in_one_reading(self, workspace, monkeypatch, value):
+        sides = [workspace.source(f"SELECT i AS id, {value} AS v FROM range({n}, {n + 300}) AS r (i)") for n in (0, 3)]
+        monkeypatch.setattr(diffing._Compared, "_near_by_hash", lambda *_: pytest.fail("it was read twice"))
+        found = diff("t", *sides)
+        assert (found.added, found.removed, found.changed) == (3, 3, 0)

@@ -230,14 +230,20 @@ class _Compared:
         They may not: a mark has 32 bits, so among very many changed rows some are alike by chance."""
         from sampan.lake.digest import TableDigest
 
+        # files hold 16 bytes for what DuckDB hands over as text
+        as_bytes = [f"unhex(replace({quote_name(n)}::VARCHAR, '-', '')) AS {quote_name(n)}" for n in self._of("UUID")]
+        replaced = f" REPLACE ({', '.join(as_bytes)})" if as_bytes else ""
         sums = []
         for side in ("lost", "gained"):
-            reader = self._ask.execute(f"FROM {side}").to_arrow_reader(_BATCH)
+            reader = self._ask.execute(f"SELECT *{replaced} FROM {side}").to_arrow_reader(_BATCH)
             digest = TableDigest(reader.schema)
             for batch in reader:
                 digest.update(batch)
             sums.append(digest.sums)
         return all((new - old - whole) % 2**64 == 0 for old, new, whole in zip(*sums, self._difference, strict=True))
+
+    def _of(self, type_: str) -> list[str]:
+        return [name for name in self._common if self._a[name] == type_]
 
     def _sums(self, side: str, columns: str, buckets: int) -> "tuple[Counts, Sums]":
         """For each bucket of rows by their hash, how many there are, and the sum of other bits of their hashes.
