@@ -15,10 +15,12 @@ from sampan.flow.heldout import chosen, units
 from sampan.flow.job import HeldOut, Stored
 from sampan.flow.outcome import Progress
 from sampan.lake.rowkey import row_key
+from sampan.models.paired import compare, estimate
 from sampan.runs.impacts import Impact, ImpactFigure, ImpactRequest, Impacts, sentence
 from sampan.runs.records import SUCCEEDED
 
 STEPS = """
+    import itertools
     import lightgbm
     import numpy as np
     import pyarrow as pa
@@ -74,6 +76,26 @@ STEPS = """
     @model(kind="binary", target="late")
     def comes_late(parcels: pa.Table) -> Fitted:
         return learned("binary", parcels, "late")
+
+    @step
+    def offers(wrong: float = 0.9) -> pa.Table:
+        chance = np.random.default_rng(8)
+        fits, price = chance.normal(size=(2, 720))
+        told = np.clip(np.round(fits + 1), 0, 3).astype(int)
+        broken = np.random.default_rng(9).random(720) < wrong
+        told = np.where(broken, chance.integers(0, 4, 720), told)
+        query = np.repeat(np.arange(120), 6)
+        told[query == 0] = 0  # nothing is relevant there
+        return pa.table({"query": query, "item": np.arange(720), "fits": fits, "price": price, "relevance": told})
+
+    @model(kind="ranking", target="relevance", group="query")
+    def orders_offers(offers: pa.Table) -> Fitted:
+        sizes = [len(list(same)) for _, same in itertools.groupby(offers["query"].to_pylist())]
+        x = np.column_stack([offers["fits"].to_numpy(), offers["price"].to_numpy()])
+        data = lightgbm.Dataset(x, offers["relevance"].to_numpy(), group=sizes, feature_name=["fits", "price"])
+        options = {"objective": "lambdarank", "num_leaves": 4, "num_threads": 1, "verbose": -1, "deterministic": True}
+        return Fitted(lightgbm.train(options, data, 20), features=["fits", "price"],
+                      sample=offers.select(["fits", "price"]))
 
     @step
     def rates(bonus: int = 1) -> pa.Table:
@@ -144,7 +166,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     root.mkdir()
     made = Bench(root)
     made.write(steps=STEPS)
-    for target in ("visits", "rates", "parcels"):
+    for target in ("visits", "rates", "parcels", "offers"):
         assert made.run(target).state == SUCCEEDED
     head = made.lake.head()
     yield made
@@ -306,6 +328,29 @@ def test_numbers_are_judged_by_their_errors_and_rows_without_a_target_left_out(s
     number, priced = units(pa.table({"parcel": np.arange(300)}), ["parcel"]), np.arange(300) % 10 > 0
     held = [chosen(number, HeldOut(("parcel",), 0.25, seed)) & priced for seed in (1, 2)]
     assert found.report.judged.rows == np.mean([one.sum() for one in held])
+
+
+def test_a_ranking_is_judged_within_its_groups(shop: Bench) -> None:
+    mended = branch(shop, "offers-mended", "offers", wrong=0.0)
+    found = measure(shop, mended, step="orders_offers", seeds=3)
+    assert found.report.key == ("query",) and [one.metric for one in found.report.judged.figures] == ["ndcg@10", "map"]
+    gained = figure(found, "ndcg@10")
+    assert gained.verdict == "better" and gained.candidate is not None and gained.candidate > 0.95
+    assert found.report.judged.rows % 6 == 0 or found.report.judged.rows * 3 % 6 == 0, "whole groups are held out"
+    with pytest.raises(Usage, match="are ranked within, query"):
+        measure(shop, mended, step="orders_offers", key=("item",))
+
+
+def test_figures_of_a_ranking_are_means_over_groups_that_have_anything_relevant() -> None:
+    truth, unit = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]), np.array([4, 4, 2, 2, 0, 0])
+    right, wrong = np.array([2.0, 1.0, 1.0, 2.0, 1.0, 2.0]), np.array([1.0, 2.0, 1.0, 2.0, 1.0, 2.0])
+    (pairs,) = compare("ranking", truth, wrong, right, unit, 5, [np.ones(6, dtype=bool)])
+    assert pairs["map"].base == pytest.approx((0.5 + 1.0) / 2) and pairs["map"].candidate == 1.0
+    assert set(np.round(pairs["map"].draws[~np.isnan(pairs["map"].draws)], 3)) <= {
+        round(0.5 * n / (n + m), 3) for n in range(6) for m in range(6) if n + m
+    }, "each group counts as often as it was drawn"
+    (none,) = compare("ranking", truth, wrong, right, unit, 5, [unit == 0])
+    assert none["ndcg@10"].base is None and estimate([none["ndcg@10"]] * 2).difference is None
 
 
 def test_labels_may_be_texts(shop: Bench) -> None:

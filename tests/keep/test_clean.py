@@ -16,6 +16,7 @@ from sampan.keep.retention import FOREVER, NEVER, Retention, read_retention, spa
 from sampan.log.attachments import Attachments
 from sampan.runs.proofs import Proofs
 from sampan.runs.replays import Replay, ReplayRequest, Replays
+from sampan.store.states import States
 from tests.keep.past import AT_ONCE, DAY, Past
 from tests.killed import die, killed
 
@@ -419,6 +420,15 @@ def test_a_clean_up_is_written_down_and_the_next_is_due_when_its_time_has_passed
     history.failed("schedule", f"{'ab' * 32} would go, but is named by somebody")
     assert not history.due(DAY), "one that failed is not tried again at once"
     assert past.cleaner(KEEPING).preview().proof.agrees, "what the history names stays for nobody's sake"
+
+
+def test_what_a_record_was_stands_in_the_way_of_nothing(past: Past) -> None:
+    past.run({"a": "1"})
+    old = past.lake.table("a").id
+    States(past.db, "run").put("some", {"error": f"{old} is damaged"}, past.clock.micros())
+    past.run({"a": "2"})
+    past.pass_by(100)
+    assert any(name.startswith("lake/") for name in gone(past, KEEPING))
 
 
 def test_one_that_was_stopped_in_between_says_so_and_the_next_goes_on(past: Past) -> None:

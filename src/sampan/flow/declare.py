@@ -19,7 +19,7 @@ EXECUTION_OPTIONS: Final = frozenset({"cpus", "memory", "retries", "timeout"})
 OPTIONS: Final[dict[str, frozenset[str]]] = {
     "step": EXECUTION_OPTIONS | {"each", "env", "order_by", "seed"},
     "check": EXECUTION_OPTIONS | {"env", "order_by", "seed", "severity"},
-    "model": EXECUTION_OPTIONS | {"env", "order_by", "seed", "kind", "target", "time"},
+    "model": EXECUTION_OPTIONS | {"env", "order_by", "seed", "kind", "target", "time", "group"},
 }
 SEVERITIES: Final = ("error", "warn")
 MODEL_KINDS: Final = ("binary", "multiclass", "regression", "ranking")
@@ -104,6 +104,7 @@ def model(
     kind: ModelKind = "binary",
     target: str | None = None,
     time: str | None = None,
+    group: str | None = None,
     cpus: int | None = None,
     memory: int | str | None = None,
     retries: int = 0,
@@ -115,8 +116,8 @@ def model(
 def model(function: Any = None, /, **options: Any) -> Any:
     """Declare a model: a step that returns ``Fitted``. Each new result becomes a frozen version of that name.
 
-    ``target`` and ``time`` name columns of the table that it learns from: what it predicts, and when each row was, so
-    that a comparison can hold out the later ones."""
+    ``target``, ``time`` and ``group`` name columns of the table that it learns from: what it predicts; when each row
+    was, so that a comparison can hold out the later ones; and, for a ranking, within what rows are ranked."""
     if function is not None:
         return _declare("model", function, {})
     return lambda inner: _declare("model", inner, options)

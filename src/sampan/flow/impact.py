@@ -95,11 +95,11 @@ class Measuring:
         if node.kind != MODEL:
             raise Usage(self._attempted, f"{step} is a {node.kind}, not a model", there)
         kind = node.options.get("kind") or "binary"
-        if kind not in METRICS:
+        if kind == "ranking" and not node.options.get("group"):
             raise Usage(
                 self._attempted,
-                f"{step} is a {kind} model, and what its rows are grouped by is declared nowhere",
-                f"Measured are {', '.join(METRICS)} models.",
+                f"{step} is a ranking model and does not say within what its rows are ranked",
+                'Declare it: @model(kind="ranking", target="…", group="…").',
             )
         if not node.options.get("target"):
             raise Usage(
@@ -235,16 +235,27 @@ class Measuring:
     def _key(self) -> tuple[str, ...]:
         """The columns that tell rows apart, of one type on both refs. Raises Usage where there are none."""
         lake, snapshots = self._means.lake, [self._sides[side].tables[self._table] for side in _SIDES]
-        if self._request.key:
+        asked = self._request.key
+        if self._kind == "ranking":
+            group = str(self._node.options["group"])
+            if asked not in ((), (group,)):
+                raise Usage(
+                    self._attempted,
+                    f"rows of a ranking are held out by what they are ranked within, {group}, and not by"
+                    f" {', '.join(asked)}",
+                    "Leave --key out.",
+                )
+            asked = (group,)
+        if asked:
             for side, snapshot in zip(_SIDES, snapshots, strict=True):
-                if absent := [name for name in self._request.key if name not in _columns(snapshot)]:
+                if absent := [name for name in asked if name not in _columns(snapshot)]:
                     raise Usage(
                         self._attempted,
                         f"{self._table} on {self._sides[side].ref} has no column {absent[0]!r}",
                         f"It has: {', '.join(_columns(snapshot))}.",
                     )
             types = [dict(snapshot.fields) for snapshot in snapshots]
-            for name in self._request.key:
+            for name in asked:
                 if types[0][name] != types[1][name]:
                     base, candidate = (
                         f"{of[name]} on {self._sides[side].ref}" for side, of in zip(_SIDES, types, strict=True)
@@ -254,7 +265,7 @@ class Measuring:
                         f"the key column {name!r} of {self._table} is {base} and {candidate}",
                         "Rows would be held out of one alone. Cast it to one type on both, or name another.",
                     )
-            return self._request.key
+            return asked
         before, after = (lake.source_of(snapshot) for snapshot in snapshots)
         found = row_key(before, after, self._target)
         if not found:

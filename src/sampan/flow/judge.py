@@ -118,7 +118,7 @@ def _alike(
             tables.append(wide)
         return np.array([classes[label] for label in truth]), tables[0], tables[1]
     base, candidate = (np.asarray(rows, dtype=np.float64) for rows in predicted)
-    if kind == "regression":
+    if kind in ("regression", "ranking"):
         return np.asarray(truth, dtype=np.float64), base, candidate
     positive = [one.classes[1] if len(one.classes) == 2 else True for one in signatures]
     if positive[0] != positive[1]:

@@ -410,7 +410,7 @@ def check_options(attempted: str, where: str, options: dict[str, Any]) -> None:
         refuse("timeout", "seconds above 0")
     if options.get("severity") not in (None, *SEVERITIES):
         refuse("severity", " or ".join(map(repr, SEVERITIES)))
-    for name in ("each", "target", "time"):
+    for name in ("each", "target", "time", "group"):
         if options.get(name) is not None and not isinstance(options[name], str):
             refuse(name, "a name")
     for name in ("env", "order_by"):

@@ -56,6 +56,7 @@ _ASKED: Final = {
     "replays": "SELECT id, branch FROM replays",  # a report tells of tables; the commits above keep them
     "impacts": "SELECT id, step FROM impacts",  # a measurement tells of tables, and keeps none
     "proofs": "SELECT id, name FROM proofs",  # nor does a comparison
+    "states": "SELECT kind, name FROM states",  # nor what records were, whose errors may name a table
     "cleanups": "SELECT id, actor FROM cleanups",  # nor the history of clean-ups, whose errors may name a file
 }
 _LAST: Final = "snapshots"

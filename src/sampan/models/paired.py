@@ -35,9 +35,10 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "binary": ("auc", "brier", "log_loss"),
     "multiclass": ("accuracy", "log_loss", "macro_f1"),
     "regression": ("rmse", "mae", "r2"),
+    "ranking": ("ndcg@10", "map"),
 }
 """Figures that say better or worse, of each kind of model; the first is the main one."""
-HIGHER: Final = frozenset({"auc", "accuracy", "macro_f1", "r2"})
+HIGHER: Final = frozenset({"auc", "accuracy", "macro_f1", "r2", "ndcg@10", "map"})
 """Figures of which more is better; of all others less is."""
 
 _NORMAL: Final = 1.96
@@ -81,9 +82,12 @@ def compare(
 ) -> list[dict[str, Pair]]:
     """Both models' figures on some parts of the rows, under one seed.
 
-    ``truth``: per row 0 or 1, the place of its class, or a number; ``base`` and ``candidate``: per row a probability,
-    one per class, or a number; ``unit``: which of all ``units`` of the table a row belongs to.
+    ``truth``: per row 0 or 1, the place of its class, a number, or its relevance; ``base`` and ``candidate``: per row a
+    probability, one per class, a number, or a score; ``unit``: which of all ``units`` of the table a row belongs to,
+    for a ranking its group.
     """
+    if kind == "ranking":
+        return [_ranked(truth[part], base[part], candidate[part], unit[part], units) for part in parts]
     names = METRICS[kind]
     draws = [{name: np.full(DRAWS, np.nan) for name in names} for _ in parts]
     rows = np.arange(len(truth))
@@ -102,6 +106,36 @@ def compare(
         first, second = (figures(kind, truth[part], one[part]) for one in (base, candidate))
         made.append({name: Pair(first[name], second[name], found[name]) for name in names})
     return made
+
+
+def _ranked(
+    truth: NDArray[Any], base: NDArray[Any], candidate: NDArray[Any], unit: NDArray[np.int64], units: int
+) -> dict[str, Pair]:
+    """Figures of a ranking are means over groups, so groups are drawn, and each counts as often as it was drawn."""
+    names = METRICS["ranking"]
+    order = np.argsort(unit, kind="stable")
+    groups, starts = np.unique(unit[order], return_index=True)
+    parts = np.split(order, starts[1:])
+    found = np.full((2, len(names), len(groups)), np.nan)
+    for side, scores in enumerate((base, candidate)):
+        for at, rows in enumerate(parts if len(groups) else ()):
+            told = metrics.ranking(truth[rows], scores[rows])
+            found[side, :, at] = [np.nan if told[name] is None else told[name] for name in names]
+    pairs = {}
+    for place, name in enumerate(names):
+        first, second = found[:, place]
+        known = ~np.isnan(first)  # whether something is relevant in a group is the same for both
+        draws = np.full(DRAWS, np.nan)
+        if not known.any():
+            pairs[name] = Pair(None, None, draws)
+            continue
+        for number in range(DRAWS):
+            drawn = np.random.default_rng((7, number)).integers(0, units, units)
+            times = np.bincount(drawn, minlength=units)[groups[known]]
+            if times.any():
+                draws[number] = np.average((second - first)[known], weights=times)
+        pairs[name] = Pair(float(first[known].mean()), float(second[known].mean()), draws)
+    return pairs
 
 
 def figures(kind: str, truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float | None]:
