@@ -204,6 +204,14 @@ def test_a_prediction_shows_no_outcome_that_was_not_known_then(story: Story) -> 
     assert {name: now[name] for name in ("action", "rule", "version", "features", "thresholds")} == {
         name: then[name] for name in ("action", "rule", "version", "features", "thresholds")
     }
+    assert [(page["deployed"]["reason"], page["deployed"]["actor"]) for page in (now, then)] == [("first", "owner")] * 2
+    links = [link for link in read(story.hub, "/predictions/d1").links if "as-of=" in link]
+    assert len(links) == 4
+    for link in links:
+        assert story.hub.ask("GET", link, accept="text/html")[0].status == 200, link
+    (decision,) = [one for one in story.hub.json("/lineage/d1")["made_from"] if one["kind"] == "decision"]
+    assert (decision["facts"]["by"], decision["facts"]["reason"]) == ("owner", "first")
+    assert story.at["run"] < decision["facts"]["since"] < story.at["asked"]
     status, body = story.status("asked", "/predictions/d2")
     assert status == 404
     assert b"it is known since 20" in body
@@ -248,6 +256,9 @@ def test_settings_that_were_changed_later_are_those_of_then(story: Story) -> Non
     changed = story.then("running", "/settings")
     assert seen(changed) == ("60", "0.5")
     assert story.at["asked"] < iso(changed["since"]) < story.at["running"]
+    for when, value in (("asked", "0"), ("running", "0.5")):
+        said = story.done("settings", "--as-of", story.at[when])
+        assert ["prices.this_machine_per_hour", value] in [line.split()[:2] for line in said.splitlines()]
     port = next(one for one in story.then("asked", "/settings")["settings"] if one["name"] == "port")
     assert (port["value"], port["origin"]) == ("7267", "default")
 

@@ -59,6 +59,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "model": Entry("sampan.cli.model:model", "Models and their frozen versions."),
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),
         "alert": Entry("sampan.cli.alert:alert", "Limits that were crossed: what is open, whom it was told."),
+        "settings": Entry("sampan.cli.settings:settings", "Say what is in force, and where it came from."),
         "token": Entry("sampan.cli.token:token", "Who may ask the hub: tokens and sign-in links."),
     },
 }

@@ -76,13 +76,13 @@ class Lineage:
         lake: "Lake",
         models: "Models | None",
         log: "Log | None",
-        rules: Callable[[str], dict[str, Any]] | None = None,
+        rules: Callable[[str, str, int], dict[str, Any]] | None = None,
         by: int | None = None,
     ) -> None:
         """``rules`` says what a bundle's decision function is called and which thresholds it had; ``by``: what a name
         meant at an instant (microseconds), instead of now."""
         self._runs, self._lake, self._models, self._log = runs, lake, models, log
-        self._rules, self._by = rules or (lambda bundle: {}), by
+        self._rules, self._by = rules or (lambda bundle, endpoint, at: {}), by
         self._seen: set[str] = set()
 
     def of(self, name: str) -> Origin:
@@ -145,7 +145,7 @@ class Lineage:
             "expected": data.get("value"),
             "bundle": data.get("bundle"),
             "endpoint": data.get("endpoint"),
-            **self._rules(data.get("bundle") or ""),
+            **self._rules(data.get("bundle") or "", data.get("endpoint") or "", event.received),
         }
         origin.made_from.append(Origin("decision", data.get("action") or "none", decided))
         if data.get("version"):

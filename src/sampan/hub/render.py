@@ -291,6 +291,7 @@ def _environment() -> jinja2.Environment:
     environment.globals["look"] = lambda: Markup((_HERE / "static" / "app.css").read_text("utf-8"))  # noqa: S704 - ours
     environment.filters |= {
         "when": when,
+        "exact": iso,
         "moment": moment,
         "number": number,
         "money": money,

@@ -83,6 +83,14 @@ class Urls:
         return _path("runs", run, "logs", log)
 
     @staticmethod
+    def tables(**query: str | int | None) -> str:
+        return _with_query("/tables", query)
+
+    @staticmethod
+    def settings(**query: str | int | None) -> str:
+        return _with_query("/settings", query)
+
+    @staticmethod
     def models(**query: str | int | None) -> str:
         return _with_query("/models", query)
 

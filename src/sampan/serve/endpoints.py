@@ -174,6 +174,10 @@ class Endpoints:
         sql = "SELECT * FROM endpoints WHERE name = ? AND created <= ? ORDER BY created DESC, rowid DESC LIMIT ?"
         return [_endpoint(row) for row in self._db.rows(sql, (name, _EVER if by is None else by, limit))]
 
+    def deployed(self, name: str, bundle: str, by: int) -> Endpoint | None:
+        """How a bundle that a name served at an instant had come into force: who deployed it, when and why."""
+        return next((one for one in self.history(name, by) if one.bundle == bundle), None)
+
     def bundle(self, digest: str) -> Bundle:
         """A bundle by its digest."""
         return decode(self._blobs.get(digest))

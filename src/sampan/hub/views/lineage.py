@@ -8,6 +8,7 @@ from sampan.base.errors import NotFound, Usage
 from sampan.flow.lineage import Lineage, Origin
 from sampan.hub.parts import Parts, Query, as_of
 from sampan.runs.records import Runs
+from sampan.serve.endpoints import Endpoints
 
 _KEPT: Final = 64
 _predictions: dict[tuple[str, str, str, int], Origin] = {}
@@ -26,8 +27,8 @@ def lineage(parts: Parts, query: Query) -> Origin:
             raise Usage(attempted, "columns are read from the workspace as it stands", "Leave the time out.")
         return parts.columns().origin(query["object"], column)
 
-    def rules(bundle: str) -> dict[str, Any]:
-        return _rules(parts, bundle)
+    def rules(bundle: str, endpoint: str, at: int) -> dict[str, Any]:
+        return _rules(parts, bundle, endpoint, at)
 
     name = query["object"]
     made = Lineage(Runs(parts.db), parts.lake, parts.models, parts.log, rules, then)
@@ -47,12 +48,17 @@ def lineage(parts: Parts, query: Query) -> Origin:
     return found
 
 
-def _rules(parts: Parts, bundle: str) -> dict[str, Any]:
-    """The decision function of a bundle and its thresholds."""
+def _rules(parts: Parts, bundle: str, endpoint: str, at: int) -> dict[str, Any]:
+    """The decision function of a bundle and its thresholds, and who put it in force at an endpoint, when and why."""
     from sampan.serve.bundle import decode
 
     try:
         decision = decode(parts.models.blobs.get(bundle)).decision if bundle else None
     except NotFound:
         return {}
-    return {"function": decision.name, "thresholds": decision.thresholds} if decision is not None else {}
+    said = {"function": decision.name, "thresholds": decision.thresholds} if decision is not None else {}
+    made = Endpoints(parts.db, parts.models, parts.clock).deployed(endpoint, bundle, at)
+    if made is None:
+        return said
+    why = {"reason": made.reason} if made.reason else {}
+    return {**said, "since": iso(made.created), "by": made.actor, **why}

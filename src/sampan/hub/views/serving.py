@@ -174,7 +174,7 @@ def _plain(value: Any) -> Any:
 
 
 class PredictionPage(msgspec.Struct):
-    """Context of ``prediction.html``."""
+    """Context of ``prediction.html``. ``deployed``: how the bundle that decided had come into force."""
 
     id: str
     position: str
@@ -198,6 +198,7 @@ class PredictionPage(msgspec.Struct):
     run: str | None
     earned: float | None
     thresholds: dict[str, Any]
+    deployed: Endpoint | None = None
     as_of: int | None = None
 
 
@@ -239,6 +240,9 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         run=run,
         earned=earned(data.get("value"), outcome),
         thresholds=_thresholds(parts, data.get("bundle", "")),
+        deployed=Endpoints(parts.db, parts.models, parts.clock).deployed(
+            data.get("endpoint", ""), data.get("bundle", ""), event.received
+        ),
         as_of=then,
     )
 
