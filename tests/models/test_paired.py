@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sampan.models.metrics import ranking
 from sampan.models.paired import DRAWS, METRICS, Estimate, Pair, compare, estimate, figures, verdict
 
 
@@ -57,10 +58,12 @@ def test_every_kind_of_model_is_compared_on_all_rows_and_on_parts(kind: str) -> 
         right, wrong = (np.column_stack([1 - one, one]) for one in (right, wrong))
         truth = truth.astype(int)
     part = np.arange(80) < 40
-    whole, half = compare(kind, truth, wrong, right, np.arange(80), 80, [np.ones(80, bool), part])
+    unit, units = (np.arange(80), 80) if kind != "ranking" else (np.arange(80) // 4, 20)
+    whole, half = compare(kind, truth, wrong, right, unit, units, [np.ones(80, bool), part])
     assert tuple(whole) == METRICS[kind]
     for name in METRICS[kind]:
-        assert half[name].candidate == figures(kind, truth[part], right[part])[name]
+        grouped = ranking(truth[part], right[part], unit[part])[name] if kind == "ranking" else None
+        assert half[name].candidate == (grouped or figures(kind, truth[part], right[part])[name])
         drawn = whole[name].draws[~np.isnan(whole[name].draws)]
         assert len(drawn) == DRAWS and drawn.std() > 0
         assert verdict(name, estimate([whole[name]] * 3)) == "better"

@@ -119,7 +119,7 @@ def _ranked(
     found = np.full((2, len(names), len(groups)), np.nan)
     for side, scores in enumerate((base, candidate)):
         for at, rows in enumerate(parts if len(groups) else ()):
-            told = metrics.ranking(truth[rows], scores[rows])
+            told = figures("ranking", truth[rows], scores[rows])
             found[side, :, at] = [np.nan if told[name] is None else told[name] for name in names]
     pairs = {}
     for place, name in enumerate(names):
@@ -139,7 +139,10 @@ def _ranked(
 
 
 def figures(kind: str, truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float | None]:
-    """The figures of ``METRICS``; None where one is not defined."""
+    """The figures of ``METRICS``; None where one is not defined. Of a ranking: of one group."""
+    if kind == "ranking":
+        told = metrics.ranking(truth, predicted)
+        return {name: told[name] for name in METRICS[kind]}
     if kind == "binary":
         return {
             "auc": metrics.auc(truth, predicted),
