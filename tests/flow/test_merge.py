@@ -284,3 +284,16 @@ def test_a_merge_that_is_killed_anywhere_leaves_main_as_it_was_or_merged(shop: B
         at += 1
     assert at > 10
     assert seen == {False, True}
+
+
+def test_after_a_commit_was_undone_a_plan_says_that_a_run_would_bring_it_again(bench: Bench) -> None:
+    bench.write(tables__a="SELECT 1 AS n", tables__b="SELECT n + 1 AS n FROM a")
+    bench.run()
+    assert bench.engine.plan().publishes == ()
+    bench.edit("tables/b.sql", "+ 1", "+ 2")
+    bench.run()
+    bench.lake.revert(bench.lake.head() or "")
+    plan = bench.engine.plan()
+    assert ({step.state for step in plan.steps}, plan.publishes) == ({"cached"}, ("b",))
+    bench.run()
+    assert bench.engine.plan().publishes == ()

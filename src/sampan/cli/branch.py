@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.clock import iso
+from sampan.base.words import some
 from sampan.cli.output import as_of_option, emit, json_option
 from sampan.cli.output import table as show_table
 from sampan.cli.run import finish, me, screen, stop_in_order
@@ -81,7 +82,7 @@ def log(app: "App", name: str, limit: int, as_json: bool) -> None:
         return
     show_table(
         ["commit", "made", "changed", "run", "by", "why"],
-        [[c["id"], iso(c["created"])[:19], ", ".join(c["changed"]), c["run"], c["actor"], c["reason"]] for c in found],
+        [[c["id"], iso(c["created"])[:19], some(c["changed"]), c["run"], c["actor"], c["reason"]] for c in found],
         empty="It has no commit yet.",
     )
 

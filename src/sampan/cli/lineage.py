@@ -6,8 +6,8 @@ from urllib.parse import quote
 import click
 
 from sampan.base.errors import Usage
+from sampan.base.words import some
 from sampan.cli.output import as_of_option, emit, json_option, table
-from sampan.flow.told import some
 
 if TYPE_CHECKING:
     from sampan.api.work import Work
@@ -89,5 +89,5 @@ def reaches(found: list[dict[str, Any]]) -> None:
     click.echo("\nWhat it reaches:")
     table(
         ["name", "kind", "its", "columns", "declared in"],
-        [[one["name"], one["kind"], one["how"], some(one["columns"]), one["path"]] for one in found],
+        [[one["name"], one["kind"], one["how"], some(one["columns"], 6), one["path"]] for one in found],
     )

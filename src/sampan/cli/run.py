@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.errors import Usage
+from sampan.base.words import some
 from sampan.cli.output import emit, fancy, fields, json_option, table
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def plan(app: "App", target: str, sets: Sequence[str], as_json: bool) -> None:
     )
     if found["steps"]:
         click.echo(f"\n{len(would)} of {len(found['steps'])} would run." if would else "\nNothing would run.")
+        if anew := found.get("publishes"):
+            click.echo(f"Main has other results of {some(anew)}; a run would publish these.")
 
 
 @click.command()

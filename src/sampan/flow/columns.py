@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
+from sampan.base.words import some
 from sampan.flow.column_cache import ColumnCache
 from sampan.flow.graph import CHECK, MODEL, STEP, TABLE, Node, did_you_mean
 from sampan.flow.lineage import Origin
 from sampan.flow.rules import Rule, read_rules
-from sampan.flow.told import some
 from sampan.flow.workspace import Workspace
 from sampan.lake.facts import ColumnFact, Ref
 
@@ -278,9 +278,9 @@ def sentences(reached: Sequence[Reached]) -> list[str]:
     whole = {one.name for one in values}
     rows = [_named(one) for one in reached if one.how == ROWS and one.name not in whole]
     return [
-        *([f"goes into {some(into)}"] if into else []),
+        *([f"goes into {some(into, 6)}"] if into else []),
         *([f"hits {', '.join(hit)}"] if hit else []),
-        *([f"decides about rows of {some(rows)}"] if rows else []),
+        *([f"decides about rows of {some(rows, 6)}"] if rows else []),
     ]
 
 
@@ -297,7 +297,7 @@ def brief(reached: Sequence[Reached]) -> str:
         *([f"{checks} check{_s(checks)}"] if checks else []),
     ]
     rows = [_named(one) for one in reached if one.kind != CHECK]
-    return ", ".join(said) or (f"only rows, of {some(rows)}" if rows else "")
+    return ", ".join(said) or (f"only rows, of {some(rows, 6)}" if rows else "")
 
 
 def _named(one: Reached) -> str:

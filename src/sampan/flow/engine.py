@@ -89,8 +89,12 @@ class Engine:
         workspace = Workspace(self.folder, sets)
         position = self._position() if position is None else position
         planner = Planner(workspace, self.runs, self.folder.data, self.log, position)
-        head = self.lake.head() if self.lake is not None else None
-        return planner.plan(target or None, head, git_commit(self.folder.root), str(position or ""))
+        if self.lake is None:
+            return planner.plan(target or None, None, git_commit(self.folder.root), str(position or ""))
+        found = planner.plan(target or None, self.lake.head(), git_commit(self.folder.root), str(position or ""))
+        there = self.lake.names()
+        anew = [one.name for one in found.steps if one.name in there and one.digest not in ("", there[one.name])]
+        return msgspec.structs.replace(found, publishes=tuple(anew))
 
     def run(
         self,

@@ -52,6 +52,8 @@ class Plan(msgspec.Struct, frozen=True):
     git: str | None
     position: str
     sets: dict[str, Any]
+    publishes: tuple[str, ...] = ()
+    """Tables whose result is there, and is another than main has: after a commit of main was undone."""
 
     def json(self) -> dict[str, Any]:
         """The form of ``sampan plan --json``, that of a run with no id."""
@@ -69,7 +71,9 @@ class Plan(msgspec.Struct, frozen=True):
             }
             for step in self.steps
         ]
-        return {"run": None, "state": "planned", "commit": self.commit, "git": self.git, "steps": steps}
+        return {"run": None, "state": "planned", "commit": self.commit, "git": self.git, "steps": steps} | {
+            "publishes": list(self.publishes)
+        }
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -1,7 +1,9 @@
 """Lineage in sentences: what a person wants to know of each thing on the way back, ids short enough to compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
+
+from sampan.base.words import some
 
 _CODE: Final = 4
 _MEASURES: Final = 6
@@ -66,12 +68,11 @@ def _result(facts: dict[str, Any]) -> list[str]:
     by = f", made by run {facts['run']}" if facts.get("run") else ""
     code = {name: digest for name, digest in (facts.get("code") or {}).items() if " " not in digest}
     named = [f"{name} {short(digest)}" for name, digest in sorted(code.items(), key=lambda one: _place(one[0], facts))]
-    more = f" and {len(named) - _CODE} more" if len(named) > _CODE else ""
     parameters = ", ".join(f"{name} = {value}" for name, value in (facts.get("parameters") or {}).items())
     files = ", ".join(f"{name} {short(digest)}" for name, digest in (facts.get("files") or {}).items())
     return [
         what + by,
-        f"code {', '.join(named[:_CODE])}{more}" if named else "",
+        f"code {some(named, _CODE)}" if named else "",
         f"with {parameters}" if parameters else "",
         f"files {files}" if files else "",
     ]
@@ -110,17 +111,11 @@ def _events(facts: dict[str, Any]) -> list[str]:
 
 def _column(facts: dict[str, Any]) -> list[str]:
     whole = f", taken whole: {facts['whole']}" if facts.get("whole") else ""
-    return [f"{facts.get('path')}{whole}", f"rows decided by {some(facts['by'])}" if facts.get("by") else ""]
+    return [f"{facts.get('path')}{whole}", f"rows decided by {some(facts['by'], _COLUMNS)}" if facts.get("by") else ""]
 
 
 def _field(facts: dict[str, Any]) -> list[str]:
     return []
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of many names, and how many more there are."""
-    more = f" and {len(names) - _COLUMNS} more" if len(names) > _COLUMNS else ""
-    return ", ".join(names[:_COLUMNS]) + more
 
 
 def _event(facts: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from sampan.base.words import some
 from sampan.flow.lineage import Origin
 from sampan.hub.urls import Urls
 
@@ -142,7 +143,7 @@ def _column_story(origin: Origin) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     if len(names) > 8:
-        return f"{', '.join(names[:8])} and {len(names) - 8} more"
+        return some(names, 8)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

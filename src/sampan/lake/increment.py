@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from sampan.base.words import some
 from sampan.lake.cut import EVENT_TIME, Builder, summed
 from sampan.lake.draft import TableDraft, TableFile
 from sampan.lake.partition import Base, Feed, Increment, Partitioning, Touched
@@ -76,7 +77,7 @@ def build(
             return draft, f"all {_counted(draft)}"
         kept = [file for file in base.draft.files if file.partition not in fresh and file.partition]
         draft = builder.draft([*kept, *files], tuple(dict.fromkeys((*base.draft.flags, *flags))))
-        shown = ", ".join(sorted(fresh)[:3]) + (f" and {len(fresh) - 3} more" if len(fresh) > 3 else "")
+        shown = some(sorted(fresh), 3)
         return draft, f"{len(fresh)} of {_counted(draft)}{f': {shown}' if fresh else ''}"
 
 

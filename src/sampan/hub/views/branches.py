@@ -6,6 +6,7 @@ import msgspec
 
 from sampan.base.errors import SampanError
 from sampan.base.ids import whole
+from sampan.base.words import some
 from sampan.flow.columns import Reached, sentences
 from sampan.flow.graph import MODEL
 from sampan.flow.merge import Definition, Merge, merging
@@ -200,7 +201,7 @@ def _sentence(
     changed = [one.name for one in merge.definitions if one.where != MAIN] if merge else []
     if not changed and not differing and not contracts:
         return f"Nothing on {name} is another than on main."
-    parts = [f"{name} changes {_listed(changed)}"] if changed else [f"{name} changes no definition"]
+    parts = [f"{name} changes {some(changed)}"] if changed else [f"{name} changes no definition"]
     parts.append(
         f"{len(differing)} of the tables come out otherwise"
         if len(differing) != 1
@@ -208,16 +209,12 @@ def _sentence(
     )
     models = {one.model for one in metrics}
     if models:
-        parts.append(f"{_listed(sorted(models))} is another version")
+        parts.append(f"{some(sorted(models))} is another version")
     if contracts:
-        named = _listed([f"{one.type}.{one.field}" for one in contracts])
+        named = some([f"{one.type}.{one.field}" for one in contracts])
         hit = {one.name for line in contracts for one in line.reaches if one.kind == MODEL}
-        parts.append(f"it changes what is sent ({named})" + (f", which hits {_listed(sorted(hit))}" if hit else ""))
+        parts.append(f"it changes what is sent ({named})" + (f", which hits {some(sorted(hit))}" if hit else ""))
     return "; ".join(parts) + "."
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _others(main: Commit | None, head: Commit | None, what: str) -> list[str]:

@@ -31,6 +31,7 @@ class PlanPage(msgspec.Struct):
     cost: float
     currency: str
     running: str
+    publishes: list[str]
 
 
 def plan(parts: Parts, query: Query) -> PlanPage:
@@ -55,4 +56,5 @@ def plan(parts: Parts, query: Query) -> PlanPage:
         cost=seconds / 3600 * float(prices.get("this_machine_per_hour") or 0.0),
         currency=str(prices.get("currency", "")),
         running=last.id if last is not None and last.state == "running" else "",
+        publishes=found["publishes"],
     )
