@@ -286,8 +286,18 @@ def test_a_merge_that_is_killed_anywhere_leaves_main_as_it_was_or_merged(shop: B
     assert seen == {False, True}
 
 
+FRAME = """
+    import pandas as pd
+    from sampan import step
+
+    @step
+    def framed(a: pd.DataFrame) -> pd.DataFrame:
+        return a
+    """
+
+
 def test_after_a_commit_was_undone_a_plan_says_that_a_run_would_bring_it_again(bench: Bench) -> None:
-    bench.write(tables__a="SELECT 1 AS n", tables__b="SELECT n + 1 AS n FROM a")
+    bench.write(tables__a="SELECT 1 AS n", tables__b="SELECT n + 1 AS n FROM a", steps=FRAME)
     bench.run()
     assert bench.engine.plan().publishes == ()
     bench.edit("tables/b.sql", "+ 1", "+ 2")

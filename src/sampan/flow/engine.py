@@ -16,7 +16,7 @@ from sampan.base.errors import NotFound, Refused, Usage
 from sampan.base.ids import new_id
 from sampan.base.settings import Folder, Settings
 from sampan.flow.execution import Execution
-from sampan.flow.graph import did_you_mean
+from sampan.flow.graph import TABLE, did_you_mean
 from sampan.flow.incremental import Late, Proven, late, prove
 from sampan.flow.key import KeyParts, differences
 from sampan.flow.lineage import Lineage, Origin
@@ -93,7 +93,8 @@ class Engine:
             return planner.plan(target or None, None, git_commit(self.folder.root), str(position or ""))
         found = planner.plan(target or None, self.lake.head(), git_commit(self.folder.root), str(position or ""))
         there = self.lake.names()
-        anew = [one.name for one in found.steps if one.name in there and one.digest not in ("", there[one.name])]
+        tables = [one for one in found.steps if one.kind == TABLE and one.state == CACHED and one.name in there]
+        anew = [one.name for one in tables if one.digest != there[one.name]]
         return msgspec.structs.replace(found, publishes=tuple(anew))
 
     def run(
