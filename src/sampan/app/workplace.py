@@ -125,7 +125,20 @@ class Workplace:
             from sampan.store.database import Database
 
             self._db = Database(self.folder.data / "records.db", writable=False)
+            if version := self._db.behind():
+                self._db.close()
+                self._bring_up_to_date(version)
         return self._db
+
+    def _bring_up_to_date(self, version: int) -> None:
+        """Migrate records that an older Sampan wrote, before they are read. Raises Busy while a process holds them."""
+        from sampan.store.database import Database
+        from sampan.store.lock import FileLock
+
+        attempted = f"Bring the records from format {version} up to date"
+        advice = "It is of an older Sampan: end it, and try again."
+        with FileLock(self.folder.data / "writer.lock", attempted, advice):
+            Database(self.folder.data / "records.db", writable=True).close()
 
     @contextmanager
     def writing(self, attempted: str) -> Iterator[None]:

@@ -189,6 +189,15 @@ class Database:
                 self._readers.add(reader)
         return reader.connection
 
+    def behind(self) -> int:
+        """The format of records that an older Sampan wrote, which reading cannot change; 0 if they are up to date."""
+        if self.writable or not self.path.exists():
+            return 0
+        with self._explained("Read records"):
+            reader = self._reader()
+            version = FORMAT if reader is None else format_of(reader)
+            return version if version < FORMAT else 0
+
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query; no rows where the records do not exist yet.
 
