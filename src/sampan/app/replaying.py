@@ -44,7 +44,7 @@ from sampan.serve.replayed import Effect, Figure, Moment, ReplayPlan, ReplayRepo
 from sampan.serve.sources import collect
 
 if TYPE_CHECKING:
-    from sampan.app import App
+    from sampan.app.workplace import Workplace
     from sampan.base.settings import Folder
     from sampan.flow.outcome import RunResult
     from sampan.lake.query import TableSource
@@ -63,7 +63,7 @@ class Replaying:
     """One replay of one workspace, with one state of its code."""
 
     def __init__(
-        self, app: "App", request: ReplayRequest, code: "Folder", begun: Mapping[str, Any] | None = None
+        self, app: "Workplace", request: ReplayRequest, code: "Folder", begun: Mapping[str, Any] | None = None
     ) -> None:
         """``begun``: the plan of a replay that was interrupted, whose events and base are kept."""
         self._app, self._request, self._code = app, request, code

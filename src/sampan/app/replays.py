@@ -13,11 +13,11 @@ from sampan.runs.records import SUCCEEDED
 from sampan.runs.replays import APPROVED, DISCARDED, DONE, FAILED, RUNNING, Replay, ReplayRequest, Replays
 
 if TYPE_CHECKING:
-    from sampan.app import App
+    from sampan.app.workplace import Workplace
     from sampan.flow.outcome import RunResult
 
 
-def begin(app: "App", request: ReplayRequest, actor: str, told: Told, id: str = "") -> Replay:
+def begin(app: "Workplace", request: ReplayRequest, actor: str, told: Told, id: str = "") -> Replay:
     """Replay, on a branch of its own, and keep the report; with the ``id`` of one that was interrupted, go on."""
     replays = Replays(app.db)
     before = replays.get(id) if id else None
@@ -57,7 +57,9 @@ def begin(app: "App", request: ReplayRequest, actor: str, told: Told, id: str = 
     return replays.put(msgspec.structs.replace(made, state=state, report=found, error=report.error, finished=now), now)
 
 
-def approve(app: "App", id: str, reason: str, actor: str, told: Told) -> tuple[Replay, "RunResult | None", list[str]]:
+def approve(
+    app: "Workplace", id: str, reason: str, actor: str, told: Told
+) -> tuple[Replay, "RunResult | None", list[str]]:
     """Merge a replay's branch into main; gives the run that did (None if rules alone changed), and the commands which
     put changed rules in force, a release of its own.
 
@@ -89,7 +91,7 @@ def approve(app: "App", id: str, reason: str, actor: str, told: Told) -> tuple[R
     return found, result, [f"sampan endpoint deploy {name}{sets}" for name in endpoints]
 
 
-def discard(app: "App", id: str, actor: str) -> Replay:
+def discard(app: "Workplace", id: str, actor: str) -> Replay:
     """Drop a replay's branch; its report stays. Raises Usage for one that was approved."""
     replays = Replays(app.db)
     found = replays.get(id)

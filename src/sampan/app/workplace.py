@@ -6,7 +6,7 @@ A part is made on first use, so that a command pays only for what it touches. No
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -155,6 +155,18 @@ class Workplace:
                 yield
             finally:
                 self._forget()
+
+    def _as_writer(self, attempted: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.db.writable else self.writing(attempted)
+
+    @contextmanager
+    def _running(self, attempted: str) -> Iterator[None]:
+        """One at a time, as the writer, with what is in force written down."""
+        from sampan.hub.in_force import keep
+
+        with self._one_run, self._as_writer(attempted):
+            keep(self, hub=False)
+            yield
 
     def _prepare(self) -> None:
         data = self.folder.data
