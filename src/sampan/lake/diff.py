@@ -172,14 +172,13 @@ class _Compared:
         self._subtract()
 
     def _near_by_marks(self) -> None:
-        """Make ``near_a`` and ``near_b``: the rows of each side that lie in a bucket whose marks add up differently."""
-        from sampan.lake.marks import marks_of, places, suspects
+        """Make ``near_a`` and ``near_b``: of each side the rows whose mark is not as often on the other."""
+        from sampan.lake.marks import differing, marks_of
 
-        a, b = (marks_of(source, self._marks, self._threads) for source in (self._before, self._after))
-        found = suspects(a, b)
-        for side, source, files in (("a", self._before, a), ("b", self._after, b)):
-            picked = [places(file.rows, found) for file in files]
-            self._pick(f"near_{side}", source, picked)
+        sources = (self._before, self._after)
+        a, b = (marks_of(source, self._marks, self._threads) for source in sources)
+        for name, source, picked in zip(("near_a", "near_b"), sources, differing(a, b), strict=True):
+            self._pick(name, source, picked)
         self._difference = tuple(sum(file.sums[at] for file in b) - sum(file.sums[at] for file in a) for at in (0, 1))
 
     def _pick(self, name: str, source: TableSource, picked: "Sequence[Places]") -> None:

@@ -31,7 +31,7 @@ SMALL: Final = 1 << 17  # files of fewer rows keep no marks
 _CHUNK: Final = 1 << 16  # rows whose intermediate columns stay in the second-level cache
 _LEAST_BITS: Final = 10
 _MOST_BITS: Final = 24
-_SHARED_BITS: Final = 2  # two to four rows share a bucket
+_SHARED_BITS: Final = 4  # about a dozen rows share a bucket; the buckets stay in the second-level cache
 _ONE: Final = np.uint32(1)
 _HEAD: Final = struct.Struct("<QQ")
 _UPPER: Final = np.uint64(32)
@@ -84,9 +84,25 @@ def marks_of(source: TableSource, folder: Path | None, threads: int) -> list[Fil
     return [_marks(Path(file), source.format, folder, threads) for file in source.files]
 
 
-def suspects(a: Sequence[FileMarks], b: Sequence[FileMarks]) -> Flags:
+def differing(a: Sequence[FileMarks], b: Sequence[FileMarks]) -> tuple[list[Places], list[Places]]:
+    """The rows of each file of two sides whose mark does not occur equally often on both."""
+    found = _suspects(a, b)
+    near = [[_places(file.rows, found) for file in side] for side in (a, b)]
+    marks = [
+        np.concatenate([file.rows[rows] for file, rows in zip(side, places, strict=True)] or [np.empty(0, np.uint32)])
+        for side, places in zip((a, b), near, strict=True)
+    ]
+    wanted = _uneven(*marks)
+    one, other = (
+        [rows[np.isin(file.rows[rows], wanted)] for file, rows in zip(side, places, strict=True)]
+        for side, places in zip((a, b), near, strict=True)
+    )
+    return one, other
+
+
+def _suspects(a: Sequence[FileMarks], b: Sequence[FileMarks]) -> Flags:
     """Rows of two sides are thrown into buckets by the lower bits of their marks: the buckets in which the marks of one
-    side add up to something else than those of the other."""
+    side add up to something else than those of the other. So few rows are left to be looked at one by one."""
     rows = max(sum(len(file.rows) for file in side) for side in (a, b))
     buckets = 1 << min(_MOST_BITS, max(_LEAST_BITS, rows.bit_length() - _SHARED_BITS))
     sums = []
@@ -101,13 +117,23 @@ def suspects(a: Sequence[FileMarks], b: Sequence[FileMarks]) -> Flags:
     return found
 
 
-def places(marks: MarkArray, found: Flags) -> Places:
+def _places(marks: MarkArray, found: Flags) -> Places:
     """Which rows of a file lie in one of these buckets."""
     parts = []
     for start in range(0, len(marks), _CHUNK):
         part = marks[start : start + _CHUNK]
         parts.append(np.flatnonzero(found[(part & np.uint32(len(found) - 1)).astype(np.intp)]) + start)
     return np.concatenate(parts or [np.empty(0, np.int64)])
+
+
+def _uneven(one: MarkArray, other: MarkArray) -> MarkArray:
+    """The marks that do not occur equally often in both."""
+    values, counts = np.unique(one, return_counts=True)
+    others, their_counts = np.unique(other, return_counts=True)
+    marks, which = np.unique(np.concatenate((values, others)), return_inverse=True)
+    balance = np.bincount(which, np.concatenate((counts, -their_counts)), len(marks))
+    found: MarkArray = marks[balance != 0]
+    return found
 
 
 def _marks(file: Path, format: str, folder: Path | None, threads: int) -> FileMarks:
