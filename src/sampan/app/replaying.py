@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.app.retaking import Candidate, Retaking
 from sampan.base.clock import iso
 from sampan.base.digests import digest_bytes, digest_value
-from sampan.base.errors import NotFound, Refused, SampanError, Usage
-from sampan.base.ids import whole
+from sampan.base.errors import NotFound, Usage
 from sampan.flow.engine import Engine
 from sampan.flow.forecast import forecast
 from sampan.flow.graph import CHECK
@@ -28,18 +28,7 @@ from sampan.money.prices import read_prices
 from sampan.runs.records import FAILED as RUN_FAILED
 from sampan.runs.records import SUCCEEDED
 from sampan.runs.replays import APPROVED, DISCARDED, DONE, ReplayRequest, Replays
-from sampan.serve.again import Again, Case
-from sampan.serve.bundle import Bundle, DecisionFacts
-from sampan.serve.counterfactual import (
-    Counterfactual,
-    Past,
-    answer_again,
-    compare,
-    looked_up,
-    otherwise_later,
-    past_decisions,
-)
-from sampan.serve.decisions import merge_thresholds
+from sampan.serve.counterfactual import Counterfactual, past_decisions
 from sampan.serve.replayed import Effect, Figure, Moment, ReplayPlan, ReplayReport, ReplayStep
 from sampan.serve.sources import collect
 
@@ -47,7 +36,6 @@ if TYPE_CHECKING:
     from sampan.app.workplace import Workplace
     from sampan.base.settings import Folder
     from sampan.flow.outcome import RunResult
-    from sampan.lake.query import TableSource
 
 Told = Callable[[Any], None]
 _PER_SECOND: Final = 2_000.0  # decisions taken again, until a replay has measured it
@@ -246,9 +234,11 @@ class Replaying:
             return self._failed(whole, plan, began)
         told({"step": "", "state": "deciding", "message": f"taking {len(self._past):,} decisions again"})
         derived = deciding = time.perf_counter()
-        decisions = [
-            self._decisions(name, branch, models, earlier) for name in dict.fromkeys(p.endpoint for p in self._past)
-        ]
+        candidate = Candidate(
+            self._code, self._workspace, self._base, branch, models, earlier, self._thresholds, self._changed
+        )
+        again = Retaking(self._app, self._engine, candidate, self._past, self._bundles)
+        decisions = [again.decisions(name) for name in dict.fromkeys(p.endpoint for p in self._past)]
         took = time.perf_counter() - deciding
         told({"step": "", "state": "comparing", "message": "comparing the tables"})
         tables, figures = self._tables(branch), self._figures(branch)
@@ -336,161 +326,6 @@ class Replaying:
             max(0, count - seen[name]) for name, count in self._position.items() if not name.startswith("serve-")
         )
 
-    # -- decisions
-
-    def _decisions(
-        self, endpoint: str, branch: str, models: Mapping[tuple[str, str], str], earlier: "list[RunResult]"
-    ) -> Counterfactual:
-        """Every past decision of an endpoint, taken again by what would have been in force."""
-        past = [one for one in self._past if one.endpoint == endpoint]
-        asked: list[tuple[Bundle, list[Case]]] = []
-        versions: dict[str, str] = {}
-        failed: dict[str, Again] = {}
-        try:
-            for digest in dict.fromkeys(one.bundle for one in past):
-                mine = [one for one in past if one.bundle == digest]
-                try:
-                    bundle = self._bundle(endpoint, digest, models)
-                except SampanError as error:  # these cannot be taken again; others may
-                    failed |= {one.id: Again(one.id, None, "", "", None, error.obstacle) for one in mine}
-                    continue
-                versions[self._bundles[digest].version] = bundle.version
-                if leak := self._leak(bundle, branch, earlier):
-                    raise Refused(f"Take decisions of {endpoint} again", leak)
-                asked.append((bundle, self._cases(bundle, branch, mine)))
-            again = {**failed, **self._answers(asked)}
-        except SampanError as error:
-            obstacle = f"{error.obstacle}. {error.advice}".strip()
-            return Counterfactual(
-                endpoint=endpoint, decisions=len(past), answered=0, known=0, differ=0, obstacle=obstacle
-            )
-        return compare(endpoint, past, again, versions)
-
-    def _answers(self, asked: list[tuple[Bundle, list[Case]]]) -> dict[str, Again]:
-        """What the bundles answer. The log keeps the text of whom a decision was about; a rule may want a number."""
-        folder = self._code.data / "tmp"
-        again = answer_again(self._app.blobs, asked, folder)
-        numbers = [
-            (bundle, [numbered for case in cases if again[case.id].error and (numbered := _numbered(bundle, case))])
-            for bundle, cases in asked
-        ]
-        better = answer_again(self._app.blobs, [pair for pair in numbers if pair[1]], folder)
-        return {**again, **{id: one for id, one in better.items() if not one.error}}
-
-    def _bundle(self, endpoint: str, digest: str, models: Mapping[tuple[str, str], str]) -> Bundle:
-        """What would have been in force instead of a bundle: the model of the time, and the rules of this code, with
-        the thresholds that somebody had set."""
-        endpoints = self._app.endpoints
-        was = self._bundles[digest]
-        model = was.version.partition("@")[0]
-        if (endpoint, was.version) not in models and model in self._workspace.graph.nodes and self._made(was.version):
-            raise Refused(f"Derive {model} again", f"it did not come off on the log as it was for {was.version}")
-        ref = models.get((endpoint, was.version), was.version)
-        name = was.decision.name if was.decision else None
-        root = self._code.root
-        bundle = endpoints.make_bundle(ref, workspace=root, decision=name, rules_only=True)
-        if bundle.decision is None:
-            return bundle
-        chosen = self._chosen(was, bundle.decision)
-        thresholds = merge_thresholds(bundle.decision.name, bundle.decision.thresholds, chosen)
-        facts = msgspec.structs.replace(bundle.decision, thresholds=thresholds)
-        return msgspec.structs.replace(bundle, decision=facts)
-
-    def _made(self, version: str) -> bool:
-        """Whether a run made a version, from a position of the log that is known."""
-        run = self._app.models.get(version).run
-        return run is not None and bool(self._engine.runs.get(run).position)
-
-    def _chosen(self, was: Bundle, now: DecisionFacts) -> dict[str, Any]:
-        """Thresholds that were set when the bundle was deployed, as far as the rule still has them; those of --set."""
-        found: dict[str, Any] = {}
-        if was.decision is not None:
-            declared = next(
-                (one.thresholds for one in self._app.endpoints.declared(was) if one.name == was.decision.name), {}
-            )
-            found = {
-                name: value
-                for name, value in was.decision.thresholds.items()
-                if name in now.thresholds and value != declared.get(name, value)
-            }
-        return {**found, **self._thresholds.get(now.name, {})}
-
-    def _leak(self, bundle: Bundle, branch: str, earlier: "list[RunResult]") -> str:
-        """In words, how the features of this code use the future; nothing if they do not."""
-        facts = bundle.decision
-        now = self._table(facts, branch)
-        if facts is None or now is None:
-            return ""
-        looked = False
-        for made in earlier:
-            then = self._engine.sources(made.run).get(facts.features)
-            if then is None:
-                continue
-            looked = True
-            if found := otherwise_later(then, now, facts.key, list(bundle.model.signature.inputs)):
-                listed = ", ".join(f"{name} in {count:,} rows" for name, count in list(found.items())[:4])
-                return (
-                    f"{facts.features} uses the future: values that were known earlier came out otherwise on later"
-                    f" events ({listed}). With them no past decision can be taken again honestly"
-                )
-        if looked:
-            return ""
-        return (
-            f"{facts.features} comes out otherwise, and no earlier state of it was derived that could show whether it"
-            " uses the future: let the model need it"
-        )
-
-    def _cases(self, bundle: Bundle, branch: str, asked: list[Past]) -> list[Case]:
-        """The requests, with the inputs that this code would have given for them."""
-        facts = bundle.decision
-        inputs = list(bundle.model.signature.inputs)
-        table = self._table(facts, branch)
-        rows: dict[str, dict[str, Any]] = {}
-        if facts is not None and table is not None:
-            rows = looked_up(table, facts.key, inputs, (_key(facts, one) for one in asked))
-        cases = []
-        for one in asked:
-            features = {name: one.features[name] for name in inputs if name in one.features}
-            if facts is not None and table is not None:
-                row = rows.get(str(_key(facts, one)))
-                if row is None:
-                    continue
-                features.update(row)
-            record = {**one.context, **one.features, **features}
-            if facts is not None and facts.entity and facts.entity not in record:
-                record[facts.entity] = one.entity or None
-            cases.append(Case(one.id, one.time, record))
-        return cases
-
-    def _table(self, facts: DecisionFacts | None, branch: str) -> "TableSource | None":
-        """The table that holds the features; none where it is as it was, so that what was kept is what it gives."""
-        lake = self._app.lake
-        if facts is None or not facts.features:
-            return None
-        graph = self._workspace.graph
-        if facts.features not in graph.nodes or facts.features not in lake.names(branch):
-            raise NotFound(
-                f"Look up the features of {facts.name}",
-                f"there is no table {facts.features!r}, which its decision names",
-                "Mend features= in decisions.py.",
-            )
-        above = {facts.features, *graph.ancestors(facts.features)}
-        types = {f"contract {need}" for name in above for need in graph.nodes[name].needs if need in graph.events}
-        same = lake.names(branch).get(facts.features) == lake.names(self._base).get(facts.features)
-        if same or not (above | types) & self._changed:
-            return None
-        return lake.source(facts.features, branch)
-
-
-def _numbered(bundle: Bundle, case: Case) -> Case | None:
-    """The same case with a number for whom it is about, if the text may have been one."""
-    entity = bundle.decision.entity if bundle.decision is not None else ""
-    text = case.record.get(entity)
-    number = whole(text) if entity and isinstance(text, str) else None
-    if number is None or str(number) != text:
-        return None
-    return Case(case.id, case.time, {**case.record, entity: number})
-
 
 def _distinct(effects: list[Effect]) -> list[Effect]:
     return list({(one.kind, one.about): one for one in effects}.values())
@@ -508,12 +343,6 @@ def _errors(made: "RunResult") -> Iterator[str]:
     for step in made.steps:
         if step.state == RUN_FAILED and step.error and not (step.kind == CHECK and not step.error.startswith("!")):
             yield f"{step.name} failed: {step.error.removeprefix('!')}"
-
-
-def _key(facts: DecisionFacts, one: Past) -> Any:
-    if facts.key == facts.entity:
-        return one.entity
-    return one.context.get(facts.key, one.features.get(facts.key))
 
 
 def _counted(made: "RunResult") -> dict[str, int]:
