@@ -301,6 +301,7 @@ def test_a_new_column_is_judged_where_both_can_be(shop: Bench) -> None:
     assert refused.value.obstacle == said and "--judge candidate" in refused.value.advice
 
 
+@pytest.mark.night
 def test_rows_that_are_gone_and_another_input_that_changed(shop: Bench) -> None:
     found = measure(shop, branch(shop, "shorter", last=500))
     assert (found.report.tables[0].removed, found.report.tables[0].rows_after) == (500, 400)
@@ -310,6 +311,7 @@ def test_rows_that_are_gone_and_another_input_that_changed(shop: Bench) -> None:
     assert dearer.report.notes == ("rates has visit, too: nothing is held out of it.",)
 
 
+@pytest.mark.night
 def test_a_class_that_one_side_never_saw_counts_against_it(shop: Bench) -> None:
     light = branch(shop, "light", "parcels", heavy=False)
     found = measure(shop, light, step="sorts", judge="base")
@@ -353,6 +355,7 @@ def test_figures_of_a_ranking_are_means_over_groups_that_have_anything_relevant(
     assert none["ndcg@10"].base is None and estimate([none["ndcg@10"]] * 2).difference is None
 
 
+@pytest.mark.night
 def test_labels_may_be_texts(shop: Bench) -> None:
     found = measure(shop, branch(shop, "dearer-parcels", "parcels", shift=1.0), step="comes_late")
     auc = figure(found, "auc")
@@ -452,6 +455,7 @@ def test_where_a_time_is_declared_each_seed_learns_from_what_came_before_all_tha
     assert figure(found, "log_loss").verdict == "better"
 
 
+@pytest.mark.night
 def test_a_column_may_be_named_and_random_rows_be_asked_for(shop: Bench) -> None:
     before, after = timed(shop, "timed"), timed(shop, "timed-mended", wrong=0.0)
     assert measure(shop, after, base=before).report.time == "", "comes_back declares none"
@@ -460,6 +464,7 @@ def test_a_column_may_be_named_and_random_rows_be_asked_for(shop: Bench) -> None
     assert (plain.report.time, plain.report.periods) == ("", ())
 
 
+@pytest.mark.night
 def test_the_event_time_of_a_table_counts_without_being_named(shop: Bench) -> None:
     before, after = timed(shop, "events", "_time"), timed(shop, "events-mended", "_time", wrong=0.0)
     assert measure(shop, after, base=before).report.time == "_time"

@@ -137,7 +137,7 @@ def test_nothing_is_late_before_the_first_run_and_all_is_built(shop: Shop) -> No
     ]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.lists(

@@ -28,11 +28,12 @@ def test_a_sound_log_has_no_faults(sealed: Shop) -> None:
     assert sealed.log().verify() == []
 
 
-def test_flipping_any_bit_of_a_segment_is_reported_with_segment_and_byte(sealed: Shop) -> None:
+@pytest.mark.parametrize("bits", [40, pytest.param(400, marks=pytest.mark.night)])
+def test_flipping_any_bit_of_a_segment_is_reported_with_segment_and_byte(sealed: Shop, bits: int) -> None:
     chance = random.Random(8)
     files = [path for path in sorted(sealed.stream.iterdir()) if path.name.startswith("0")]
     assert {path.suffix for path in files} == {".parquet", ".json", ".sums", ".log"}
-    for _ in range(120):
+    for _ in range(bits):
         path = chance.choice(files)
         sound = path.read_bytes()
         at = chance.randrange(len(sound))
@@ -56,14 +57,15 @@ def test_a_missing_file_or_segment_is_named(sealed: Shop) -> None:
     assert "missing" in sealed.log().verify()[0].what
 
 
-def test_truncating_the_last_segment_anywhere_recovers_to_the_record_before(make_shop) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.night)])
+def test_truncating_the_last_segment_anywhere_recovers_to_the_record_before(make_shop, every: int) -> None:  # type: ignore[no-untyped-def]
     shop = make_shop()
     shop.send(line("a"), line("b"))
     segment = shop.stream / "00000001.log"
     before = segment.stat().st_size
     shop.send(line("c"))
     sound = segment.read_bytes()
-    for size in range(before, len(sound)):
+    for size in (*range(before, len(sound), every), len(sound) - 1):
         segment.write_bytes(sound[:size])
         (shop.stream / "durable").unlink()  # what was promised is unknown, as after a power cut
         verdicts = shop.send(line("a"), line("b"))
