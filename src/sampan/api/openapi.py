@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sampan.api.mlflow_errors import MlflowFailure
 from sampan.api.policies import ANYBODY
 from sampan.team.roles import ROLES
 
@@ -34,6 +35,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     also: Mapping[int, str] = {}
     """Further statuses, each with when it is answered."""
     tag: str = ""
+    failure: str = "Failure"
+    """The response of ``components`` that every answer of 400 and above is."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -61,9 +64,10 @@ _PARTS: Final = {
     "log": ("The name of a step's output", "reorder.log"),
     "number": ("A version's number", "1"),
     "repair": ("A repair's id", "01hz0000"),
+    "path": ("Where an artifact lies, as its client was told; it may hold slashes", "0/RUN/artifacts/model.pkl"),
 }
 _VERBS: Final = {"GET": "Read", "POST": "Send to", "DELETE": "Remove", "PUT": "Replace", "PATCH": "Change"}
-_TITLES: Final = {"v1": "Commands", "predict": "Predictions"}
+_TITLES: Final = {"v1": "Commands", "predict": "Predictions", "api": "MLflow"}
 
 
 def describe(
@@ -78,7 +82,7 @@ def describe(
     types = {kind for one in known.values() for kinds in (one.body, one.answers) for kind in kinds.values()} - {Any}
     ordered = sorted(types, key=repr)
     schemas, components = msgspec.json.schema_components(
-        [*ordered, Failure], schema_hook=lambda _: {}, ref_template="#/components/schemas/{name}"
+        [*ordered, Failure, MlflowFailure], schema_hook=lambda _: {}, ref_template="#/components/schemas/{name}"
     )
     schema: dict[Any, Any] = dict(zip(ordered, schemas, strict=False)) | {Any: {}}
     paths: dict[str, Any] = {}
@@ -108,7 +112,11 @@ def describe(
                         JSON: {"schema": {"$ref": "#/components/schemas/Failure"}},
                         HTML: {"schema": {"type": "string"}},
                     },
-                }
+                },
+                "MlflowFailure": {
+                    "description": "Not done, said as MLflow says it.",
+                    "content": {JSON: {"schema": {"$ref": "#/components/schemas/MlflowFailure"}}},
+                },
             },
         },
     }
@@ -129,7 +137,7 @@ def _operation(method: str, path: str, act: str, one: Operation, schema: dict[An
     done: dict[str, Any] = {"description": one.summary}
     if one.answers:
         done["content"] = {media: {"schema": schema[kind]} for media, kind in one.answers.items()}
-    failure = {"$ref": "#/components/responses/Failure"}
+    failure = {"$ref": f"#/components/responses/{one.failure}"}
     answers: dict[str, Any] = {str(one.status): done}
     for status, when in one.also.items():
         answers[str(status)] = failure if status >= 400 else {**done, "description": when}

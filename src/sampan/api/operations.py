@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from sampan.api.ga4 import COLLECT, DEBUG
+from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.routes import (
     AlertTestRequest,
@@ -458,4 +459,5 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("DELETE", "/v1/tokens/{name}"): Operation(summary="Revoke a token", answers={JSON: OneToken}),
     ("POST", "/v1/links"): Operation(summary="Make a link that signs a browser in", answers={JSON: Link}, status=201),
     ("GET", "/v1/openapi"): Operation(summary="This description", answers={JSON: dict[str, Any]}),
+    **MLFLOW,
 }

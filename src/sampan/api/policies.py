@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sampan.base.errors import SampanError
-from sampan.team.roles import ADMINISTER, DEPLOY, PREDICT, READ, RUN, SEND
+from sampan.team.roles import ADMINISTER, DEPLOY, LOG, PREDICT, READ, RUN, SEND
 
 #: An act that anybody may do.
 ANYBODY: Final = "anybody"
+#: At the end of a template: the rest of a path, however many segments it has.
+REST: Final = "{path}"
+_API: Final = "/api/2.0/mlflow"
 
 PUBLIC: Final = frozenset(
     {
@@ -130,20 +133,71 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/tokens/{name}"): ADMINISTER,
     ("POST", "/v1/links"): ADMINISTER,
     ("GET", "/v1/openapi"): READ,
+    # clients of MLflow's: reading, logging, and taking away what others may have logged
+    ("GET", f"{_API}/experiments/get"): READ,
+    ("GET", f"{_API}/experiments/get-by-name"): READ,
+    ("GET", f"{_API}/experiments/search"): READ,
+    ("POST", f"{_API}/experiments/search"): READ,
+    ("POST", f"{_API}/experiments/search-datasets"): READ,
+    ("POST", f"{_API}/experiments/create"): LOG,
+    ("POST", f"{_API}/experiments/set-experiment-tag"): LOG,
+    ("POST", f"{_API}/experiments/delete-experiment-tag"): LOG,
+    ("POST", f"{_API}/experiments/update"): RUN,
+    ("POST", f"{_API}/experiments/delete"): RUN,
+    ("POST", f"{_API}/experiments/restore"): RUN,
+    ("GET", f"{_API}/runs/get"): READ,
+    ("POST", f"{_API}/runs/search"): READ,
+    ("POST", f"{_API}/runs/create"): LOG,
+    ("POST", f"{_API}/runs/update"): LOG,
+    ("POST", f"{_API}/runs/log-metric"): LOG,
+    ("POST", f"{_API}/runs/log-batch"): LOG,
+    ("POST", f"{_API}/runs/log-parameter"): LOG,
+    ("POST", f"{_API}/runs/set-tag"): LOG,
+    ("POST", f"{_API}/runs/delete-tag"): LOG,
+    ("POST", f"{_API}/runs/log-inputs"): LOG,
+    ("POST", f"{_API}/runs/outputs"): LOG,
+    ("POST", f"{_API}/runs/log-model"): LOG,
+    ("POST", f"{_API}/runs/delete"): RUN,
+    ("POST", f"{_API}/runs/restore"): RUN,
+    ("GET", f"{_API}/metrics/get-history"): READ,
+    ("GET", f"{_API}/metrics/get-history-bulk-interval"): READ,
+    ("GET", f"{_API}/artifacts/list"): READ,
+    ("POST", f"{_API}/logged-models"): LOG,
+    ("POST", f"{_API}/logged-models/search"): READ,
+    ("GET", f"{_API}/logged-models/{{model_id}}"): READ,
+    ("PATCH", f"{_API}/logged-models/{{model_id}}"): LOG,
+    ("DELETE", f"{_API}/logged-models/{{model_id}}"): RUN,
+    ("POST", f"{_API}/logged-models/{{model_id}}/params"): LOG,
+    ("PATCH", f"{_API}/logged-models/{{model_id}}/tags"): LOG,
+    ("DELETE", f"{_API}/logged-models/{{model_id}}/tags/{{key}}"): LOG,
+    ("GET", f"{_API}/logged-models/{{model_id}}/artifacts/directories"): READ,
+    ("GET", "/api/3.0/mlflow/server-info"): READ,
+    ("GET", f"{_API}-artifacts/artifacts"): READ,
+    ("GET", f"{_API}-artifacts/artifacts/{REST}"): READ,
+    ("PUT", f"{_API}-artifacts/artifacts/{REST}"): LOG,
+    ("DELETE", f"{_API}-artifacts/artifacts/{REST}"): RUN,
+    ("POST", f"{_API}-artifacts/mpu/create/{REST}"): LOG,
+    ("POST", f"{_API}-artifacts/mpu/complete/{REST}"): LOG,
+    ("POST", f"{_API}-artifacts/mpu/abort/{REST}"): LOG,
+    ("PUT", f"{_API}-artifacts/mpu/parts/{{upload}}/{{part}}"): LOG,
 }
 
 
 class Policies:
-    """The table, ready to be asked. A path matches a template segment by segment, exactly, or not at all."""
+    """The table, ready to be asked. A path matches a template segment by segment, exactly, or not at all; only one that
+    ends in ``REST`` takes whatever follows."""
 
     def __init__(self, table: Mapping[tuple[str, str], str] = POLICIES) -> None:
         self.table = table
         self._exact: dict[str, dict[str, str]] = {}
         self._templates: dict[tuple[int, str], list[tuple[list[str], dict[str, str]]]] = {}
+        self._rest: dict[str, dict[str, str]] = {}
         for template in dict.fromkeys(template for _, template in table):
             acts = {method: act for (method, other), act in table.items() if other == template}
             parts = template.split("/")
-            if any(part.startswith("{") for part in parts):
+            if parts[-1] == REST:
+                self._rest[template.removesuffix(REST)] = acts
+            elif any(part.startswith("{") for part in parts):
                 self._templates.setdefault((len(parts), parts[1]), []).append((parts, acts))
             else:
                 self._exact[template] = acts
@@ -156,6 +210,9 @@ class Policies:
         for template, acts in self._templates.get((len(parts), parts[1] if len(parts) > 1 else ""), ()):
             if all(own == part or (own[0:1] == "{" and part) for own, part in zip(template, parts, strict=True)):
                 return acts
+        for before, acts in self._rest.items():
+            if path.startswith(before) and len(path) > len(before):
+                return acts
         return None
 
     def route(self, path: str) -> str:
@@ -166,6 +223,9 @@ class Policies:
         for template, _ in self._templates.get((len(parts), parts[1] if len(parts) > 1 else ""), ()):
             if all(own == part or (own[0:1] == "{" and part) for own, part in zip(template, parts, strict=True)):
                 return "/".join(template)
+        for before in self._rest:
+            if path.startswith(before):
+                return before + REST
         return "other"
 
     def check(self, routes: Iterable[tuple[str, str]]) -> None:

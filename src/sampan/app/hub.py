@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from sampan.api.blobs import blobs
 from sampan.api.dispatch import EVENTS, Dispatch
 from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
-from sampan.api.guard import WILDCARDS, Guard, Hosts
+from sampan.api.guard import WILDCARDS, Guard, Hosts, Refusal
 from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
+from sampan.api.mlflow import Mlflow
+from sampan.api.mlflow_errors import refusal as mlflow_refusal
 from sampan.api.observed import Observed, Requests
 from sampan.api.policies import ANYBODY, POLICIES, Policies
 from sampan.api.predict import Predict
@@ -48,6 +50,7 @@ from sampan.serve.serving import EndpointState, Serving
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL
 from sampan.team.tokens import owner_token
+from sampan.track.tracking import Tracking
 from sampan.watch.watch import Watch
 
 if TYPE_CHECKING:
@@ -113,6 +116,7 @@ class RunningHub:
         """Everything between a socket and the workspace; taken down in reverse order."""
         app = self.app
         self.writer = app.log.writer("intake")
+        self.tracking = Tracking(app.folder.data, SystemClock())
         self.serving = Serving(app.folder.root, app.endpoints, app.settings)
 
         self.watch = Watch(Sight(self), app.tellers(), app.db, app.clock, app.compose(self.url))
@@ -132,12 +136,18 @@ class RunningHub:
             policies = Policies({**POLICIES, **public})
             policies.check({*live_routes(rest), *Dispatch.routes()})
             guarded = Guard(
-                Dispatch(self._intakes(), Predict(self.serving.predict, body_limit), self.live, rest),
+                Dispatch(
+                    self._intakes(),
+                    Predict(self.serving.predict, body_limit),
+                    self.live,
+                    Mlflow(self.tracking, body_limit, (app.settings.get("public_url") or self.url).rstrip("/")),
+                    rest,
+                ),
                 policies=policies,
                 gate=self.gate,
                 hosts=self.hosts,
                 cookie=self.cookie,
-                refusal=refusal(self._frame),
+                refusal=self._refusal(),
             )
             self.live.admits = guarded.admits
             hardened = SecurityHeaders(guarded)
@@ -149,6 +159,7 @@ class RunningHub:
                 chore.cancel()
             await asyncio.to_thread(self.watch.stop)
             await self.serving.stop()
+            await asyncio.to_thread(self.tracking.close)
             await self.writer.drained()
             self.writer.close()
 
@@ -193,6 +204,11 @@ class RunningHub:
             for page in PAGES
         }
         return describe(POLICIES, {**pages, **OPERATIONS}, version=__version__, cookie=self.cookie)
+
+    def _refusal(self) -> Refusal:
+        """The guard's answers, in the form that who asks can read."""
+        others = refusal(self._frame)
+        return lambda scope, status, error: mlflow_refusal(scope, status, error) or others(scope, status, error)
 
     def _trouble(self) -> str:
         return self.writer.health().reason

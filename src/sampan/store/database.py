@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from sampan.base.errors import Busy, Damaged, DiskFull, NotFound, SampanError
+from sampan.base.files import sync
 from sampan.store.lock import FileLock
-from sampan.store.migrations import FORMAT, format_of, migrate
+from sampan.store.migrations import FORMAT, MIGRATIONS, Migrations, format_of, migrate
 
 SAFE_WITH_SEVERAL_WRITERS: Final = (3, 51, 3)
+_NORMAL, _FULL = 1, 2
 _PRAGMAS: Final = {
     "journal_mode": "wal",
-    "synchronous": 2,
+    "synchronous": _FULL,
     "fullfsync": 1,  # macOS: through the drive's cache; elsewhere it changes nothing
     "checkpoint_fullfsync": 1,
     "foreign_keys": 1,
@@ -40,11 +42,16 @@ class _Reader:
 
 
 class Database:
-    """One workspace's records. Only one process at a time may open them ``writable``; Busy for the second."""
+    """One workspace's records. Only one process at a time may open them ``writable``; Busy for the second.
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    ``migrations`` make their format: that of ``records.db``, unless a file with a format of its own is opened.
+    """
+
+    def __init__(self, path: Path, *, writable: bool, migrations: Migrations = MIGRATIONS) -> None:
         self.path = path
         self.writable = writable
+        self._migrations = migrations
+        self._synced = True
         self._lock = threading.RLock()
         self._local = threading.local()
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
@@ -58,7 +65,7 @@ class Database:
             self._guard = FileLock(path.with_suffix(".lock"), "Open the records for writing", _why_one_writer())
             try:
                 self._writer = self._connect(read_only=False)
-                migrate(self._writer)
+                migrate(self._writer, migrations)
             except BaseException:
                 self.close()
                 raise
@@ -127,9 +134,10 @@ class Database:
             raise
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
         """One atomic, durable change: when it ends without an error, it has been synced.
 
+        Without ``synced`` it outlives this process, but a power cut only once ``sync`` or a synced change has followed.
         Nested use joins the outer transaction. Raises Busy in a process that only reads, DiskFull, Damaged.
         """
         if self._writer is None:
@@ -142,6 +150,9 @@ class Database:
                 yield connection
                 return
             with self._explained("Write records"):
+                if synced is not self._synced:
+                    connection.execute(f"PRAGMA synchronous={_FULL if synced else _NORMAL}")
+                    self._synced = synced
                 connection.execute("BEGIN IMMEDIATE")
                 self._owner = threading.get_ident()
                 try:
@@ -163,13 +174,30 @@ class Database:
         except sqlite3.Error as error:
             self._roll_back(connection)
             if (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_IOERR"):
-                # a sync that failed once may seem to succeed the next time although the bytes are gone
-                self._broken = Damaged(
-                    "Write records",
-                    f"an earlier commit failed on the disk that holds {self.path}: {error}",
-                    "Look at the disk, then start again.",
-                )
+                self._broken = self._after_failed_sync(error)
             raise
+
+    def sync(self) -> None:
+        """Make durable what was committed without a sync. Raises Damaged; afterwards nothing more is written."""
+        with self._lock:
+            if self._broken is not None:
+                raise self._broken
+            try:
+                fd = os.open(self.path.with_name(f"{self.path.name}-wal"), os.O_RDONLY)
+            except FileNotFoundError:
+                return  # all of it is in the file itself, which was synced first
+            try:
+                sync(fd)
+            except OSError as error:
+                self._broken = self._after_failed_sync(error)
+                raise self._broken from error
+            finally:
+                os.close(fd)
+
+    def _after_failed_sync(self, error: Exception) -> Damaged:
+        """A sync that failed once may seem to succeed the next time although the bytes are gone."""
+        why = f"an earlier commit failed on the disk that holds {self.path}: {error}"
+        return Damaged("Write records", why, "Look at the disk, then start again.")
 
     def _reader(self) -> sqlite3.Connection | None:
         """This thread's connection for reading; None while there are no records yet."""
@@ -177,7 +205,7 @@ class Database:
         if reader is None:
             connection = self._connect(read_only=True)
             try:
-                started = format_of(connection) > 0
+                started = format_of(connection, len(self._migrations)) > 0
             except BaseException:
                 connection.close()
                 raise

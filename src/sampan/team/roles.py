@@ -9,6 +9,7 @@ import msgspec
 READ: Final = "read"  # look at anything in the workspace
 SEND: Final = "send"  # send events
 PREDICT: Final = "predict"  # ask an endpoint
+LOG: Final = "log runs"  # add to experiments: runs, metrics, artifacts; taking away needs RUN
 RUN: Final = "run"  # run the flow, ask questions in SQL
 DEPLOY: Final = "deploy"  # change what an endpoint serves
 ADMINISTER: Final = "administer"  # make and revoke tokens, make sign-in links
@@ -17,9 +18,10 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "producer": frozenset({SEND}),
     "caller": frozenset({PREDICT}),
     "viewer": frozenset({READ}),
-    "editor": frozenset({READ, SEND, PREDICT, RUN}),
-    "operator": frozenset({READ, SEND, PREDICT, RUN, DEPLOY}),
-    "admin": frozenset({READ, SEND, PREDICT, RUN, DEPLOY, ADMINISTER}),
+    "trainer": frozenset({READ, LOG}),
+    "editor": frozenset({READ, SEND, PREDICT, LOG, RUN}),
+    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, DEPLOY}),
+    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, DEPLOY, ADMINISTER}),
 }
 
 

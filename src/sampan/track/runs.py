@@ -1,0 +1,257 @@
+"""Runs: made, changed, read whole. What is logged into them: ``sampan.track.logging``."""
+
+import json
+import math
+import secrets
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from sampan.base.clock import Clock
+from sampan.base.errors import NotFound, Usage
+from sampan.store.database import Database
+from sampan.track.experiments import living, millis, new_uuid
+from sampan.track.keys import Keys
+from sampan.track.limits import RUN_NAME, TAG_VALUE, USER, check_count, check_key, check_length, check_whole, shown
+from sampan.track.records import INPUT, NAME_TAG, RUNNING, STATUSES, Dataset, Input, Link, Metric, Run
+from sampan.track.schema import NAN
+from sampan.track.writer import Writer
+
+_COLUMNS: Final = "id, uuid, experiment, name, user, status, started, ended, deleted"
+_WORDS: Final = (
+    ("brave", "calm", "clear", "deep", "eager", "fair", "fresh", "glad", "keen", "light", "lucky", "quick", "quiet"),
+    (
+        "anchor",
+        "cove",
+        "current",
+        "delta",
+        "harbour",
+        "keel",
+        "lagoon",
+        "mast",
+        "oar",
+        "rudder",
+        "sail",
+        "tide",
+        "wave",
+    ),
+)
+
+
+class Runs:
+    """The logged runs of a workspace."""
+
+    def __init__(self, db: Database, writer: Writer, keys: Keys, clock: Clock) -> None:
+        self._db, self._writer, self._keys, self._clock = db, writer, keys, clock
+
+    def create(
+        self, experiment: int, *, name: str = "", user: str = "", started: int | None = None, tags: Mapping[str, str]
+    ) -> Run:
+        """Begin a run. Raises Usage, NotFound."""
+        attempted = "Create a run"
+        check_count(attempted, "tags", len(tags), 1000)
+        for key, value in tags.items():
+            check_key(attempted, key)
+            check_length(attempted, f"tag {shown(key)}", value, TAG_VALUE)
+        tagged = tags.get(NAME_TAG, "")
+        if name and tagged and name != tagged:
+            raise Usage(
+                attempted,
+                f"both 'run_name' ({shown(name)}) and the tag '{NAME_TAG}' ({shown(tagged)}) were given",
+                "Give one, or both alike.",
+            )
+        name = name or tagged or f"{'-'.join(map(secrets.choice, _WORDS))}-{secrets.randbelow(1000)}"
+        check_length(attempted, "run_name", name, RUN_NAME)
+        check_length(attempted, "user_id", user, USER)
+        began = millis(self._clock) if started is None else started
+        check_whole(attempted, "start_time", began)
+        uuid, kept = new_uuid(self._clock), {**tags, NAME_TAG: name}
+
+        def job(connection: sqlite3.Connection) -> None:
+            living(connection, attempted, experiment)
+            made = connection.execute(
+                "INSERT INTO runs (uuid, experiment, name, user, status, started) VALUES (?, ?, ?, ?, ?, ?)",
+                (uuid, experiment, name, user, RUNNING, began),
+            ).lastrowid
+            rows = [(made, self._keys.id(connection, key), value) for key, value in kept.items()]
+            connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", rows)
+
+        self._writer.submit(job, synced=False).result()
+        return Run(
+            id=uuid,
+            experiment=experiment,
+            name=name,
+            user=user,
+            status=RUNNING,
+            started=began,
+            ended=None,
+            deleted=None,
+            metrics=[],
+            params={},
+            tags=kept,
+        )
+
+    def update(self, uuid: str, *, status: str = "", ended: int | None = None, name: str = "") -> Run:
+        """Change how a run stands, when it ended, its name. Raises Usage, NotFound."""
+        attempted = f"Update run {shown(uuid)}"
+        if status and status not in STATUSES:
+            raise Usage(attempted, f"invalid status {shown(status)}", f"Valid are {', '.join(STATUSES)}.")
+        check_length(attempted, "run_name", name, RUN_NAME)
+        if ended is not None:
+            check_whole(attempted, "end_time", ended)
+
+        def job(connection: sqlite3.Connection) -> None:
+            run = active(connection, attempted, uuid)
+            if status:
+                connection.execute("UPDATE runs SET status = ? WHERE id = ?", (status, run))
+            if ended is not None:
+                connection.execute("UPDATE runs SET ended = ? WHERE id = ?", (ended, run))
+            if name:
+                rename(connection, self._keys, run, name)
+
+        self._writer.submit(job).result()  # what has ended is on the disk, all of it
+        return self.get(uuid)
+
+    def delete(self, uuid: str) -> None:
+        """Put a run out of sight. Raises NotFound."""
+        self._mark(f"Delete run {shown(uuid)}", uuid, millis(self._clock))
+
+    def restore(self, uuid: str) -> None:
+        """Bring it back. Raises NotFound."""
+        self._mark(f"Restore run {shown(uuid)}", uuid, None)
+
+    def _mark(self, attempted: str, uuid: str, deleted: int | None) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            find(connection, attempted, uuid)
+            connection.execute("UPDATE runs SET deleted = ? WHERE uuid = ?", (deleted, uuid))
+
+        self._writer.submit(job).result()
+
+    def get(self, uuid: str) -> Run:
+        """Raises NotFound."""
+        row = self._db.row(f"SELECT {_COLUMNS} FROM runs WHERE uuid = ?", (uuid,))
+        if row is None:
+            raise missing("Read a run", uuid)
+        return self._whole([row])[0]
+
+    def many(self, ids: Sequence[int]) -> list[Run]:
+        """The runs of these row numbers, in this order."""
+        query = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT value FROM json_each(?))"
+        rows = {row["id"]: row for row in self._db.rows(query, (json.dumps(list(ids)),))}
+        return self._whole([rows[id] for id in ids if id in rows])
+
+    def history(self, uuid: str, key: str, limit: int, after: tuple[int, int, float] | None = None) -> list[Metric]:
+        """The points of a metric by step, time and value; ``after`` one of them. Raises NotFound."""
+        run = self._number("Read a metric's history", uuid)
+        id = self._keys.find(key)
+        if id is None:
+            return []
+        beyond = "AND (step, time, value) > (?, ?, ?)" if after else ""
+        rows = self._db.rows(
+            f"SELECT step, time, value FROM points WHERE run = ? AND key = ? {beyond} "
+            "ORDER BY step, time, value LIMIT ?",
+            (run, id, *((*after[:2], stored(after[2])) if after else ()), limit),
+        )
+        return [Metric(key, float(row[2]), row[1], row[0]) for row in rows]
+
+    def interval(self, uuid: str, key: str, start: int, end: int, most: int) -> list[Metric]:
+        """At most so many points of a metric within steps, spread evenly; the first and last step are among them."""
+        run = self._number("Read a metric's history", uuid)
+        id = self._keys.find(key)
+        count = self._db.rows(
+            "SELECT count(*) FROM points WHERE run = ? AND key = ? AND step BETWEEN ? AND ?", (run, id, start, end)
+        )[0][0]
+        every = max(1, -(-count // max(1, most - 1)))
+        rows = self._db.rows(
+            """SELECT step, time, value FROM (
+                   SELECT step, time, value, row_number() OVER (ORDER BY step, time, value) - 1 AS place
+                   FROM points WHERE run = ? AND key = ? AND step BETWEEN ? AND ?)
+               WHERE place % ? = 0 OR place = ? ORDER BY step, time, value""",
+            (run, id, start, end, every, count - 1),
+        )
+        return [Metric(key, float(row[2]), row[1], row[0], run=uuid) for row in rows]
+
+    def exists(self, uuid: str) -> bool:
+        return self._db.row("SELECT 1 FROM runs WHERE uuid = ?", (uuid,)) is not None
+
+    def _number(self, attempted: str, uuid: str) -> int:
+        row = self._db.row("SELECT id FROM runs WHERE uuid = ?", (uuid,))
+        if row is None:
+            raise missing(attempted, uuid)
+        number: int = row[0]
+        return number
+
+    def _whole(self, rows: Iterable[sqlite3.Row]) -> list[Run]:
+        made = {row["id"]: _run(row) for row in rows}
+        within = "WHERE run IN (SELECT value FROM json_each(?))"
+        ids = (json.dumps(list(made)),)
+        named = f"JOIN keys ON keys.id = key {within}"
+        for run, key, value in self._db.rows(f"SELECT run, keys.name, value FROM params {named}", ids):
+            made[run].params[key] = value
+        for run, key, value in self._db.rows(f"SELECT run, keys.name, value FROM tags {named}", ids):
+            made[run].tags[key] = value
+        for run, key, value, at, step in self._db.rows(
+            f"SELECT run, keys.name, value, time, step FROM latest {named}", ids
+        ):
+            made[run].metrics.append(Metric(key, float(value), at, step))
+        joined = f"JOIN datasets ON datasets.id = dataset {within} ORDER BY run, dataset"
+        for run, tags, *fields in self._db.rows(
+            f"SELECT run, tags, name, digest, source_type, source, schema, profile FROM inputs {joined}", ids
+        ):
+            made[run].inputs.append(Input(Dataset(*fields), json.loads(tags)))
+        for run, model, role, step in self._db.rows(f"SELECT run, model, role, step FROM run_models {within}", ids):
+            (made[run].used if role == INPUT else made[run].made).append(Link(model, step))
+        return list(made.values())
+
+
+def _run(row: sqlite3.Row) -> Run:
+    return Run(
+        id=row["uuid"],
+        experiment=row["experiment"],
+        name=row["name"],
+        user=row["user"],
+        status=row["status"],
+        started=row["started"],
+        ended=row["ended"],
+        deleted=row["deleted"],
+        metrics=[],
+        params={},
+        tags={},
+        inputs=[],
+        used=[],
+        made=[],
+    )
+
+
+def stored(value: float) -> float | str:
+    """A metric's value as the database holds it."""
+    return NAN if math.isnan(value) else value
+
+
+def missing(attempted: str, uuid: str) -> NotFound:
+    """What is said of a run that there is not."""
+    return NotFound(attempted, f"Run with id={shown(uuid)} not found")
+
+
+def find(connection: sqlite3.Connection, attempted: str, uuid: str) -> tuple[int, int | None]:
+    """A run's row number and when it was deleted. Raises NotFound."""
+    row = connection.execute("SELECT id, deleted FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+    if row is None:
+        raise missing(attempted, uuid)
+    return row[0], row[1]
+
+
+def active(connection: sqlite3.Connection, attempted: str, uuid: str) -> int:
+    """A run's row number. Raises NotFound, or Usage for one that was deleted."""
+    run, deleted = find(connection, attempted, uuid)
+    if deleted is not None:
+        raise Usage(
+            attempted, f"The run {uuid} must be in the 'active' state. Current state is deleted", "Restore it first."
+        )
+    return run
+
+
+def rename(connection: sqlite3.Connection, keys: Keys, run: int, name: str) -> None:
+    """Give a run a name; the tag that clients look at says the same."""
+    connection.execute("UPDATE runs SET name = ? WHERE id = ?", (name, run))
+    connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (run, keys.id(connection, NAME_TAG), name))

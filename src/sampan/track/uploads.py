@@ -1,0 +1,123 @@
+"""Artifacts that come in parts: begun, sent part by part in any order, completed or given up.
+
+Parts lie in a folder of the upload's own; completing puts them together, whose digest is then that of the artifact.
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sampan.base.clock import Clock
+from sampan.base.errors import NotFound, Usage
+from sampan.store.database import Database
+from sampan.track.artifacts import Artifacts, Incoming
+from sampan.track.experiments import millis
+from sampan.track.limits import shown
+from sampan.track.records import File
+from sampan.track.writer import Writer
+
+PARTS: Final = 10_000
+_PIECE: Final = 1 << 20
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """An artifact that comes in ``parts`` parts, numbered from 1."""
+
+    id: str
+    owner: str
+    path: str
+    parts: int
+
+
+class Uploads:
+    """Uploads that are under way."""
+
+    def __init__(self, db: Database, writer: Writer, artifacts: Artifacts, clock: Clock) -> None:
+        self._db, self._writer, self._artifacts, self._clock = db, writer, artifacts, clock
+
+    def begin(self, owner: str, path: str, parts: int) -> Upload:
+        """Raises Usage, NotFound."""
+        attempted = f"Upload {shown(path)} in parts"
+        if not 1 <= parts <= PARTS:
+            raise Usage(attempted, f"invalid value {parts} for num_parts", f"It lies between 1 and {PARTS}.")
+        self._artifacts.check(attempted, owner, path)
+        made, now = Upload(os.urandom(16).hex(), owner, path, parts), millis(self._clock)
+        row = (made.id, owner, path, parts, now)
+        self._writer.submit(lambda connection: _insert(connection, row), synced=False).result()
+        return made
+
+    def get(self, id: str) -> Upload:
+        """Raises NotFound."""
+        row = self._db.row("SELECT id, owner, path, parts FROM uploads WHERE id = ?", (id,))
+        if row is None:
+            raise NotFound(
+                "Upload in parts", f"no upload has the ID {shown(id)}", "It was completed or given up: begin anew."
+            )
+        return Upload(*row)
+
+    def folder(self, upload: Upload) -> Path:
+        return self._artifacts.temporary / f"upload-{upload.id}"
+
+    def keep(self, upload: Upload, part: int, incoming: Incoming) -> str:
+        """Keep a part that has arrived, in the place of what was sent for it before; gives its tag. Raises Usage."""
+        if not 1 <= part <= upload.parts:
+            raise Usage(f"Upload part {part}", f"there are {upload.parts}", "Parts are numbered from 1.")
+        digest = incoming.end()
+        self.folder(upload).mkdir(exist_ok=True)
+        incoming.path.replace(self.folder(upload) / f"{part}-{digest}")
+        return digest
+
+    def complete(self, id: str, owner: str, path: str, tags: Mapping[int, str]) -> File:
+        """Put the parts together, whose tags are given by number. Raises Usage, NotFound, DiskFull."""
+        upload = self._owned(id, owner, path)
+        attempted = f"Complete the upload of {shown(path)}"
+        if set(tags) != set(range(1, upload.parts + 1)):
+            lacking = sorted(set(range(1, upload.parts + 1)) - set(tags))
+            raise Usage(attempted, f"parts {str(lacking)[:100]} of {upload.parts} are missing", "Name every part once.")
+        places = [self._place(attempted, upload, part, tags[part]) for part in range(1, upload.parts + 1)]
+        incoming = Incoming(self._artifacts.temporary)
+        try:
+            for place in places:
+                with place.open("rb") as file:
+                    while piece := file.read(_PIECE):
+                        incoming.write(piece)
+            made = self._artifacts.put(owner, path, incoming)
+        finally:
+            incoming.drop()
+        self._end(upload)
+        return made
+
+    def abort(self, id: str, owner: str, path: str) -> None:
+        """Give one up. Raises NotFound."""
+        self._end(self._owned(id, owner, path))
+
+    def _owned(self, id: str, owner: str, path: str) -> Upload:
+        upload = self.get(id)
+        if (upload.owner, upload.path) != (owner, path):
+            raise Usage("Upload in parts", f"{shown(id)} is an upload of {shown(upload.path)}, not of {shown(path)}")
+        return upload
+
+    def _place(self, attempted: str, upload: Upload, part: int, tag: str) -> Path:
+        digest = tag.strip('"')
+        known = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+        place = self.folder(upload) / f"{part}-{digest if known else '-'}"
+        if not place.exists():
+            raise Usage(attempted, f"part {part} was not sent with the tag {shown(tag)}", "Send it again.")
+        return place
+
+    def _end(self, upload: Upload) -> None:
+        self._writer.submit(lambda connection: _remove(connection, upload.id), synced=False).result()
+        shutil.rmtree(self.folder(upload), ignore_errors=True)
+
+
+def _insert(connection: sqlite3.Connection, row: tuple[str, str, str, int, int]) -> None:
+    connection.execute("INSERT INTO uploads (id, owner, path, parts, begun) VALUES (?, ?, ?, ?, ?)", row)
+
+
+def _remove(connection: sqlite3.Connection, id: str) -> None:
+    connection.execute("DELETE FROM uploads WHERE id = ?", (id,))
