@@ -9,6 +9,7 @@ import pytest
 from tests.hub.conftest import Hub, hub
 
 import sampan.hub.views
+from sampan.api.mlflow_errors import PREFIXES
 from sampan.api.openapi import Operation, describe
 from sampan.api.policies import ANYBODY, POLICIES
 from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES
@@ -35,7 +36,8 @@ def test_every_route_is_described_with_what_it_asks_of_whom(document: dict[str, 
         assert one["x-act"] == POLICIES[route]
         assert (one.get("security") == []) == (POLICIES[route] == ANYBODY)
         assert one["summary"]
-        assert one["responses"]["4XX"] == {"$ref": "#/components/responses/Failure"}
+        failure = "MlflowFailure" if route[1].startswith(PREFIXES) else "Failure"
+        assert one["responses"]["4XX"] == {"$ref": f"#/components/responses/{failure}"}
 
 
 def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:

@@ -22,6 +22,9 @@ from sampan.keep.retention import Retention
 from sampan.log.attachments import Attachments
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
+from sampan.track.artifacts import Incoming
+from sampan.track.records import Metric
+from sampan.track.tracking import Tracking
 from tests.cli.conftest import Here, here, hub, shell
 from tests.hub.conftest import Hub, make_workspace
 from tests.keep.past import Past
@@ -175,6 +178,31 @@ def test_versions_tables_and_endpoints_are_there_afterwards(workspace: Workspace
     assert made.copied == len({entry.sha256 for entry in read(tmp_path / "backup").files})
     assert (tmp_path / "elsewhere" / "tables" / "pages.sql").read_text().startswith("SELECT")
     there.close()
+
+
+def test_logged_runs_and_their_artifacts_are_in_it(workspace: Workspace, tmp_path: Path) -> None:
+    tracking = Tracking(workspace.data, workspace.clock)
+    run = tracking.runs.create(0, name="one", tags={}).id
+    tracking.logging.log(run, [Metric("m", 0.5, 1)], [("p", "1")]).result()
+    for path, data in (("a", b"kept"), ("b", b"lost")):
+        incoming = Incoming(tracking.artifacts.temporary)
+        incoming.write(data)
+        tracking.artifacts.put(run, path, incoming)
+    tracking.artifacts.location(tracking.artifacts.find(run, "b")).unlink()
+    made = workspace.backup(tmp_path / "backup")  # while it is written to
+    tracking.logging.log(run, params=[("later", "1")]).result()
+    tracking.close()
+    assert made.missing == {sha256(b"lost").hexdigest(): f"artifact {run}/b"}
+    restore(tmp_path / "backup", tmp_path / "elsewhere")
+    there = Tracking(tmp_path / "elsewhere" / ".sampan", workspace.clock)
+    found = there.runs.get(run)
+    assert (found.params, [metric.value for metric in found.metrics]) == ({"p": "1"}, [0.5])
+    assert there.artifacts.location(there.artifacts.find(run, "a")).read_bytes() == b"kept"
+    there.close()
+    digest = sha256(b"kept").hexdigest()
+    (tmp_path / "backup" / "files" / digest[:2] / digest[2:]).unlink()
+    with pytest.raises(Damaged):
+        restore(tmp_path / "backup", tmp_path / "again")
 
 
 def test_every_damaged_or_missing_file_is_named_and_nothing_is_written(workspace: Workspace, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Records: one writer, durable commits, nothing half done (R14)."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.store.tracing import needs_strace, run, traced
 
-from sampan.base.errors import Busy, Damaged, DiskFull
+from sampan.base.errors import Busy, Damaged, DiskFull, NewerFormat
 from sampan.store.database import Database
 
 ADD = "INSERT INTO branches (name, head, created) VALUES (?, NULL, 0)"
@@ -298,3 +299,56 @@ def test_a_thread_that_ends_leaves_no_connection_open(db):
         thread.start()
         thread.join()
     assert max(opened[20:]) <= opened[0] + 1
+
+
+def test_a_file_with_a_format_of_its_own(tmp_path):
+    own = (("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",),)
+    database = Database(tmp_path / "own.db", writable=True, migrations=own)
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO things (name) VALUES ('a')")
+    assert [row[0] for row in database.rows("SELECT name FROM things")] == ["a"]
+    assert [row[0] for row in database.rows("SELECT version FROM format")] == [1]
+    database.close()
+    newer = Database(tmp_path / "own.db", writable=False, migrations=())
+    with pytest.raises(NewerFormat):
+        newer.rows("SELECT name FROM things")
+
+
+def test_what_need_not_wait_for_the_disk_is_synced_by_what_follows(tmp_path):
+    database = Database(tmp_path / "r.db", writable=True)
+    syncs: list[int] = []
+    real = os.fdatasync
+
+    def counted(fd: int) -> None:
+        syncs.append(fd)
+        real(fd)
+
+    with database.transaction(synced=False) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
+    with database.transaction() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+    os.fdatasync = counted
+    try:
+        database.sync()
+    finally:
+        os.fdatasync = real
+    assert len(syncs) == 1
+    database.close()
+
+
+def test_after_a_sync_that_failed_nothing_more_is_written(tmp_path, monkeypatch):
+    database = Database(tmp_path / "r.db", writable=True)
+    with database.transaction(synced=False) as connection:
+        connection.execute("CREATE TABLE t (a)")
+
+    def fails(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    with pytest.raises(Damaged, match="Input/output error"):
+        database.sync()
+    monkeypatch.undo()
+    with pytest.raises(Damaged, match="an earlier commit failed"), database.transaction():
+        pass
+    database.close()

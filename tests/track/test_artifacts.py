@@ -1,5 +1,6 @@
 """Artifacts: kept under their digest, found by path; no path leads anywhere else."""
 
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
@@ -164,3 +165,21 @@ def test_an_upload_that_is_not_whole_is_refused_and_one_given_up_leaves_nothing(
 def test_one_process_at_a_time_writes(tracking: Tracking, clock: ManualClock) -> None:
     with pytest.raises(Busy):
         Tracking(tracking.db.path.parent, clock)
+
+
+def test_what_a_killed_process_left_behind_goes_at_the_next_start(
+    tracking: Tracking, run: str, clock: ManualClock
+) -> None:
+    temporary = tracking.artifacts.temporary
+    forgotten = tracking.uploads.begin(run, "old", 1)
+    part(tracking, forgotten.id, 1, b"x")
+    clock.advance(timedelta(days=8))
+    going_on = tracking.uploads.begin(run, "new", 1)
+    tag = part(tracking, going_on.id, 1, b"y")
+    (temporary / "artifact-0123").write_bytes(b"half of it")
+    (temporary / "other").write_bytes(b"somebody else's")
+    tracking.close()
+    again = Tracking(tracking.db.path.parent, clock)
+    assert {path.name for path in temporary.iterdir()} == {f"upload-{going_on.id}", "other"}
+    assert again.uploads.complete(going_on.id, run, "new", {1: tag}).size == 1
+    again.close()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def token() -> None:
     """Who may ask the hub: tokens and sign-in links.
 
-    A token's role says what it may do: producer (send events), caller (ask for predictions), viewer (look), editor
-    (look, send, ask, run), operator (deploy as well), admin (everything).
+    A token's role says what it may do: producer (send events), caller (ask for predictions), viewer (look), trainer
+    (look, log runs), editor (look, send, ask, log, run), operator (deploy as well), admin (everything).
     """
 
 

@@ -1,8 +1,9 @@
 """``sampan backup``: a whole copy of a workspace, taken while the hub goes on.
 
 The order makes it whole. Records first: what they name (tables, blobs, positions in the log) was durable before them,
-is never changed, and no clean-up runs meanwhile. Then files, then the log, which so holds every event that the records
-know of; then attachments and keys, which are durable before the events that need them. The manifest comes last.
+is never changed, and no clean-up runs meanwhile. Logged runs likewise, then their artifacts. Then files, then the log,
+which so holds every event that the records know of; then attachments and keys, which are durable before the events
+that need them. The manifest comes last.
 
 Files lie under their digests, so the next backup into the same folder copies only what is new. Until its manifest is
 written the one before stays whole; then what only that one named is removed.
@@ -33,6 +34,8 @@ from sampan.log.stream import Stream, packed, read_manifest, read_mark
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 from sampan.store.lock import FileLock
+from sampan.track.artifacts import all_named
+from sampan.track.tracking import ARTIFACTS, DATABASE, open_database
 
 _PIECE: Final = 1 << 20
 _OURS: Final = {NAME, "files", "tmp", "lock"}
@@ -75,6 +78,7 @@ class Backup:
             self._db.copy_to(temporary / "records.db")
             missing = self._tables_and_blobs(temporary / "records.db")
             self._take(temporary / "records.db", ".sampan/records.db", 0o600)
+            missing |= self._tracking(temporary / DATABASE)
             self._plain(self._data / "runs", 0o644)
             self._plain(self._data / "format", 0o644)
             position = self._log.position()
@@ -139,6 +143,29 @@ class Backup:
                     self._take(path, self._where(path), 0o444, digest=name)
                     there.add(name)
         return {name: why for name, why in {**reach.lake, **reach.bytes}.items() if name not in there}
+
+    def _tracking(self, records: Path) -> dict[str, str]:
+        """Logged runs and all artifacts; gives which of those that runs name are not there, with who names them."""
+        if not (self._data / DATABASE).exists():
+            return {}
+        tracking = open_database(self._data, writable=False)
+        try:
+            tracking.copy_to(records)
+        finally:
+            tracking.close()
+        there = set()
+        for path in sorted((self._data / ARTIFACTS).glob("??/*")):
+            name = path.parent.name + path.name
+            if len(name) == 64 and not path.name.startswith("."):
+                self._take(path, self._where(path), 0o444, digest=name)
+                there.add(name)
+        copy = open_database(records.parent, writable=False)
+        try:
+            missing = {name: f"artifact {owner}" for name, owner in all_named(copy) if name not in there}
+        finally:
+            copy.close()
+        self._take(records, f".sampan/{DATABASE}", 0o600)
+        return missing
 
     def _stream(self, folder: Path) -> None:
         """Sealed segments, and of the others what had been synced when it was looked."""

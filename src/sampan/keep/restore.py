@@ -23,6 +23,8 @@ from sampan.log.log import Log
 from sampan.log.position import Position
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
+from sampan.track.artifacts import all_named
+from sampan.track.tracking import ARTIFACTS, open_database
 
 _GOING_ON: Final = ".restoring"
 _LAST: Final = "sampan.toml"
@@ -157,6 +159,13 @@ def _look(manifest: Manifest, to: Path) -> None:
         for name, why in named.items():
             if not Blobs(data / kind).has(name) and name not in manifest.missing:
                 raise Damaged(f"Restore to {to}", f"{kind} {name[:16]} is missing: {why}", "Use another backup.")
+    tracking = open_database(data, writable=False)
+    try:
+        for name, owner in all_named(tracking):
+            if not Blobs(data / ARTIFACTS).has(name) and name not in manifest.missing:
+                raise Damaged(f"Restore to {to}", f"artifact {owner} is missing", "Use another backup.")
+    finally:
+        tracking.close()
     log = Log(data / "log", Contracts(), SystemClock(), Settings())
     try:
         root = log.root(Position.parse(manifest.position))

@@ -19,6 +19,7 @@ from sampan.keep.retention import Retention
 from sampan.lake.draft import TableFile
 from sampan.lake.publish import FOLDER
 from sampan.store.database import Database
+from sampan.track.tracking import ARTIFACTS
 
 _SHOWN: Final = 30
 _NOBODY: Final = "no record names it"
@@ -113,6 +114,7 @@ def _stores(data: Path, models: tuple[int, int]) -> Iterator[Store]:
     yield Store("models", "the files of all versions", "never removed", *models)
     rest = (blobs[0] - models[0], blobs[1] - models[1])
     yield Store("results", "values of steps, bundles, rules, changes not committed to git", "cleaned up", *rest)
+    yield Store("artifacts", "files of logged runs and models", "never removed", *_measure(data / ARTIFACTS))
     yield Store("logs of runs", "what steps printed", "cleaned up", *_measure(data / "runs"))
     yield Store("caches", "what is worked out again if it is missing", "cleaned up", *_measure(data / "cache"))
     published = _measure(data / FOLDER)

@@ -180,7 +180,7 @@ class Artifacts:
         return gone
 
 
-def named(db: Database) -> Iterator[tuple[str, str]]:
+def all_named(db: Database) -> Iterator[tuple[str, str]]:
     """The digests that runs and models name, each with one who does."""
     for row in db.rows("SELECT sha256, owner || '/' || min(path) FROM artifacts GROUP BY sha256"):
         yield row[0], row[1]

@@ -42,6 +42,7 @@ class Tracking:
         self.models = LoggedModels(self.db, self.writer, clock)
         self.artifacts = Artifacts(self.db, self.writer, Blobs(data / ARTIFACTS), data / "tmp", clock)
         self.uploads = Uploads(self.db, self.writer, self.artifacts, clock)
+        self.uploads.sweep()
 
     def close(self) -> None:
         """Finish what was submitted."""

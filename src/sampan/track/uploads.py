@@ -23,6 +23,7 @@ from sampan.track.writer import Writer
 
 PARTS: Final = 10_000
 _PIECE: Final = 1 << 20
+_FORGOTTEN: Final = 7 * 86_400_000  # milliseconds
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -39,6 +40,18 @@ class Uploads:
 
     def __init__(self, db: Database, writer: Writer, artifacts: Artifacts, clock: Clock) -> None:
         self._db, self._writer, self._artifacts, self._clock = db, writer, artifacts, clock
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed left behind, and uploads that nobody went on with for a week."""
+        old = millis(self._clock) - _FORGOTTEN
+        self._writer.submit(lambda connection: _remove_old(connection, old), synced=False).result()
+        known = {row[0] for row in self._db.rows("SELECT id FROM uploads")}
+        temporary = self._artifacts.temporary
+        for path in temporary.glob("artifact-*"):
+            path.unlink(missing_ok=True)
+        for path in temporary.glob("upload-*"):
+            if path.name.removeprefix("upload-") not in known:
+                shutil.rmtree(path, ignore_errors=True)
 
     def begin(self, owner: str, path: str, parts: int) -> Upload:
         """Raises Usage, NotFound."""
@@ -117,6 +130,10 @@ class Uploads:
 
 def _insert(connection: sqlite3.Connection, row: tuple[str, str, str, int, int]) -> None:
     connection.execute("INSERT INTO uploads (id, owner, path, parts, begun) VALUES (?, ?, ?, ?, ?)", row)
+
+
+def _remove_old(connection: sqlite3.Connection, before: int) -> None:
+    connection.execute("DELETE FROM uploads WHERE begun < ?", (before,))
 
 
 def _remove(connection: sqlite3.Connection, id: str) -> None:
