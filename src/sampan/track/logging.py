@@ -15,6 +15,7 @@ from sampan.track.keys import Keys
 from sampan.track.limits import check_count, check_key, check_length, check_whole, shown
 from sampan.track.records import CONTEXT_TAG, INPUT, NAME_TAG, OUTPUT, Input, Link, Metric
 from sampan.track.runs import active, rename, stored
+from sampan.track.schema import NAN
 from sampan.track.writer import Writer
 
 _POINT: Final = "INSERT OR IGNORE INTO points (run, key, step, time, value) VALUES (?, ?, ?, ?, ?)"
@@ -23,6 +24,9 @@ _LATEST: Final = """INSERT INTO latest (run, key, step, time, value) VALUES (?, 
     WHERE (excluded.step, excluded.time, excluded.value) > (latest.step, latest.time, latest.value)"""
 _MEASURED: Final = """INSERT OR IGNORE INTO model_metrics (model, key, run, dataset, digest, step, time, value)
     SELECT id, ?, ?, ?, ?, ?, ?, ? FROM models WHERE uuid = ?"""
+
+#: Run, key, step, time and value of a point, as they are kept.
+Row = tuple[int, int, int, int, float | str]
 
 
 class Logging:
@@ -60,11 +64,13 @@ class Logging:
 
     def _metrics(self, connection: sqlite3.Connection, number: int, run: str, metrics: Sequence[Metric]) -> None:
         ids = {key: self._keys.id(connection, key) for key in {one.key for one in metrics}}
-        rows = [(number, ids[one.key], one.step, one.time, stored(one.value)) for one in metrics]
-        newest: dict[int, tuple[int, int, int, int, float | str]] = {}
+        rows: list[Row] = [
+            (number, ids[one.key], one.step, one.time, one.value if one.value == one.value else NAN) for one in metrics
+        ]
+        newest: dict[int, Row] = {}
         for row in rows:
             known = newest.get(row[1])
-            if known is None or _order(row) > _order(known):
+            if known is None or row[2] > known[2] or (row[2] == known[2] and _order(row) > _order(known)):
                 newest[row[1]] = row
         connection.executemany(_POINT, rows)
         connection.executemany(_LATEST, newest.values())
@@ -181,7 +187,7 @@ def _keep_links(connection: sqlite3.Connection, attempted: str, run: int, role: 
         connection.execute("INSERT OR IGNORE INTO run_models (run, model, role, step) VALUES (?, ?, ?, ?)", row)
 
 
-def _order(row: tuple[int, int, int, int, float | str]) -> tuple[int, int, bool, float]:
+def _order(row: Row) -> tuple[int, int, bool, float]:
     """As the database compares points: a text is more than any number."""
     value = row[4]
     return (row[2], row[3], True, 0.0) if isinstance(value, str) else (row[2], row[3], False, value)
