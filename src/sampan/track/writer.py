@@ -1,7 +1,7 @@
 """The one thread that writes ``tracking.db``: what waits together is committed together.
 
 A job that fails is taken back alone. Metrics, parameters and tags are committed without waiting for the disk, and
-synced a fraction of a second later (``docs/decisions/track-durability.md``); all else waits for the sync.
+synced a fraction of a second later (``docs/decisions/track-records.md``); all else waits for the sync.
 """
 
 import sqlite3
