@@ -132,7 +132,30 @@ class Shop:
         self.ask(nasty, "decision-2", 1.0)
         self.outcome("decision-1")
         self.measure(self.replay())
+        self.log()
         return self
+
+    def log(self) -> None:
+        """Log runs as a client of MLflow's does, with names and values that would like to run."""
+        api = "/api/2.0/mlflow"
+        experiment = json.loads(self.post(f"{api}/experiments/create", {"name": PAYLOAD[:400]}))["experiment_id"]
+        for number in range(3):
+            made = self.post(f"{api}/runs/create", {"experiment_id": experiment, "run_name": PAYLOAD, "user_id": "ann"})
+            run = json.loads(made)["run"]["info"]["run_id"]
+            metrics = [
+                {"key": "val/rmse", "value": 1 / (step + number + 1), "timestamp": step, "step": step}
+                for step in range(50)
+            ]
+            odd = [{"key": "odd", "value": value, "timestamp": 1} for value in ("NaN", "Infinity")]
+            params = [{"key": "depth", "value": str(number)}, {"key": "text", "value": PAYLOAD}]
+            tags = [{"key": "mlflow.note.content", "value": PAYLOAD}, {"key": "address", "value": ADDRESS}]
+            batch = {"run_id": run, "metrics": metrics + odd, "params": params, "tags": tags}
+            self.post(f"{api}/runs/log-batch", batch)
+            dataset = {"name": PAYLOAD[:100], "digest": "1", "source_type": "local", "source": PAYLOAD}
+            self.post(f"{api}/runs/log-inputs", {"run_id": run, "datasets": [{"dataset": dataset}]})
+            path = f"{api}-artifacts/artifacts/{experiment}/{run}/artifacts/a%3Cb%3E/page.html"
+            response, body = self.hub.ask("PUT", path, PAYLOAD.encode())
+            assert response.status == 200, body
 
     def post(self, path: str, value: Any) -> bytes:
         response, body = self.hub.ask("POST", path, json.dumps(value).encode(), content_type=JSON)

@@ -19,6 +19,7 @@ PAGES = [
     "/contracts",
     "/tables",
     "/runs",
+    "/experiments",
     "/plan",
     "/models",
     "/impact",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sampan.serve.endpoints import Endpoints
     from sampan.store.blobs import Blobs
     from sampan.store.database import Database
+    from sampan.track.tracking import Tracking
     from sampan.watch.limits import Alerting
 
 FORMAT: Final = 1
@@ -258,6 +259,15 @@ class Workplace:
         from sampan.models.registry import Models
 
         return self._part("models", lambda: Models(self.db, self.blobs, self.clock, lambda: self.lake.versions()))
+
+    @property
+    def tracking(self) -> "Tracking":
+        """What runs have logged: the hub's own, to write; in any other process, to read."""
+        if self._hub is not None:
+            return self._hub.tracking
+        from sampan.track.tracking import Tracking
+
+        return self._part("tracking", lambda: Tracking(self.folder.data, self.clock, writable=False))
 
     @property
     def endpoints(self) -> "Endpoints":

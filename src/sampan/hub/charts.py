@@ -45,6 +45,8 @@ class Chart(msgspec.Struct, kw_only=True):
     series: list[Series]
     unit: str = ""
     dated: bool = False
+    numbered: bool = False
+    """Whether ``x`` holds numbers, which lie as far apart as they are."""
     stacked: bool = False
     marks: list[Mark] = []
     digits: int = 3
@@ -77,7 +79,7 @@ class Chart(msgspec.Struct, kw_only=True):
             "bargap": 0.25,
             "xaxis": {
                 **axis,
-                "type": "date" if self.dated else "category",
+                "type": "date" if self.dated else "linear" if self.numbered else "category",
                 "showgrid": False,
                 "automargin": True,
                 "fixedrange": True,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sampan.log.log import Log
     from sampan.models.registry import Models
     from sampan.store.database import Database
+    from sampan.track.tracking import Tracking
     from sampan.watch.limits import Alerting
 
 
@@ -53,6 +54,8 @@ class Parts(Protocol):
     def lake(self) -> "Lake": ...
     @property
     def models(self) -> "Models": ...
+    @property
+    def tracking(self) -> "Tracking": ...
     @property
     def pulse(self) -> "Pulse | None": ...
     def instant(self, text: str) -> int: ...

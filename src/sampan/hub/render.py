@@ -1,6 +1,7 @@
 """From a page's context to an answer: HTML for people, the same context as JSON for everything else."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -172,6 +173,16 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def measure(value: float | int | None) -> str:
+    """A measured value of any magnitude, to six digits that count."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    text = f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"
+    return text.replace("-", "−")
+
+
 def money(value: float | int | None) -> str:
     """An amount: always two digits after the point, a real minus."""
     return "–" if value is None else f"{value:,.2f}".replace("-", "−")
@@ -297,6 +308,7 @@ def _environment() -> jinja2.Environment:
         "money": money,
         "seconds": seconds,
         "size": size,
+        "measure": measure,
         "short": short,
         "pretty": pretty,
         "show": show,

@@ -91,6 +91,14 @@ class Urls:
         return _with_query("/settings", query)
 
     @staticmethod
+    def experiment(experiment: int, **query: str | int | None) -> str:
+        return _with_query(_path("experiments", experiment), query)
+
+    @staticmethod
+    def logged_run(experiment: int, run: str, **query: str | int | None) -> str:
+        return _with_query(_path("experiments", experiment, "runs", run), query)
+
+    @staticmethod
     def models(**query: str | int | None) -> str:
         return _with_query("/models", query)
 

@@ -135,6 +135,11 @@ class Experiments:
             raise NotFound("Read an experiment", f"could not find experiment with name {shown(name)}")
         return self.whole([row])[0]
 
+    def activity(self) -> dict[int, tuple[int, int]]:
+        """By experiment: how many runs it has, and when the newest began."""
+        query = "SELECT experiment, count(*), max(started) FROM runs WHERE deleted IS NULL GROUP BY experiment"
+        return {row[0]: (row[1], row[2]) for row in self._db.rows(query)}
+
     def many(self, ids: Iterable[int]) -> list[Experiment]:
         """Those of these numbers, in this order."""
         wanted = list(ids)

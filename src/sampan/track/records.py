@@ -37,6 +37,16 @@ class Metric(msgspec.Struct, frozen=True):
     run: str = ""
 
 
+class Curve(msgspec.Struct, frozen=True):
+    """A metric to be drawn: places and values. A place is a step, or if ``timed`` milliseconds since the first point;
+    ``points`` there are in all, ``odd`` of which are no numbers that can be drawn."""
+
+    drawn: list[tuple[int, float]]
+    timed: bool
+    points: int
+    odd: int
+
+
 class Dataset(msgspec.Struct, frozen=True):
     """What a run read."""
 

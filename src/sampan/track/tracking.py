@@ -15,7 +15,7 @@ from sampan.track.runs import Runs
 from sampan.track.schema import MIGRATIONS
 from sampan.track.search import Search
 from sampan.track.uploads import Uploads
-from sampan.track.writer import Writer
+from sampan.track.writer import NoWriter, Writer
 
 DATABASE: Final = "tracking.db"
 ARTIFACTS: Final = "artifacts"
@@ -27,14 +27,15 @@ def open_database(data: Path, *, writable: bool) -> Database:
 
 
 class Tracking:
-    """The parts, one per noun. One process at a time may have it; Busy for the second."""
+    """The parts, one per noun. One process at a time may write; Busy for the second. Others read."""
 
-    def __init__(self, data: Path, clock: Clock) -> None:
-        self.db = open_database(data, writable=True)
-        with self.db.transaction() as connection:
-            begin(connection, millis(clock))
+    def __init__(self, data: Path, clock: Clock, *, writable: bool = True) -> None:
+        self.db = open_database(data, writable=writable)
+        if writable:
+            with self.db.transaction() as connection:
+                begin(connection, millis(clock))
         self.keys = Keys(self.db)
-        self.writer = Writer(self.db, self.keys.forget)
+        self.writer = Writer(self.db, self.keys.forget) if writable else NoWriter()
         self.experiments = Experiments(self.db, self.writer, clock)
         self.runs = Runs(self.db, self.writer, self.keys, clock)
         self.logging = Logging(self.writer, self.keys)
@@ -42,7 +43,8 @@ class Tracking:
         self.models = LoggedModels(self.db, self.writer, clock)
         self.artifacts = Artifacts(self.db, self.writer, Blobs(data / ARTIFACTS), data / "tmp", clock)
         self.uploads = Uploads(self.db, self.writer, self.artifacts, clock)
-        self.uploads.sweep()
+        if writable:
+            self.uploads.sweep()
 
     def close(self) -> None:
         """Finish what was submitted."""

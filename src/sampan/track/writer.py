@@ -120,5 +120,18 @@ class Writer:
             return  # the next commit is refused with it
 
 
+class NoWriter(Writer):
+    """Stands in where this process only reads."""
+
+    def __init__(self) -> None:
+        pass
+
+    def submit(self, job: Job[T], *, synced: bool = True) -> "Future[T]":
+        raise Busy("Log a run", "this process only reads what was logged", "Go through the hub: `sampan up`.")
+
+    def close(self) -> None:
+        pass
+
+
 class _Back(Exception):
     """Takes a transaction back whose only job failed."""
