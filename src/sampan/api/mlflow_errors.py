@@ -54,4 +54,5 @@ def refusal(scope: Scope, status: int, error: SampanError) -> tuple[bytes, bytes
 
 def _body(code: str, error: SampanError) -> bytes:
     text = f"{error.attempted}: {error.obstacle}".rstrip(".")
-    return msgspec.json.encode(MlflowFailure(code, f"{text}. {error.advice}".rstrip()))
+    body = msgspec.json.encode(MlflowFailure(code, f"{text}. {error.advice}".rstrip()))
+    return body.replace(b"<", b"\\u003c")  # it quotes what was sent, and a browser may be who asks
