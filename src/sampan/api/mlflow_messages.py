@@ -66,6 +66,8 @@ MESSAGES: Final[Mapping[Route, tuple[Any, Any, str]]] = {
     ("GET", INFO): (wire.Nothing, wire.ServerInfo, "What a client of MLflow's may use"),
 }
 
+#: What training loops call again and again; by POST.
+LOGGED: Final = tuple(f"{API}/runs/{act}" for act in ("log-metric", "log-batch", "log-parameter", "set-tag"))
 #: Artifacts, which are streams.
 STREAMS: Final[Mapping[Route, str]] = {
     ("GET", ARTIFACTS): "Artifacts below a path",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sampan.api.dispatch import INTAKES, PREDICT
 from sampan.api.guard import Asgi, Receive, Scope, Send
+from sampan.api.mlflow_messages import LOGGED
 from sampan.base.histogram import Histogram
 from sampan.base.traces import Traces
 from sampan.team.roles import PRINCIPAL
@@ -55,8 +56,8 @@ class Requests:
 class Observed:
     """``route`` gives the template of a path: a path has too many values to count by.
 
-    Machines that send events or ask for predictions are let through to ``bare``, and pay for a count and a duration:
-    no header, no line of the log unless it failed. All else goes to ``app``.
+    Machines that send events, ask for predictions or log metrics are let through to ``bare``, and pay for a count and a
+    duration: no header, no line of the log unless it failed. All else goes to ``app``.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Observed:
         self._prefix = instance[:8]
         self._numbers = count(1)
         self._traces = traces
-        self._machines = {path: requests.of("POST", path) for path in INTAKES}
+        self._machines = {path: requests.of("POST", path) for path in (*INTAKES, *LOGGED)}
         self._quick = not traces.on and not _LOG.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
