@@ -1,6 +1,7 @@
 """What clean-up keeps and what it removes, over any past, and wherever it is killed."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,8 @@ from sampan.log.attachments import Attachments
 from sampan.runs.proofs import Proofs
 from sampan.runs.replays import Replay, ReplayRequest, Replays
 from sampan.store.states import States
+from sampan.track.artifacts import Incoming
+from sampan.track.tracking import Tracking
 from tests.keep.past import AT_ONCE, DAY, Past
 from tests.killed import die, killed
 
@@ -171,6 +174,28 @@ def test_what_a_killed_writer_left_goes_and_the_log_and_attachments_stay(past: P
     assert gone(past) == {"blobs/ab.half.123.456.tmp"}
     assert Attachments(past.data / "attachments").get(digest)
     assert (past.data / "log" / "intake" / "00000001.log").exists() and (past.data / "keys.db").exists()
+
+
+def test_artifacts_that_no_run_has_any_longer_go_and_those_of_deleted_runs_stay(past: Past) -> None:
+    tracking = Tracking(past.data, past.clock)
+    kept, emptied = (tracking.runs.create(0, tags={}).id for _ in range(2))
+    for run, path, data in ((kept, "a", b"kept"), (emptied, "b", b"gone"), (emptied, "c", b"kept")):
+        incoming = Incoming(tracking.artifacts.temporary)
+        incoming.write(data)
+        tracking.artifacts.put(run, path, incoming)
+    tracking.artifacts.delete(emptied)
+    tracking.runs.delete(kept)  # it can be brought back
+    young = past.cleaner(Retention()).preview()
+    assert [(kind.kept, kind.gone, kind.young) for kind in young.kinds if kind.kind == "artifacts"] == [(1, 0, 1)]
+    time.sleep(0.01)
+    told = past.cleaner(AT_ONCE).apply()
+    assert [(kind.kept, kind.gone) for kind in told.kinds if kind.kind == "artifacts"] == [(1, 1)]
+    left = [path for path in (past.data / "artifacts").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in left] == [b"kept"]
+    left[0].unlink()
+    missing = past.cleaner(AT_ONCE).preview().missing
+    assert missing == {left[0].parent.name + left[0].name: f"artifact {kept}/a"}
+    tracking.close()
 
 
 def test_caches_of_what_is_gone_go_with_it(past: Past) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from sampan.base.clock import Clock
 from sampan.base.errors import Damaged
 from sampan.keep.cleanups import Cleanups, Kind
-from sampan.keep.leftovers import BYTES, FILES, TABLES, Found, look, remove
+from sampan.keep.leftovers import ARTIFACTS, BYTES, FILES, TABLES, Found, artifacts_of, look, remove
 from sampan.keep.proof import Witnesses
 from sampan.keep.reach import Reach
 from sampan.keep.retention import Retention
@@ -76,6 +76,7 @@ class Plan:
         self.found = list(look(data, reach, set(self.snapshots) & set(reach.snapshots)))
         self.old_snapshots = [id for id in self.snapshots if id not in reach.snapshots]
         self.old_results = [key for key in self.results if key not in reach.results]
+        self._data = data
         self._witnessed = (db, blobs, retention, now, sorted((data / FOLDER).rglob("*.json")))
 
     @cached_property
@@ -93,8 +94,8 @@ class Plan:
         return Proof(len(files), named, not objections, dict(list(objections.items())[:_SHOWN]))
 
     def missing(self) -> dict[str, str]:
-        there = {one.name for one in self.found if one.kind in (TABLES, BYTES)}
-        named = {**self.reach.lake, **self.reach.bytes}
+        there = {one.name for one in self.found if one.kind in (TABLES, BYTES, ARTIFACTS)}
+        named = {**self.reach.lake, **self.reach.bytes, **artifacts_of(self._data)}
         absent = {name: why for name, why in named.items() if name not in there}
         known = {id: why for id, why in self.reach.snapshots.items() if id not in self.snapshots}
         return {**absent, **known}

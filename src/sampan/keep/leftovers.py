@@ -1,4 +1,4 @@
-"""Files that nobody keeps, of each kind: tables, bytes, logs of runs, and what caches hold of things that are gone.
+"""Files that nobody keeps, of each kind: tables, bytes, artifacts, logs of runs, and what caches hold of what is gone.
 
 The log, its attachments and the subjects' keys are not looked at: nothing here may ever remove them.
 """
@@ -12,12 +12,16 @@ from typing import Final, NamedTuple
 
 from sampan.keep.reach import Reach
 from sampan.store.blobs import Blobs
+from sampan.track import tracking
+from sampan.track.artifacts import all_named
 
 TABLES: Final = "table files"
 BYTES: Final = "blobs"
+ARTIFACTS: Final = "artifacts"
 LOGS: Final = "logs of runs"
 CACHES: Final = "cached files"
-FILES: Final = (TABLES, BYTES, LOGS, CACHES)
+FILES: Final = (TABLES, BYTES, ARTIFACTS, LOGS, CACHES)
+_FOLDERS: Final = {TABLES: "lake", BYTES: "blobs", ARTIFACTS: tracking.ARTIFACTS}
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _SNAPSHOT: Final = re.compile(r"t1-[0-9a-f]{32}")
 
@@ -37,6 +41,7 @@ def look(data: Path, reach: Reach, known_snapshots: set[str]) -> Iterator[Found]
     """Everything of these kinds that lies in a workspace's data."""
     yield from _digests(TABLES, data / "lake", reach.lake)
     yield from _digests(BYTES, data / "blobs", reach.bytes)
+    yield from _digests(ARTIFACTS, data / tracking.ARTIFACTS, artifacts_of(data))
     for path in _inside(data / "runs"):
         yield _found(LOGS, path, reach.logs.get(path.name))
     cache = data / "cache"
@@ -50,6 +55,15 @@ def look(data: Path, reach: Reach, known_snapshots: set[str]) -> Iterator[Found]
     for path in _inside(cache / "slices"):  # of no use to anybody but the run that made them
         yield _found(CACHES, path, None)
     yield from _projections(cache / "projections", data / "log")
+
+
+def artifacts_of(data: Path) -> dict[str, str]:
+    """Digest → who names it, for all artifacts of logged runs and models; of those that were put out of sight, too."""
+    records = tracking.open_database(data, writable=False)
+    try:
+        return {name: f"artifact {owner}" for name, owner in all_named(records)}
+    finally:
+        records.close()
 
 
 def _digests(kind: str, folder: Path, kept: dict[str, str]) -> Iterator[Found]:
@@ -76,8 +90,8 @@ def _projections(folder: Path, log: Path) -> Iterator[Found]:
 
 def remove(one: Found, data: Path, before: float) -> bool:
     """Remove it, unless it has been put there anew since an instant (seconds). Whether it went."""
-    if one.kind in (TABLES, BYTES) and _DIGEST.fullmatch(one.name):
-        return Blobs(data / ("lake" if one.kind == TABLES else "blobs")).discard(one.name, before)
+    if one.kind in _FOLDERS and _DIGEST.fullmatch(one.name):
+        return Blobs(data / _FOLDERS[one.kind]).discard(one.name, before)
     if _changed(one.path) >= before:
         return False
     if one.path.is_dir():

@@ -114,7 +114,7 @@ def _stores(data: Path, models: tuple[int, int]) -> Iterator[Store]:
     yield Store("models", "the files of all versions", "never removed", *models)
     rest = (blobs[0] - models[0], blobs[1] - models[1])
     yield Store("results", "values of steps, bundles, rules, changes not committed to git", "cleaned up", *rest)
-    yield Store("artifacts", "files of logged runs and models", "never removed", *_measure(data / ARTIFACTS))
+    yield Store("artifacts", "files of logged runs and models", "cleaned up", *_measure(data / ARTIFACTS))
     yield Store("logs of runs", "what steps printed", "cleaned up", *_measure(data / "runs"))
     yield Store("caches", "what is worked out again if it is missing", "cleaned up", *_measure(data / "cache"))
     published = _measure(data / FOLDER)
