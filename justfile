@@ -19,6 +19,10 @@ test-dbt *args:
     uv run --isolated --no-default-groups --extra dbt --with hypothesis,pytest,pytest-timeout,pytest-xdist \
         pytest tests/flow/test_dbt.py {{ args }}
 
+# The tests with a client of MLflow's, with the oldest one that is supported
+test-mlflow *args:
+    uv run --isolated --no-default-groups --group mlflow-oldest pytest tests/api/test_mlflow.py {{ args }}
+
 # Style, types, import floors
 lint:
     uv run ruff check --no-cache

@@ -108,6 +108,16 @@ def test_what_a_step_prints_is_read_while_it_runs(watched: Watched) -> None:
     expect(page.get_by_role("heading", level=1)).not_to_have_text("Running.")
 
 
+def test_the_address_that_a_client_of_mlflow_prints_leads_to_the_run(watched: Watched) -> None:
+    hub = watched.shop.hub
+    experiment = hub.json("/experiments")["experiments"][0]["id"]
+    run = hub.json(f"/experiments/{experiment}")["runs"][0]["id"]
+    watched.open(f"/#/experiments/{experiment}/runs/{run}")
+    expect(watched.page).to_have_url(f"{hub.url}/experiments/{experiment}/runs/{run}")
+    expect(watched.page.get_by_role("heading", name="val/rmse")).to_be_visible()
+    watched.check()
+
+
 def test_a_decision_is_followed_to_its_raw_events(watched: Watched) -> None:
     page = watched.open("/endpoints")
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Predictions").click()

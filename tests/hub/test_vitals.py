@@ -50,7 +50,7 @@ def test_anybody_may_ask_whether_it_lives_and_is_ready(used: Hub) -> None:
     response, body = used.ask("GET", "/readyz", token=False)
     told = json.loads(body)
     assert (response.status, told["ready"]) == (200, True)
-    assert {check["name"] for check in told["checks"]} == {"log", "records", "watch", "serving"}
+    assert {check["name"] for check in told["checks"]} == {"log", "records", "tracking", "watch", "serving"}
     assert all(check["ready"] and not check["reason"] for check in told["checks"])
 
 

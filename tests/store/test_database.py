@@ -345,10 +345,12 @@ def test_after_a_sync_that_failed_nothing_more_is_written(tmp_path, monkeypatch)
     def fails(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
+    assert database.fault == ""
     monkeypatch.setattr(os, "fdatasync", fails)
     with pytest.raises(Damaged, match="Input/output error"):
         database.sync()
     monkeypatch.undo()
+    assert "Input/output error" in database.fault
     with pytest.raises(Damaged, match="an earlier commit failed"), database.transaction():
         pass
     database.close()

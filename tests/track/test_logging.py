@@ -2,6 +2,7 @@
 
 import math
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.base.clock import ManualClock
-from sampan.base.errors import Conflict, NotFound, SampanError, Usage
+from sampan.base.errors import Busy, Conflict, NotFound, SampanError, Usage
 from sampan.track.experiments import DEFAULT
 from sampan.track.records import Dataset, Input, Link, Metric
 from sampan.track.tracking import Tracking
+from sampan.track.writer import WINDOW
 
 POINTS = st.lists(
     st.builds(
@@ -155,6 +157,29 @@ def test_a_job_that_fails_is_taken_back_alone(tracking: Tracking) -> None:
     assert set(found.params) == {"p", *(f"new{number}" for number in range(0, 20, 2))}
 
 
+def test_metrics_are_synced_soon_after_and_at_once_when_the_run_ends(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracking.runs.create(0, tags={}).id
+    done, real = threading.Event(), tracking.db.sync
+    monkeypatch.setattr(tracking.db, "sync", lambda: (real(), done.set()))
+
+    def mode() -> int:
+        """As the last commit left it: 1 did not wait for the disk, 2 did."""
+        assert tracking.db._writer is not None
+        found: int = tracking.db._writer.execute("PRAGMA synchronous").fetchone()[0]
+        return found
+
+    tracking.logging.log(run, [Metric("m", 1.0, 1)]).result()
+    assert mode() == 1
+    assert done.wait(10 * WINDOW)
+    done.clear()
+    tracking.logging.log(run, [Metric("m", 2.0, 2)]).result()
+    tracking.runs.update(run, status="FINISHED")
+    assert mode() == 2
+    assert not done.wait(2 * WINDOW), "what a synced commit covers was synced once more"
+
+
 def test_all_is_there_when_it_is_opened_again(tracking: Tracking, clock: ManualClock) -> None:
     run = tracking.runs.create(0, name="kept", tags={"t": "v"}).id
     tracking.logging.log(run, [Metric("m", math.nan, 1, 2)], [("p", "1")])
@@ -165,6 +190,25 @@ def test_all_is_there_when_it_is_opened_again(tracking: Tracking, clock: ManualC
     assert math.isnan(found.metrics[0].value)
     assert again.experiments.named(DEFAULT).id == 0
     again.close()
+
+
+def test_another_process_reads_what_is_logged_and_logs_nothing(tracking: Tracking, clock: ManualClock) -> None:
+    run = tracking.runs.create(0, tags={}).id
+    reading = Tracking(tracking.db.path.parent, clock, writable=False)
+    tracking.logging.log(run, [Metric("m", 1.0, 1)]).result()
+    assert [one.value for one in reading.runs.get(run).metrics] == [1.0]
+    with pytest.raises(Busy, match="only reads what was logged"):
+        reading.logging.log(run, [Metric("m", 2.0, 1)])
+    reading.close()
+
+
+def test_where_nothing_was_logged_nothing_is_found(tmp_path: Path, clock: ManualClock) -> None:
+    reading = Tracking(tmp_path / "empty", clock, writable=False)
+    assert reading.search.experiments().found == reading.search.runs([0]).found == []
+    with pytest.raises(NotFound):
+        reading.runs.get("none")
+    assert not (tmp_path / "empty").exists()
+    reading.close()
 
 
 def test_datasets_and_models_are_kept_with_the_run(tracking: Tracking) -> None:

@@ -25,6 +25,7 @@ def checks(hub: "RunningHub") -> list[Check]:
         found.append(Check("records", True))
     except SampanError as error:
         found.append(Check("records", False, error.obstacle))
+    found.append(Check("tracking", not (fault := hub.tracking.db.fault), fault))
     quiet = hub.watch.quiet()
     found.append(Check("watch", quiet < _LATE, "" if quiet < _LATE else f"nothing was looked at for {quiet:.0f} s"))
     found.append(Check("serving", not hub.ending, "it is being stopped" if hub.ending else ""))

@@ -194,6 +194,11 @@ class Database:
             finally:
                 os.close(fd)
 
+    @property
+    def fault(self) -> str:
+        """Why nothing more is written; empty while all is well."""
+        return "" if self._broken is None else self._broken.obstacle
+
     def _after_failed_sync(self, error: Exception) -> Damaged:
         """A sync that failed once may seem to succeed the next time although the bytes are gone."""
         why = f"an earlier commit failed on the disk that holds {self.path}: {error}"
