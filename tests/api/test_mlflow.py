@@ -16,7 +16,9 @@ import pytest
 from tests.hub.conftest import Hub, make_workspace
 
 API = "/api/2.0/mlflow"
-pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # the client warns of its own; autologging would stop
+#: What the client and what it logs warn of is their own affair; made an error, it would stop autologging.
+THEIRS = ("UserWarning", "FutureWarning", "DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in THEIRS]
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 
 
@@ -351,6 +353,8 @@ def test_what_was_logged_is_there_after_the_hub_was_killed(mlflow: ModuleType, t
     hub = Hub(make_workspace(tmp_path / "shop"))
     client = mlflow.MlflowClient(hub.url)
     os.environ["MLFLOW_TRACKING_TOKEN"], kept = hub.token, os.environ["MLFLOW_TRACKING_TOKEN"]
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(hub.url)
     try:
         run = client.create_run("0").info.run_id
         client.log_text(run, "hallo", "a.txt")
@@ -362,6 +366,7 @@ def test_what_was_logged_is_there_after_the_hub_was_killed(mlflow: ModuleType, t
         assert [one.path for one in client.list_artifacts(run)] == ["a.txt"]
         assert hub.stop() == 0
     finally:
+        mlflow.set_tracking_uri(before)
         os.environ["MLFLOW_TRACKING_TOKEN"] = kept
         hub.stop()
 
