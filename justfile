@@ -21,7 +21,9 @@ test-dbt *args:
 
 # The tests with a client of MLflow's, with the oldest one that is supported
 test-mlflow *args:
-    uv run --isolated --no-default-groups --group mlflow-oldest pytest tests/api/test_mlflow.py {{ args }}
+    uv run --isolated --no-project --with-editable . \
+        --with mlflow-skinny==2.22.5,hypothesis,lightgbm,pandas,pytest,pytest-timeout,pytest-xdist,scikit-learn \
+        pytest tests/api/test_mlflow.py {{ args }}
 
 # Style, types, import floors
 lint:

@@ -8,12 +8,7 @@ import subprocess
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
-#: Environments that do not go together: what several need may have a version in each.
-ENVIRONMENTS = (
-    ("--all-extras", "--no-extra", "dbt", "--all-groups", "--no-group", "mlflow-oldest"),
-    ("--extra", "dbt", "--no-default-groups"),
-    ("--group", "mlflow-oldest", "--no-default-groups"),
-)
+APART = "dbt"  # an extra that conflicts with the group dev: what both need may have a version in each
 PINS = re.compile(r"^constraint-dependencies = \[[^\]]*\]", re.MULTILINE)
 
 
@@ -22,14 +17,14 @@ def main() -> None:
     try:
         PYPROJECT.write_text(PINS.sub("constraint-dependencies = []", before))
         subprocess.run(["uv", "lock", "--upgrade"], cwd=PYPROJECT.parent, check=True)
-        found = [_versions(*which) for which in ENVIRONMENTS]
+        ours = _versions("--all-extras", "--no-extra", APART, "--all-groups")
+        apart = _versions("--extra", APART, "--no-default-groups")
     except BaseException:
         PYPROJECT.write_text(before)
         raise
     lines = []
-    for name in sorted({name for one in found for name in one}):
-        versions = sorted({one[name] for one in found if name in one}, key=_order)
-        low, high = versions[0], versions[-1]
+    for name in sorted({*ours, *apart}):
+        low, high = sorted((ours.get(name) or apart[name], apart.get(name) or ours[name]), key=_order)
         lines.append(f'  "{name}=={low}",\n' if low == high else f'  "{name}>={low},<={high}",\n')
     PYPROJECT.write_text(PINS.sub(lambda _: f"constraint-dependencies = [\n{''.join(lines)}]", before))
 
