@@ -8,8 +8,8 @@ const here = document.querySelector(".rail [aria-current]");
 if (here) here.parentElement.scrollLeft = here.offsetLeft - 72;
 
 // ---- clients of MLflow's print addresses of its own pages: ours are the same behind the #.
-const printed = location.pathname === "/" && /^#(\/experiments\/\d+(\/runs\/[\w-]+)?)$/.exec(location.hash);
-if (printed) location.replace(printed[1]);
+const behind = location.pathname === "/" && /^#(\/experiments\/\d+(\/runs\/[\w-]+)?)$/.exec(location.hash);
+if (behind) location.replace(behind[1]);
 
 // ---- forms: a filter answers as soon as a choice is made; its button is for those without this script.
 for (const form of all("form.filter")) {
