@@ -142,6 +142,17 @@ class Link(msgspec.Struct):
     link: str
 
 
+class ViewName(msgspec.Struct):
+    name: str
+
+
+class NamedView(msgspec.Struct):
+    """``view``: ``?filter=…`` of the run list, ``compare?…`` of a comparison."""
+
+    name: str
+    view: str
+
+
 class Planned(msgspec.Struct):
     """What a run would do, in the form of a run that has no id."""
 
@@ -279,6 +290,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/alerts/silences/{silence}/end"): Operation(
         summary="Take a silence back, and go to the alerts", status=303, tag="Pages"
+    ),
+    ("POST", "/experiments/{experiment}/views"): Operation(
+        summary="Save what a page of an experiment shows under a name, and go to it",
+        status=303,
+        body={FORM: NamedView},
+        tag="Pages",
+    ),
+    ("POST", "/experiments/{experiment}/views/remove"): Operation(
+        summary="Remove a saved view, and go to the experiment", status=303, body={FORM: ViewName}, tag="Pages"
     ),
     ("GET", "/static/{name}"): Operation(
         summary="A style, script or picture of the pages",

@@ -37,6 +37,7 @@ from sampan.hub.live import Live
 from sampan.hub.pages import pages
 from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
+from sampan.hub.saved_views import saving
 from sampan.hub.sitemap import PAGES, PURPOSES, context, takes
 from sampan.hub.topics import Topics
 from sampan.hub.workbench import workbench
@@ -184,6 +185,7 @@ class RunningHub:
             *pages(self.app, self._frame),
             *blobs(Attachments(self.app.folder.data / "attachments")),
             *forms(self.app, self._frame),
+            *saving(self.app, self._frame),
             *workbench(self.app, self.app.repair, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
         ]

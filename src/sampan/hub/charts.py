@@ -87,7 +87,7 @@ class Chart(msgspec.Struct, kw_only=True):
             },
             "yaxis": {
                 **axis,
-                "title": {"text": _plain(self.unit), "font": soft},
+                "title": {"text": literal(self.unit), "font": soft},
                 "automargin": True,
                 "fixedrange": True,
                 "rangemode": "tozero" if any(one.kind != "line" for one in self.series) else "normal",
@@ -112,7 +112,7 @@ class Chart(msgspec.Struct, kw_only=True):
                     "y": 1,
                     "yref": "paper",
                     "yanchor": "bottom",
-                    "text": _plain(mark.label),
+                    "text": literal(mark.label),
                     "showarrow": False,
                     "font": {"color": "$soft", "size": 11},
                 }
@@ -127,11 +127,11 @@ class Chart(msgspec.Struct, kw_only=True):
 
     def _trace(self, at: int, one: Series) -> dict[str, Any]:
         trace: dict[str, Any] = {
-            "name": _plain(one.name),
-            "x": [_plain(x) for x in self.x],
+            "name": literal(one.name),
+            "x": [literal(x) for x in self.x],
             "y": one.y,
-            "hovertemplate": f"%{{y:,.{self.digits}~f}} {_plain(self.unit)}%{{text}}",
-            "text": [f" {_plain(text)}" if text else "" for text in one.text] or [""] * len(one.y),
+            "hovertemplate": f"%{{y:,.{self.digits}~f}} {literal(self.unit)}%{{text}}",
+            "text": [f" {literal(text)}" if text else "" for text in one.text] or [""] * len(one.y),
         }
         if one.kind == "bar":
             return {**trace, "type": "bar", "textposition": "none", "marker": {"color": f"${one.colour}"}}
@@ -209,6 +209,6 @@ def _path(places: Sequence[float], values: Sequence[Value], down: Any) -> str:
     return "".join(parts)
 
 
-def _plain(text: str) -> str:
+def literal(text: str) -> str:
     """A text as Plotly shows it letter by letter: it takes some tags for mark-up."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")

@@ -11,7 +11,7 @@ from sampan.base.errors import SampanError
 from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.parts import Parts, Query
 from sampan.hub.render import Answer, Frame, page, saved, twin, wants_json
-from sampan.hub.sitemap import AS_OF, PAGES, Page, seen
+from sampan.hub.sitemap import AS_OF, PAGES, SEVERAL, Page, seen
 from sampan.team.roles import PRINCIPAL, Principal
 
 
@@ -26,7 +26,9 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
         around.section = spec.section
         principal: Principal | None = dict(request.scope).get(PRINCIPAL)  # type: ignore[assignment]
         around.who = principal.name if principal else ""
-        query: Query = {**request.query_params, **request.path_params, PRINCIPAL: principal}
+        asked = request.query_params
+        several = {name: asked.getall(name, []) for name in SEVERAL.get(spec.path, ())}
+        query: Query = {**asked, **several, **request.path_params, PRINCIPAL: principal}
         json, file = wants_json(request.headers.get("accept", ""), query), query.get("format") == "file"
         try:
             _place(parts, request, spec, around)

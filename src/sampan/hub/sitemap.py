@@ -14,6 +14,7 @@ from sampan.hub.parts import THEN, Parts, Query
 from sampan.hub.views import (
     alerts,
     branches,
+    compare,
     contracts,
     endpoint,
     events,
@@ -80,6 +81,7 @@ PAGES: Final = (
     Page("/runs/{run}/logs/{log}", "run_log.html", "runs", runs.log),
     Page("/experiments", "experiments.html", "experiments", experiments.experiments),
     Page("/experiments/{experiment}", "experiment.html", "experiments", experiments.experiment),
+    Page("/experiments/{experiment}/compare", "compare.html", "experiments", compare.compare),
     Page("/experiments/{experiment}/runs/{run}", "logged_run.html", "experiments", experiments.logged_run),
     Page("/endpoints", "endpoints.html", "endpoints", serving.endpoints),
     Page("/endpoints/{name}", "endpoint.html", "endpoints", endpoint.endpoint),
@@ -99,7 +101,12 @@ NOW: Final[Mapping[str, str]] = {
     "/branches/{branch}": "It compares a branch with main and with the files of the workspace as they stand.",
     "/runs/{run}/logs/{log}": "What a step printed carries no times.",
     **dict.fromkeys(
-        ("/experiments", "/experiments/{experiment}", "/experiments/{experiment}/runs/{run}"),
+        (
+            "/experiments",
+            "/experiments/{experiment}",
+            "/experiments/{experiment}/compare",
+            "/experiments/{experiment}/runs/{run}",
+        ),
         "Logged runs are changed by those who log them, and shown as they stand.",
     ),
 }
@@ -117,15 +124,20 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/runs": ("target", "limit"),
     "/models": ("model",),
     "/experiments/{experiment}": ("filter", "order", "columns", "after"),
+    "/experiments/{experiment}/compare": ("run", "filter", "order", "columns", "all", "metric", "x", "by"),
     "/experiments/{experiment}/runs/{run}": ("path",),
     "/predictions": ("entity", "endpoint", "after"),
     "/contracts/{type}": ("version",),
     "/lineage/{object}": ("column",),
 }
+#: What a query may hold several times; a view is given the list.
+SEVERAL: Final[Mapping[str, tuple[str, ...]]] = {"/experiments/{experiment}/compare": ("run",)}
 PURPOSES: Final[Mapping[str, str]] = {
     AS_OF: "As it was known then: 2026-01-31 (all of that day), 2026-01-31T12:30, or @COMMIT",
     "after": "Where the page before ended: its `next`",
     "columns": "What is shown of each run: metrics.rmse, params.depth",
+    "all": "`1`: also what is the same everywhere",
+    "by": "The parameter whose values group the runs",
     "column": "Only this column of a table, or field of a type of event",
     "endpoint": "Only those of this endpoint",
     "entity": "Only those about this entity",
@@ -133,6 +145,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "format": "`json` for the JSON twin, `file` for the page as a file that stands alone",
     "id": "Only the event with this id",
     "limit": "How many at most",
+    "metric": "The metric that is drawn",
     "model": "Only this model",
     "order": "As MLflow's search has it: metrics.rmse DESC",
     "path": "Only what is wrong at this place; of a logged run, only artifacts below it",
@@ -140,6 +153,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "q": "What to look for",
     "reason": "Only what waits for this reason",
     "ref": "A branch or commit",
+    "run": "Ids of runs, with commas between, or given several times",
     "since": "Only events received from then on: 2026-01-31, or 2026-01-31T12:30",
     "snapshot": "The beginning of a snapshot's id",
     "source": "Only events from this source",
@@ -151,6 +165,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "until": "Only events received until then",
     "verdict": "accepted, quarantined or any",
     "version": "A version's number",
+    "x": "What it is drawn against: params.depth, metrics.rmse",
 }
 
 

@@ -95,6 +95,10 @@ class Urls:
         return _with_query(_path("experiments", experiment), query)
 
     @staticmethod
+    def compare(experiment: int, **query: str | int | None) -> str:
+        return _with_query(_path("experiments", experiment, "compare"), query)
+
+    @staticmethod
     def logged_run(experiment: int, run: str, **query: str | int | None) -> str:
         return _with_query(_path("experiments", experiment, "runs", run), query)
 

@@ -7,6 +7,7 @@ from sampan.base.clock import Clock
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 from sampan.track.artifacts import Artifacts
+from sampan.track.comparing import Comparing
 from sampan.track.experiments import Experiments, begin, millis
 from sampan.track.keys import Keys
 from sampan.track.logged import LoggedModels
@@ -40,6 +41,7 @@ class Tracking:
         self.runs = Runs(self.db, self.writer, self.keys, clock)
         self.logging = Logging(self.writer, self.keys)
         self.search = Search(self.db, self.keys, self.runs, self.experiments)
+        self.comparing = Comparing(self.db, self.keys, self.runs)
         self.models = LoggedModels(self.db, self.writer, clock)
         self.artifacts = Artifacts(self.db, self.writer, Blobs(data / ARTIFACTS), data / "tmp", clock)
         self.uploads = Uploads(self.db, self.writer, self.artifacts, clock)

@@ -10,7 +10,11 @@ import msgspec
 from sampan.base.errors import NotFound
 from sampan.base.ids import whole
 from sampan.hub.charts import Chart, Series
-from sampan.hub.parts import Parts, Query
+from sampan.hub.compared import inputs_of
+from sampan.hub.parts import Parts, Query, may
+from sampan.hub.saved_views import SavedView, saved
+from sampan.hub.saved_views import query as saved_query
+from sampan.team.roles import LOG
 from sampan.track.limits import shown
 from sampan.track.records import Curve, Input, Run
 
@@ -55,7 +59,8 @@ class LoggedLine(msgspec.Struct):
 
 
 class ExperimentPage(msgspec.Struct):
-    """Context of ``experiment.html``. ``columns`` are shown; ``known`` are those that the runs of this page have."""
+    """Context of ``experiment.html``. ``columns`` are shown; ``known`` are those that the runs of this page have;
+    ``here`` is its own query, without the page that it has come to."""
 
     id: int
     name: str
@@ -68,6 +73,9 @@ class ExperimentPage(msgspec.Struct):
     known: list[str]
     runs: list[LoggedLine]
     next: str
+    views: list[SavedView]
+    may_save: bool
+    here: str
 
 
 class MetricLine(msgspec.Struct):
@@ -134,7 +142,7 @@ def experiments(parts: Parts, query: Query) -> ExperimentList:
 def experiment(parts: Parts, query: Query) -> ExperimentPage:
     """The runs of an experiment: those that a filter finds, in an order, with the columns that were chosen."""
     tracking = parts.tracking
-    one = tracking.experiments.get(_number(query))
+    one = tracking.experiments.get(experiment_number(query))
     filter, order = str(query.get("filter") or "").strip(), str(query.get("order") or "").strip()
     page = tracking.search.runs(
         [one.id],
@@ -144,8 +152,8 @@ def experiment(parts: Parts, query: Query) -> ExperimentPage:
         token=str(query.get("after") or ""),
     )
     runs: list[Run] = page.found
-    wanted = [name.strip() for name in str(query.get("columns") or "").split(",") if name.strip()]
-    columns = list(dict.fromkeys(wanted))[:_MOST_COLUMNS] or _columns(runs)
+    wanted = chosen_columns(query)
+    columns = wanted or default_columns(runs)
     return ExperimentPage(
         one.id,
         one.name,
@@ -156,8 +164,11 @@ def experiment(parts: Parts, query: Query) -> ExperimentPage:
         columns,
         bool(wanted),
         _known(runs),
-        [_line(run, columns) for run in runs],
+        [line(run, columns) for run in runs],
         page.next,
+        saved(one.tags),
+        may(query, LOG) and one.deleted is None,
+        saved_query("", {"filter": filter, "order": order, "columns": ", ".join(wanted)}),
     )
 
 
@@ -165,7 +176,7 @@ def logged_run(parts: Parts, query: Query) -> LoggedRun:
     """A logged run: parameters, metrics and their curves, inputs, artifacts."""
     tracking = parts.tracking
     run = tracking.runs.get(str(query["run"]))
-    if run.experiment != _number(query):
+    if run.experiment != experiment_number(query):
         raise NotFound("Look at a logged run", f"{shown(run.id)} is of experiment {run.experiment}")
     points = tracking.runs.points(run.id)
     several = sorted((name for name, count in points.items() if count > 1), key=lambda name: (_system(name), name))
@@ -194,7 +205,7 @@ def logged_run(parts: Parts, query: Query) -> LoggedRun:
         inputs=run.inputs,
         models=list(dict.fromkeys(link.model for link in run.made)),
         parent=run.tags.get(_PARENT, ""),
-        children=[_line(child, []) for child in children],
+        children=[line(child, []) for child in children],
         folder=folder,
         artifacts=[
             ArtifactLine(file.path, file.size, "" if file.is_folder else _address(run, file.path))
@@ -203,7 +214,8 @@ def logged_run(parts: Parts, query: Query) -> LoggedRun:
     )
 
 
-def _number(query: Query) -> int:
+def experiment_number(query: Query) -> int:
+    """The number of the experiment that an address names. Raises NotFound."""
     text = str(query["experiment"])
     found = whole(text)
     if found is None:
@@ -228,12 +240,15 @@ def _took(run: Run) -> float | None:
     return None if run.ended is None else (run.ended - run.started) / _SCALED
 
 
-def _line(run: Run, columns: Iterable[str]) -> LoggedLine:
+def line(run: Run, columns: Iterable[str]) -> LoggedLine:
+    """A run as lists show it."""
     metrics = {metric.key: metric.value for metric in run.metrics}
     values: list[float | str | None] = []
     for column in columns:
         kind, _, name = column.partition(".")
         sources: dict[str, dict[str, Any]] = {"metrics": metrics, "params": run.params, "tags": run.tags}
+        if kind == "inputs":
+            sources[kind] = inputs_of(run)
         values.append(sources.get(kind, {}).get(name))
     parent = run.tags.get(_PARENT, "")
     return LoggedLine(run.id, run.name, run.status, _user(run), _micros(run.started), _took(run), parent, values)
@@ -249,7 +264,13 @@ def _known(runs: Iterable[Run]) -> list[str]:
     return [name for name, _ in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
-def _columns(runs: list[Run]) -> list[str]:
+def chosen_columns(query: Query) -> list[str]:
+    """The columns that an address names."""
+    wanted = (name.strip() for name in str(query.get("columns") or "").split(","))
+    return list(dict.fromkeys(name for name in wanted if name))[:_MOST_COLUMNS]
+
+
+def default_columns(runs: list[Run]) -> list[str]:
     """What is shown where nobody has chosen: metrics, and the parameters that are not the same in all runs."""
     known = _known(runs)
     metrics = [name for name in known if name.startswith("metrics.") and not _system(name[8:])]
