@@ -45,6 +45,10 @@ def day(shell: Shell, visits: Path, ask: Shell) -> None:
     assert ask.json("table", "show", "pages")["rows"] == 2
     assert [run["state"] for run in ask.json("runs", "list")["runs"]] == ["succeeded", "succeeded"]
     assert ask.json("runs", "show", "last")["steps"][0]["name"] == "pages"
+    made_from = ask.json("runs", "show", "last", "--manifest")
+    assert len(made_from) == 11
+    assert all(one["digest"] and one["recorded"] for one in made_from)
+    assert "uncommitted patch" in ask("runs", "show", "--manifest")
     assert "up to date" in ask("why", "pages")
     origin = ask.json("lineage", "pages")
     assert (origin["kind"], origin["name"], origin["facts"]["rows"]) == ("table", "pages", 2)

@@ -48,14 +48,21 @@ def list_(app: "App", limit: int, as_of: str, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run", default="last")
+@click.option("--manifest", is_flag=True, help="Only what it was made from: eleven things, each with its digest.")
 @as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", run: str, as_of: str, as_json: bool) -> None:
+def show(app: "App", run: str, manifest: bool, as_of: str, as_json: bool) -> None:
     """Show one run: steps, reasons, manifest."""
     found = app.view(f"/runs/{quote(run, safe='')}", {"as-of": as_of})
     if as_json:
-        emit(found)
+        emit(found["made_from"] if manifest else found)
+        return
+    if manifest:
+        table(
+            ["made from", "digest", "which is"],
+            [[one["name"], one["digest"][:12] or "–", one["says"]] for one in found["made_from"]],
+        )
         return
     names = ("run", "state", "target", "branch", "commit", "git", "position", "root", "actor", "seconds", "cost")
     fields((name, found[name]) for name in names)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sampan.base.errors import SampanError
+from sampan.flow.code_state import CodeState, below
 from sampan.flow.contract_fields import contract_fields
 from sampan.flow.graph import CHECK
 from sampan.flow.job import Stored
 from sampan.flow.ledger import Ledger
-from sampan.flow.manifest import GitState, closing, flags, opening
+from sampan.flow.manifest import closing, flags, opening
 from sampan.flow.outcome import RunResult
 from sampan.flow.plan import BLOCKED, CACHED, FAILED, RAN, WARNED, Planner
 from sampan.flow.publish import publish, register
@@ -58,24 +59,28 @@ class Execution:
         self._staff: Crew | None = None
         self._manifest: dict[str, Any] = {}
         self._noted: set[str] = set()  # checks that refused, and hold nothing up
-        self._git = git_commit(means.folder.root)
+        self._git: str | None = None
         self._root = ""
 
     # -- the whole
 
     def run(self) -> RunResult:
         """Drive the run to its end."""
-        git = GitState(self._means.folder.root)
-        if self._git:
-            git.ask()
+        root = self._means.folder.root
+        code = CodeState(root, git_commit(root))
         try:
+            code.ask()
             self._root = self._means.log.root(self._order.position) if self._means.log is not None else ""
             self._manifest = self._opening()
+            declared = [name for recipe in self._manifest["recipes"].values() for name in recipe.get("files", ())]
+            needed = [*self._workspace.code_files(), *below(root, declared)]
+            self._manifest.update(code.collect(self._means.folder.data / "blobs", needed))
+            self._git = code.commit
             self._ledger.begin(list(self._states.values()), self._manifest, self._git, self._root)
             self._ledger.tell("", "started", total=len(self._states))
             self._loop()
             self._ledger.flush()
-            return self._end(git)
+            return self._end()
         except BaseException as error:
             self._dismiss()
             with contextlib.suppress(Exception):
@@ -83,7 +88,7 @@ class Execution:
             raise
         finally:
             self._dismiss()
-            git.stop()
+            code.stop()
             self._workspace.save()
 
     def _opening(self) -> dict[str, Any]:
@@ -94,6 +99,7 @@ class Execution:
         events = {type: self._planner.event_state(type) for type in sorted(types)}
         return opening(
             workspace,
+            [state.node for state in self._states.values()],
             self._prices,
             sets=sets,
             fields=None if self._means.log is None else contract_fields(self._means.log.contracts),
@@ -234,9 +240,8 @@ class Execution:
             self._finish(INTERRUPTED, None, text)
             self._ledger.tell("", INTERRUPTED, message=text)
 
-    def _end(self, git: GitState) -> RunResult:
+    def _end(self) -> RunResult:
         means, order = self._means, self._order
-        self._manifest.update(git.collect(means.folder.data / "blobs"))
         self._manifest["steps"] = closing(self._workspace, self._states)
         failed = [name for name, state in self._states.items() if state.state == FAILED and name not in self._noted]
         if failed or any(state.state == BLOCKED for state in self._states.values()):

@@ -4,8 +4,10 @@ Reading the metadata of a full environment takes a tenth of a second, so the ind
 folders on the import path: installing, upgrading or removing a package changes its folder's time.
 """
 
+import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +16,15 @@ import msgspec
 from sampan.base.files import write_cache
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Distribution(msgspec.Struct, array_like=True):
     name: str
     version: str
     requires: list[str]
+    source: str = ""
+    """Where it came from, if from no index: an address as PEP 610 records it."""
 
 
 class _Index(msgspec.Struct):
@@ -61,6 +65,16 @@ class Packages:
         """Every installed distribution, for the manifest."""
         return {one.name: one.version for _, one in sorted(self._load().distributions.items())}
 
+    def direct(self, imports: Iterable[str]) -> dict[str, str]:
+        """Versions of what the imports belong to, without what these require."""
+        index = self._load()
+        owners = [index.distributions[owner] for name in imports for owner in index.imports.get(name, ())]
+        return {one.name: one.version for one in sorted(owners, key=lambda one: one.name)}
+
+    def sources(self) -> dict[str, str]:
+        """Addresses of those that came from no index: a folder, a repository, a file."""
+        return {one.name: one.source for _, one in sorted(self._load().distributions.items()) if one.source}
+
     def version(self, name: str) -> str:
         one = self._load().distributions.get(normalised(name))
         return one.version if one else "not installed"
@@ -90,7 +104,7 @@ class Packages:
                 continue  # the first on the path wins, as with imports
             key = normalised(name)
             requires = [required for text in one.requires or () if (required := _required(text))]
-            index.distributions[key] = Distribution(name, one.version, requires)
+            index.distributions[key] = Distribution(name, one.version, requires, _source(one))
             for top in _top_levels(one):
                 index.imports.setdefault(top, []).append(key)
         if self._cache is not None:
@@ -109,6 +123,17 @@ def _required(text: str) -> str | None:
         return None
     found = _NAME.match(text)
     return normalised(found.group().rstrip("._-")) if found else None
+
+
+def _source(one: object) -> str:
+    """The address of a folder, a file, or a repository with its commit, as its installer noted it (PEP 610); empty for
+    what came from an index."""
+    try:
+        told = json.loads(one.read_text("direct_url.json") or "{}")  # type: ignore[attr-defined]
+        address, vcs = str(told.get("url", "")), told.get("vcs_info")
+        return f"{vcs['vcs']}+{address}@{vcs['commit_id']}" if vcs else address
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _top_levels(one: object) -> set[str]:

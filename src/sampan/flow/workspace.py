@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,6 +95,17 @@ class Workspace:
 
     def declared_files(self, node: Node) -> list[str]:
         return [] if node.query else self.reach(node).files
+
+    def code_files(self) -> list[str]:
+        """The files below the root that a flow is made of: settings, modules, queries."""
+        code = [one.path for one in self.modules.by_name.values() if one.path]
+        return ["sampan.toml", *code, *(one.path for one in self.graph.nodes.values() if one.query and one.path)]
+
+    def framework(self, nodes: Iterable[Node]) -> dict[str, str]:
+        """Versions of the libraries that nodes themselves import."""
+        nodes = list(nodes)
+        imports = {name for node in nodes if not node.query for name in self.reach(node).imports}
+        return self.packages.direct(sorted({*imports, *(_SQL_PACKAGES if any(one.query for one in nodes) else ())}))
 
     def environment(self, node: Node) -> list[str]:
         if node.query:

@@ -282,7 +282,7 @@ class _Then(msgspec.Struct, frozen=True):
 
 
 #: What a manifest is completed with when a run ends.
-_AT_ITS_END: Final = frozenset({"steps", "seconds", "patch", "untracked", "differs"})
+_AT_ITS_END: Final = frozenset({"steps", "seconds", "differs"})
 
 
 def step_then(step: StepRun, by: int) -> StepRun:

@@ -13,6 +13,7 @@ from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.timeline import Timeline, timeline
 from sampan.hub.uses import code_of
 from sampan.lake.history import MAIN
+from sampan.runs.provenance import Item, items
 from sampan.runs.records import RUNNING, Run, Runs, StepRun, refusing
 
 _SHOWN: Final = 100_000
@@ -192,6 +193,7 @@ class RunPage(msgspec.Struct, kw_only=True):
     outputs: list[Output]
     parameters: dict[str, dict[str, Any]]
     patch: str
+    made_from: list[Item]
     currency: str
     changed: list[str]
     as_of: int | None = None
@@ -278,6 +280,7 @@ def run(parts: Parts, query: Query) -> RunPage:
             name: one["parameters"] for name, one in found.manifest.get("steps", {}).items() if one.get("parameters")
         },
         patch=_patch(parts, found.manifest.get("patch")),
+        made_from=items(found),
         currency=str(found.manifest.get("prices", {}).get("currency", "")),
         changed=_changed(steps),
         as_of=then,
