@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.api import mlflow_wire as wire
+from sampan.api import mlflow_written as written
 from sampan.api.mlflow_messages import API, INFO, MODEL
 from sampan.base.errors import Usage
 from sampan.track import page
@@ -109,16 +110,16 @@ class MlflowRoutes:
 
     def _get_experiment(self, one: wire.ExperimentId, named: Mapping[str, str]) -> wire.OneExperiment:
         found = self._tracking.experiments.get(number("Read an experiment", one.experiment_id))
-        return wire.OneExperiment(wire.write_experiment(found))
+        return wire.OneExperiment(written.write_experiment(found))
 
     def _get_by_name(self, one: wire.ExperimentName, named: Mapping[str, str]) -> wire.OneExperiment:
-        return wire.OneExperiment(wire.write_experiment(self._tracking.experiments.named(one.experiment_name)))
+        return wire.OneExperiment(written.write_experiment(self._tracking.experiments.named(one.experiment_name)))
 
     def _search_experiments(self, one: wire.SearchExperiments, named: Mapping[str, str]) -> wire.Experiments:
         found = self._tracking.search.experiments(
             one.filter, view=one.view_type, orders=one.order_by, limit=one.max_results, token=one.page_token
         )
-        return wire.Experiments([wire.write_experiment(each) for each in found.found], found.next)
+        return wire.Experiments([written.write_experiment(each) for each in found.found], found.next)
 
     def _rename(self, one: wire.UpdateExperiment, named: Mapping[str, str]) -> wire.Nothing:
         self._tracking.experiments.rename(number("Rename an experiment", one.experiment_id), one.new_name)
@@ -155,14 +156,14 @@ class MlflowRoutes:
             started=one.start_time,
             tags=_values(one.tags),
         )
-        return wire.OneRun(wire.write_run(made))
+        return wire.OneRun(written.write_run(made))
 
     def _get_run(self, one: wire.RunId, named: Mapping[str, str]) -> wire.OneRun:
-        return wire.OneRun(wire.write_run(self._tracking.runs.get(one.run)))
+        return wire.OneRun(written.write_run(self._tracking.runs.get(one.run)))
 
     def _update_run(self, one: wire.UpdateRun, named: Mapping[str, str]) -> wire.OneRunInfo:
         made = self._tracking.runs.update(one.run, status=one.status, ended=one.end_time, name=one.run_name)
-        return wire.OneRunInfo(wire.write_info(made))
+        return wire.OneRunInfo(written.write_info(made))
 
     def _delete_run(self, one: wire.RunId, named: Mapping[str, str]) -> wire.Nothing:
         self._tracking.runs.delete(one.run)
@@ -181,7 +182,7 @@ class MlflowRoutes:
             limit=one.max_results,
             token=one.page_token,
         )
-        return wire.FoundRuns([wire.write_run(run) for run in found.found], found.next)
+        return wire.FoundRuns([written.write_run(run) for run in found.found], found.next)
 
     def _delete_tag(self, one: wire.DeleteTag, named: Mapping[str, str]) -> wire.Nothing:
         self._tracking.logging.delete_tag(one.run_id, one.key)
@@ -232,7 +233,7 @@ class MlflowRoutes:
         place = page.place_of(one.page_token, asked)
         found = self._tracking.runs.history(one.run, one.metric_key, limit + 1, page.point(place))
         more = page.token(page.after(asked, found[limit - 1])) if len(found) > limit else ""
-        return wire.MetricValues([wire.write_metric(point) for point in found[:limit]], more)
+        return wire.MetricValues([written.write_metric(point) for point in found[:limit]], more)
 
     def _interval(self, one: wire.MetricInterval, named: Mapping[str, str]) -> wire.MetricValues:
         attempted = "Read metrics of several runs"
@@ -247,14 +248,14 @@ class MlflowRoutes:
         found = []
         for run in one.run_ids:
             found += self._tracking.runs.interval(run, one.metric_key, start, end, one.max_results)
-        return wire.MetricValues([wire.write_metric(point) for point in found])
+        return wire.MetricValues([written.write_metric(point) for point in found])
 
     # -- artifacts
 
     def _list_artifacts(self, one: wire.ListArtifacts, named: Mapping[str, str]) -> wire.Files:
         run = self._tracking.runs.get(one.run)
         found = self._tracking.artifacts.list(run.id, one.path)
-        return wire.Files([_file(file) for file in found], wire.run_uri(run.experiment, run.id))
+        return wire.Files([_file(file) for file in found], written.run_uri(run.experiment, run.id))
 
     # -- logged models
 
@@ -267,7 +268,7 @@ class MlflowRoutes:
             _values(one.params),
             _values(one.tags),
         )
-        return wire.OneLoggedModel(wire.write_model(made))
+        return wire.OneLoggedModel(written.write_model(made))
 
     def _search_models(self, one: wire.SearchLoggedModels, named: Mapping[str, str]) -> wire.FoundLoggedModels:
         if any(order.dataset_name for order in one.order_by):
@@ -279,14 +280,16 @@ class MlflowRoutes:
             limit=one.max_results,
             token=one.page_token,
         )
-        return wire.FoundLoggedModels([wire.write_model(model) for model in found.found], found.next)
+        return wire.FoundLoggedModels([written.write_model(model) for model in found.found], found.next)
 
     def _get_model(self, one: wire.GetLoggedModel, named: Mapping[str, str]) -> wire.OneLoggedModel:
         found = self._tracking.models.get(named["model_id"], deleted=one.allow_deleted == "true")
-        return wire.OneLoggedModel(wire.write_model(found))
+        return wire.OneLoggedModel(written.write_model(found))
 
     def _finalize_model(self, one: wire.FinalizeLoggedModel, named: Mapping[str, str]) -> wire.OneLoggedModel:
-        return wire.OneLoggedModel(wire.write_model(self._tracking.models.change(named["model_id"], status=one.status)))
+        return wire.OneLoggedModel(
+            written.write_model(self._tracking.models.change(named["model_id"], status=one.status))
+        )
 
     def _delete_model(self, one: wire.Nothing, named: Mapping[str, str]) -> wire.Nothing:
         self._tracking.models.delete(named["model_id"])
@@ -298,7 +301,7 @@ class MlflowRoutes:
 
     def _set_model_tags(self, one: wire.SetLoggedModelTags, named: Mapping[str, str]) -> wire.OneLoggedModel:
         made = self._tracking.models.change(named["model_id"], tags=_values(one.tags))
-        return wire.OneLoggedModel(wire.write_model(made))
+        return wire.OneLoggedModel(written.write_model(made))
 
     def _delete_model_tag(self, one: wire.Nothing, named: Mapping[str, str]) -> wire.Nothing:
         self._tracking.models.delete_tag(named["model_id"], named["key"])
@@ -307,7 +310,7 @@ class MlflowRoutes:
     def _list_model_artifacts(self, one: wire.ListModelArtifacts, named: Mapping[str, str]) -> wire.Files:
         model = self._tracking.models.get(named["model_id"])
         found = self._tracking.artifacts.list(model.id, one.artifact_directory_path)
-        return wire.Files([_file(file) for file in found], wire.model_uri(model.experiment, model.id))
+        return wire.Files([_file(file) for file in found], written.model_uri(model.experiment, model.id))
 
 
 def _values(given: list[wire.Pair]) -> dict[str, str]:
