@@ -1,7 +1,10 @@
 """A hub that takes events of every protocol, with contracts and mappings as a workspace declares them."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from tests.hub.conftest import Hub, make_workspace
@@ -74,3 +77,34 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
     yield start
     for hub in begun:
         hub.stop()
+
+
+@pytest.fixture(scope="module")
+def mlflow(hub: Hub) -> Iterator[ModuleType]:
+    """The client, told where the hub is and whose token it has; as its users tell it."""
+    said = {
+        "MLFLOW_TRACKING_URI": hub.url,
+        "MLFLOW_TRACKING_TOKEN": hub.token,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    before = {name: os.environ.get(name) for name in said}
+    os.environ.update(said)
+    import mlflow
+
+    mlflow.set_tracking_uri(hub.url)
+    yield mlflow
+    for name, value in before.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def client(mlflow: ModuleType) -> Any:
+    return mlflow.MlflowClient()
+
+
+@pytest.fixture
+def experiment(mlflow: ModuleType, request: pytest.FixtureRequest) -> str:
+    return str(mlflow.set_experiment(request.node.name).experiment_id)

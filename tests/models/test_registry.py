@@ -1,16 +1,20 @@
 """Versions are numbered, frozen, and found again."""
 
+from datetime import timedelta
+
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from sampan.base.clock import ManualClock
-from sampan.base.errors import Busy, Damaged, NotFound, Usage
+from sampan.base.errors import Busy, Damaged, Frozen, NotFound, Usage
 from sampan.flow.declare import Fitted
 from sampan.models.formats import freeze
 from sampan.models.registry import Models
 from sampan.store.database import Database
 
 NUMBERS = ["recency", "orders"]
+
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -21,8 +25,13 @@ def db(tmp_path):
 
 
 @pytest.fixture
-def models(db, blobs):
-    return Models(db, blobs, ManualClock(1_300_000_000_000_000))
+def clock():
+    return ManualClock(1_300_000_000_000_000)
+
+
+@pytest.fixture
+def models(db, blobs, clock):
+    return Models(db, blobs, clock)
 
 
 @pytest.fixture
@@ -65,8 +74,43 @@ def test_an_unknown_version_is_not_found(models, draft, ref):
         models.get(ref)
 
 
-def test_there_is_no_way_to_change_or_remove_a_version(models):
-    assert {name for name in dir(models) if not name.startswith("_")} == {"blobs", "get", "list", "load", "register"}
+def test_there_is_no_way_to_change_a_version(models):
+    looking = {"find", "get", "list", "load", "registered"}
+    assert {name for name in dir(models) if not name.startswith("_")} == {
+        *looking, "aliases", "blobs", "create", "delete", "delete_model", "labels", "register"
+    }  # fmt: skip
+
+
+def test_a_version_of_the_flow_is_never_deleted_and_one_in_use_is_not(models, draft):
+    models.register(draft(1.0), "reorder", run="r1")
+    with pytest.raises(Frozen, match="run r1 of the flow made it"):
+        models.delete("reorder@1", lambda version: "")
+    models.register(draft(0.5), "mine", actor="ann")
+    with pytest.raises(Frozen, match="the endpoint x has served it"):
+        models.delete("mine@1", lambda version: "the endpoint x has served it")
+    assert [one.name for one in models.registered()] == ["mine", "reorder"]
+
+
+def test_a_deleted_version_is_out_of_sight_then_and_seen_as_of_before(models, draft, clock):
+    made = draft(1.0)
+    models.register(made, "mine")
+    clock.advance(MINUTE)
+    models.delete("mine@1", lambda version: "")
+    with pytest.raises(NotFound):
+        models.get("mine@1")
+    assert models.list() == [] and models.registered() == []
+    assert [one.ref for one in models.list(by=clock.micros() - 1)] == ["mine@1"]
+    assert models.register(draft(0.5), "mine").number == 2, "its number stays taken"
+    assert models.register(made, "mine").number == 1, "the same content comes back under its number"
+
+
+def test_a_version_is_found_by_an_alias(models, draft):
+    models.register(draft(1.0), "reorder")
+    models.register(draft(0.5), "reorder")
+    models.aliases.move("reorder", "champion", 1, actor="ann")
+    assert models.get("reorder@champion").number == 1 and models.get("reorder").number == 2
+    with pytest.raises(NotFound, match="neither a version number nor an alias"):
+        models.get("reorder@challenger")
 
 
 def test_a_bad_name_and_missing_files_are_refused(models, draft, blobs):

@@ -16,9 +16,13 @@ from sampan.api.guard import Receive, Scope, Send
 from sampan.api.mlflow_artifacts import MlflowArtifacts
 from sampan.api.mlflow_errors import failure
 from sampan.api.mlflow_messages import ARTIFACTS, MESSAGES, MODEL, UPLOADS, Route
+from sampan.api.mlflow_registry import MlflowRegistry
 from sampan.api.mlflow_routes import MlflowRoutes
+from sampan.api.work import Work
 from sampan.base.errors import NotFound, SampanError, Usage
 from sampan.base.reports import report
+from sampan.models.registry import Models
+from sampan.team.roles import PRINCIPAL
 from sampan.track.limits import BATCH_BYTES
 from sampan.track.tracking import Tracking
 
@@ -34,9 +38,10 @@ class Gone(Exception):
 class Mlflow:
     """Answers clients of MLflow's. ``base_url`` is where they reach the hub."""
 
-    def __init__(self, tracking: Tracking, body_limit: int, base_url: str) -> None:
+    def __init__(self, tracking: Tracking, models: Models, work: Work, body_limit: int, base_url: str) -> None:
         self._routes = MlflowRoutes(tracking)
-        self._artifacts = MlflowArtifacts(tracking, base_url)
+        self._registry = MlflowRegistry(models, work)
+        self._artifacts = MlflowArtifacts(tracking, models, base_url)
         self._limit = body_limit
         self._decoders = {route: msgspec.json.Decoder(takes, strict=False) for route, (takes, _, _) in MESSAGES.items()}
         self._encoder = msgspec.json.Encoder()
@@ -67,6 +72,11 @@ class Mlflow:
         if (log := self._routes.logged.get(route)) is not None:
             await asyncio.wrap_future(log(self._read(route, body, scope)))
             return _NOTHING
+        if (register := self._registry.done.get(route)) is not None:
+            actor = scope[PRINCIPAL].name
+            return await asyncio.to_thread(
+                lambda: self._encoder.encode(register(self._read(route, body, scope), actor))
+            )
         named: Mapping[str, str] = {}
         if route not in self._routes.done:
             route, named = _templated(*route)
@@ -75,7 +85,7 @@ class Mlflow:
 
     def _read(self, route: Route, body: bytes, scope: Scope) -> Any:
         try:
-            if route[0] in ("GET", "DELETE"):
+            if route[0] == "GET" or (route[0] == "DELETE" and not body):
                 return _from_query(scope["query_string"], MESSAGES[route][0])
             return self._decoders[route].decode(body or b"{}")
         except msgspec.MsgspecError as error:

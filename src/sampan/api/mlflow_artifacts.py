@@ -17,15 +17,20 @@ from sampan.api import mlflow_wire as wire
 from sampan.api.bodies import JSON
 from sampan.api.guard import Receive, Scope, Send
 from sampan.api.mlflow_messages import ARTIFACTS, UPLOADS
-from sampan.base.errors import NotFound, Usage
+from sampan.base.errors import Frozen, NotFound, Usage
 from sampan.base.ids import whole
+from sampan.models.registry import Models
+from sampan.models.version import Version
+from sampan.store.blobs import Blobs
 from sampan.track.artifacts import Incoming, check_path
 from sampan.track.limits import shown
+from sampan.track.records import File
 from sampan.track.tracking import Tracking
 
 T = TypeVar("T")
 _PIECE: Final = 1 << 20
 _OWNED: Final = re.compile(r"\d{1,18}/(?:models/)?(?P<owner>[\w-]{1,64})/artifacts(?:/(?P<path>.*))?\Z", re.DOTALL)
+_VERSION: Final = re.compile(r"versions/(?P<model>[^/]+)/(?P<number>\d{1,18})(?:/(?P<path>.*))?\Z", re.DOTALL)
 _ROOT: Final = re.compile(r"\d{1,18}(?:/models)?\Z")
 _NOTHING: Final = b"{}"
 _SMALL: Final = 16_777_216  # bytes of a message about an upload: 10,000 parts are two megabytes
@@ -39,8 +44,8 @@ _DOWNLOAD: Final = [
 class MlflowArtifacts:
     """A bare ASGI application, for the paths below ``ARTIFACTS`` and ``UPLOADS``."""
 
-    def __init__(self, tracking: Tracking, base_url: str) -> None:
-        self._tracking, self._base_url = tracking, base_url
+    def __init__(self, tracking: Tracking, models: Models, base_url: str) -> None:
+        self._tracking, self._models, self._base_url = tracking, models, base_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -70,6 +75,9 @@ class MlflowArtifacts:
         below = below.strip("/")
         if not below or _ROOT.match(below):
             return wire.Files([])  # whose they are, clients learn by asking for runs
+        if named := _VERSION.match(below):
+            version = self._models.get(f"{named['model']}@{named['number']}")
+            return wire.Files(_files_of(version, self._models.blobs, named["path"] or ""))
         owner, path = _owner(below)
         found = self._tracking.artifacts.list(owner, path)
         names = [(file.path.rpartition("/")[2], file) for file in found]
@@ -96,9 +104,8 @@ class MlflowArtifacts:
             await asyncio.to_thread(incoming.drop)
 
     async def _get(self, below: str, scope: Scope, send: Send) -> None:
-        owner, path = _owner(below)
-        artifacts = self._tracking.artifacts
-        file = await asyncio.to_thread(artifacts.find, owner, path)
+        file, place = await asyncio.to_thread(self._find, below)
+        path = file.path
         name = quote(path.rpartition("/")[2])
         headers = [
             *_DOWNLOAD,
@@ -106,7 +113,6 @@ class MlflowArtifacts:
             (b"content-length", str(file.size).encode()),
             (b"etag", f'"{file.sha256}"'.encode()),
         ]
-        place = artifacts.location(file)
         if not place.exists():
             raise NotFound("Read an artifact", f"the bytes of {shown(path)} are gone", "Restore them from a backup.")
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -116,6 +122,19 @@ class MlflowArtifacts:
         async for piece in _read(place):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+    def _find(self, below: str) -> tuple[File, Path]:
+        """A file of a run, a logged model or a registered version, and where its bytes lie."""
+        if named := _VERSION.match(check_path("Find an artifact", below)):
+            version, path = self._models.get(f"{named['model']}@{named['number']}"), named["path"] or ""
+            digest = version.files.get(path)
+            if digest is None:
+                raise NotFound(f"Read the artifact {shown(path)}", f"{version.ref} has none at this path")
+            place = self._models.blobs.path(digest)
+            return File(path, place.stat().st_size if place.exists() else None, digest), place
+        owner, path = _owner(below)
+        file = self._tracking.artifacts.find(owner, path)
+        return file, self._tracking.artifacts.location(file)
 
     # -- in parts
 
@@ -154,12 +173,28 @@ class MlflowArtifacts:
 def _owner(below: str) -> tuple[str, str]:
     """Whose artifacts a path means, and the path among them. Raises Usage for what leads somewhere else, NotFound."""
     check_path("Find an artifact", below)
+    if named := _VERSION.match(below):
+        version = f"{named['model']}@{named['number']}"
+        raise Frozen(f"Change {shown(version)}", "a registered version never changes", "Register another one.")
     found = _OWNED.match(below)
     if found is None:
         raise NotFound(
             "Find an artifact", f"{shown(below)} is no path of a run's or a logged model's", "Ask for its artifact_uri."
         )
     return found["owner"], found["path"] or ""
+
+
+def _files_of(version: Version, blobs: Blobs, path: str) -> list[wire.FileInfo]:
+    """Files and folders of a version right below a path, by name. Of a file itself, nothing."""
+    first = f"{path.strip('/')}/" if path.strip("/") else ""
+    found: dict[str, wire.FileInfo] = {}
+    for whole_, digest in version.files.items():
+        if whole_.startswith(first):
+            name, _, more = whole_[len(first) :].partition("/")
+            place = blobs.path(digest)
+            size = None if more or not place.exists() else place.stat().st_size
+            found[name] = wire.FileInfo(name, bool(more), size)
+    return [found[name] for name in sorted(found)]
 
 
 def _joined(folder: str, file: str) -> str:

@@ -5,12 +5,13 @@ from typing import Final
 import msgspec
 
 from sampan.api.guard import Scope
-from sampan.base.errors import Busy, Conflict, DiskFull, NotFound, Refused, SampanError, Usage
+from sampan.base.errors import Busy, Conflict, DiskFull, Frozen, NotFound, Refused, SampanError, Usage
 
 #: Paths of the protocol.
 PREFIXES: Final = ("/api/2.0/mlflow", "/api/3.0/mlflow")
 _CODES: Final[tuple[tuple[type[SampanError], int, str], ...]] = (
     (NotFound, 404, "RESOURCE_DOES_NOT_EXIST"),
+    (Frozen, 409, "RESOURCE_CONFLICT"),
     (Conflict, 400, "RESOURCE_ALREADY_EXISTS"),
     (Refused, 403, "PERMISSION_DENIED"),
     (Busy, 503, "TEMPORARILY_UNAVAILABLE"),

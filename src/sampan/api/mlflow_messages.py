@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sampan.api import mlflow_registry_wire as registry
 from sampan.api import mlflow_wire as wire
 
 API: Final = "/api/2.0/mlflow"
 INFO: Final = "/api/3.0/mlflow/server-info"
 MODEL: Final = f"{API}/logged-models/{{model_id}}"
+MODELS: Final = f"{API}/registered-models"
+VERSIONS: Final = f"{API}/model-versions"
 ARTIFACTS: Final = "/api/2.0/mlflow-artifacts/artifacts"
 UPLOADS: Final = "/api/2.0/mlflow-artifacts/mpu"
 Route = tuple[str, str]
@@ -63,6 +66,30 @@ MESSAGES: Final[Mapping[Route, tuple[Any, Any, str]]] = {
     ("PATCH", f"{MODEL}/tags"): (wire.SetLoggedModelTags, wire.OneLoggedModel, "Tag a logged model"),
     ("DELETE", f"{MODEL}/tags/{{key}}"): (wire.Nothing, wire.Nothing, "Take a logged model's tag away"),
     ("GET", f"{MODEL}/artifacts/directories"): (wire.ListModelArtifacts, wire.Files, "Artifacts of a logged model"),
+    ("POST", f"{MODELS}/create"): (registry.CreateRegisteredModel, registry.OneModel, "Give a model a name"),
+    ("GET", f"{MODELS}/get"): (registry.ModelName, registry.OneModel, "Read a registered model"),
+    ("GET", f"{MODELS}/search"): (registry.Search, registry.FoundModels, "Search registered models"),
+    ("PATCH", f"{MODELS}/update"): (registry.UpdateRegisteredModel, registry.OneModel, "Describe a registered model"),
+    ("DELETE", f"{MODELS}/delete"): (registry.ModelName, wire.Nothing, "Put a registered model out of sight"),
+    ("POST", f"{MODELS}/get-latest-versions"): (registry.LatestVersions, registry.FoundVersions, "Its newest version"),
+    ("GET", f"{MODELS}/get-latest-versions"): (registry.LatestVersions, registry.FoundVersions, "Its newest version"),
+    ("POST", f"{MODELS}/set-tag"): (registry.ModelTag, wire.Nothing, "Tag a registered model"),
+    ("DELETE", f"{MODELS}/delete-tag"): (registry.ModelTagKey, wire.Nothing, "Take a registered model's tag away"),
+    ("POST", f"{MODELS}/alias"): (registry.SetAlias, wire.Nothing, "Have an alias name a version"),
+    ("GET", f"{MODELS}/alias"): (registry.AliasName, registry.OneVersion, "The version that an alias names"),
+    ("DELETE", f"{MODELS}/alias"): (registry.AliasName, wire.Nothing, "Have an alias name nothing"),
+    ("POST", f"{VERSIONS}/create"): (registry.CreateModelVersion, registry.OneVersion, "Register a version"),
+    ("GET", f"{VERSIONS}/get"): (registry.VersionName, registry.OneVersion, "Read a version"),
+    ("GET", f"{VERSIONS}/search"): (registry.Search, registry.FoundVersions, "Search versions"),
+    ("PATCH", f"{VERSIONS}/update"): (registry.UpdateModelVersion, registry.OneVersion, "Describe a version"),
+    ("DELETE", f"{VERSIONS}/delete"): (registry.VersionName, wire.Nothing, "Put a version out of sight"),
+    ("GET", f"{VERSIONS}/get-download-uri"): (
+        registry.VersionName,
+        registry.DownloadUri,
+        "Where a version's files are",
+    ),
+    ("POST", f"{VERSIONS}/set-tag"): (registry.VersionTag, wire.Nothing, "Tag a version"),
+    ("DELETE", f"{VERSIONS}/delete-tag"): (registry.VersionTagKey, wire.Nothing, "Take a version's tag away"),
     ("GET", INFO): (wire.Nothing, wire.ServerInfo, "What a client of MLflow's may use"),
 }
 

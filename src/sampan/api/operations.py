@@ -9,6 +9,7 @@ import msgspec
 from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
+from sampan.api.registry_routes import AliasRequest, LabelRequest, ModelRequest, VersionRequest
 from sampan.api.routes import (
     AlertTestRequest,
     BranchRequest,
@@ -39,6 +40,9 @@ from sampan.log.conform import Conformity
 from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
+from sampan.models.aliases import Alias
+from sampan.models.registry import Registered
+from sampan.models.version import Version
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
 from sampan.serve.recompute import Recomputed
@@ -463,6 +467,32 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
     ("POST", "/v1/endpoints"): Operation(
         summary="Put a version in force under a name", body={JSON: EndpointRequest}, answers={JSON: dict[str, Any]}
+    ),
+    ("POST", "/v1/models"): Operation(
+        summary="Give a model a name", body={JSON: ModelRequest}, answers={JSON: Registered}, status=201
+    ),
+    ("DELETE", "/v1/models/{model}"): Operation(
+        summary="Put a model out of sight with its versions", answers={JSON: dict[str, str]}
+    ),
+    ("POST", "/v1/models/{model}/versions"): Operation(
+        summary="Register a version of what a run logged",
+        body={JSON: VersionRequest},
+        answers={JSON: Version},
+        status=201,
+    ),
+    ("DELETE", "/v1/models/{model}/versions/{number}"): Operation(
+        summary="Put a version out of sight", answers={JSON: dict[str, str]}
+    ),
+    ("PUT", "/v1/models/{model}/aliases/{alias}"): Operation(
+        summary="Have an alias name a version", body={JSON: AliasRequest}, answers={JSON: Alias}
+    ),
+    ("DELETE", "/v1/models/{model}/aliases/{alias}"): Operation(
+        summary="Have an alias name nothing",
+        query={"reason": "Why", "token": "Of the state that was seen; it goes only from that one"},
+        answers={JSON: None},
+    ),
+    ("PUT", "/v1/labels/{kind}/{name}"): Operation(
+        summary="Tag or describe a model or version", body={JSON: LabelRequest}, answers={JSON: dict[str, Any]}
     ),
     ("POST", "/v1/predictions/{prediction}/recompute"): Operation(
         summary="Make a prediction once more, as it was made, and say whether it is the same",

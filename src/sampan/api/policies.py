@@ -14,6 +14,7 @@ ANYBODY: Final = "anybody"
 #: At the end of a template: the rest of a path, however many segments it has.
 REST: Final = "{path}"
 _API: Final = "/api/2.0/mlflow"
+_REGISTERED: Final = ("registered-models", "model-versions")
 
 PUBLIC: Final = frozenset(
     {
@@ -131,6 +132,13 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,
     ("POST", "/v1/endpoints"): DEPLOY,
+    ("POST", "/v1/models"): LOG,
+    ("DELETE", "/v1/models/{model}"): RUN,
+    ("POST", "/v1/models/{model}/versions"): LOG,
+    ("DELETE", "/v1/models/{model}/versions/{number}"): RUN,
+    ("PUT", "/v1/models/{model}/aliases/{alias}"): DEPLOY,  # what others load by that name
+    ("DELETE", "/v1/models/{model}/aliases/{alias}"): DEPLOY,
+    ("PUT", "/v1/labels/{kind}/{name}"): LOG,
     ("POST", "/v1/alerts/test"): RUN,
     ("POST", "/v1/alerts/silences"): RUN,
     ("DELETE", "/v1/alerts/silences/{silence}"): RUN,
@@ -178,6 +186,20 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", f"{_API}/logged-models/{{model_id}}/tags/{{key}}"): LOG,
     ("GET", f"{_API}/logged-models/{{model_id}}/artifacts/directories"): READ,
     ("GET", "/api/3.0/mlflow/server-info"): READ,
+    **dict.fromkeys(
+        (("POST", f"{_API}/{path}") for path in ("registered-models/create", "model-versions/create")), LOG
+    ),
+    **dict.fromkeys((("PATCH", f"{_API}/{kind}/update") for kind in _REGISTERED), LOG),
+    **dict.fromkeys((("POST", f"{_API}/{kind}/set-tag") for kind in _REGISTERED), LOG),
+    **dict.fromkeys((("DELETE", f"{_API}/{kind}/delete-tag") for kind in _REGISTERED), LOG),
+    **dict.fromkeys((("DELETE", f"{_API}/{kind}/delete") for kind in _REGISTERED), RUN),
+    **dict.fromkeys((("GET", f"{_API}/{kind}/{act}") for kind in _REGISTERED for act in ("get", "search")), READ),
+    ("GET", f"{_API}/model-versions/get-download-uri"): READ,
+    ("GET", f"{_API}/registered-models/get-latest-versions"): READ,
+    ("POST", f"{_API}/registered-models/get-latest-versions"): READ,
+    ("GET", f"{_API}/registered-models/alias"): READ,
+    ("POST", f"{_API}/registered-models/alias"): DEPLOY,
+    ("DELETE", f"{_API}/registered-models/alias"): DEPLOY,
     ("GET", f"{_API}-artifacts/artifacts"): READ,
     ("GET", f"{_API}-artifacts/artifacts/{REST}"): READ,
     ("PUT", f"{_API}-artifacts/artifacts/{REST}"): LOG,

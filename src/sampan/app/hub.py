@@ -22,6 +22,7 @@ from sampan.api.mlflow_errors import refusal as mlflow_refusal
 from sampan.api.observed import Observed, Requests
 from sampan.api.policies import ANYBODY, POLICIES, Policies
 from sampan.api.predict import Predict
+from sampan.api.registry_routes import registry_routes
 from sampan.api.routes import routes
 from sampan.api.segment import PATHS, Segment
 from sampan.api.site import live_routes, site
@@ -141,7 +142,13 @@ class RunningHub:
                     self._intakes(),
                     Predict(self.serving.predict, body_limit),
                     self.live,
-                    Mlflow(self.tracking, body_limit, (app.settings.get("public_url") or self.url).rstrip("/")),
+                    Mlflow(
+                        self.tracking,
+                        app.models,
+                        app,
+                        body_limit,
+                        (app.settings.get("public_url") or self.url).rstrip("/"),
+                    ),
                     rest,
                 ),
                 policies=policies,
@@ -188,6 +195,7 @@ class RunningHub:
             *saving(self.app, self._frame),
             *workbench(self.app, self.app.repair, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
+            *registry_routes(self.app),
         ]
 
     def _describe(self) -> dict[str, Any]:

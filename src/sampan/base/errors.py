@@ -5,6 +5,7 @@
     │   ├── NotFound                 no object of that name
     │   ├── Refused                  allowed to ask, not allowed to have
     │   └── Conflict                 somebody else moved first; read again and retry
+    │       └── Frozen               a registered version, or what it was registered from: nothing changes it
     ├── Usage                        exit 2: the command, setting or workspace is wrong
     │   ├── BadSetting
     │   ├── BadWorkspace             sampan.toml, a module or a query of the user's
@@ -62,6 +63,10 @@ class Refused(No):
 
 class Conflict(No):
     status = 409
+
+
+class Frozen(Conflict):
+    pass
 
 
 class Usage(SampanError):

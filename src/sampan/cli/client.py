@@ -87,6 +87,10 @@ class HubClient:
         """The answer to a JSON body."""
         return self._call("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
 
+    def put(self, path: str, body: Any) -> Any:
+        """The answer to a JSON body that is put."""
+        return self._call("PUT", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+
     def delete(self, path: str) -> Any:
         return self._call("DELETE", path)
 
@@ -201,6 +205,36 @@ class HubClient:
     def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)
+
+    def create_model(self, name: str, actor: str) -> Any:
+        return self.post("/v1/models", {"name": name})
+
+    def register(self, name: str, run: str, logged_model: str, path: str, version: str, actor: str) -> Any:
+        body = {"run": run, "logged_model": logged_model, "path": path, "version": version}
+        return self.post(f"/v1/models/{quote(name, safe='')}/versions", body)
+
+    def move_alias(
+        self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
+    ) -> Any:
+        path = f"/v1/models/{quote(model, safe='')}/aliases/{quote(alias, safe='')}"
+        if version is None:
+            asked = {"reason": reason, **({} if token is None else {"token": str(token)})}
+            return self.delete(f"{path}?{urlencode(asked)}")
+        return self.put(path, {"number": int(version), "reason": reason, "token": token})
+
+    def label(
+        self, kind: str, name: str, tags: Mapping[str, str | None], note: str | None, actor: str
+    ) -> dict[str, Any]:
+        path = f"/v1/labels/{quote(kind, safe='')}/{quote(name, safe='')}"
+        found: dict[str, Any] = self.put(path, {"tags": dict(tags), "note": note})
+        return found
+
+    def delete_version(self, ref: str, actor: str) -> Any:
+        model, _, number = ref.partition("@")
+        return self.delete(f"/v1/models/{quote(model, safe='')}/versions/{quote(number, safe='')}")
+
+    def delete_model(self, name: str, actor: str) -> Any:
+        return self.delete(f"/v1/models/{quote(name, safe='')}")
 
     def recompute(self, prediction: str) -> Any:
         return self.post(f"/v1/predictions/{quote(prediction, safe='')}/recompute", {})

@@ -8,10 +8,11 @@ is what is loaded, whatever happens to the file on disk meanwhile.
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
-from sampan.base.errors import BadStep, Damaged, SampanError
-from sampan.models.version import Kind, Signature, Version, VersionDraft, version_digest
+from sampan.base.errors import BadStep, Damaged, SampanError, Usage
+from sampan.models.format_mlflow import FILES, MLFLOW
+from sampan.models.version import KINDS, Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
     The files are loaded again and must predict what the estimator predicts on the sample. Raises BadStep for an
     estimator without a safe format, or one that does not do what ``kind`` promises.
     """
-    if kind not in get_args(Kind):
-        raise BadStep("Freeze a model", f"unknown kind {kind!r}", f"Known: {', '.join(get_args(Kind))}.")
+    if kind not in KINDS:
+        raise BadStep("Freeze a model", f"unknown kind {kind!r}", f"Known: {', '.join(KINDS)}.")
     from sampan.models.sample import to_arrow
 
     name, format = _recognise(fitted.estimator)
@@ -118,6 +119,12 @@ def load(version: Version | VersionDraft, blobs: Blobs, *, only: bool = False) -
 
     ``only``: this process will do nothing but predict, so a format may import less.
     """
+    if version.format in (MLFLOW, FILES):
+        raise Usage(
+            "Load a model",
+            "it is kept as it was logged, and Sampan runs no code out of a model's files",
+            "mlflow.pyfunc.load_model('models:/NAME/NUMBER') does; endpoints serve what a @model step made.",
+        )
     files = {name: blobs.get(digest) for name, digest in version.files.items()}
     if version_digest(version.kind, version.format, version.files, version.signature) != version.digest:
         raise Damaged(

@@ -1,12 +1,14 @@
 """What a frozen model is: its files by digest, its signature, and the number it gets when it is registered."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from sampan.base.digests import digest_bytes
 
-Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking"]
+Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking", "unknown"]
+#: The kinds that a model step may say its model is of; of what people registered it is unknown.
+KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "unknown")
 Label: TypeAlias = bool | int | float | str
 InputType: TypeAlias = Literal["number", "integer", "boolean", "text", "category"]
 
@@ -22,11 +24,22 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     inputs: dict[str, InputType]
-    output: Literal["probability", "probabilities", "number", "score"]
+    output: Literal["probability", "probabilities", "number", "score", "unknown"]
     classes: tuple[Label, ...] = ()
     categories: dict[str, tuple[Label, ...]] = {}
     missing: bool = False
     frame: bool = False  # the estimator was fitted on a frame with column names, and wants one
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What a version was registered from, where no step of the flow made it: a logged run, or a logged model of one.
+
+    ``path`` lies below the artifacts of either.
+    """
+
+    run: str = ""
+    model: str = ""
+    path: str = ""
 
 
 class VersionDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +73,17 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     key: str | None = None
     created: int = 0
+    origin: Origin | None = None
+    actor: str = ""
 
     @property
     def ref(self) -> str:
         """``reorder@3``"""
         return f"{self.model}@{self.number}"
+
+    def draft(self) -> VersionDraft:
+        """The same model without the name and number that it has here."""
+        return VersionDraft(**{field: getattr(self, field) for field in VersionDraft.__struct_fields__})
 
 
 def version_digest(kind: str, format: str, files: dict[str, str], signature: Signature) -> str:

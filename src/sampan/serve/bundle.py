@@ -74,14 +74,7 @@ class OpenBundle(NamedTuple):
 
 def draft_of(version: Version) -> VersionDraft:
     """The part of a version that a bundle carries: nothing that differs between two equal models."""
-    return VersionDraft(
-        digest=version.digest,
-        kind=version.kind,
-        format=version.format,
-        files=version.files,
-        signature=version.signature,
-        metrics={},
-    )
+    return msgspec.structs.replace(version.draft(), metrics={}, made_with={})
 
 
 def decode(data: bytes) -> Bundle:

@@ -62,6 +62,28 @@ class Blobs:
         sync_folder(path.parent)
         return path
 
+    def share(self, other: Path, digest: str) -> None:
+        """Keep the bytes of another folder's file here, too, without a copy where the disk can do so.
+
+        Raises NotFound if the file is absent, Damaged if it holds other bytes.
+        """
+        path = self.path(digest)
+        if _renew(path):
+            return
+        try:
+            if digest_file(other) != digest:
+                raise Damaged("Keep a file", f"{other} does not match its digest", "Restore it from a backup.")
+        except FileNotFoundError:
+            raise NotFound("Keep a file", f"its bytes ({digest[:12]}) are gone", "Restore a backup.") from None
+        make_folder(path.parent)
+        try:
+            os.link(other, path)
+        except FileExistsError:
+            return
+        except OSError:
+            write_durably(path, other.read_bytes(), 0o444)
+        sync_folder(path.parent)
+
     def get(self, digest: str) -> bytes:
         """The bytes of a digest. Raises NotFound if absent, Damaged if they are not those that were put."""
         path = self.path(digest)

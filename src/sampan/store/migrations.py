@@ -156,6 +156,21 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX states_by_name ON states (kind, name, since)",
         "ALTER TABLE run_steps ADD COLUMN ended BIGINT",
     ),
+    (
+        # -- models: those that people registered; where versions came from; what is deleted is out of sight only
+        "CREATE TABLE models (name TEXT PRIMARY KEY, actor TEXT NOT NULL, created BIGINT NOT NULL, deleted BIGINT)",
+        *(f"ALTER TABLE versions ADD COLUMN {column}" for column in ("origin TEXT", "actor TEXT", "deleted BIGINT")),
+        # -- what an alias named, and who tried to change that: the newest row that was not refused is in force
+        """CREATE TABLE aliases (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, alias TEXT NOT NULL, number INTEGER,
+            actor TEXT NOT NULL, reason TEXT NOT NULL, refused TEXT NOT NULL, at BIGINT NOT NULL)""",
+        "CREATE INDEX aliases_by_model ON aliases (model, alias, id)",
+        # -- tags and notes of anything: the newest row of an object's key is in force; without a value it is gone
+        """CREATE TABLE labels (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, object TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
+            value TEXT, actor TEXT NOT NULL, at BIGINT NOT NULL)""",
+        "CREATE INDEX labels_by_object ON labels (object, kind, key, id)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

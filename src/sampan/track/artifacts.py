@@ -17,6 +17,7 @@ from sampan.base.files import make_folder, of_the_disk, sync
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 from sampan.track.experiments import millis
+from sampan.track.freezing import check_free
 from sampan.track.limits import shown
 from sampan.track.records import File
 from sampan.track.writer import Writer
@@ -113,6 +114,9 @@ class Artifacts:
         now = millis(self._clock)
 
         def job(connection: sqlite3.Connection) -> File:
+            if _has(connection, "path = ? AND sha256 = ?", owner, path, digest):
+                return File(path, size, digest)
+            check_free(connection, attempted, owner)
             above = path.split("/")[:-1]
             for depth in range(1, len(above) + 1):
                 folder = "/".join(above[:depth])
@@ -141,7 +145,11 @@ class Artifacts:
 
     def location(self, file: File) -> Path:
         """Where a file's bytes lie."""
-        return self._blobs.path(file.sha256)
+        return self.bytes_of(file.sha256)
+
+    def bytes_of(self, digest: str) -> Path:
+        """Where the bytes of a digest lie."""
+        return self._blobs.path(digest)
 
     def list(self, owner: str, path: str = "") -> list[File]:
         """Files and folders right below a path, by path. Of a file itself, nothing. Raises Usage, NotFound."""
@@ -168,6 +176,7 @@ class Artifacts:
         self.check_owner(attempted, owner)
 
         def job(connection: sqlite3.Connection) -> int:
+            check_free(connection, attempted, owner)
             if not path:
                 return connection.execute("DELETE FROM artifacts WHERE owner = ?", (owner,)).rowcount
             given = (owner, path, f"{path}/", f"{path}0")

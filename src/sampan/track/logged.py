@@ -11,6 +11,7 @@ from sampan.store.database import Database
 from sampan.track import page
 from sampan.track.experiments import living, millis, new_uuid
 from sampan.track.filter import MODELS, parse
+from sampan.track.freezing import REGISTERED_TAG, check_free
 from sampan.track.limits import EXPERIMENT_NAME, PARAM_VALUE, TAG_VALUE, check_count, check_key, check_length, shown
 from sampan.track.order import parse_orders
 from sampan.track.records import LoggedModel, Metric
@@ -93,6 +94,8 @@ class LoggedModels:
 
         def job(connection: sqlite3.Connection) -> None:
             id = _living(connection, attempted, uuid)
+            if params or set(tags or {}) - {REGISTERED_TAG} or (status and not _stands(connection, id, status)):
+                check_free(connection, attempted, uuid)
             if status:
                 connection.execute("UPDATE models SET status = ? WHERE id = ?", (status, id))
             _keep(connection, "model_params", id, params or {})
@@ -108,6 +111,7 @@ class LoggedModels:
 
         def job(connection: sqlite3.Connection) -> None:
             id = _living(connection, attempted, uuid)
+            check_free(connection, attempted, uuid)
             if not connection.execute("DELETE FROM model_tags WHERE model = ? AND key = ?", (id, key)).rowcount:
                 raise NotFound(attempted, f"it has no tag with key {shown(key)}")
 
@@ -119,6 +123,7 @@ class LoggedModels:
 
         def job(connection: sqlite3.Connection) -> None:
             id = _living(connection, attempted, uuid)
+            check_free(connection, attempted, uuid)
             connection.execute("UPDATE models SET deleted = ?, updated = ? WHERE id = ?", (now, now, id))
 
         self._writer.submit(job).result()
@@ -206,6 +211,11 @@ def _check(attempted: str, params: Mapping[str, str], tags: Mapping[str, str]) -
         for key, value in given.items():
             check_key(attempted, key)
             check_length(attempted, f"the value of {shown(key)}", value, limit)
+
+
+def _stands(connection: sqlite3.Connection, id: int, status: str) -> bool:
+    row = connection.execute("SELECT status FROM models WHERE id = ?", (id,)).fetchone()
+    return row is not None and row[0] == status
 
 
 def _missing(attempted: str, uuid: str) -> NotFound:

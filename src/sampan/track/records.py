@@ -6,7 +6,8 @@ import msgspec
 
 RUNNING: Final = "RUNNING"
 #: How a run stands.
-STATUSES: Final = (RUNNING, "SCHEDULED", "FINISHED", "FAILED", "KILLED")
+ENDED: Final = ("FINISHED", "FAILED", "KILLED")
+STATUSES: Final = (RUNNING, "SCHEDULED", *ENDED)
 NAME_TAG: Final = "mlflow.runName"
 CONTEXT_TAG: Final = "mlflow.data.context"
 INPUT: Final = "input"

@@ -5,15 +5,16 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from sampan.base.clock import Clock
 from sampan.base.errors import NotFound, Usage
 from sampan.store.database import Database
 from sampan.track.experiments import living, millis, new_uuid
+from sampan.track.freezing import frozen
 from sampan.track.keys import Keys
 from sampan.track.limits import RUN_NAME, TAG_VALUE, USER, check_count, check_key, check_length, check_whole, shown
-from sampan.track.records import INPUT, NAME_TAG, RUNNING, STATUSES, Curve, Dataset, Input, Link, Metric, Run
+from sampan.track.records import ENDED, INPUT, NAME_TAG, RUNNING, STATUSES, Curve, Dataset, Input, Link, Metric, Run
 from sampan.track.schema import NAN
 from sampan.track.writer import Writer
 
@@ -103,6 +104,9 @@ class Runs:
             check_whole(attempted, "end_time", ended)
 
         def job(connection: sqlite3.Connection) -> None:
+            known = connection.execute("SELECT status, ended, name FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+            if known is not None and (status or known[0], ended or known[1], name or known[2]) == tuple(known):
+                return  # sent again
             run = active(connection, attempted, uuid)
             if status:
                 connection.execute("UPDATE runs SET status = ? WHERE id = ?", (status, run))
@@ -124,7 +128,8 @@ class Runs:
 
     def _mark(self, attempted: str, uuid: str, deleted: int | None) -> None:
         def job(connection: sqlite3.Connection) -> None:
-            find(connection, attempted, uuid)
+            if find(connection, attempted, uuid).frozen:
+                raise frozen(attempted, f"run {uuid}")
             connection.execute("UPDATE runs SET deleted = ? WHERE uuid = ?", (deleted, uuid))
 
         self._writer.submit(job).result()
@@ -267,22 +272,33 @@ def missing(attempted: str, uuid: str) -> NotFound:
     return NotFound(attempted, f"Run with id={shown(uuid)} not found")
 
 
-def find(connection: sqlite3.Connection, attempted: str, uuid: str) -> tuple[int, int | None]:
-    """A run's row number and when it was deleted. Raises NotFound."""
-    row = connection.execute("SELECT id, deleted FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+class Standing(NamedTuple):
+    """A run's row number, how it stands, when it was deleted, and when a registered version froze it."""
+
+    number: int
+    status: str
+    deleted: int | None
+    frozen: int | None
+
+
+def find(connection: sqlite3.Connection, attempted: str, uuid: str) -> Standing:
+    """Raises NotFound."""
+    row = connection.execute("SELECT id, status, deleted, frozen FROM runs WHERE uuid = ?", (uuid,)).fetchone()
     if row is None:
         raise missing(attempted, uuid)
-    return row[0], row[1]
+    return Standing(*row)
 
 
 def active(connection: sqlite3.Connection, attempted: str, uuid: str) -> int:
-    """A run's row number. Raises NotFound, or Usage for one that was deleted."""
-    run, deleted = find(connection, attempted, uuid)
-    if deleted is not None:
+    """The row number of a run that may be changed. Raises NotFound, Usage for one that was deleted, Frozen."""
+    run = find(connection, attempted, uuid)
+    if run.frozen is not None and run.status in ENDED:
+        raise frozen(attempted, f"run {uuid}")
+    if run.deleted is not None:
         raise Usage(
             attempted, f"The run {uuid} must be in the 'active' state. Current state is deleted", "Restore it first."
         )
-    return run
+    return run.number
 
 
 def rename(connection: sqlite3.Connection, keys: Keys, run: int, name: str) -> None:

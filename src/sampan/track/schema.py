@@ -77,5 +77,10 @@ MIGRATIONS: Final[Migrations] = (
             id TEXT PRIMARY KEY, owner TEXT NOT NULL, path TEXT NOT NULL, parts INTEGER NOT NULL,
             begun BIGINT NOT NULL) WITHOUT ROWID""",
     ),
+    (
+        # since when a registered version holds it fast; a run that still goes on may finish what it logs
+        "ALTER TABLE runs ADD COLUMN frozen BIGINT",
+        "ALTER TABLE models ADD COLUMN frozen BIGINT",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)

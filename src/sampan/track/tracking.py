@@ -9,6 +9,7 @@ from sampan.store.database import Database
 from sampan.track.artifacts import Artifacts
 from sampan.track.comparing import Comparing
 from sampan.track.experiments import Experiments, begin, millis
+from sampan.track.freezing import Freezer
 from sampan.track.keys import Keys
 from sampan.track.logged import LoggedModels
 from sampan.track.logging import Logging
@@ -42,6 +43,7 @@ class Tracking:
         self.logging = Logging(self.writer, self.keys)
         self.search = Search(self.db, self.keys, self.runs, self.experiments)
         self.comparing = Comparing(self.db, self.keys, self.runs)
+        self.freezer = Freezer(self.writer, clock)
         self.models = LoggedModels(self.db, self.writer, clock)
         self.artifacts = Artifacts(self.db, self.writer, Blobs(data / ARTIFACTS), data / "tmp", clock)
         self.uploads = Uploads(self.db, self.writer, self.artifacts, clock)

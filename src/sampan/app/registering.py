@@ -1,0 +1,113 @@
+"""What commands and the hub ask about registered models: versions of logged runs, aliases, tags and notes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sampan.app.workplace import Workplace
+from sampan.base.errors import NotFound, Usage
+
+if TYPE_CHECKING:
+    from sampan.models.version import Version
+    from sampan.track.tracking import Tracking
+
+
+class Registering(Workplace):
+    """Registers what runs logged, and says which version is meant by a name."""
+
+    def register(self, name: str, run: str, logged_model: str, path: str, version: str, actor: str) -> Any:
+        """A version of what a run logged, which is frozen with it; or one with the content of another model's
+        ``version``. The same content keeps its number."""
+        import msgspec
+
+        from sampan.models.format_mlflow import draft_of_files
+        from sampan.models.registry import check_name
+        from sampan.models.version import Origin
+
+        attempted = f"Register a version of {name[:100]}"
+        check_name(attempted, name)
+        if version:
+            with self._as_writer(attempted):
+                other = self.models.get(version)
+                copy = self.models.register(other.draft(), name, other.run, other.key, origin=other.origin, actor=actor)
+                return msgspec.to_builtins(copy)
+        if not run and not logged_model:
+            raise Usage(attempted, "neither a run nor a logged model was named", "Name one: --run RUN.")
+        with self._as_writer(attempted), self._tracking_writer() as tracking:
+            taken = tracking.freezer.take(attempted, run=run, model=logged_model, path=path)
+            for digest in taken.files.values():
+                self.blobs.share(tracking.artifacts.bytes_of(digest), digest)
+            draft = draft_of_files(taken.files, taken.metrics, self.blobs)
+            origin = Origin(taken.run, taken.model, path)
+            return msgspec.to_builtins(self.models.register(draft, name, origin=origin, actor=actor))
+
+    def create_model(self, name: str, actor: str) -> Any:
+        """Give a model a name before it has versions."""
+        import msgspec
+
+        with self._as_writer(f"Create the registered model {name[:100]!r}"):
+            return msgspec.to_builtins(self.models.create(name, actor=actor))
+
+    def move_alias(
+        self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
+    ) -> Any:
+        """Have an alias name a version (by number, or another alias), or none; ``token``: see ``Aliases.move``."""
+        import msgspec
+
+        with self._as_writer(f"Move the alias {alias[:100]}"):
+            self.models.find(model)
+            number = None if version is None else self.models.get(f"{model}@{version}").number
+            moved = self.models.aliases.move(model, alias, number, actor=actor, reason=reason, token=token)
+            return msgspec.to_builtins(moved)
+
+    def label(
+        self, kind: str, name: str, tags: Mapping[str, str | None], note: str | None, actor: str
+    ) -> dict[str, Any]:
+        """Set and remove (None) tags of a model or version, say what it is; gives all that is said of it then."""
+        with self._as_writer(f"Label {name[:100]}"):
+            thing = self._thing(kind, name)
+            labels = self.models.labels
+            with self.db.transaction():
+                for key, value in tags.items():
+                    labels.tag(thing, key, value, actor=actor)
+                if note is not None:
+                    labels.note(thing, note, actor=actor)
+        said = labels.of(thing)
+        notes = [one.value for one in said if one.kind == "note"]
+        return {"tags": {one.key: one.value for one in said if one.kind == "tag"}, "note": "".join(notes)}
+
+    def _thing(self, kind: str, name: str) -> str:
+        if kind == "model":
+            return f"model {self.models.find(name).name}"
+        if kind == "version":
+            return f"version {self.models.get(name).ref}"
+        raise NotFound(f"Label a {kind[:40]}", "only models and versions have labels")
+
+    def delete_version(self, ref: str, actor: str) -> Any:
+        """Put a version that people registered out of sight, unless something needs it."""
+        with self._as_writer(f"Delete {ref[:100]}"):
+            return {"deleted": self.models.delete(ref, self._in_use).ref}
+
+    def delete_model(self, name: str, actor: str) -> Any:
+        """Put a model out of sight with all of its versions, unless something needs one of them."""
+        with self._as_writer(f"Delete the registered model {name[:100]}"):
+            self.models.delete_model(name, self._in_use)
+            return {"deleted": name}
+
+    def _in_use(self, version: "Version") -> str:
+        query = "SELECT name FROM endpoints WHERE json_extract(spec, '$.version') = ? LIMIT 1"
+        served = self.db.row(query, (version.ref,))
+        return f"the endpoint {served['name']} has served it" if served is not None else ""
+
+    @contextmanager
+    def _tracking_writer(self) -> "Iterator[Tracking]":
+        if self._hub is not None:
+            yield self._hub.tracking
+            return
+        from sampan.track.tracking import Tracking
+
+        tracking = Tracking(self.folder.data, self.clock)
+        try:
+            yield tracking
+        finally:
+            tracking.close()
