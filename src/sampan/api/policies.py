@@ -88,6 +88,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/runs/{run}"): READ,
     ("GET", "/runs/{run}/logs/{log}"): READ,
     ("GET", "/models"): READ,
+    ("GET", "/models/{model}"): READ,
+    ("POST", "/models/{model}/{number}/alias"): DEPLOY,
     ("GET", "/models/{model}/{number}"): READ,
     ("GET", "/experiments"): READ,
     ("GET", "/experiments/{experiment}"): READ,

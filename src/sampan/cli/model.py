@@ -6,7 +6,8 @@ from urllib.parse import quote
 import click
 
 from sampan.base.clock import iso
-from sampan.base.errors import NotFound
+from sampan.base.errors import Conflict, NotFound, Usage
+from sampan.base.ids import whole
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
         emit(found)
         return
     table(
-        ["version", "kind", "format", "metrics", "main", "serving", "run", "made"],
+        ["version", "kind", "format", "metrics", "aliases", "main", "serving", "run", "made"],
         [
             [
                 v["ref"],
                 v["kind"],
                 v["format"],
                 ", ".join(f"{n} {v['metrics'][n]:.4g}" for n in one["measures"] if v["metrics"].get(n) is not None),
+                ", ".join(v["aliases"]),
                 v["on_main"] or "",
                 ", ".join(v["serving"]),
                 v["run"],
@@ -54,8 +56,10 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
-    """Show one version: MODEL@NUMBER, or MODEL for the one on main."""
+    """Show one version: MODEL@NUMBER, MODEL@ALIAS, or MODEL for the one on main."""
     name, at, number = ref.partition("@")
+    if at and whole(number) is None:
+        number = str(_named(app, name, number, as_of))
     if not at:
         models = [one for one in app.view("/models", {"model": name, "as-of": as_of})["models"] if one["name"] == name]
         if not models:
@@ -69,7 +73,202 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     fields((key, found[key]) for key in ("ref", "kind", "format", "digest", "run"))
     classes = ", ".join(str(label) for label in found["signature"].get("classes") or ())
     fields([("classes", classes or "none"), ("serving", ", ".join(found["serving"]) or "nowhere")])
+    fields([("aliases", ", ".join(found["aliases"]) or "none")])
+    fields((f"tag {key}", value) for key, value in found["tags"].items())
+    if found["origin"]:
+        fields([("registered from", f"logged run {found['origin']['run']} by {found['actor']}")])
+    if found["note"]:
+        click.echo(f"\n{found['note']}")
     click.echo()
     table(["metric", "value"], [[key, value] for key, value in found["metrics"].items()], empty="No metrics.")
     click.echo()
     table(["input", "type"], list(found["signature"]["inputs"].items()))
+
+
+def _named(app: "App", model: str, alias: str, as_of: str = "") -> int:
+    """The number that an alias names."""
+    found = app.view(f"/models/{quote(model, safe='')}", {"as-of": as_of})
+    for use in found["uses"]:
+        if use["kind"] == "alias" and use["name"] == alias and use["until"] is None:
+            return int(use["ref"].rpartition("@")[2])
+    known = sorted({use["name"] for use in found["uses"] if use["kind"] == "alias" and use["until"] is None})
+    raise NotFound(
+        f"Find {model}@{alias}",
+        f"{alias!r} is neither a version number nor an alias",
+        f"Aliases of {model}: {', '.join(known) or 'none yet'}.",
+    )
+
+
+@model.command()
+@click.argument("name")
+@click.option("--run", default="", metavar="RUN", help="The logged run whose model or artifacts it shall be.")
+@click.option("--path", default="", help="Only what lies below this path of its artifacts.")
+@click.option("--logged-model", default="", metavar="ID", help="A logged model (m-…), where the run made several.")
+@click.option("--version", default="", metavar="MODEL@N", help="A version of another model, to have it here, too.")
+@json_option
+@click.pass_obj
+def register(app: "App", name: str, run: str, path: str, logged_model: str, version: str, as_json: bool) -> None:
+    """Register what a run logged as a version.
+
+    The version is frozen, and with it the run: once that has ended, nothing of it changes any more. The same content
+    registered again keeps its number.
+    """
+    from sampan.cli.run import me
+
+    if sum(map(bool, (run or logged_model, version))) != 1:
+        raise Usage(f"Register a version of {name}", "name one thing to register", "--run RUN, or --version MODEL@N.")
+    made = app.work().register(name, run, logged_model, path, version, me())
+    if as_json:
+        emit(made)
+        return
+    files = len(made["files"])
+    click.echo(f"{name}@{made['number']}: {files} file{'s' if files != 1 else ''}, digest {made['digest'][:12]}.")
+
+
+@model.command()
+@click.argument("ref")
+@click.argument("alias")
+@click.option("--reason", default="", help="Why; it stays in the model's history.")
+@click.option("--was", default="", metavar="N|none", help="Only if the alias names this version now, or none.")
+@json_option
+@click.pass_obj
+def alias(app: "App", ref: str, alias: str, reason: str, was: str, as_json: bool) -> None:
+    """Have an alias name a version: MODEL@N champion.
+
+    Whoever loads MODEL@ALIAS gets that version from now on; what the alias named before stays in the history. With
+    `--was`, two who decide at once do not overwrite each other: exits with 1 if somebody was faster.
+    """
+    from sampan.cli.run import me
+
+    name, _, number = ref.partition("@")
+    if not number:
+        raise Usage(f"Name {ref}", "it names no version", f"Write {name}@NUMBER.")
+    if whole(number) is None:
+        number = str(_named(app, name, number))
+    token = _seen(app, name, alias, was) if was else None
+    made = app.work().move_alias(name, alias, number, reason, token, me())
+    if as_json:
+        emit(made)
+        return
+    click.echo(f"{name}@{alias} is {name}@{made['number']}.")
+
+
+def _seen(app: "App", model: str, alias: str, was: str) -> int:
+    """The token of the state that an alias is in, if it names what it is said to name."""
+    number = 0 if was == "none" else whole(was.removeprefix(f"{model}@"))
+    if number is None:
+        raise Usage(f"Move the alias {alias}", f"--was {was!r} is no version number", "Write a number, or none.")
+    found = app.view(f"/models/{quote(model, safe='')}")
+    held = next((one for one in found["aliases"] if one["alias"] == alias), None)
+    if (held["number"] if held else 0) != number:
+        says = f"names {held['model']}@{held['number']}, as {held['actor']} decided" if held else "names no version"
+        raise Conflict(f"Move the alias {alias}", f"{alias} {says}", "Look at its history, and decide anew.")
+    return int(held["token"]) if held else 0
+
+
+@model.command()
+@click.argument("name")
+@click.argument("alias")
+@click.option("--reason", default="", help="Why; it stays in the model's history.")
+@json_option
+@click.pass_obj
+def unalias(app: "App", name: str, alias: str, reason: str, as_json: bool) -> None:
+    """Take an alias away; its history stays."""
+    from sampan.cli.run import me
+
+    app.work().move_alias(name, alias, None, reason, None, me())
+    if as_json:
+        emit({"removed": alias})
+    else:
+        click.echo(f"{name}@{alias} names nothing now.")
+
+
+@model.command()
+@click.argument("name")
+@as_of_option
+@json_option
+@click.pass_obj
+def history(app: "App", name: str, as_of: str, as_json: bool) -> None:
+    """What was in use when, and who decided it: aliases and endpoints."""
+    found = app.view(f"/models/{quote(name, safe='')}", {"as-of": as_of})
+    if as_json:
+        emit({"uses": found["uses"], "history": found["history"]})
+        return
+    table(
+        ["name", "version", "from", "until", "by", "reason"],
+        [
+            [
+                f"{use['kind']} {use['name']}",
+                use["ref"],
+                iso(use["since"])[:19],
+                iso(use["until"])[:19] if use["until"] else "in force",
+                use["actor"],
+                use["reason"],
+            ]
+            for use in found["uses"]
+        ],
+        empty=f"Nothing named or served {name} yet. `sampan model alias {name}@1 champion` names a version.",
+    )
+    if refused := [one for one in found["history"] if one["refused"]]:
+        click.echo(
+            f"\n{len(refused)} attempts were refused, the last by {refused[0]['actor']}: {refused[0]['refused']}."
+        )
+
+
+@model.command()
+@click.argument("ref")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--remove", multiple=True, metavar="KEY", help="Take a tag away.")
+@click.option("--note", help="Say what it is, in the place of what was said; an empty text takes it away.")
+@json_option
+@click.pass_obj
+def tag(app: "App", ref: str, pairs: tuple[str, ...], remove: tuple[str, ...], note: str | None, as_json: bool) -> None:
+    """Tag and describe a model or a version: MODEL or MODEL@N.
+
+    Without KEY=VALUE, `--remove` and `--note`, shows what is said of it.
+    """
+    from sampan.cli.run import me
+
+    tags: dict[str, str | None] = dict.fromkeys(remove)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise Usage(f"Tag {ref}", f"{pair!r} is not KEY=VALUE", "For instance: team=pricing")
+        tags[key] = value
+    name, at, number = ref.partition("@")
+    if at and whole(number) is None:
+        ref = f"{name}@{_named(app, name, number)}"
+    if tags or note is not None:
+        said = app.work().label("version" if at else "model", ref, tags, note, me())
+    elif at:
+        found = app.view(f"/models/{quote(name, safe='')}/{quote(ref.partition('@')[2], safe='')}")
+        said = {"tags": found["tags"], "note": found["note"]}
+    else:
+        found = app.view(f"/models/{quote(name, safe='')}")
+        said = {"tags": {one["key"]: one["value"] for one in found["tags"]}, "note": found["note"]}
+    if as_json:
+        emit(said)
+        return
+    table(["tag", "value"], list(said["tags"].items()), empty=f"{ref} has no tags.")
+    if said["note"]:
+        click.echo(f"\n{said['note']}")
+
+
+@model.command()
+@click.argument("ref")
+@json_option
+@click.pass_obj
+def delete(app: "App", ref: str, as_json: bool) -> None:
+    """Put a registered version (MODEL@N) or model out of sight.
+
+    Refused for what an alias names, an endpoint has served or the flow made. The number stays taken; `sampan gc` takes
+    the files that nothing else needs.
+    """
+    from sampan.cli.run import me
+
+    work = app.work()
+    done = work.delete_version(ref, me()) if "@" in ref else work.delete_model(ref, me())
+    if as_json:
+        emit(done)
+    else:
+        click.echo(f"{done['deleted']} is out of sight.")

@@ -13,9 +13,11 @@ from litestar import Response, post
 from litestar.handlers import BaseRouteHandler
 
 from sampan.base.errors import SampanError
+from sampan.base.ids import whole
 from sampan.base.reports import report
 from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.render import Answer, Frame
+from sampan.models.aliases import NEVER
 from sampan.team.roles import PRINCIPAL, Principal
 
 _PATIENCE: Final = 10.0  # seconds until a run has begun; it goes on whether or not somebody waits
@@ -32,6 +34,9 @@ class Works(Protocol):
     def approve_replay(self, id: str, reason: str, actor: str, report: Told) -> Any: ...
     def discard_replay(self, id: str, actor: str) -> Any: ...
     def unsilence(self, silence: str, actor: str) -> Any: ...
+    def move_alias(
+        self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
+    ) -> Any: ...
 
 
 def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
@@ -73,11 +78,30 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": "/alerts"})
 
-    return [run, resume, merge, approve, discard, unsilence]
+    @post("/models/{model:str}/{number:str}/alias", status_code=303)
+    async def name_it(request: Ask, model: str, number: str, body: bytes) -> Response[bytes]:
+        alias, reason = _field(body, "alias"), _field(body, "reason")
+        given = (model, alias, number, reason, _seen(body, alias), _who(request))
+        try:
+            await asyncio.to_thread(works.move_alias, *given)
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": f"/models/{quote(model)}/{quote(number)}"})
+
+    return [run, resume, merge, approve, discard, unsilence, name_it]
 
 
 def _field(body: bytes, name: str) -> str:
     return parse_qs(body[:_LONGEST].decode("utf-8", "replace")).get(name, [""])[0].strip()
+
+
+def _seen(body: bytes, alias: str) -> int:
+    """The state of an alias that the page showed: another's change since then is not written over."""
+    for one in parse_qs(body[:_LONGEST].decode("utf-8", "replace")).get("seen", []):
+        name, _, token = one.partition("=")
+        if name == alias:
+            return whole(token) or NEVER
+    return NEVER
 
 
 def _who(request: Ask) -> str:

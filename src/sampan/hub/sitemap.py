@@ -25,6 +25,7 @@ from sampan.hub.views import (
     models,
     overview,
     plan,
+    registered,
     replays,
     runs,
     search,
@@ -88,6 +89,7 @@ PAGES: Final = (
     Page("/predictions", "predictions.html", "predictions", serving.predictions),
     Page("/predictions/{prediction}", "prediction.html", "predictions", serving.prediction),
     Page("/models", "models.html", "models", models.models),
+    Page("/models/{model}", "model.html", "models", registered.model),
     Page("/models/{model}/{number}", "version.html", "models", models.version),
 )
 

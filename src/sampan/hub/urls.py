@@ -107,6 +107,10 @@ class Urls:
         return _with_query("/models", query)
 
     @staticmethod
+    def model(model: str) -> str:
+        return _path("models", model)
+
+    @staticmethod
     def version(ref: str) -> str:
         model, _, number = ref.partition("@")
         return _path("models", model, number)

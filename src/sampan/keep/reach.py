@@ -149,7 +149,7 @@ class Reach:
             if row["id"] in self.snapshots:
                 files = msgspec.json.decode(row["files"], type=tuple[TableFile, ...])
                 _keep_all(self.lake, (file.sha256 for file in files), self.snapshots[row["id"]])
-        for row in self._db.rows("SELECT model, number, files FROM versions"):
+        for row in self._db.rows("SELECT model, number, files FROM versions WHERE deleted IS NULL"):
             _keep_all(self.bytes, _texts(row["files"]).values(), f"version {row['model']}@{row['number']}")
         for row in self._db.rows("SELECT name, bundle FROM endpoints ORDER BY created DESC"):
             why = f"endpoint {row['name']} serves it, or did"

@@ -19,7 +19,7 @@ _NUMBER: Final = re.compile(r"[vV]\d+\Z")
 _EVER: Final = 2**62
 _NEWEST: Final = """SELECT model, alias, number, id, actor, reason, at FROM aliases
     WHERE model = ? AND alias = ? AND refused = '' AND at <= ? ORDER BY id DESC LIMIT 1"""
-#: A token of an alias that names nothing yet.
+#: The token of an alias that names nothing.
 NEVER: Final = 0
 
 
@@ -86,7 +86,7 @@ class Aliases:
         with self._db.transaction() as records:
             last = records.execute(_NEWEST, (model, alias, _EVER)).fetchone()
             held = _alias(last)
-            if token is not None and token != (last["id"] if last is not None else NEVER):
+            if token is not None and token != (held.token if held is not None else NEVER):
                 says = f"names {held.ref}, as {held.actor} decided" if held is not None else "names no version"
                 refused = f"{alias} {says}: something else than you saw"
             elif number is not None and not _living(records, model, number):
@@ -111,8 +111,8 @@ class Aliases:
 
     def token(self, model: str, alias: str) -> int:
         """Of the state in force, for ``move``."""
-        row = self._db.row(_NEWEST, (model, alias, _EVER))
-        return NEVER if row is None else row["id"]
+        held = self.find(model, alias)
+        return NEVER if held is None else held.token
 
     def list(self, model: str | None = None, by: int | None = None) -> AliasList:
         """All aliases in force, or of one model, by name; ``by``: those at an instant."""

@@ -14,6 +14,7 @@ from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
 from sampan.lake.history import MAIN
+from sampan.models.labels import NOTE, TAG
 from sampan.models.version import Version
 from sampan.runs.records import Runs
 
@@ -32,6 +33,8 @@ class VersionLine(msgspec.Struct):
     digest: str
     serving: list[str]
     on_main: bool = False
+    aliases: list[str] = []
+    actor: str = ""
 
 
 class ModelLine(msgspec.Struct):
@@ -55,12 +58,21 @@ class Models(msgspec.Struct):
 
 def models(parts: Parts, query: Query) -> Models:
     """All models and their versions, or those that there were at a time."""
-    found: dict[str, ModelLine] = {}
     then = as_of(query)
+    found = lines(parts, query.get("model") or None, then)
+    named = {line.name for line in found}
+    bare = [ModelLine(one.name, [], []) for one in parts.models.registered(then) if one.name not in named]
+    return Models([*found, *(bare if not query.get("model") else [])], then)
+
+
+def lines(parts: Parts, model: str | None, then: int | None) -> list[ModelLine]:
+    """Models that have versions, or had at an instant, with those; only one, if it is named."""
+    found: dict[str, ModelLine] = {}
     served, main = serving(parts, then), _on_main(parts, then)
-    for version in parts.models.list(query.get("model") or None):
-        if then is not None and version.created > then:
-            continue
+    aliases: dict[str, list[str]] = {}
+    for alias in parts.models.aliases.list(model, then):
+        aliases.setdefault(alias.ref, []).append(alias.alias)
+    for version in parts.models.list(model, then):
         line = found.setdefault(version.model, ModelLine(version.model, [], _measures(version.metrics)))
         line.count += 1
         line.versions.append(
@@ -74,13 +86,15 @@ def models(parts: Parts, query: Query) -> Models:
                 version.digest,
                 [name for name, ref in served.items() if ref == version.ref],
                 main.get(version.model) == version.number,
+                aliases.get(version.ref, []),
+                version.actor,
             )
         )
     for line in found.values():
         line.about = about(code_of(parts.folder.root, line.name))
         line.endpoints = sorted({name for version in line.versions for name in version.serving})
         line.charts = _charts(line.versions[:_SHOWN], line.measures)
-    return Models(list(found.values()), then)
+    return list(found.values())
 
 
 def _on_main(parts: Parts, then: int | None) -> dict[str, int]:
@@ -151,6 +165,15 @@ class Source(msgspec.Struct):
     table: bool
 
 
+class Came(msgspec.Struct):
+    """The logged run that a version was registered from; ``experiment`` is None where the run is gone."""
+
+    run: str
+    experiment: int | None
+    model: str
+    path: str
+
+
 class VersionPage(msgspec.Struct, kw_only=True):
     """Context of ``version.html``."""
 
@@ -175,6 +198,12 @@ class VersionPage(msgspec.Struct, kw_only=True):
     code: dict[str, str]
     text: Code | None
     others: list[int]
+    origin: Came | None = None
+    actor: str = ""
+    aliases: list[str] = []
+    all_aliases: dict[str, int] = {}
+    note: str = ""
+    tags: dict[str, str] = {}
     as_of: int | None = None
 
 
@@ -187,7 +216,9 @@ def version(parts: Parts, query: Query) -> VersionPage:
         raise NotFound("Open a version", shown, "Write /models/MODEL/NUMBER.")
     found = parts.models.get(f"{query['model']}@{number}")
     begun(f"the version {found.ref}", found.created, then)
-    others = [one for one in parts.models.list(found.model) if then is None or one.created <= then]
+    others = parts.models.list(found.model, then)
+    said = parts.models.labels.of(f"version {found.ref}", then)
+    held = parts.models.aliases.list(found.model, then)
     records = Runs(parts.db)
     result = records.result(found.key) if found.key else None
     made: dict[str, Any] = result.parts if result is not None else {}
@@ -216,8 +247,23 @@ def version(parts: Parts, query: Query) -> VersionPage:
         code=made.get("code", {}),
         text=code_of(parts.folder.root, found.model),
         others=[one.number for one in others],
+        origin=_origin(parts, found),
+        actor=found.actor,
+        aliases=[one.alias for one in held if one.number == found.number],
+        all_aliases={one.alias: one.token for one in held},
+        note=next((one.value for one in said if one.kind == NOTE), ""),
+        tags={one.key: one.value for one in said if one.kind == TAG},
         as_of=then,
     )
+
+
+def _origin(parts: Parts, version: Version) -> Came | None:
+    if version.origin is None:
+        return None
+    experiment = None
+    with suppress(NotFound):
+        experiment = parts.tracking.runs.get(version.origin.run).experiment
+    return Came(version.origin.run, experiment, version.origin.model, version.origin.path)
 
 
 def _git(records: Runs, run: str | None) -> str | None:
