@@ -132,11 +132,19 @@ class Shop:
         self.ask(nasty, "decision-2", 1.0)
         self.outcome("decision-1")
         self.measure(self.replay())
-        self.log()
+        self.register(self.log())
         return self
 
-    def log(self) -> None:
-        """Log runs as a client of MLflow's does, with names and values that would like to run."""
+    def register(self, run: str) -> None:
+        """A version of what a run logged; names, tags and notes that would like to run."""
+        self.post("/v1/models/taken/versions", {"run": run, "path": "a<b>"})
+        self.post("/v1/models", {"name": "bare"})
+        for kind, name in (("model", "stay"), ("version", "stay@1"), ("version", "taken@1")):
+            self.put(f"/v1/labels/{kind}/{name}", {"tags": {PAYLOAD[:200]: PAYLOAD}, "note": PAYLOAD})
+        self.put("/v1/models/stay/aliases/champion", {"number": 1, "reason": PAYLOAD})
+
+    def log(self) -> str:
+        """Log runs as a client of MLflow's does, with names that would like to run; gives the last one's id."""
         api = "/api/2.0/mlflow"
         experiment = json.loads(self.post(f"{api}/experiments/create", {"name": PAYLOAD[:400]}))["experiment_id"]
         for number in range(3):
@@ -156,6 +164,13 @@ class Shop:
             path = f"{api}-artifacts/artifacts/{experiment}/{run}/artifacts/a%3Cb%3E/page.html"
             response, body = self.hub.ask("PUT", path, PAYLOAD.encode())
             assert response.status == 200, body
+        self.post(f"{api}/runs/update", {"run_id": run, "status": "FINISHED", "end_time": 1})
+        return str(run)
+
+    def put(self, path: str, value: Any) -> bytes:
+        response, body = self.hub.ask("PUT", path, json.dumps(value).encode(), content_type=JSON)
+        assert response.status == 200, body
+        return body
 
     def post(self, path: str, value: Any) -> bytes:
         response, body = self.hub.ask("POST", path, json.dumps(value).encode(), content_type=JSON)

@@ -46,6 +46,7 @@ DOING = {
     *("init", "up", "resume", "demo", "gc", "backup", "restore", "replay", "replay resume", "replay approve"),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),
+    *("model register", "model alias", "model unalias", "model tag", "model delete"),
     *("alert test", "alert silence", "alert unsilence", "token create", "token revoke", "token link"),
 }
 #: What those that take a time are asked about, beside it.
@@ -57,6 +58,7 @@ ABOUT = {
     "contract show": ["visit"],
     "table show": ["reads"],
     "model show": ["stay"],
+    "model history": ["stay"],
     "endpoint show": ["stay"],
     "alert show": ["01"],
 }
@@ -77,7 +79,11 @@ class Past:
         self.middle = time.time_ns() // 1000
         time.sleep(0.01)
         self.at = addresses(self.hub)
-        self.at |= {"/search": ["/search?q=visit"], "/branches/{branch}": ["/branches/main"]}
+        self.at |= {
+            "/search": ["/search?q=visit"],
+            "/branches/{branch}": ["/branches/main"],
+            "/models/{model}": ["/models/stay"],
+        }
         self.go_on()
         self.now = time.time_ns() // 1000
 
@@ -92,6 +98,9 @@ class Past:
         steps.write_text(steps.read_text().replace(BROKEN, "").replace('"seconds"]), 5)', '"seconds"]), 6)'))
         shop.run()
         shop.post("/v1/endpoints", {"name": "stay", "model": "stay@2", "thresholds": {"likely": 0.9}})
+        shop.put("/v1/models/stay/aliases/champion", {"number": 2, "reason": "the newer one"})
+        shop.put("/v1/labels/model/stay", {"tags": {"owner": "bob"}, "note": "What it is now."})
+        shop.put("/v1/labels/version/stay@1", {"tags": {"stage": "old"}})
         done = sampan(shop.folder, "quarantine", "fix", "--rule", str(shop.folder / "repairs" / "pages.py"))
         assert done.returncode == 0, done.stderr
         (replay,) = hub.json("/replays")["replays"]
