@@ -23,7 +23,7 @@ test-dbt *args:
 test-mlflow *args:
     uv run --isolated --no-project --with-editable . \
         --with mlflow-skinny==2.22.5,hypothesis,lightgbm,pandas,pytest,pytest-timeout,pytest-xdist,scikit-learn \
-        pytest tests/api/test_mlflow.py {{ args }}
+        pytest tests/api/test_mlflow.py tests/api/test_mlflow_registry.py {{ args }}
 
 # Style, types, import floors
 lint:

@@ -160,7 +160,7 @@ def test_what_is_deleted_is_out_of_sight_and_its_number_stays_taken(client: Any,
 @pytest.mark.parametrize(
     "source",
     [
-        "file:///etc",
+        "file:/etc",
         "/etc",
         "s3://bucket/model",
         "http://example.org/model",

@@ -1,17 +1,19 @@
 """``sampan model``: models and their frozen versions."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import click
 
 from sampan.base.clock import iso
-from sampan.base.errors import Conflict, NotFound, Usage
+from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import whole
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
+
+_OTHER: Final = -1  # a token of no state: the attempt is refused, and stays in the history
 
 
 @click.group()
@@ -114,7 +116,9 @@ def register(app: "App", name: str, run: str, path: str, logged_model: str, vers
     registered again keeps its number.
     """
     from sampan.cli.run import me
+    from sampan.models.registry import check_name
 
+    check_name("Register a version", name)
     if sum(map(bool, (run or logged_model, version))) != 1:
         raise Usage(f"Register a version of {name}", "name one thing to register", "--run RUN, or --version MODEL@N.")
     made = app.work().register(name, run, logged_model, path, version, me())
@@ -154,15 +158,14 @@ def alias(app: "App", ref: str, alias: str, reason: str, was: str, as_json: bool
 
 
 def _seen(app: "App", model: str, alias: str, was: str) -> int:
-    """The token of the state that an alias is in, if it names what it is said to name."""
+    """The token of the state that an alias is in, if it names what it is said to name; else one that is refused."""
     number = 0 if was == "none" else whole(was.removeprefix(f"{model}@"))
     if number is None:
         raise Usage(f"Move the alias {alias}", f"--was {was!r} is no version number", "Write a number, or none.")
     found = app.view(f"/models/{quote(model, safe='')}")
     held = next((one for one in found["aliases"] if one["alias"] == alias), None)
     if (held["number"] if held else 0) != number:
-        says = f"names {held['model']}@{held['number']}, as {held['actor']} decided" if held else "names no version"
-        raise Conflict(f"Move the alias {alias}", f"{alias} {says}", "Look at its history, and decide anew.")
+        return _OTHER
     return int(held["token"]) if held else 0
 
 
