@@ -41,6 +41,7 @@ from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
 from sampan.models.aliases import Alias
+from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.models.registry import Registered
 from sampan.models.version import Version
 from sampan.runs.impacts import ImpactRequest
@@ -458,6 +459,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Remove what nothing keeps, or say what would go; told line by line",
         body={JSON: CleanRequest},
         answers={NDJSON: Swept},
+    ),
+    ("POST", "/v1/rebuilds"): Operation(
+        summary="Keep what came of making a version anew", body={JSON: Rebuilt}, answers={JSON: Rebuild}, status=201
     ),
     ("GET", "/v1/pins"): Operation(summary="What is kept whatever its age", answers={JSON: list[Pin]}),
     ("POST", "/v1/pins"): Operation(

@@ -131,6 +131,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/gc"): ADMINISTER,
     ("GET", "/v1/pins"): READ,
     ("POST", "/v1/pins"): RUN,
+    ("POST", "/v1/rebuilds"): RUN,
     ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,
     ("POST", "/v1/endpoints"): DEPLOY,

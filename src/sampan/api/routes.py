@@ -14,6 +14,7 @@ from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
 from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
+from sampan.models.rebuilds import Rebuilt
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
 from sampan.team.gate import Gate
@@ -285,6 +286,10 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def unpin(request: Ask, ref: str) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.unpin, ref, who(request).name))
 
+    @post("/v1/rebuilds")
+    async def keep_rebuild(request: Ask, data: Rebuilt) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.keep_rebuild, msgspec.to_builtins(data), who(request).name), 201)
+
     @post("/v1/sql", status_code=200)
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
@@ -356,5 +361,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     ]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
-    keeping = [clean, pins, pin, unpin]
+    keeping = [clean, pins, pin, unpin, keep_rebuild]
     return [*made, *branching, *replaying, *keeping, recompute, test_alerts, silence, unsilence, openapi]

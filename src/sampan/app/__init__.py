@@ -17,6 +17,7 @@ from sampan.app.arriving import Arriving
 from sampan.app.deciding import Deciding
 from sampan.app.deriving import Deriving
 from sampan.app.keeping import Keeping
+from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
 from sampan.base.errors import NotFound, Unreachable
 
@@ -40,7 +41,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering):
+class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

@@ -192,6 +192,9 @@ class HubClient:
     def unpin(self, ref: str, actor: str) -> Any:
         return self.delete(f"/v1/pins/{quote(ref, safe='')}")
 
+    def keep_rebuild(self, report: dict[str, Any], actor: str) -> Any:
+        return self.post("/v1/rebuilds", report)
+
     def pins(self) -> Any:
         return self.get("/v1/pins")
 

@@ -79,6 +79,11 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     fields((f"tag {key}", value) for key, value in found["tags"].items())
     if found["origin"]:
         fields([("registered from", f"logged run {found['origin']['run']} by {found['actor']}")])
+    tried = found["rebuilds"][0] if found["rebuilds"] else None
+    last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else f"never: `sampan reproduce {found['ref']}`"
+    if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
+        last += f"; succeeded {iso(found['rebuilt'])[:19]}"
+    fields([("last rebuilt", last)])
     if found["note"]:
         click.echo(f"\n{found['note']}")
     click.echo()

@@ -34,6 +34,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             "sampan.cli.replay:replay",
             "See what would have been different with the workspace as it is now.",
         ),
+        "reproduce": Entry(
+            "sampan.cli.reproduce:reproduce", "Make a version anew from what is kept of it, and compare."
+        ),
         "sql": Entry("sampan.cli.sql:sql", "Ask a question of tables and events in SQL."),
         "lineage": Entry("sampan.cli.lineage:lineage", "Walk from an object back to the raw events."),
         "demo": Entry("sampan.cli.demo:demo", "Show the whole loop on a year of real orders."),

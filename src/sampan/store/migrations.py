@@ -171,6 +171,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             value TEXT, actor TEXT NOT NULL, at BIGINT NOT NULL)""",
         "CREATE INDEX labels_by_object ON labels (object, kind, key, id)",
     ),
+    (
+        # -- models: each attempt to make a version anew from what is kept of it, and what came of it
+        """CREATE TABLE rebuilds (
+            id TEXT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, level TEXT NOT NULL, report TEXT NOT NULL,
+            seconds REAL NOT NULL, actor TEXT NOT NULL, created BIGINT NOT NULL)""",
+        "CREATE INDEX rebuilds_by_version ON rebuilds (model, number, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -15,6 +15,7 @@ from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
 from sampan.lake.history import MAIN
 from sampan.models.labels import NOTE, TAG
+from sampan.models.rebuilds import Rebuild, Rebuilds
 from sampan.models.version import Version
 from sampan.runs.records import Runs
 
@@ -174,6 +175,20 @@ class Came(msgspec.Struct):
     path: str
 
 
+class Attempt(msgspec.Struct):
+    """A time that somebody made the version anew from what is kept of it."""
+
+    level: str
+    cause: str
+    said: str
+    differences: list[str]
+    environment: str
+    tolerance: float
+    seconds: float
+    actor: str
+    created: int
+
+
 class VersionPage(msgspec.Struct, kw_only=True):
     """Context of ``version.html``."""
 
@@ -204,6 +219,9 @@ class VersionPage(msgspec.Struct, kw_only=True):
     all_aliases: dict[str, int] = {}
     note: str = ""
     tags: dict[str, str] = {}
+    rebuilt: int | None
+    """When it was last made anew, and came out as it was or within the tolerance."""
+    rebuilds: list[Attempt]
     as_of: int | None = None
 
 
@@ -222,6 +240,8 @@ def version(parts: Parts, query: Query) -> VersionPage:
     records = Runs(parts.db)
     result = records.result(found.key) if found.key else None
     made: dict[str, Any] = result.parts if result is not None else {}
+    rebuilds = Rebuilds(parts.db)
+    good = rebuilds.last_good(found.model, found.number, then)
     return VersionPage(
         ref=found.ref,
         model=found.model,
@@ -253,6 +273,8 @@ def version(parts: Parts, query: Query) -> VersionPage:
         all_aliases={one.alias: one.token for one in held},
         note=next((one.value for one in said if one.kind == NOTE), ""),
         tags={one.key: one.value for one in said if one.kind == TAG},
+        rebuilt=good.created if good is not None else None,
+        rebuilds=[_attempt(one) for one in rebuilds.list(found.model, found.number, then)],
         as_of=then,
     )
 
@@ -264,6 +286,21 @@ def _origin(parts: Parts, version: Version) -> Came | None:
     with suppress(NotFound):
         experiment = parts.tracking.runs.get(version.origin.run).experiment
     return Came(version.origin.run, experiment, version.origin.model, version.origin.path)
+
+
+def _attempt(one: Rebuild) -> Attempt:
+    told = one.report
+    return Attempt(
+        one.level,
+        told.cause,
+        told.said,
+        list(told.differences),
+        told.environment,
+        told.tolerance,
+        one.seconds,
+        one.actor,
+        one.created,
+    )
 
 
 def _git(records: Runs, run: str | None) -> str | None:

@@ -1,0 +1,104 @@
+"""A Python environment made anew from what a run recorded: its version of Python, and each package by its version.
+
+uv makes it, out of its cache where it can. Sampan itself is the one that is running, copied: it drives the training,
+and does not decide what comes of it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, Final
+
+from sampan.flow.key import python_version
+from sampan.flow.packages import Packages
+
+_LINES: Final = 6
+
+
+class NotRebuilt(Exception):
+    """Something is not there any more. ``cause`` names it in a word; ``said`` tells what, ``advice`` what to do."""
+
+    def __init__(self, cause: str, said: str, advice: str = "") -> None:
+        super().__init__(said)
+        self.cause, self.said, self.advice = cause, said, advice
+
+
+def unlike(manifest: Mapping[str, Any]) -> list[str]:
+    """In what the running environment differs from the one that a run recorded."""
+    then: dict[str, str] = manifest.get("packages", {})
+    now = Packages(None).all()
+    found = [] if manifest.get("python") == python_version() else [f"{manifest.get('python')} → {python_version()}"]
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            found.append(f"package {name}: {then.get(name, 'not there')} → {now.get(name, 'not there')}")
+    return found
+
+
+def rebuild(manifest: Mapping[str, Any], home: Path, code: Path) -> tuple[Path, list[str]]:
+    """Make the environment in ``home``; gives its Python, and what could not be had as it was and need not be.
+
+    Raises NotRebuilt for a version of Python or a package that is not to be had.
+    """
+    uv = shutil.which("uv")
+    if uv is None:
+        raise NotRebuilt("uv", "uv is not installed, which makes environments", "Install uv, or try --here.")
+    where = home / "environment"
+    recorded = str(manifest.get("python", "")).partition(" ")[2]
+    if not recorded:
+        raise NotRebuilt("manifest", "its run did not record a version of Python")
+    running = sys.version.split()[0] == recorded
+    base = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
+    wanted = base if running and Path(base).exists() else recorded
+    _uv([uv, "venv", "--quiet", "--python", wanted, str(where)], code, "Python", f"Python {recorded} is not to be had")
+    python = where / "bin" / "python"
+    lines, left = _requirements(manifest)
+    listed = home / "requirements.txt"
+    listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), "--requirement", str(listed)]
+    if lines:
+        _uv(install, code, "package", "its packages are not to be had")
+    _copy_sampan(where)
+    return python, left
+
+
+def _requirements(manifest: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    sources: dict[str, str] = manifest.get("sources", {})
+    lines, left = [], []
+    for name, version in manifest.get("packages", {}).items():
+        source = sources.get(name, "")
+        if name.lower() == "sampan":
+            continue
+        if source.startswith("file:"):
+            left.append(f"package {name} was installed from a folder, and is left out")
+        else:
+            lines.append(f"{name} @ {source}" if source else f"{name}=={version}")
+    return lines, left
+
+
+def _uv(command: list[str], cwd: Path, cause: str, said: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in done.stderr.splitlines() if line.strip()]
+        advice = "An index or a cache of uv's that still has it will do: uv reads UV_INDEX_URL and UV_FIND_LINKS."
+        raise NotRebuilt(cause, f"{said}: " + "\n    ".join(lines[-_LINES:]), advice)
+
+
+def _copy_sampan(where: Path) -> None:
+    """This Sampan into another environment: its modules, and what says which version they are."""
+    import sampan
+
+    (site,) = (where / "lib").glob("python*/site-packages")
+    ours = Path(sampan.__file__).parent
+    shutil.copytree(ours, site / "sampan", ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        told = Path(str(distribution("sampan")._path))  # type: ignore[attr-defined]
+    except PackageNotFoundError:
+        return
+    if told.is_dir():
+        shutil.copytree(told, site / told.name)
