@@ -8,6 +8,7 @@ import msgspec
 
 from sampan.base.settings import SETTINGS
 from sampan.cli.root import SECTIONS, load, root
+from sampan.keep import rebuilding
 from sampan.keep.retention import MEANINGS, Retention, span
 from sampan.watch.alerts import Message
 from sampan.watch.limits import LIMITS, Limits
@@ -74,6 +75,12 @@ def settings() -> str:
     parts += [
         f'| `{name}` | `"{span(name, getattr(Retention(), name))}"` | {help} |\n' for name, help in MEANINGS.items()
     ]
+    parts.append(
+        "\n## Rebuilds\n\n`[reproduce]` in `sampan.toml`. [What they are](../how-to/reproduce.md).\n\n"
+        "| name | default | |\n| --- | --- | --- |\n"
+    )
+    defaults_of = {"every": '"never"', "tolerance": "0.0"}
+    parts += [f"| `{name}` | `{defaults_of[name]}` | {help} |\n" for name, help in rebuilding.MEANINGS.items()]
     parts.append("\n`SAMPAN_DEBUG=1` prints tracebacks instead of messages, for those who work on Sampan itself.\n")
     return "".join(parts)
 

@@ -4,11 +4,18 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from sampan.app import App
+from sampan.app.proving import newest, prove_if_due
+from sampan.base.errors import BadSetting
+from sampan.keep.rebuilding import read_often
 from tests.cli.conftest import Here, Shell
 from tests.hub.conftest import Hub, make_workspace
 
@@ -186,6 +193,44 @@ def test_through_the_hub_the_attempt_is_written_down_by_the_hub(shop: Here) -> N
         assert b"Whether it can be made anew" in hub.ask("GET", "/models/busy/1", accept="text/html")[1]
     finally:
         hub.stop()
+
+
+def test_the_schedule_tries_each_version_in_use_when_it_is_due_and_not_before(shop: Here) -> None:
+    patch = shop.json("runs", "show", "last")["manifest"]["patch"]
+    there = shop.folder / ".sampan" / "blobs" / patch[:2] / patch[2:]
+    there.rename(shop.folder / "patch")
+    app = App(shop.folder)
+    hub: Any = SimpleNamespace(app=app, ending=False)
+    with app.writing("Try"):
+        assert prove_if_due(hub) is None  # nobody has asked for it
+        (shop.folder / "sampan.toml").write_text('[reproduce]\nevery = "30 days"\n')
+        found = prove_if_due(hub)
+        assert found is not None
+        assert (found["ref"], found["level"], found["cause"]) == ("busy@1", "failed", "patch")
+        assert prove_if_due(hub) is None
+        assert [(one.report.ref, one.good, one.actor) for one in newest(app)] == [("busy@1", False, "schedule")]
+    app.close()
+    (shop.folder / "patch").rename(there)
+    (shop.folder / "sampan.toml").write_text("")
+    shop("reproduce", "busy@1", "--here")
+    app = App(shop.folder)
+    assert [one.good for one in newest(app)] == [True]
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('every = "soon"', "every is 'soon'"),
+        ('every = "5 minutes"', "every is"),
+        ("tolerance = 2", "tolerance is 2"),
+        ("often = 1", "unknown name 'often'"),
+    ],
+)
+def test_a_schedule_that_is_none_is_one_message(text: str, said: str) -> None:
+    with pytest.raises(BadSetting) as raised:
+        read_often({"reproduce": tomllib.loads(text)})
+    assert said in str(raised.value)
 
 
 @pytest.mark.night

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
+from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Run, Runs, StepRun
 from sampan.serve.serving import EndpointState
 from sampan.store.database import Database
@@ -80,6 +81,7 @@ class Scene:
         self.data: Path = shop.root
         self.fault = ""
         self.unsealed = ""
+        self.rebuilt: list[Rebuild] = []
         self.served: list[EndpointState] = []
         self.alerting = Alerting((target,) if target else (), Limits(**{"disk_free": 0.0, **limits}), allowed, 0.1)
         self.changes: list[Alert] = []
@@ -114,6 +116,9 @@ class Scene:
 
     def sealing_fault(self) -> str:
         return self.unsealed
+
+    def rebuilds(self) -> Sequence[Rebuild]:
+        return self.rebuilt
 
     # -- what goes wrong
 

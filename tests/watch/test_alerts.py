@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from sampan.base.errors import NotFound, Usage
 from sampan.log.conform import Conformity, Finding, record
+from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.runs.records import StepRun
 from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
@@ -396,3 +397,17 @@ def test_while_records_cannot_be_written_a_message_is_sent_once(scene: Scene, re
     scene.watch.stop()
     assert len(receiver.got) == 1
     assert scene.watch.alerts.deliveries()[0].state == ("delivered" if status == 200 else WAITING)
+
+
+def test_a_version_in_use_that_cannot_be_made_anew_is_told_until_it_can(scene: Scene) -> None:
+    report = Rebuilt(ref="reorder@3", level="failed", cause="commit", said="the commit 1f0a is gone")
+    failed = Rebuild("r1", "reorder", 3, "failed", report, 1.0, "schedule", scene.now())
+    scene.rebuilt = [failed]
+    turn(scene)
+    (alert,) = scene.watch.alerts.open()
+    assert (alert.key, alert.cause, alert.evidence) == ("rebuild_failed:reorder@3", "commit", "/models/reorder/3")
+    assert "the commit 1f0a is gone" in alert.reason
+    assert "sampan reproduce reorder@3" in alert.action
+    scene.rebuilt = [replace(failed, level="bit-identical")]
+    turn(scene)
+    assert scene.watch.alerts.open() == []

@@ -137,6 +137,7 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding):
         from sampan.base.arrow import forego_pandas
         from sampan.hub.in_force import keep
         from sampan.hub.server import bind, serve
+        from sampan.keep.rebuilding import read_often
         from sampan.keep.retention import read_retention
         from sampan.runs.replays import Replays
 
@@ -147,6 +148,7 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding):
         self.tellers()  # what is wrong in [alerts], or in where lineage goes, is said before anything starts
         self.lineage_events  # noqa: B018
         read_retention(self.folder.config())
+        read_often(self.folder.config())
         forego_pandas()
         with self.writing("Start the hub"):
             self.contracts.register(self.db, self.clock)

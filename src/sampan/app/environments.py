@@ -9,11 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 
+from sampan.base.errors import Refused
 from sampan.flow.key import python_version
 from sampan.flow.packages import Packages
 
@@ -28,6 +29,28 @@ class NotRebuilt(Exception):
         self.cause, self.said, self.advice = cause, said, advice
 
 
+def apart(
+    command: list[str], cwd: Path, environment: Mapping[str, str], ended: Callable[[], bool]
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, or to the end of whoever wanted it. Raises Refused for that."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
+        while True:
+            try:
+                said, complaint = child.communicate(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                if ended():
+                    child.kill()
+                    raise Refused(
+                        "Make a version anew", "whoever wanted it is being stopped", "Try it again."
+                    ) from None
+            except BaseException:
+                child.kill()
+                raise
+            else:
+                return subprocess.CompletedProcess(command, child.returncode, said, complaint)
+
+
 def unlike(manifest: Mapping[str, Any]) -> list[str]:
     """In what the running environment differs from the one that a run recorded."""
     then: dict[str, str] = manifest.get("packages", {})
@@ -39,7 +62,7 @@ def unlike(manifest: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def rebuild(manifest: Mapping[str, Any], home: Path, code: Path) -> tuple[Path, list[str]]:
+def rebuild(manifest: Mapping[str, Any], home: Path, code: Path, ended: Callable[[], bool]) -> tuple[Path, list[str]]:
     """Make the environment in ``home``; gives its Python, and what could not be had as it was and need not be.
 
     Raises NotRebuilt for a version of Python or a package that is not to be had.
@@ -54,14 +77,20 @@ def rebuild(manifest: Mapping[str, Any], home: Path, code: Path) -> tuple[Path, 
     running = sys.version.split()[0] == recorded
     base = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
     wanted = base if running and Path(base).exists() else recorded
-    _uv([uv, "venv", "--quiet", "--python", wanted, str(where)], code, "Python", f"Python {recorded} is not to be had")
+    _uv(
+        [uv, "venv", "--quiet", "--python", wanted, str(where)],
+        code,
+        "Python",
+        f"Python {recorded} is not to be had",
+        ended,
+    )
     python = where / "bin" / "python"
     lines, left = _requirements(manifest)
     listed = home / "requirements.txt"
     listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), "--requirement", str(listed)]
     if lines:
-        _uv(install, code, "package", "its packages are not to be had")
+        _uv(install, code, "package", "its packages are not to be had", ended)
     _copy_sampan(where)
     return python, left
 
@@ -80,9 +109,9 @@ def _requirements(manifest: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return lines, left
 
 
-def _uv(command: list[str], cwd: Path, cause: str, said: str) -> None:
+def _uv(command: list[str], cwd: Path, cause: str, said: str, ended: Callable[[], bool]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = apart(command, cwd, environment, ended)
     if done.returncode:
         lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in done.stderr.splitlines() if line.strip()]
         advice = "An index or a cache of uv's that still has it will do: uv reads UV_INDEX_URL and UV_FIND_LINKS."

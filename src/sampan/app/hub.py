@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,7 @@ from sampan.api.site import live_routes, site
 from sampan.api.vitals import vitals
 from sampan.app.cleaning import keep_clean
 from sampan.app.conforming import keep_comparing
+from sampan.app.proving import keep_proving, newest
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
@@ -47,6 +48,7 @@ from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
+from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
 from sampan.serve.serving import EndpointState, Serving
 from sampan.team.gate import Gate
@@ -96,6 +98,9 @@ class Sight:
     def sealing_fault(self) -> str:
         return self._hub.writer.sealing.failure
 
+    def rebuilds(self) -> Sequence[Rebuild]:
+        return newest(self._hub.app)
+
 
 class RunningHub:
     """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
@@ -129,6 +134,7 @@ class RunningHub:
         self.live = Live(Topics(app, self.pulse, self.writer.counts, self.waiting))
         beating = asyncio.ensure_future(self.pulse.keep_beating())
         chores = [asyncio.ensure_future(keep_comparing(app)), asyncio.ensure_future(keep_clean(self))]
+        chores.append(asyncio.ensure_future(keep_proving(self)))
         try:
             await self.serving.start()
             self.watch.start()

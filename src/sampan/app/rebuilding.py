@@ -13,7 +13,13 @@ class Rebuilding(Workplace):
     """Makes versions anew, and keeps what came of it."""
 
     def reproduce(
-        self, ref: str, into: Path | None, here: bool, tolerance: float, tell: Callable[[str], Any]
+        self,
+        ref: str,
+        into: Path | None,
+        here: bool,
+        tolerance: float,
+        tell: Callable[[str], Any],
+        ended: Callable[[], bool] = lambda: False,
     ) -> dict[str, Any]:
         """Make a version anew in an empty folder: ``into``, which stays, or one that goes again. Writes no records.
 
@@ -32,7 +38,8 @@ class Rebuilding(Workplace):
         home = into if into is not None else Path(tempfile.mkdtemp(prefix="sampan-rebuild-"))
         home.mkdir(parents=True, exist_ok=True)
         try:
-            made = Reproduction(self, version, home.resolve(), here=here, tolerance=tolerance, tell=tell).attempt()
+            wanted: dict[str, Any] = {"here": here, "tolerance": tolerance, "tell": tell, "ended": ended}
+            made = Reproduction(self, version, home.resolve(), **wanted).attempt()
         finally:
             if into is None:
                 discard(home)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sampan.app.environments import NotRebuilt, rebuild, unlike
+from sampan.app.environments import NotRebuilt, apart, rebuild, unlike
 from sampan.base.digests import digest_file
 from sampan.base.errors import NotFound, SampanError
 from sampan.flow.job import Input, Stored
@@ -47,9 +47,11 @@ class Reproduction:
         here: bool,
         tolerance: float,
         tell: Callable[[str], Any],
+        ended: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``ended``: whether whoever wanted it does not any more."""
         self._app, self._version, self._home = app, version, home
-        self._here, self._tolerance, self._tell = here, tolerance, tell
+        self._here, self._tolerance, self._tell, self._ended = here, tolerance, tell, ended
         self._left: list[str] = []
 
     def attempt(self) -> Rebuilt:
@@ -108,7 +110,7 @@ class Reproduction:
         unset = {"VIRTUAL_ENV"} if self._here else {"VIRTUAL_ENV", "PYTHONPATH"}
         environment = {name: value for name, value in os.environ.items() if name not in unset}
         command = [str(python), "-P", "-m", "sampan.flow.retrain", str(self._home)]
-        done = subprocess.run(command, cwd=self._home, env=environment, capture_output=True, text=True, check=False)
+        done = apart(command, self._home, environment, self._ended)
         try:
             trained = msgspec.json.decode((self._home / TRAINED).read_bytes(), type=Trained)
         except (OSError, msgspec.DecodeError):
@@ -225,7 +227,7 @@ class Reproduction:
     def _python(self, run: Run, code: Path) -> Path:
         if not self._here:
             self._tell(f"environment: {len(run.manifest['packages'])} packages on {run.manifest['python']}")
-            python, self._left = rebuild(run.manifest, self._home, code)
+            python, self._left = rebuild(run.manifest, self._home, code, self._ended)
             return python
         found = unlike(run.manifest)
         if found:

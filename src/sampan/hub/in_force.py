@@ -67,6 +67,7 @@ def read(place: _Place) -> InForce:
 
 
 def _read(place: _Place, settings: Settings, alerting: Alerting) -> InForce:
+    from sampan.keep.rebuilding import read_often
     from sampan.keep.retention import MEANINGS, Retention, read_retention, span
     from sampan.money.prices import Prices, read_prices
 
@@ -76,6 +77,9 @@ def _read(place: _Place, settings: Settings, alerting: Alerting) -> InForce:
     for name in MEANINGS:
         age, default = getattr(kept, name), getattr(Retention(), name)
         others[f"retention.{name}"] = Value(span(name, age), FILE if age != default else DEFAULT)
+    often = read_often(config)
+    others["reproduce.every"] = Value(span("every", often.every), FILE if often.every else DEFAULT)
+    others["reproduce.tolerance"] = _value(often.tolerance, 0.0)
     return InForce(
         settings={one.name: Value(_shown(settings, one.name), settings.origin(one.name)) for one in SETTINGS},
         limits={name: _value(getattr(alerting.limits, name), getattr(Limits(), name)) for name in LIMITS},

@@ -50,7 +50,7 @@ def read_retention(config: Mapping[str, Any]) -> Retention:
     for name in section:
         if name not in Retention.__struct_fields__:
             raise BadSetting(attempted, f"unknown name {name!r}", f"Known: {', '.join(Retention.__struct_fields__)}.")
-    found = {name: _seconds(attempted, name, text) for name, text in section.items()}
+    found = {name: seconds(attempted, name, text) for name, text in section.items()}
     if NEVER < found.get("every", _LEAST) < _LEAST:
         raise BadSetting(attempted, f"every is {section['every']!r}", 'At least "1 hour", or "never".')
     return Retention(**found)
@@ -68,7 +68,8 @@ def span(name: str, seconds: int) -> str:
     return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
-def _seconds(attempted: str, name: str, text: Any) -> int:
+def seconds(attempted: str, name: str, text: Any) -> int:
+    """A span of time as it is written in a setting. Raises BadSetting for what is none."""
     if name == "every" and text == "never":
         return NEVER
     if name != "every" and text == "forever":

@@ -19,6 +19,8 @@ DIFFERENT: Final = "different"
 FAILED: Final = "failed"
 LEVELS: Final = (IDENTICAL, WITHIN, DIFFERENT, FAILED)
 GOOD: Final = (IDENTICAL, WITHIN)
+SCHEDULE: Final = "schedule"
+"""Who is named where nobody asked for it."""
 _EVER: Final = 1 << 62
 
 Figure: TypeAlias = float | int | None

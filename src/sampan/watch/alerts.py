@@ -109,7 +109,10 @@ class Silence(msgspec.Struct, frozen=True):
     created: int
 
 
-KINDS: Final = ("quarantined", "silent", "differs", "run_failed", "endpoint_down", "disk", "log_fault", "sealing")
+KINDS: Final = (
+    *("quarantined", "silent", "differs", "run_failed", "endpoint_down", "disk", "log_fault", "sealing"),
+    "rebuild_failed",
+)
 
 
 class Alerts:

@@ -31,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk_free: float = 0.05
     sealing: bool = True
     conform: bool = True
+    rebuilds: bool = True
 
 
 #: What each limit means and what values it may have: lowest, highest.
@@ -47,6 +48,7 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
     "disk_free": ("Share of the workspace's disk that must be free.", 0, 1),
     "sealing": ("Whether a segment that cannot be sealed is told of.", 0, 1),
     "conform": ("Whether sources that send different shapes for the same are told of.", 0, 1),
+    "rebuilds": ("Whether a version in use that cannot be made anew is told of.", 0, 1),
 }
 
 

@@ -7,7 +7,7 @@ opens). An open alert without a signal resolves. So a figure that swings around 
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,9 +19,11 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.position import place
 from sampan.log.rates import HOUR
+from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import FAILED, RUNNING, SUCCEEDED, Runs, refusing
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import SECOND, Limits
+from sampan.watch.rebuilding import failing
 
 _LOOKED_AT: Final = 1_000  # quarantined items that are read to find the most frequent reason
 _PEOPLE: Final = ("fix:", "command")  # producers that are not expected to go on
@@ -54,6 +56,7 @@ class Sight(Protocol):
     def endpoints(self) -> list[Any]: ...
     def log_fault(self) -> str: ...
     def sealing_fault(self) -> str: ...
+    def rebuilds(self) -> Sequence[Rebuild]: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -360,6 +363,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "disk": disk,
     "log_fault": log_faults,
     "sealing": sealing,
+    "rebuild_failed": failing,
 }
 
 

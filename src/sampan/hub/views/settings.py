@@ -1,5 +1,7 @@
 """The settings in force and who may do what, now or at a time."""
 
+from typing import Final
+
 import msgspec
 
 from sampan.base.clock import SystemClock
@@ -7,11 +9,16 @@ from sampan.base.settings import SETTINGS
 from sampan.hub import in_force
 from sampan.hub.in_force import InForce
 from sampan.hub.parts import Parts, Query, as_of, may
-from sampan.keep.retention import MEANINGS
+from sampan.keep import rebuilding, retention
 from sampan.team.roles import ADMINISTER, ROLES
 from sampan.team.tokens import Tokens
 from sampan.watch.alerts import Alerts, Delivery
 from sampan.watch.limits import LIMITS
+
+_MEANINGS: Final = {
+    **{f"retention.{name}": help for name, help in retention.MEANINGS.items()},
+    **{f"reproduce.{name}": help for name, help in rebuilding.MEANINGS.items()},
+}
 
 
 class SettingLine(msgspec.Struct):
@@ -78,8 +85,7 @@ def settings(parts: Parts, query: Query) -> SettingsPage:
             if name in found.limits
         ],
         others=[
-            SettingLine(name, one.shown, one.origin, MEANINGS.get(name.rpartition(".")[2], ""))
-            for name, one in found.others.items()
+            SettingLine(name, one.shown, one.origin, _MEANINGS.get(name, "")) for name, one in found.others.items()
         ],
         targets=_targets(parts, found.targets, then),
         members=_members(parts, then) if may(query, ADMINISTER) else [],
