@@ -1,6 +1,7 @@
 """A version is made anew from what is kept of it, and comes out as it was; or it is said what is missing."""
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from sampan.app import App
 from sampan.app.proving import newest, prove_if_due
 from sampan.base.errors import BadSetting
+from sampan.flow.hardware import accelerator
 from sampan.keep.rebuilding import read_often
 from tests.cli.conftest import Here, Shell
 from tests.hub.conftest import Hub, make_workspace
@@ -73,6 +75,14 @@ def trained(folder: Path) -> Here:
     assert shell.json("run")["state"] == "succeeded"
     visits.unlink()
     return shell
+
+
+def recorded(shop: Shell, path: str, value: str | int) -> None:
+    """Have its runs say something else than what they recorded."""
+    records = sqlite3.connect(shop.folder / ".sampan" / "records.db")
+    records.execute("UPDATE runs SET manifest = json_set(manifest, ?, ?)", (path, value))
+    records.commit()
+    records.close()
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +144,15 @@ def test_another_result_is_a_no_unless_its_metrics_are_near_enough(shop: Here) -
 def test_another_model_with_the_same_metrics_is_within_any_tolerance_but_not_bit_identical(shop: Here) -> None:
     shop.extra["SHIFT"] = "100"
     assert shop.json("reproduce", "busy@1", "--here")["level"] == "within tolerance"
+
+
+def test_a_machine_that_is_another_is_told_with_the_answer(shop: Here) -> None:
+    recorded(shop, "$.cpus", 1024)
+    recorded(shop, "$.accelerator.driver", "nvidia 550.54.15")
+    found = shop.json("reproduce", "busy@1", "--here")
+    assert found["level"] == "bit-identical"
+    driver = accelerator({})["driver"]
+    assert found["differences"] == [f"cpus: 1024 → {os.cpu_count()}", f"driver: nvidia 550.54.15 → {driver}"]
 
 
 def test_what_has_gone_is_named(shop: Here) -> None:
@@ -242,11 +261,7 @@ def test_in_an_environment_made_anew_it_comes_out_bit_identical(shop: Here, tmp_
 
 @pytest.mark.night
 def test_a_package_that_is_not_to_be_had_is_named(shop: Here) -> None:
-    records = sqlite3.connect(shop.folder / ".sampan" / "records.db")
-    change = "UPDATE runs SET manifest = json_set(manifest, '$.packages.msgspec', '0.0.77')"
-    records.execute(change)
-    records.commit()
-    records.close()
+    recorded(shop, "$.packages.msgspec", "0.0.77")
     found = Shell(shop.folder).json("reproduce", "busy@1", code=3)
     assert found["cause"] == "package"
     assert "msgspec==0.0.77" in found["said"]

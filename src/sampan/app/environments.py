@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sampan.base.errors import Refused
+from sampan.flow.hardware import accelerator, device
 from sampan.flow.key import python_version
 from sampan.flow.packages import Packages
 
@@ -60,6 +61,19 @@ def unlike(manifest: Mapping[str, Any]) -> list[str]:
         if then.get(name) != now.get(name):
             found.append(f"package {name}: {then.get(name, 'not there')} → {now.get(name, 'not there')}")
     return found
+
+
+def elsewhere(manifest: Mapping[str, Any]) -> list[str]:
+    """In what this machine differs from the one of a run: that can be told, and not be rebuilt."""
+    then = {**manifest, **manifest.get("accelerator", {})}
+    now = {**device(), **accelerator(manifest.get("packages", {}))}
+    names = ("cpu", "cpus", "machine", "gpus", "driver", "cuda", "cudnn")
+    moved = [name for name in names if then.get(name, now[name]) != now[name]]
+    return [f"{name}: {_told(then[name])} → {_told(now[name])}" for name in moved]
+
+
+def _told(value: Any) -> str:
+    return (", ".join(value) or "none") if isinstance(value, list) else str(value)
 
 
 def rebuild(manifest: Mapping[str, Any], home: Path, code: Path, ended: Callable[[], bool]) -> tuple[Path, list[str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sampan.app.environments import NotRebuilt, apart, rebuild, unlike
+from sampan.app.environments import NotRebuilt, apart, elsewhere, rebuild, unlike
 from sampan.base.digests import digest_file
 from sampan.base.errors import NotFound, SampanError
 from sampan.flow.job import Input, Stored
@@ -93,6 +93,7 @@ class Reproduction:
         self._tell(f"code: {f'commit {run.git[:12]}' if run.git else 'no commit'}"
                    f"{', with the patch of its run' if run.manifest['patch'] else ''}")  # fmt: skip
         code = self._code(run)
+        self._left += elsewhere(run.manifest)
         self._tell(f"inputs: {', '.join(made['inputs']) or 'none'}")
         inputs = [self._input(run, name, digest, code) for name, digest in made["inputs"].items()]
         python = self._python(run, code)
@@ -227,7 +228,8 @@ class Reproduction:
     def _python(self, run: Run, code: Path) -> Path:
         if not self._here:
             self._tell(f"environment: {len(run.manifest['packages'])} packages on {run.manifest['python']}")
-            python, self._left = rebuild(run.manifest, self._home, code, self._ended)
+            python, left = rebuild(run.manifest, self._home, code, self._ended)
+            self._left += left
             return python
         found = unlike(run.manifest)
         if found:
