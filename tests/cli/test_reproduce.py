@@ -56,7 +56,7 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def trained(folder: Path) -> Here:
+def trained(folder: Path, steps: str = STEPS) -> Here:
     """A workspace whose model was trained with a committed query, and steps that nobody has committed."""
     make_workspace(folder)
     (folder / ".gitignore").write_text(".sampan/\n")
@@ -64,7 +64,7 @@ def trained(folder: Path) -> Here:
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "one")
-    (folder / "steps.py").write_text(STEPS)
+    (folder / "steps.py").write_text(steps)
     shell = Here(folder)
     visits = folder.parent / "visits.ndjson"
     rows = [
@@ -114,6 +114,20 @@ def test_it_comes_out_bit_identical_though_the_code_and_the_data_have_moved_on(s
     assert (into / "code" / "steps.py").read_text() == STEPS
     assert git(shop.folder, "worktree", "list").count("\n") == 0
     assert shop.json("reproduce", "busy@2", "--here")["level"] == "bit-identical"
+
+
+def test_a_model_of_raw_events_gets_those_of_its_time(tmp_path: Path) -> None:
+    steps = STEPS.replace("pages: pa.Table, bias: float", "visit: pa.Table, bias: float")
+    steps = steps.replace(
+        'pages["length"].to_numpy().astype(float)', 'np.array([len(one) for one in visit["page"].to_pylist()])'
+    )
+    steps = steps.replace('pages["visits"].to_numpy()', 'np.array([int(one) for one in visit["visitor"].to_pylist()])')
+    shop = trained(tmp_path / "shop", steps)
+    more = tmp_path / "more.ndjson"
+    more.write_text(json.dumps({"page": "/late", "visitor": "7", "at": "2026-03-02T10:00:00Z"}) + "\n")
+    shop("log", "load", str(more), "--type", "visit", "--map", "visitor=visitor", "--time", "at")
+    found = shop.json("reproduce", "busy@1", "--here")
+    assert (found["level"], found["metrics"]["rows"]) == ("bit-identical", [100, 100])
 
 
 def test_each_attempt_is_kept_with_the_version(shop: Here) -> None:
