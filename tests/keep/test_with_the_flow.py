@@ -178,8 +178,8 @@ def test_the_hub_cleans_up_by_itself_where_that_is_asked_for(shop: Here) -> None
     finally:
         assert hub.stop() == 0
     (one,) = went
-    assert one["actor"] == "schedule" and one["gone"] == 2 and len(before - files(shop)) == 1, (
-        "a table's file, a run's logs"
+    assert one["actor"] == "schedule" and one["gone"] == 3 and len(before - files(shop)) == 2, (
+        "a table's file, a run's logs, and its code, which is in no repository"
     )
     assert "by itself, next" in text and "schedule" in text
     assert storage(shop)["next"] == one["started"] + 3_600_000_000
