@@ -213,7 +213,7 @@ def test_every_refusal_has_mlflow_s_own_code(hub: Hub) -> None:
         ("POST", f"{API}/runs/search", {"page_token": "bm9uZQ"}, 400, "INVALID_PARAMETER_VALUE"),
         ("POST", f"{API}/runs/update", {"run_id": run, "status": "DONE"}, 400, "INVALID_PARAMETER_VALUE"),
         ("GET", f"{API}/logged-models/m-none", None, 404, "RESOURCE_DOES_NOT_EXIST"),
-        ("GET", f"{API}/registered-models/get", None, 404, "ENDPOINT_NOT_FOUND"),
+        ("GET", f"{API}/webhooks", None, 404, "ENDPOINT_NOT_FOUND"),
         ("GET", f"{API}/runs/create", None, 405, "ENDPOINT_NOT_FOUND"),
     ]
     for method, path, body, status, code in cases:

@@ -182,6 +182,10 @@ def test_a_source_of_elsewhere_is_refused(hub: Hub, source: str) -> None:
 def test_bad_input_is_told_in_the_protocols_words(client: Any, hub: Hub, log_model: Any) -> None:
     log_model("told")
     refused(lambda: client.create_registered_model("told"), "RESOURCE_ALREADY_EXISTS")
+    assert "alias" in refused(
+        lambda: client.transition_model_version_stage("told", "1", "Production"), "INVALID_PARAMETER_VALUE"
+    )
+    assert "copy" in refused(lambda: client.rename_registered_model("told", "x"), "INVALID_PARAMETER_VALUE")
     for name in ("a/b", "a:b", "", "x" * 300, "a@b"):
         refused(lambda name=name: client.create_registered_model(name), "INVALID_PARAMETER_VALUE")
     refused(lambda: client.set_registered_model_alias("told", "champion", "9"), "RESOURCE_DOES_NOT_EXIST")

@@ -90,6 +90,8 @@ MESSAGES: Final[Mapping[Route, tuple[Any, Any, str]]] = {
     ),
     ("POST", f"{VERSIONS}/set-tag"): (registry.VersionTag, wire.Nothing, "Tag a version"),
     ("DELETE", f"{VERSIONS}/delete-tag"): (registry.VersionTagKey, wire.Nothing, "Take a version's tag away"),
+    ("POST", f"{VERSIONS}/transition-stage"): (wire.Nothing, wire.Nothing, "Refused: models have no stages"),
+    ("POST", f"{MODELS}/rename"): (wire.Nothing, wire.Nothing, "Refused: a name is part of an address"),
     ("GET", INFO): (wire.Nothing, wire.ServerInfo, "What a client of MLflow's may use"),
 }
 

@@ -76,6 +76,8 @@ class MlflowRegistry:
             (get, f"{VERSIONS}/get-download-uri"): self._download_uri,
             (post, f"{VERSIONS}/set-tag"): self._tag_version,
             (delete, f"{VERSIONS}/delete-tag"): self._untag_version,
+            (post, f"{VERSIONS}/transition-stage"): _no_stages,
+            (post, f"{MODELS}/rename"): _no_renaming,
         }
 
     # -- models
@@ -251,6 +253,22 @@ class MlflowRegistry:
             pairs(_tags(said)),
             [wire.AliasOf(one.alias, str(one.number)) for one in self._models.aliases.list(model.name)],
         )
+
+
+def _no_stages(one: Nothing, actor: str) -> Nothing:
+    raise Usage(
+        "Move a version to a stage",
+        "models have no stages here",
+        "MLflow deprecates them: set_registered_model_alias names a version, and models:/NAME@ALIAS loads it.",
+    )
+
+
+def _no_renaming(one: Nothing, actor: str) -> Nothing:
+    raise Usage(
+        "Rename a registered model",
+        "a version's name is part of its address, which others keep",
+        "copy_model_version gives it another name beside this one.",
+    )
 
 
 def source_of(version: Version) -> str:

@@ -198,6 +198,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     **dict.fromkeys((("DELETE", f"{_API}/{kind}/delete") for kind in _REGISTERED), RUN),
     **dict.fromkeys((("GET", f"{_API}/{kind}/{act}") for kind in _REGISTERED for act in ("get", "search")), READ),
     ("GET", f"{_API}/model-versions/get-download-uri"): READ,
+    ("POST", f"{_API}/model-versions/transition-stage"): LOG,  # refused, with what to do instead
+    ("POST", f"{_API}/registered-models/rename"): LOG,
     ("GET", f"{_API}/registered-models/get-latest-versions"): READ,
     ("POST", f"{_API}/registered-models/get-latest-versions"): READ,
     ("GET", f"{_API}/registered-models/alias"): READ,
