@@ -170,3 +170,24 @@ def test_the_columns_that_are_chosen_go_along(logged: tuple[Hub, str, list[str]]
     address = f"/experiments/{experiment}/compare?filter={quote('metrics.rmse < 1', safe='').replace('%20', '+')}"
     assert f"{address}&columns=params.depth" in page.links
     assert hub.json(f"{address}&columns=params.depth")["columns"] == ["params.depth"]
+
+
+def test_two_runs_stand_on_a_page_of_their_own_with_what_was_not_logged(logged: tuple[Hub, str, list[str]]) -> None:
+    hub, experiment, runs = logged
+    compared = f"/experiments/{experiment}/compare?run={runs[4]},{runs[2]}"
+    address = f"/diff?before={runs[4]}&after={runs[2]}"
+    assert address in read(hub, compared).links
+    text = " ".join(read(hub, address).text)
+    assert "Neither run has a requirements.txt." in text
+    found = hub.json(address)["found"]
+    assert found["metrics"][1] == {"name": "rmse", "before": 0.5, "after": 0.25, "difference": -0.25}
+    assert hub.json(compared)["made_from"] == found
+    assert "Nothing differs" in " ".join(read(hub, f"/diff?before={runs[4]}&after={runs[4]}").text)
+
+
+def test_without_two_runs_the_page_asks_for_them(logged: tuple[Hub, str, list[str]]) -> None:
+    hub, _, runs = logged
+    assert "form" in read(hub, f"/diff?before={quote(NASTY)}").tags
+    response, body = hub.ask("GET", f"/diff?before={runs[0]}&after={quote(NASTY)}", accept="text/html")
+    assert response.status == 404
+    assert "there is none" in body.decode()

@@ -37,6 +37,7 @@ TIMELESS = {
     "contract import": "reads a file that is no part of the workspace",
     "branch log": "a history, with all its times",
     "branch diff": "what a merge would change now",
+    "diff": "what two runs were made from, which time does not change",
     "runs logs": "what a step printed carries no times",
     "pin list": "what clean-up keeps from now on",
     "table published": "what lies published now",

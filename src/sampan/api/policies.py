@@ -91,6 +91,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/models/{model}"): READ,
     ("POST", "/models/{model}/{number}/alias"): DEPLOY,
     ("GET", "/models/{model}/{number}"): READ,
+    ("GET", "/diff"): READ,
     ("GET", "/experiments"): READ,
     ("GET", "/experiments/{experiment}"): READ,
     ("GET", "/experiments/{experiment}/compare"): READ,

@@ -39,6 +39,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         ),
         "sql": Entry("sampan.cli.sql:sql", "Ask a question of tables and events in SQL."),
         "lineage": Entry("sampan.cli.lineage:lineage", "Walk from an object back to the raw events."),
+        "diff": Entry("sampan.cli.diff:diff", "Say what differs between two runs."),
         "demo": Entry("sampan.cli.demo:demo", "Show the whole loop on a year of real orders."),
     },
     "Now and then": {

@@ -1,5 +1,6 @@
 """Runs side by side: what each has of every parameter, metric, tag and input, and plots over all of them."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ import msgspec
 
 from sampan.hub.plots import COLOURS, Axis, Box, Plot, Trace, cut
 from sampan.track.comparing import CURVES
-from sampan.track.records import CONTEXT_TAG, Curve, Run
+from sampan.track.records import CONTEXT_TAG, Curve, Input, Run
 
 PARAMS: Final = "params"
 METRICS: Final = "metrics"
@@ -79,10 +80,27 @@ def inputs_of(run: Run) -> dict[str, str]:
     """The digests of the datasets that a run read, by name and use."""
     found: dict[str, str] = {}
     for one in run.inputs:
-        use = one.tags.get(CONTEXT_TAG, "")
-        name = f"{one.dataset.name} ({use})" if use else one.dataset.name
+        name = _used(one)
         found[name] = f"{found[name]}, {one.dataset.digest}" if name in found else one.dataset.digest
     return found
+
+
+def input_rows(run: Run) -> dict[str, int]:
+    """How many rows those datasets had, as far as clients told."""
+    found: dict[str, int] = {}
+    for one in run.inputs:
+        try:
+            rows = json.loads(one.dataset.profile or "{}")["num_rows"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(rows, int):
+            found[_used(one)] = rows
+    return found
+
+
+def _used(one: Input) -> str:
+    use = one.tags.get(CONTEXT_TAG, "")
+    return f"{one.dataset.name} ({use})" if use else one.dataset.name
 
 
 def _row(kind: str, name: str, values: list[Cell]) -> Row:

@@ -16,6 +16,7 @@ from sampan.hub.views import (
     branches,
     compare,
     contracts,
+    diff,
     endpoint,
     events,
     experiments,
@@ -80,6 +81,7 @@ PAGES: Final = (
     Page("/runs", "runs.html", "runs", runs.runs),
     Page("/runs/{run}", "run.html", "runs", runs.run),
     Page("/runs/{run}/logs/{log}", "run_log.html", "runs", runs.log),
+    Page("/diff", "diff.html", "runs", diff.diff),
     Page("/experiments", "experiments.html", "experiments", experiments.experiments),
     Page("/experiments/{experiment}", "experiment.html", "experiments", experiments.experiment),
     Page("/experiments/{experiment}/compare", "compare.html", "experiments", compare.compare),
@@ -102,6 +104,7 @@ NOW: Final[Mapping[str, str]] = {
     "/plan": "It says what a run would do now.",
     "/branches/{branch}": "It compares a branch with main and with the files of the workspace as they stand.",
     "/runs/{run}/logs/{log}": "What a step printed carries no times.",
+    "/diff": "It compares what two runs were made from, which time does not change.",
     **dict.fromkeys(
         (
             "/experiments",
@@ -125,6 +128,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/plan": ("target",),
     "/runs": ("target", "limit"),
     "/models": ("model",),
+    "/diff": ("before", "after"),
     "/experiments/{experiment}": ("filter", "order", "columns", "after"),
     "/experiments/{experiment}/compare": ("run", "filter", "order", "columns", "all", "metric", "x", "by"),
     "/experiments/{experiment}/runs/{run}": ("path",),
@@ -136,7 +140,8 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
 SEVERAL: Final[Mapping[str, tuple[str, ...]]] = {"/experiments/{experiment}/compare": ("run",)}
 PURPOSES: Final[Mapping[str, str]] = {
     AS_OF: "As it was known then: 2026-01-31 (all of that day), 2026-01-31T12:30, or @COMMIT",
-    "after": "Where the page before ended: its `next`",
+    "after": "Where the page before ended: its `next`; of a comparison, the other run",
+    "before": "A run's id, or its beginning",
     "columns": "What is shown of each run: metrics.rmse, params.depth",
     "all": "`1`: also what is the same everywhere",
     "by": "The parameter whose values group the runs",

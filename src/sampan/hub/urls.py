@@ -99,6 +99,10 @@ class Urls:
         return _with_query(_path("experiments", experiment, "compare"), query)
 
     @staticmethod
+    def diff(before: str, after: str) -> str:
+        return _with_query("/diff", {"before": before, "after": after})
+
+    @staticmethod
     def logged_run(experiment: int, run: str, **query: str | int | None) -> str:
         return _with_query(_path("experiments", experiment, "runs", run), query)
 

@@ -6,9 +6,11 @@ import msgspec
 
 from sampan.base.errors import NotFound
 from sampan.hub.compared import METRICS, PARAMS, SYSTEM, Row, boxes, curves, parallel, rows_of, scatter
+from sampan.hub.differences import Differences
 from sampan.hub.parts import Parts, Query, may
 from sampan.hub.plots import Plot
 from sampan.hub.saved_views import SavedView, query, saved
+from sampan.hub.views.diff import logged_differences
 from sampan.hub.views.experiments import chosen_columns, default_columns, experiment_number, line
 from sampan.team.roles import LOG
 from sampan.track.comparing import MOST
@@ -36,7 +38,8 @@ class ComparedRun(msgspec.Struct):
 class Comparison(msgspec.Struct, kw_only=True):
     """Context of ``compare.html``. ``rows`` are those that differ, unless ``all`` are asked for; ``alike`` were left
     out for being the same everywhere, ``undrawn`` because there are too many. ``here`` is this page's own query, and
-    ``other`` the same with or without what is alike. ``more``: the filter finds more runs than are compared."""
+    ``other`` the same with or without what is alike. ``more``: the filter finds more runs than are compared.
+    ``made_from``: of two runs, what differs in code, environment and data."""
 
     id: int
     name: str
@@ -59,6 +62,7 @@ class Comparison(msgspec.Struct, kw_only=True):
     alike: int
     undrawn: int
     plots: list[Plot]
+    made_from: Differences | None
     views: list[SavedView]
     may_save: bool
     here: str
@@ -88,7 +92,7 @@ def compare(parts: Parts, query_: Query) -> Comparison:
     shown_rows = rows if everything else differing
     metric = str(query_.get("metric") or "") or _measured(runs, differing, rows)
     x = str(query_.get("x") or "") or _across(differing, metric)
-    by = str(query_.get("by") or "") or _groups(differing)
+    by = str(query_.get("by") or "") or _groups(differing, len(runs))
     given: dict[str, Any] = {name: query_.get(name) or "" for name in ("metric", "x", "by")}
     given |= {"run": [run.id for run in runs] if named else [], "filter": filter, "order": order}
     given |= {"columns": ", ".join(wanted), "all": "1" if everything else ""}
@@ -115,6 +119,7 @@ def compare(parts: Parts, query_: Query) -> Comparison:
         alike=len(rows) - len(differing),
         undrawn=max(len(shown_rows) - _ROWS, 0),
         plots=_plots(parts, runs, rows, columns, metric, x, by),
+        made_from=logged_differences(parts, *runs) if len(runs) == 2 else None,
         views=saved(one.tags),
         may_save=may(query_, LOG) and one.deleted is None,
         here=query("compare", given),
@@ -163,7 +168,7 @@ def _across(rows: list[Row], metric: str) -> str:
     return next((row.column for row in metrics), "")
 
 
-def _groups(rows: list[Row]) -> str:
-    """What groups runs where nobody has chosen: the parameter with fewest values."""
-    params = [row for row in rows if row.kind == PARAMS and 1 < row.distinct <= _GROUPS]
+def _groups(rows: list[Row], runs: int) -> str:
+    """What groups runs where nobody has chosen: the parameter with fewest values, if those are shared."""
+    params = [row for row in rows if row.kind == PARAMS and 1 < row.distinct <= min(_GROUPS, runs // 2)]
     return min(params, key=lambda row: row.distinct).name if params else ""

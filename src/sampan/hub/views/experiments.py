@@ -131,7 +131,7 @@ def experiments(parts: Parts, query: Query) -> ExperimentList:
             one.id,
             one.name,
             activity.get(one.id, (0, 0))[0],
-            _micros(activity[one.id][1]) if one.id in activity else None,
+            micros(activity[one.id][1]) if one.id in activity else None,
             one.tags,
         )
         for one in tracking.search.experiments(limit=1000).found
@@ -190,8 +190,8 @@ def logged_run(parts: Parts, query: Query) -> LoggedRun:
         status=run.status,
         deleted=run.deleted is not None,
         user=_user(run),
-        started=_micros(run.started),
-        ended=None if run.ended is None else _micros(run.ended),
+        started=micros(run.started),
+        ended=None if run.ended is None else micros(run.ended),
         seconds=_took(run),
         note=run.tags.get(_NOTE, ""),
         params=dict(sorted(run.params.items())),
@@ -232,7 +232,8 @@ def _user(run: Run) -> str:
     return run.tags.get("mlflow.user") or ("" if run.user == "unknown" else run.user)
 
 
-def _micros(millis: int) -> int:
+def micros(millis: int) -> int:
+    """A client's milliseconds as microseconds that JSON can hold."""
     return max(-_FARTHEST, min(millis * _SCALED, _FARTHEST))
 
 
@@ -251,7 +252,7 @@ def line(run: Run, columns: Iterable[str]) -> LoggedLine:
             sources[kind] = inputs_of(run)
         values.append(sources.get(kind, {}).get(name))
     parent = run.tags.get(_PARENT, "")
-    return LoggedLine(run.id, run.name, run.status, _user(run), _micros(run.started), _took(run), parent, values)
+    return LoggedLine(run.id, run.name, run.status, _user(run), micros(run.started), _took(run), parent, values)
 
 
 def _known(runs: Iterable[Run]) -> list[str]:
