@@ -5,6 +5,7 @@ The workspace is the demo's, with its year of events, tables, runs and decisions
 
 import contextlib
 import http.client
+import json
 import re
 import selectors
 import shutil
@@ -36,7 +37,7 @@ def pages(rounds: int, only: Sequence[str]) -> list[Row]:
     del only
     slow, large = Result(OURS), Result(OURS)
     try:
-        with _Hub(_shop()) as hub:
+        with Hub(_shop()) as hub:
             found = hub.crawl()
             for _ in range(rounds):
                 taken = {page: hub.time(address) for page, address in found.items()}
@@ -62,7 +63,7 @@ def idle(rounds: int, only: Sequence[str]) -> list[Row]:
     try:
         folder = _shop()
         for _ in range(rounds):
-            with _Hub(folder) as hub:
+            with Hub(folder) as hub:
                 start.values.append(hub.seconds)
                 time.sleep(3)
                 memory.values.append(hub.memory() / 1e6)
@@ -96,31 +97,31 @@ def live(rounds: int, only: Sequence[str]) -> list[Row]:
     return [Row("live", title, "events/s", [with_pages, without], [times("no page open", 0.9, least=True)])]
 
 
-class _Hub:
-    """`sampan up` in a workspace, on a free loopback port."""
+class Hub:
+    """`sampan up` in a workspace, on a free loopback port; whoever has TOKEN may do anything."""
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._environ = clean_environ(work_folder("hub")) | {"SAMPAN_TOKEN": TOKEN}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            self.port = free.getsockname()[1]
         self.seconds = 0.0
 
-    def __enter__(self) -> "_Hub":
-        command = [sampan_program(), "up", "--port", str(self._port)]
+    def __enter__(self) -> "Hub":
+        command = [sampan_program(), "up", "--port", str(self.port)]
         began = time.perf_counter()
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             command, cwd=self._workspace, env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         while True:
             try:
-                self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+                self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
                 status, _ = self.get("/")
                 break
             except OSError:
-                if self._process.poll() is not None or time.perf_counter() - began > 60:
-                    said = self._process.stderr.read()[-300:].decode() if self._process.stderr else ""
+                if self.process.poll() is not None or time.perf_counter() - began > 60:
+                    said = self.process.stderr.read()[-300:].decode() if self.process.stderr else ""
                     raise WentWrong(f"the hub did not start: {said}") from None
                 time.sleep(0.01)
         self.seconds = time.perf_counter() - began
@@ -131,14 +132,24 @@ class _Hub:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
-        self._process.terminate()
-        self._process.wait(30)
-        if self._process.stderr:
-            self._process.stderr.close()
+        self.process.terminate()
+        self.process.wait(30)
+        if self.process.stderr:
+            self.process.stderr.close()
 
     def get(self, address: str) -> tuple[int, bytes]:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
-        self._connection.request("GET", address, headers=headers)
+        return self._ask("GET", address, None, "text/html")
+
+    def post(self, address: str, body: object) -> bytes:
+        """An answer to JSON. Raises WentWrong unless it is 200."""
+        status, answer = self._ask("POST", address, json.dumps(body).encode(), "application/json")
+        if status != 200:
+            raise WentWrong(f"{address} answered {status}: {answer[:200].decode(errors='replace')}")
+        return answer
+
+    def _ask(self, method: str, address: str, body: bytes | None, kind: str) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Accept": kind, "Content-Type": "application/json"}
+        self._connection.request(method, address, body, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 
@@ -180,7 +191,7 @@ class _Hub:
 
     def memory(self) -> int:
         """Resident bytes of the hub's own process."""
-        text = Path(f"/proc/{self._process.pid}/status").read_text()
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) * 1000  # type: ignore[index]
 
 

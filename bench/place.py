@@ -47,7 +47,12 @@ class Environment:
             [uv, "venv", "-q", "--clear", "--python", platform.python_version(), str(self.folder)],
             [uv, "pip", "install", "-q", "--compile-bytecode", "--python", self.program("python"), *self.packages],
         ):
-            made = subprocess.run(["nice", "-n", "10", *command], capture_output=True, text=True, check=False)
+            # away from this project, whose pins are not the peers'
+            folder = self.folder.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            made = subprocess.run(
+                ["nice", "-n", "10", *command], capture_output=True, text=True, check=False, cwd=folder
+            )
             if made.returncode:
                 last = (made.stderr.strip().splitlines() or ["no message"])[-1]
                 raise Unavailable(f"{self.name} could not be installed: {last.strip()[:160]}")
@@ -82,6 +87,7 @@ ENVIRONMENTS = {
         Environment("dagster", ("dagster", *_FRAMES)),
         Environment("floor", ("msgspec", *_SERVER)),
         Environment("fastapi", ("fastapi", "pydantic>=2", "asyncpg", *_SERVER)),
+        Environment("mlflow", ("mlflow>=3",)),
     )
 }
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sampan.hub.render import measure
+from sampan.track.curve import PLACES
 from sampan.track.records import Metric
-from sampan.track.runs import PLACES
 from sampan.track.tracking import Tracking
 from tests.hub.conftest import Hub, make_workspace
 from tests.hub.test_pages import NASTY, read
@@ -108,20 +108,21 @@ def test_what_is_not_there_is_said(logged: tuple[Hub, str, list[str]], path: str
 def test_a_curve_keeps_its_ends_and_its_extremes(tracking: Tracking) -> None:
     run = tracking.runs.create(0, tags={}).id
     values = [math.sin(step / 50) for step in range(5000)]
-    values[1234], values[4321], values[77] = 9.0, -9.0, math.nan
+    values[1234], values[4321] = 9.0, -9.0
+    values[77], values[4322], values[1235] = math.nan, math.inf, -math.inf
     for first in range(0, 5000, 1000):
         batch = [Metric("m", values[step], 1, step * 3) for step in range(first, first + 1000)]
         tracking.logging.log(run, batch).result()
     curve = tracking.runs.curve(run, "m")
     assert len(curve.drawn) <= 2 * PLACES + 2
-    assert (curve.points, curve.odd, curve.timed) == (5000, 1, False)
+    assert (curve.points, curve.odd, curve.timed) == (5000, 3, False)
     assert {(0, values[0]), (1234 * 3, 9.0), (4321 * 3, -9.0), (4999 * 3, values[4999])} <= set(curve.drawn)
     assert curve.drawn[-1] == (4999 * 3, values[4999])
     places = [place for place, _ in curve.drawn]
     assert places == sorted(places)
     assert all(values[place // 3] == value for place, value in curve.drawn)
     few = tracking.runs.curve(run, "m", places=5000)
-    assert few.drawn == [(step * 3, value) for step, value in enumerate(values) if not math.isnan(value)]
+    assert few.drawn == [(step * 3, value) for step, value in enumerate(values) if math.isfinite(value)]
 
 
 def test_a_metric_without_steps_is_drawn_over_time(tracking: Tracking) -> None:

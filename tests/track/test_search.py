@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sampan.base.clock import ManualClock
 from sampan.base.errors import Usage
 from sampan.track.records import Dataset, Input, Metric, Run
+from sampan.track.search import MANY
 from sampan.track.tracking import Tracking
 
 NUMBERS = st.sampled_from([-math.inf, -1.5, -0.0, 0.0, 0.25, 1.0, 3e300, math.inf, math.nan])
@@ -175,12 +176,19 @@ def fill(tracking: Tracking, runs: list[dict[str, Any]]) -> tuple[int, list[Run]
 
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@example([RUN | {"metrics": {"a.b": math.nan}}], [("metrics", "a.b", (">", 0.25))], [], 1)
-@example([RUN | {"metrics": {"a.b": math.nan}}], [("metrics", "a.b", ("!=", 0.25))], [], 1)
-@given(runs=RUNS, clauses=st.lists(CLAUSES, max_size=3), orders=ORDERS, size=st.integers(1, 4))
+@example([RUN | {"metrics": {"a.b": math.nan}}], [("metrics", "a.b", (">", 0.25))], [], 1, 0)
+@example([RUN | {"metrics": {"a.b": math.nan}}], [("metrics", "a.b", ("!=", 0.25))], [], 1, 0)
+@given(
+    runs=RUNS,
+    clauses=st.lists(CLAUSES, max_size=3),
+    orders=ORDERS,
+    size=st.integers(1, 4),
+    many=st.sampled_from([0, MANY]),
+)
 def test_search_finds_what_plain_python_finds_in_the_same_order(
-    shared: Tracking, runs: list[dict[str, Any]], clauses: list[Any], orders: list[Any], size: int
+    shared: Tracking, runs: list[dict[str, Any]], clauses: list[Any], orders: list[Any], size: int, many: int
 ) -> None:
+    shared.search.many = many  # from so many runs on pages are read along an index
     experiment, made = fill(shared, runs)
     expected = in_order([run for run in made if all(fulfils(run, one) for one in clauses)], orders)
     filter = " AND ".join(map(clause_text, clauses))

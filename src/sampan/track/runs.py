@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from sampan.base.clock import Clock
 from sampan.base.errors import NotFound, Usage
 from sampan.store.database import Database
+from sampan.track.curve import PLACES, draw
 from sampan.track.experiments import living, millis, new_uuid
 from sampan.track.freezing import frozen
 from sampan.track.keys import Keys
@@ -19,8 +20,6 @@ from sampan.track.schema import NAN
 from sampan.track.writer import Writer
 
 _COLUMNS: Final = "id, uuid, experiment, name, user, status, started, ended, deleted"
-#: Stretches that a curve is drawn of.
-PLACES: Final = 300
 _WORDS: Final = (
     ("brave", "calm", "clear", "deep", "eager", "fair", "fresh", "glad", "keen", "light", "lucky", "quick", "quiet"),
     (
@@ -180,7 +179,8 @@ class Runs:
 
     def points(self, uuid: str) -> dict[str, int]:
         """How many points each metric of a run has."""
-        query = "SELECT keys.name, count(*) FROM points JOIN keys ON keys.id = key WHERE run = ? GROUP BY key"
+        query = """SELECT name, (SELECT count(*) FROM points WHERE run = latest.run AND key = latest.key)
+                   FROM latest JOIN keys ON keys.id = key WHERE run = ?"""
         return {row[0]: row[1] for row in self._db.rows(query, (self._number("Read a run", uuid),))}
 
     def curve(self, uuid: str, key: str, places: int = PLACES) -> Curve:
@@ -188,30 +188,7 @@ class Runs:
 
         Stretches are of steps, or of time where it was logged without steps. Raises NotFound.
         """
-        within = (self._number("Draw a metric", uuid), self._keys.find(key))
-        drawn = "FROM points WHERE run = ? AND key = ? AND value > -9e999 AND value < 9e999"
-        (low, high, first, last, count), (whole,) = (
-            self._db.rows(f"SELECT min(step), max(step), min(time), max(time), count(*) {drawn}", within)[0],
-            self._db.rows("SELECT count(*) FROM points WHERE run = ? AND key = ?", within)[0],
-        )
-        if not count:
-            return Curve([], False, whole, whole)
-        timed = low == high and first < last
-        at, start, end = ("time", first, last) if timed else ("step", low, high)
-        if count <= 2 * places:
-            found = self._db.rows(f"SELECT {at}, value {drawn} ORDER BY step, time, value", within)
-        else:
-            # stretch by stretch along the key: grouping by an expression would sort a million points
-            found = [*self._db.rows(f"SELECT {at}, value {drawn} ORDER BY step, time, value LIMIT 1", within)]
-            for place in range(places):
-                bounds = (start + (end - start + 1) * part // places for part in (place, place + 1))
-                given = (*within, *((low,) if timed else ()), *bounds)
-                stretch = f"{drawn} {'AND step = ?' if timed else ''} AND {at} >= ? AND {at} < ?"
-                ends = [self._db.rows(f"SELECT {at}, {most}(value) {stretch}", given)[0] for most in ("min", "max")]
-                found += sorted((end for end in ends if end[0] is not None), key=tuple)
-            order = "ORDER BY step DESC, time DESC, value DESC LIMIT 1"
-            found += self._db.rows(f"SELECT {at}, value {drawn} {order}", within)
-        return Curve([(row[0] - first if timed else row[0], row[1]) for row in found], timed, whole, whole - count)
+        return draw(self._db, self._number("Draw a metric", uuid), self._keys.find(key), places)
 
     def _number(self, attempted: str, uuid: str) -> int:
         row = self._db.row("SELECT id FROM runs WHERE uuid = ?", (uuid,))

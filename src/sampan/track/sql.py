@@ -98,5 +98,28 @@ def order_by(orders: Sequence[Order], shape: Shape, last: Sequence[str]) -> tupl
     return Sql(" ".join(joins), given), ", ".join([*terms, *last])
 
 
+def walk(orders: Sequence[Order], shape: Shape, last: Sequence[str]) -> tuple[str, Sql, Sql, str] | None:
+    """Objects along the index of the value that they are sorted by first: the table of values, called ``w``, the joins
+    of further orders, a condition, and what stands after ORDER BY. None where there is no such index.
+
+    Only objects with such a value are found, and of metrics only numbers: in any order they come before all others. A
+    page of them is read without sorting the rest.
+    """
+    if not orders or orders[0].field.entity == "attribute":
+        return None
+    first = orders[0]
+    table, id = shape.values[first.field.entity], shape.key(first.field.key)
+    if id is None:
+        return None
+    joins, order = order_by(orders[1:], shape, last)
+    among = f" AND w.value <= {_INFINITY}" if first.field.entity == "metric" else ""
+    return (
+        f"{table} AS w INDEXED BY {table}_by_value",
+        joins,
+        Sql(f"o.id = w.{shape.owner} AND w.key = ?{among}", [id]),
+        f"w.value {'ASC' if first.ascending else 'DESC'}, {order}",
+    )
+
+
 def _column(field: Field, shape: Shape, place: int) -> str:
     return shape.columns[field.key] if field.entity == "attribute" else f"v{place}.value"
