@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sampan.log.contracts import upcast as upcast
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
+    from sampan.track.spool import log as log
+    from sampan.track.spool import log_params as log_params
+    from sampan.track.spool import logged_run as logged_run
 
 _HOME = {
     "Action": "sampan.serve.decisions",
@@ -34,6 +37,8 @@ _HOME = {
     "Text": "sampan.log.contracts",
     "check": "sampan.flow.declare",
     "decision": "sampan.serve.decisions",
+    "log_params": "sampan.track.spool",
+    "logged_run": "sampan.track.spool",
     "model": "sampan.flow.declare",
     "step": "sampan.flow.declare",
     "table": "sampan.app",
@@ -41,12 +46,14 @@ _HOME = {
 }
 
 __version__ = "0.1.0"  # the one place that says so; part of every step's key
-__all__ = [*_HOME, "__version__"]
+__all__ = [*_HOME, "__version__", "log"]
 
 
 def __getattr__(name: str) -> Any:
     if home := _HOME.get(name):
         return getattr(import_module(home), name)
+    if name == "log":
+        return import_module("sampan.log")  # a package that can be called
     raise AttributeError(f"module 'sampan' has no attribute {name!r}")
 
 

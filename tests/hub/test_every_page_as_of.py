@@ -44,7 +44,7 @@ TIMELESS = {
 }
 #: Commands that do something. ``run``, which derives as of a time, takes one.
 DOING = {
-    *("init", "up", "resume", "demo", "gc", "backup", "restore", "replay", "replay resume", "replay approve"),
+    *("init", "up", "resume", "demo", "gc", "sync", "backup", "restore", "replay", "replay resume", "replay approve"),
     "reproduce",
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),

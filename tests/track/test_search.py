@@ -178,6 +178,9 @@ def fill(tracking: Tracking, runs: list[dict[str, Any]]) -> tuple[int, list[Run]
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([RUN | {"metrics": {"a.b": math.nan}}], [("metrics", "a.b", (">", 0.25))], [], 1, 0)
 @example([RUN | {"metrics": {"a.b": math.nan}}], [("metrics", "a.b", ("!=", 0.25))], [], 1, 0)
+@example(
+    [RUN | {"metrics": {"a.b": value}} for value in (1.0, math.nan, 0.25)], [], [(("metrics", "a.b"), False)], 1, 0
+)
 @given(
     runs=RUNS,
     clauses=st.lists(CLAUSES, max_size=3),

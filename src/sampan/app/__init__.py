@@ -57,6 +57,20 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding):
         more = bool(limit) and len(rows) > limit
         return {"columns": columns, "rows": [list(row) for row in (rows[:limit] if more else rows)], "more": more}
 
+    def sync(self) -> Any:
+        """Take what ``sampan.log`` has logged: how many runs that was of, and how many still go on.
+
+        A hub that is up does so by itself; then only those that wait are counted.
+        """
+        from sampan.app.spooled import take
+        from sampan.track.sync import waiting
+
+        taken = 0
+        if not self._local_hub():
+            with self.writing("Take what was logged"):
+                taken = take(self)
+        return {"taken": taken, "waiting": waiting(self.folder.data)}
+
     # -- the hub, seen from a command
 
     def work(self) -> "Work":

@@ -30,6 +30,7 @@ from sampan.api.vitals import vitals
 from sampan.app.cleaning import keep_clean
 from sampan.app.conforming import keep_comparing
 from sampan.app.proving import keep_proving, newest
+from sampan.app.spooled import keep_taking
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
@@ -135,6 +136,7 @@ class RunningHub:
         beating = asyncio.ensure_future(self.pulse.keep_beating())
         chores = [asyncio.ensure_future(keep_comparing(app)), asyncio.ensure_future(keep_clean(self))]
         chores.append(asyncio.ensure_future(keep_proving(self)))
+        chores.append(asyncio.ensure_future(keep_taking(app.folder.data, self.tracking)))
         try:
             await self.serving.start()
             self.watch.start()

@@ -6,12 +6,12 @@ A part is made on first use, so that a command pays only for what it touches. No
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sampan.base.errors import BadWorkspace, Damaged, NewerFormat, NotFound
+from sampan.base.errors import BadWorkspace, Damaged, NewerFormat, NotFound, SampanError
 
 if TYPE_CHECKING:
     from sampan.app.hub import RunningHub
@@ -167,7 +167,14 @@ class Workplace:
 
         with self._one_run, self._as_writer(attempted):
             keep(self, hub=False)
-            yield
+            try:
+                yield
+            finally:
+                if not self.is_hub:  # which takes by itself what steps log
+                    from sampan.app.spooled import take
+
+                    with suppress(SampanError):  # it stays in the spool, for the next one
+                        take(self)
 
     def _prepare(self) -> None:
         data = self.folder.data

@@ -29,6 +29,8 @@ from sampan.flow.job import JOIN, JUDGE, PYTHON, SPLIT, SQL, SQL_CHECK, Done, Jo
 from sampan.flow.values import as_arrow, is_frame, store
 from sampan.flow.watch import Watch
 
+#: Tells ``sampan.log`` which step it is called in (``sampan.track.spool``, which a step that does not log needs not).
+STEP_VARIABLE = "SAMPAN_STEP"
 _SHOWN_ROWS = 10
 _SHOWN_LENGTH = 300
 
@@ -138,10 +140,23 @@ def _run(job: Job, watch: Watch) -> Done:
         error = _explain(job, failed)
         if stored is None and job.node == "check" and isinstance(failed, AssertionError):
             stored, error = Stored("check", "failed", message=str(failed) or error[1]), None
+    if (spool := sys.modules.get("sampan.track.spool")) is not None:  # the step has logged
+        spool.end_all("FAILED" if error else "FINISHED")
     for warning in warnings:
         print(f"warning: {warning}")  # noqa: T201
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Done(stored, error, time.perf_counter() - began, memory, seen, warnings, elements, built)
+
+
+def _step(job: Job, function: Any) -> str:
+    """What ``sampan.log`` is told of the step, as ``sampan.track.spool.Step`` reads it."""
+    import inspect
+
+    given = {one.name for one in job.inputs}
+    known = {name: one.default for name, one in inspect.signature(function).parameters.items() if name not in given}
+    plain = {name: value for name, value in known.items() if isinstance(value, bool | int | float | str | None)}
+    said = {"data": job.data, "run": Path(job.log).parent.name, "name": job.step, "part": job.part}
+    return msgspec.json.encode({**said, "parameters": {**plain, **job.parameters}}, enc_hook=str).decode()
 
 
 def _call(job: Job) -> Any:
@@ -154,6 +169,7 @@ def _call(job: Job) -> Any:
     for name, value in job.parameters.items():
         arguments[name] = value
     _seed(job)
+    os.environ[STEP_VARIABLE] = _step(job, function)
     return function(*_positional(function, options.get("positional", ()), arguments), **arguments)
 
 

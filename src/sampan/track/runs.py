@@ -146,6 +146,15 @@ class Runs:
         rows = {row["id"]: row for row in self._db.rows(query, (json.dumps(list(ids)),))}
         return self._whole([rows[id] for id in ids if id in rows])
 
+    def tagged(self, key: str, values: Sequence[str]) -> list[Run]:
+        """The runs, newest first, whose tag is one of these values; not those that were deleted. At most 1,000."""
+        rows = self._db.rows(
+            """SELECT runs.id FROM tags JOIN runs ON runs.id = run WHERE deleted IS NULL AND key = ?
+               AND value IN (SELECT value FROM json_each(?)) ORDER BY started DESC, uuid LIMIT 1000""",
+            (self._keys.find(key), json.dumps(list(values))),
+        )
+        return self.many([row[0] for row in rows])
+
     def history(self, uuid: str, key: str, limit: int, after: tuple[int, int, float] | None = None) -> list[Metric]:
         """The points of a metric by step, time and value; ``after`` one of them. Raises NotFound."""
         run = self._number("Read a metric's history", uuid)

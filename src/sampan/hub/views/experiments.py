@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,9 +15,11 @@ from sampan.hub.compared import inputs_of
 from sampan.hub.parts import Parts, Query, may
 from sampan.hub.saved_views import SavedView, saved
 from sampan.hub.saved_views import query as saved_query
+from sampan.runs.records import Runs as FlowRuns
 from sampan.team.roles import LOG
 from sampan.track.limits import shown
 from sampan.track.records import Curve, Input, Run
+from sampan.track.spool import RUN_TAG, STEP_TAG
 
 PER_PAGE: Final = 100
 _COLUMNS: Final = 6  # of each kind, where nobody has chosen
@@ -96,7 +99,8 @@ class ArtifactLine(msgspec.Struct):
 
 
 class LoggedRun(msgspec.Struct, kw_only=True):
-    """Context of ``logged_run.html``. ``folder``: the one whose artifacts are listed."""
+    """Context of ``logged_run.html``. ``folder``: the one whose artifacts are listed; ``flow_run``: the run of the flow
+    whose step logged it, if one did."""
 
     id: str
     name: str
@@ -120,6 +124,8 @@ class LoggedRun(msgspec.Struct, kw_only=True):
     children: list[LoggedLine]
     folder: str
     artifacts: list[ArtifactLine]
+    flow_run: str = ""
+    step: str = ""
 
 
 def experiments(parts: Parts, query: Query) -> ExperimentList:
@@ -211,7 +217,16 @@ def logged_run(parts: Parts, query: Query) -> LoggedRun:
             ArtifactLine(file.path, file.size, "" if file.is_folder else _address(run, file.path))
             for file in tracking.artifacts.list(run.id, folder)
         ],
+        flow_run=_flow_run(parts, run),
+        step=run.tags.get(STEP_TAG, ""),
     )
+
+
+def _flow_run(parts: Parts, run: Run) -> str:
+    """The flow's run that a logged run names, if there is one: anybody may write a tag."""
+    with suppress(NotFound):
+        return FlowRuns(parts.db).get(run.tags.get(RUN_TAG, "")).id
+    return ""
 
 
 def experiment_number(query: Query) -> int:

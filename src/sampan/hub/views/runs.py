@@ -15,6 +15,7 @@ from sampan.hub.uses import code_of
 from sampan.lake.history import MAIN
 from sampan.runs.provenance import Item, items
 from sampan.runs.records import RUNNING, Run, Runs, StepRun, refusing
+from sampan.track.spool import RUN_TAG, STEP_TAG
 
 _SHOWN: Final = 100_000
 _VALUE: Final = 80
@@ -161,6 +162,16 @@ class Output(msgspec.Struct):
     held: bool
 
 
+class Logged(msgspec.Struct):
+    """What a step logged with ``sampan.log``; ``of``: the run that did, where this one took its result from there."""
+
+    step: str
+    id: str
+    name: str
+    experiment: int
+    of: str
+
+
 class RunPage(msgspec.Struct, kw_only=True):
     """Context of ``run.html``. ``branches``: those that there are."""
 
@@ -196,6 +207,7 @@ class RunPage(msgspec.Struct, kw_only=True):
     made_from: list[Item]
     currency: str
     changed: list[str]
+    logged: list[Logged]
     as_of: int | None = None
 
 
@@ -283,8 +295,23 @@ def run(parts: Parts, query: Query) -> RunPage:
         made_from=items(found),
         currency=str(found.manifest.get("prices", {}).get("currency", "")),
         changed=_changed(steps),
+        logged=_logged(parts, records, found.id, steps, then),
         as_of=then,
     )
+
+
+def _logged(parts: Parts, records: Runs, run: str, steps: Sequence[StepRun], then: int | None) -> list[Logged]:
+    """The logged runs of its steps, also of those whose result an earlier run computed."""
+    makers = {step.name: run for step in steps}
+    for step in steps:
+        if step.state == CACHED and (result := records.result(step.key)) is not None:
+            makers[step.name] = result.run
+    return [
+        Logged(name, one.id, one.name, one.experiment, maker if maker != run else "")
+        for one in parts.tracking.runs.tagged(RUN_TAG, sorted({*makers.values()}))
+        if makers.get(name := one.tags.get(STEP_TAG, "")) == (maker := one.tags[RUN_TAG])
+        and (then is None or one.started * 1000 <= then)
+    ]
 
 
 def _trouble(parts: Parts, run: str, line: StepLine) -> Trouble:
