@@ -1,6 +1,9 @@
 """The stock client of MLflow's against the registry: what it registers is frozen, and found by number and by alias."""
 
+import hashlib
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,6 +96,60 @@ def test_what_a_version_came_from_stays_as_it_was(mlflow: ModuleType, client: An
     assert (status, body["error_code"]) == (409, "RESOURCE_CONFLICT")
     assert client.get_run(run).data.metrics == {"rmse": 0.5}
     client.update_run(run, status="FINISHED")  # as it stands: sent again, and nothing changes
+
+
+def test_a_logged_model_is_fast_once_it_is_registered(
+    mlflow: ModuleType, client: Any, hub: Hub, log_model: Any
+) -> None:
+    if mlflow.__version__ < "3":
+        pytest.skip("older ones know no logged models")
+    run, version = log_model("fast")
+    (output,) = client.get_run(run).outputs.model_outputs
+    refused(lambda: client.set_logged_model_tags(output.model_id, {"late": "1"}), "RESOURCE_CONFLICT")
+    refused(lambda: client.delete_logged_model(output.model_id), "RESOURCE_CONFLICT")
+    experiment = client.get_run(run).info.experiment_id
+    path = f"{ARTIFACTS}/{experiment}/models/{output.model_id}/artifacts/MLmodel"
+    status, body = ask(hub, "PUT", path, b"flavors: {}")
+    assert (status, body["error_code"]) == (409, "RESOURCE_CONFLICT")
+    client.set_logged_model_tags(output.model_id, {"mlflow.modelVersions": "[]"})  # what clients write themselves
+    assert "fast" in str(version)
+
+
+def test_bytes_that_are_not_those_that_were_registered_are_not_handed_out(hub: Hub, log_model: Any) -> None:
+    _, version = log_model("changed")
+    path = f"{ARTIFACTS}/versions/changed/{version.version}/MLmodel"
+    response, body = hub.ask("GET", path)
+    assert response.status == 200
+    digest = hashlib.sha256(body).hexdigest()
+    file = hub.folder / ".sampan" / "blobs" / digest[:2] / digest[2:]
+    file.chmod(0o644)
+    file.write_bytes(body.replace(b"flavors", b"Flavors"))
+    response, body = hub.ask("GET", path)
+    assert response.status == 500 and b"not those that were registered" in body
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"flavors: !!python/object/apply:os.system ['touch /tmp/never']",
+        b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a]\nflavors: [*b,*b,*b,*b,*b,*b,*b]",
+        b"[" * 5000,
+        b"\xff\xfe\x00",
+        b"flavors: 7\nsignature: {inputs: '[[[['}",
+        b"signature: {inputs: '[1, null, {}]'}",
+        b"",
+    ],
+)
+def test_a_record_that_is_no_record_is_kept_and_never_run(
+    hub: Hub, client: Any, experiment: str, record: bytes
+) -> None:
+    run = client.create_run(experiment).info.run_id
+    path = f"{ARTIFACTS}/{experiment}/{run}/artifacts/model/MLmodel"
+    assert ask(hub, "PUT", path, record)[0] == 200
+    made = hub.ask("POST", "/v1/models/odd/versions", f'{{"run": "{run}", "path": "model"}}'.encode())
+    assert made[0].status == 201 and b'"unknown"' in made[1]
+    assert not Path("/tmp/never").exists()
+    assert hub.ask("GET", "/models/odd")[0].status == 200
 
 
 def test_a_run_that_goes_on_may_finish_what_it_logs(mlflow: ModuleType, client: Any, fitted: Any) -> None:
@@ -215,3 +272,17 @@ def test_who_only_logs_may_register_and_not_move_an_alias(hub: Hub, log_model: A
     assert (status, said["error_code"]) == (403, "PERMISSION_DENIED")
     tag = {"name": "roles", "key": "a", "value": "b"}
     assert ask(hub, "POST", f"{API}/registered-models/set-tag", tag, authorization=f"Bearer {token}")[0] == 200
+
+
+def test_of_fifty_clients_who_move_an_alias_at_once_one_wins(hub: Hub, log_model: Any) -> None:
+    log_model("raced", 0.1)
+    log_model("raced", 0.2)
+    path, body = "/v1/models/raced/aliases/champion", {"number": 1, "token": 0}
+    held = json.loads(hub.ask("PUT", path, json.dumps(body).encode())[1])
+    moved = json.dumps({"number": 2, "token": held["token"]}).encode()
+    with ThreadPoolExecutor(50) as pool:
+        told = [response.status for response, _ in pool.map(lambda _: hub.ask("PUT", path, moved), range(50))]
+    assert sorted(told) == [200, *[409] * 49]
+    history = hub.json("/models/raced")["history"]
+    assert len([one for one in history if one["refused"]]) == 49, "every attempt is in the history"
+    assert hub.json("/models/raced")["aliases"][0]["number"] == 2

@@ -17,7 +17,8 @@ from sampan.api import mlflow_wire as wire
 from sampan.api.bodies import JSON
 from sampan.api.guard import Receive, Scope, Send
 from sampan.api.mlflow_messages import ARTIFACTS, UPLOADS
-from sampan.base.errors import Frozen, NotFound, Usage
+from sampan.base.digests import digest_file
+from sampan.base.errors import Damaged, Frozen, NotFound, Usage
 from sampan.base.ids import whole
 from sampan.models.registry import Models
 from sampan.models.version import Version
@@ -131,6 +132,9 @@ class MlflowArtifacts:
             if digest is None:
                 raise NotFound(f"Read the artifact {shown(path)}", f"{version.ref} has none at this path")
             place = self._models.blobs.path(digest)
+            if place.exists() and digest_file(place) != digest:
+                obstacle = f"the bytes of {shown(path)} are not those that were registered"
+                raise Damaged(f"Read a file of {version.ref}", obstacle, "Restore them from a backup.")
             return File(path, place.stat().st_size if place.exists() else None, digest), place
         owner, path = _owner(below)
         file = self._tracking.artifacts.find(owner, path)
