@@ -47,6 +47,30 @@ def test_each_kind_of_thing_is_found_by_its_name(full: Hub) -> None:
     assert kinds(full, full.json("/log?id=e7")["events"][0]["position"])["event"]
 
 
+def test_what_was_logged_and_what_is_said_of_models_is_found(full: Hub) -> None:
+    def tell(method: str, path: str, body: object) -> dict:
+        response, answer = full.ask(method, path, json.dumps(body).encode(), content_type="application/json")
+        assert response.status in (200, 201), answer
+        return json.loads(answer)
+
+    api = "/api/2.0/mlflow"
+    experiment = tell("POST", f"{api}/experiments/create", {"name": "Spring sweep"})["experiment_id"]
+    made = tell("POST", f"{api}/runs/create", {"experiment_id": experiment, "run_name": "deep 100 trees"})
+    run = made["run"]["info"]["run_id"]
+    assert kinds(full, "spring")["experiment"] == ["Spring sweep"]
+    assert kinds(full, "100")["logged run"] == ["deep 100 trees"]
+    assert kinds(full, run)["logged run"] == kinds(full, run[:9])["logged run"] == ["deep 100 trees"]
+    assert "logged run" not in kinds(full, "deep%trees")
+    full.ask("PUT", f"{api}-artifacts/artifacts/{experiment}/{run}/artifacts/a.bin", b"a")
+    tell("POST", "/v1/models/forest/versions", {"run": run})
+    tell("PUT", "/v1/models/forest/aliases/champion", {"number": 1})
+    tell("PUT", "/v1/labels/version/forest@1", {"tags": {"season": "autumn"}, "note": "Made for Lisbon."})
+    assert kinds(full, "forest")["model"] == ["forest"]
+    assert kinds(full, "champion")["alias"] == ["forest@champion"]
+    assert kinds(full, "autumn")["tag"] == ["forest@1"]
+    assert kinds(full, "lisbon")["note"] == ["forest@1"]
+
+
 def test_tokens_are_shown_to_whoever_may_administer_and_to_nobody_else(full: Hub) -> None:
     for name, role in (("watcher", "viewer"), ("chief", "admin")):
         body = json.dumps({"name": name, "role": role}).encode()

@@ -65,6 +65,17 @@ class Labels:
             found.setdefault(one.object.partition(" ")[2], []).append(one)
         return found
 
+    def holding(self, word: str, limit: int) -> "list[Label]":
+        """The tags and notes in force that hold a word, the newest first; at most ``limit``."""
+        like = "%" + "".join(f"\\{sign}" if sign in "%_\\" else sign for sign in word) + "%"
+        rows = self._db.rows(
+            """SELECT object, kind, key, value, actor, at FROM labels WHERE id IN (
+                   SELECT max(id) FROM labels GROUP BY object, kind, key)
+               AND (key LIKE ?1 ESCAPE '\\' OR value LIKE ?1 ESCAPE '\\') ORDER BY id DESC LIMIT ?2""",
+            (like, limit),
+        )
+        return [Label(*row) for row in rows]
+
     def _in_force(self, which: str, given: tuple[str, ...], by: int | None) -> "list[Label]":
         rows = self._db.rows(
             f"""SELECT object, kind, key, value, actor, at FROM labels WHERE id IN (

@@ -1,4 +1,4 @@
-"""One field that finds everything: columns, tables, steps, customers, events, runs, commits, versions, people."""
+"""One field that finds everything: columns, tables, steps, customers, events, runs, commits, models, notes, people."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -15,6 +15,7 @@ from sampan.log.seek import Wanted, seek
 from sampan.models.version import Version
 from sampan.runs.records import Runs
 from sampan.team.roles import ADMINISTER
+from sampan.track.lookup import Lookup
 
 _OWN: Final = frozenset(cls.__sampan_type__ for cls in BUILTIN)
 _EACH: Final = 8  # of a kind
@@ -50,6 +51,8 @@ def search(parts: Parts, query: Query) -> SearchPage:
     hits = [*_tables(parts, word), *_steps(parts, word), *_types(parts, word), *_models(parts, word)]
     hits += [
         *_endpoints(parts, word),
+        *_logged(parts, word),
+        *_labels(parts, word),
         *_runs(parts, q),
         *_commits(parts, q),
         *_people(parts, word, tokens=may(query, ADMINISTER)),
@@ -115,9 +118,35 @@ def _types(parts: Parts, word: str) -> Iterator[Hit]:
 
 
 def _models(parts: Parts, word: str) -> Iterator[Hit]:
+    for model in parts.models.registered():
+        if word in model.name.casefold():
+            yield Hit("model", model.name, "a model", Urls.model(model.name), model.name.casefold() == word)
+    for alias in parts.models.aliases.list():
+        if word in alias.alias.casefold():
+            says = f"names {alias.ref}"
+            name = f"{alias.model}@{alias.alias}"
+            yield Hit("alias", name, says, Urls.model(alias.model), alias.alias.casefold() == word)
     for version in parts.models.list():
         if word in version.ref.casefold() or version.digest.startswith(word) or version.run == word:
             yield Hit("version", version.ref, _made(version), Urls.version(version.ref), version.ref.casefold() == word)
+
+
+def _logged(parts: Parts, word: str) -> Iterator[Hit]:
+    for one in Lookup(parts.tracking.db).find(word, _EACH):
+        exact = word in (one.name.casefold(), one.run)
+        if one.run:
+            says = f"logged in {one.of}, {one.run}"
+            yield Hit("logged run", one.name, says, Urls.logged_run(one.experiment, one.run), exact)
+        else:
+            yield Hit("experiment", one.name, "logged runs", Urls.experiment(one.experiment), exact)
+
+
+def _labels(parts: Parts, word: str) -> Iterator[Hit]:
+    for one in parts.models.labels.holding(word, _EACH):
+        kind, _, name = one.object.partition(" ")
+        address = Urls.version(name) if kind == "version" else Urls.model(name)
+        said = one.value if len(one.value) <= 100 else f"{one.value[:100]}…"
+        yield Hit(one.kind, name, f"{one.key}: {said}" if one.key else said, address)
 
 
 def _made(version: Version) -> str:
