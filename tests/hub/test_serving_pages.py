@@ -138,6 +138,6 @@ def test_a_version_says_what_it_was_fitted_on_and_where_it_serves(shop: Shop) ->
     assert [(one["endpoint"], one["until"] is None) for one in page["services"]] == [("stay", True), ("stay", False)]
     assert [(one["name"], one["value"], one["before"]) for one in page["measures"]] == [("rows", rows, None)]
     assert "def stay(reads" in page["text"]["text"]
-    (model,) = shop.hub.json("/models")["models"]
+    (model,) = [one for one in shop.hub.json("/models")["models"] if one["name"] == "stay"]
     assert model["endpoints"] == ["stay"]
     assert model["about"].startswith("Will the reader stay?")
