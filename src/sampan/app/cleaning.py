@@ -1,10 +1,11 @@
 """Clean-up by itself while the hub is up, if ``[retention] every`` asks for it."""
 
-import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sampan.base.errors import Busy, Refused
+from sampan.app.repeating import repeat, when_busy
+from sampan.base.errors import Refused
 from sampan.keep.cleanups import SCHEDULE, Cleanups
 from sampan.keep.retention import NEVER, read_retention
 
@@ -18,21 +19,13 @@ _PAUSE: Final = 30.0  # … and between two questions
 
 async def keep_clean(hub: "RunningHub") -> None:
     """Until it is cancelled. sampan.toml is read each time, so a change of it needs no start of the hub."""
-    pause, complaint = _FIRST, ""
-    while True:
-        await asyncio.sleep(pause)
-        pause = _PAUSE
-        try:
-            done = await asyncio.to_thread(clean_if_due, hub)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said once and tried again
-            if not isinstance(error, Busy) and (said := f"{type(error).__name__}: {error}") != complaint:
-                complaint = said
-                _LOG.error("it could not be cleaned up: %s", said)
-        else:
-            complaint = ""
-            if done is not None:
-                facts = {"files": done["gone"], "bytes": done["gone_bytes"]}
-                _LOG.info("cleaned up", extra={"facts": facts})
+
+    def done(made: Any) -> None:
+        if made is not None:
+            _LOG.info("cleaned up", extra={"facts": {"files": made["gone"], "bytes": made["gone_bytes"]}})
+
+    doing = partial(clean_if_due, hub)
+    await repeat(doing, _LOG, "it could not be cleaned up", first=_FIRST, pause=_PAUSE, done=done, quiet=when_busy)
 
 
 def clean_if_due(hub: "RunningHub") -> Any:

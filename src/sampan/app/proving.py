@@ -1,12 +1,13 @@
 """Versions in use are made anew by themselves while the hub is up, if ``[reproduce] every`` asks for it."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sampan.base.errors import Busy, NotFound
+from sampan.app.repeating import repeat, when_busy
+from sampan.base.errors import NotFound
 from sampan.keep.rebuilding import read_often
 from sampan.keep.retention import NEVER
 from sampan.models.rebuilds import SCHEDULE, Rebuild, Rebuilds
@@ -23,24 +24,20 @@ _PAUSE: Final = 60.0  # … and between two questions
 
 async def keep_proving(hub: "RunningHub") -> None:
     """Until it is cancelled. sampan.toml is read each time, so a change of it needs no start of the hub."""
-    pause, complaint = _FIRST, ""
-    while True:
-        await asyncio.sleep(pause)
-        pause = _PAUSE
-        try:
-            done = await asyncio.to_thread(prove_if_due, hub)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said once and tried again
-            if (
-                not hub.ending
-                and not isinstance(error, Busy)
-                and (said := f"{type(error).__name__}: {error}") != complaint
-            ):
-                complaint = said
-                _LOG.error("a version could not be made anew: %s", said)
-        else:
-            complaint = ""
-            if done is not None:
-                _LOG.info("made a version anew", extra={"facts": {"version": done["ref"], "level": done["level"]}})
+
+    def done(made: dict[str, Any] | None) -> None:
+        if made is not None:
+            _LOG.info("made a version anew", extra={"facts": {"version": made["ref"], "level": made["level"]}})
+
+    await repeat(
+        partial(prove_if_due, hub),
+        _LOG,
+        "a version could not be made anew",
+        first=_FIRST,
+        pause=_PAUSE,
+        done=done,
+        quiet=lambda error: hub.ending or when_busy(error),
+    )
 
 
 def prove_if_due(hub: "RunningHub") -> dict[str, Any] | None:

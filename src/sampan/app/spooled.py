@@ -1,10 +1,10 @@
 """Who takes what ``sampan.log`` left in the spool: the hub while it is up, else the command that holds the records."""
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sampan.app.repeating import repeat
 from sampan.track.spool import SPOOL
 from sampan.track.sync import Sync, waiting
 from sampan.track.tracking import Tracking
@@ -18,15 +18,8 @@ _PAUSE: Final = 1.0  # seconds between two looks
 
 async def keep_taking(data: Path, tracking: Tracking) -> None:
     """Until it is cancelled."""
-    sync, complaint = Sync(data, tracking), ""
-    while True:
-        try:
-            await asyncio.to_thread(sync.take)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said once and tried again
-            if (said := f"{type(error).__name__}: {error}") != complaint:
-                complaint = said
-                _LOG.error("what sampan.log logged could not be taken: %s", said)
-        await asyncio.sleep(_PAUSE)
+    taking = Sync(data, tracking).take
+    await repeat(taking, _LOG, "what sampan.log logged could not be taken", first=0.0, pause=_PAUSE)
 
 
 def take(place: "Workplace") -> int:

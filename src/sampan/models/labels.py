@@ -6,7 +6,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import NotFound, Usage
-from sampan.store.database import Database
+from sampan.store.database import Database, sql_holding
 
 Kind = Literal["tag", "note"]
 TAG: Final[Kind] = "tag"
@@ -67,7 +67,7 @@ class Labels:
 
     def holding(self, word: str, limit: int) -> "list[Label]":
         """The tags and notes in force that hold a word, the newest first; at most ``limit``."""
-        like = "%" + "".join(f"\\{sign}" if sign in "%_\\" else sign for sign in word) + "%"
+        like = sql_holding(word)
         rows = self._db.rows(
             """SELECT object, kind, key, value, actor, at FROM labels WHERE id IN (
                    SELECT max(id) FROM labels GROUP BY object, kind, key)

@@ -296,6 +296,12 @@ _MAY_BE_FULL: Final = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
 _ADVICE: Final = "One process writes at a time: go through the hub, or wait until the other is done."
 
 
+def sql_holding(word: str) -> str:
+    """What ``LIKE … ESCAPE '\\'`` is given to find texts that hold a word, whatever signs it has."""
+    escaped = "".join(f"\\{sign}" if sign in "%_\\" else sign for sign in word)
+    return f"%{escaped}%"
+
+
 def _why_one_writer() -> str:
     if sqlite3.sqlite_version_info < SAFE_WITH_SEVERAL_WRITERS:
         safe = ".".join(map(str, SAFE_WITH_SEVERAL_WRITERS))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sampan.store.database import Database
+from sampan.store.database import Database, sql_holding
 
 
 class Found(NamedTuple):
@@ -23,7 +23,7 @@ class Lookup:
     def find(self, word: str, limit: int) -> list[Found]:
         """Experiments whose name holds a word, and runs whose id begins with it or whose name holds it, the newest
         first; of each at most ``limit``."""
-        like = "%" + "".join(f"\\{sign}" if sign in "%_\\" else sign for sign in word) + "%"
+        like = sql_holding(word)
         experiments = self._db.rows(
             "SELECT id, '', name, '' FROM experiments WHERE deleted IS NULL AND name LIKE ? ESCAPE '\\'"
             " ORDER BY updated DESC LIMIT ?",
