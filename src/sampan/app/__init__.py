@@ -19,6 +19,7 @@ from sampan.app.deriving import Deriving
 from sampan.app.keeping import Keeping
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
+from sampan.app.testing import Testing
 from sampan.base.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding):
+class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Testing):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

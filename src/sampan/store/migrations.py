@@ -178,6 +178,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             seconds REAL NOT NULL, actor TEXT NOT NULL, created BIGINT NOT NULL)""",
         "CREATE INDEX rebuilds_by_version ON rebuilds (model, number, created)",
     ),
+    (
+        # -- models: each run of a model's suite against a version, and what came of it
+        """CREATE TABLE suite_results (
+            id TEXT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, suite TEXT NOT NULL, data TEXT NOT NULL,
+            passed BIGINT NOT NULL, failing TEXT NOT NULL, report TEXT NOT NULL, actor TEXT NOT NULL,
+            created BIGINT NOT NULL)""",
+        "CREATE INDEX suite_results_by_version ON suite_results (model, number, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 
