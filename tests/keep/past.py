@@ -19,7 +19,7 @@ from sampan.keep.retention import Retention
 from sampan.lake.draft import TableDraft, TableFile
 from sampan.lake.lake import Lake
 from sampan.models.registry import Models
-from sampan.models.version import Signature, VersionDraft, version_digest
+from sampan.models.version import GoldenFile, Signature, VersionDraft, version_digest
 from sampan.runs.records import Result, Run, Runs, StepRun
 from sampan.serve.bundle import Bundle
 from sampan.store.blobs import Blobs
@@ -83,7 +83,14 @@ class Past:
         signature = Signature(inputs={"x": "number"}, output="number")
         digest = version_digest("regression", "lightgbm", files, signature)
         draft = VersionDraft(
-            digest=digest, kind="regression", format="lightgbm", files=files, signature=signature, metrics={}
+            digest=digest,
+            kind="regression",
+            format="lightgbm",
+            files=files,
+            signature=signature,
+            metrics={},
+            made_with={},
+            golden=GoldenFile(self.blobs.put(f"golden {content}".encode()), 50, 50),
         )
         return self.models.register(draft, "reorder", run).ref
 
@@ -97,6 +104,7 @@ class Past:
             files=version.files,
             signature=version.signature,
             metrics={},
+            made_with={},
         )
         bundle = Bundle(version=ref, model=draft, sources={"decisions.py": self.blobs.put(rules.encode())})
         digest = self.blobs.put(bundle.encode())
@@ -133,7 +141,7 @@ class Past:
         for row in self.db.rows("SELECT id FROM snapshots"):
             faults += self._table("snapshot", row["id"])
         for version in self.models.list():
-            faults += [f"{version.ref}: {d}" for d in version.files.values() if not self._good(d)]
+            faults += [f"{version.ref}: {d}" for d in version.draft().held() if not self._good(d)]
         for row in self.db.rows("SELECT bundle FROM endpoints"):
             if not self._good(row["bundle"]):
                 faults.append(f"bundle {row['bundle']}")

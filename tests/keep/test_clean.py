@@ -85,6 +85,15 @@ def test_versions_and_all_that_endpoints_ever_served_stay_for_ever(past: Past) -
     assert len(removed) == 2  # its table and its value
 
 
+def test_the_golden_requests_of_a_version_go_with_it_and_not_before(past: Past) -> None:
+    version = past.models.get(past.version("one"))
+    past.run({"a": "1"})
+    past.pass_by(9_999)
+    assert gone(past) == set()
+    past.models.delete(version.ref, lambda version: "")
+    assert gone(past) == {f"blobs/{digest}" for digest in version.draft().held()}
+
+
 def test_what_is_pinned_stays_until_it_is_not(past: Past) -> None:
     first = past.run({"a": "1"})
     commit = past.lake.head()

@@ -45,7 +45,8 @@ def dressed_as(format, files, blobs):
     kept = {name: blobs.put(data) for name, data in files.items()}
     signature = Signature(inputs={"a": "number"}, output="probability", classes=(False, True))
     digest = version_digest("binary", format, kept, signature)
-    return VersionDraft(digest=digest, kind="binary", format=format, files=kept, signature=signature, metrics={})
+    common = {"kind": "binary", "format": format, "files": kept, "signature": signature}
+    return VersionDraft(digest=digest, metrics={}, made_with={}, **common)
 
 
 def joblib_bytes(payload):

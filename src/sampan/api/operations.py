@@ -41,6 +41,7 @@ from sampan.log.from_ga4 import Finding
 from sampan.log.quarantine import Repaired
 from sampan.log.verdict import Verdict
 from sampan.models.aliases import Alias
+from sampan.models.golden_checks import GoldenCheck, GoldenChecked
 from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.models.registry import Registered
 from sampan.models.version import Version
@@ -462,6 +463,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/rebuilds"): Operation(
         summary="Keep what came of making a version anew", body={JSON: Rebuilt}, answers={JSON: Rebuild}, status=201
+    ),
+    ("POST", "/v1/golden-checks"): Operation(
+        summary="Keep what came of asking golden requests again",
+        body={JSON: GoldenCheck},
+        answers={JSON: GoldenChecked},
+        status=201,
     ),
     ("GET", "/v1/pins"): Operation(summary="What is kept whatever its age", answers={JSON: list[Pin]}),
     ("POST", "/v1/pins"): Operation(

@@ -133,6 +133,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/v1/pins"): READ,
     ("POST", "/v1/pins"): RUN,
     ("POST", "/v1/rebuilds"): RUN,
+    ("POST", "/v1/golden-checks"): RUN,
     ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,
     ("POST", "/v1/endpoints"): DEPLOY,

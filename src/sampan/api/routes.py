@@ -14,6 +14,7 @@ from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
 from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
+from sampan.models.golden_checks import GoldenCheck
 from sampan.models.rebuilds import Rebuilt
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
@@ -290,6 +291,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def keep_rebuild(request: Ask, data: Rebuilt) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.keep_rebuild, msgspec.to_builtins(data), who(request).name), 201)
 
+    @post("/v1/golden-checks")
+    async def keep_golden_check(request: Ask, data: GoldenCheck) -> Response[bytes]:
+        given = (msgspec.to_builtins(data), who(request).name)
+        return answer(await asyncio.to_thread(work.keep_golden_check, *given), 201)
+
     @post("/v1/sql", status_code=200)
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
@@ -361,5 +367,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     ]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
-    keeping = [clean, pins, pin, unpin, keep_rebuild]
+    keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check]
     return [*made, *branching, *replaying, *keeping, recompute, test_alerts, silence, unsilence, openapi]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sampan.app.arriving import Arriving
 from sampan.app.deciding import Deciding
 from sampan.app.deriving import Deriving
+from sampan.app.golden import AskingAgain
 from sampan.app.keeping import Keeping
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
@@ -42,7 +43,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Testing):
+class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Testing, AskingAgain):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

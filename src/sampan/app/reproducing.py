@@ -218,7 +218,7 @@ class Reproduction:
 
     def _copy_blobs(self, name: str, digest: str, stored: Stored) -> None:
         to = Blobs(self._home / ".sampan" / "blobs")
-        files = stored.model.files.values() if stored.model is not None else ()
+        files = stored.model.held() if stored.model is not None else ()
         for one in (*([stored.blob] if stored.blob else ()), *files):
             try:
                 to.put(self._app.blobs.get(one))

@@ -195,6 +195,9 @@ class HubClient:
     def keep_rebuild(self, report: dict[str, Any], actor: str) -> Any:
         return self.post("/v1/rebuilds", report)
 
+    def keep_golden_check(self, report: dict[str, Any], actor: str) -> Any:
+        return self.post("/v1/golden-checks", report)
+
     def pins(self) -> Any:
         return self.get("/v1/pins")
 

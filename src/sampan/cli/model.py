@@ -1,6 +1,6 @@
 """``sampan model``: models and their frozen versions."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import click
@@ -83,13 +83,23 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else f"never: `sampan reproduce {found['ref']}`"
     if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
         last += f"; succeeded {iso(found['rebuilt'])[:19]}"
-    fields([("last rebuilt", last)])
+    fields([("last rebuilt", last), ("golden requests", _golden(found))])
     if found["note"]:
         click.echo(f"\n{found['note']}")
     click.echo()
     table(["metric", "value"], [[key, value] for key, value in found["metrics"].items()], empty="No metrics.")
     click.echo()
     table(["input", "type"], list(found["signature"]["inputs"].items()))
+
+
+def _golden(found: dict[str, Any]) -> str:
+    if not found["golden"]:
+        return "none"
+    kept = str(found["golden"]["requests"])
+    if not (last := next(iter(found["golden_checks"]), None)):
+        return f"{kept}, not asked again: `sampan model golden {found['ref']}`"
+    said = f"{last['different']} other answers" if last["different"] else "same answers"
+    return f"{kept}, {said}, {iso(last['created'])[:19]}"
 
 
 def _named(app: "App", model: str, alias: str, as_of: str = "") -> int:
@@ -260,6 +270,39 @@ def tag(app: "App", ref: str, pairs: tuple[str, ...], remove: tuple[str, ...], n
     table(["tag", "value"], list(said["tags"].items()), empty=f"{ref} has no tags.")
     if said["note"]:
         click.echo(f"\n{said['note']}")
+
+
+@model.command()
+@click.argument("ref")
+@click.option("--tolerance", type=float, metavar="X", help="How far an answer may lie from then; by default 0.000001.")
+@json_option
+@click.pass_context
+def golden(ctx: click.Context, ref: str, tolerance: float | None, as_json: bool) -> None:
+    """Ask a version (MODEL@N) again what it was asked when it was trained.
+
+    Loads the version from its files and compares each answer; of answers above 1 the tolerance is a share. Exits with 1
+    if one differs. What came of it is kept with the version.
+    """
+    from sampan.base.errors import No
+    from sampan.cli.run import me
+
+    app: App = ctx.obj
+    if app.remote:
+        raise Usage(f"Check {ref}", "SAMPAN_URL names a hub elsewhere", "Run it where the workspace lies.")
+    name, at, number = ref.partition("@")
+    if at and whole(number) is None:
+        ref = f"{name}@{_named(app, name, number)}"
+    found = app.check_golden(ref, tolerance)
+    app.work().keep_golden_check(found, me())
+    if as_json:
+        emit(found)
+    else:
+        said = f"{found['different']} other answers" if found["different"] else "same answers"
+        worst = "not comparable" if found["worst"] is None else f"at most {found['worst']:.2g} apart"
+        click.echo(f"{found['ref']}: {found['cases']} requests, {said} within {found['tolerance']:g}, {worst}.")
+        for line in found["examples"]:
+            click.echo(f"  {line}")
+    ctx.exit(No.exit_code if found["different"] else 0)
 
 
 @model.command()

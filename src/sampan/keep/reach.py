@@ -144,13 +144,16 @@ class Reach:
                 _keep(self.snapshots, stored.table.id, why)
                 _keep_all(self.lake, (file.sha256 for file in stored.table.files), why)
             if stored.model is not None:
-                _keep_all(self.bytes, stored.model.files.values(), why)
+                _keep_all(self.bytes, stored.model.held(), why)
         for row in self._db.rows("SELECT id, files FROM snapshots"):
             if row["id"] in self.snapshots:
                 files = msgspec.json.decode(row["files"], type=tuple[TableFile, ...])
                 _keep_all(self.lake, (file.sha256 for file in files), self.snapshots[row["id"]])
-        for row in self._db.rows("SELECT model, number, files FROM versions WHERE deleted IS NULL"):
-            _keep_all(self.bytes, _texts(row["files"]).values(), f"version {row['model']}@{row['number']}")
+        golden = "json_extract(golden, '$.digest') AS golden"
+        for row in self._db.rows(f"SELECT model, number, files, {golden} FROM versions WHERE deleted IS NULL"):
+            why = f"version {row['model']}@{row['number']}"
+            _keep_all(self.bytes, _texts(row["files"]).values(), why)
+            _keep(self.bytes, row["golden"], f"the golden requests of {why}")
         for row in self._db.rows("SELECT name, bundle FROM endpoints ORDER BY created DESC"):
             why = f"endpoint {row['name']} serves it, or did"
             if row["bundle"] not in self.bytes:

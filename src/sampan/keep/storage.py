@@ -230,7 +230,7 @@ def _held(db: Database, plan: Plan, files: dict[str, tuple[str, dict[str, int]]]
         if row["key"] in keys:
             stored = msgspec.msgpack.decode(row["value"] or b"", type=Stored)
             digests = [stored.blob] if stored.blob else []
-            digests += stored.model.files.values() if stored.model is not None else ()
+            digests += stored.model.held() if stored.model is not None else ()
             found |= dict.fromkeys(digests, f"the result of {row['step']} in run {row['run']}")
     for row in db.rows("SELECT id, json_extract(manifest, '$.patch') AS patch FROM runs"):
         if row["patch"]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, c
 
 from sampan.base.errors import BadStep, Damaged, SampanError, Usage
 from sampan.models.format_mlflow import FILES, MLFLOW
+from sampan.models.golden import capture, distance
+from sampan.models.golden_checks import TOLERANCE
 from sampan.models.version import KINDS, Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 
@@ -82,8 +84,9 @@ class Format(Protocol):
 def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
     """Keep a fitted model's files and say what it takes and gives.
 
-    The files are loaded again and must predict what the estimator predicts on the sample. Raises BadStep for an
-    estimator without a safe format, or one that does not do what ``kind`` promises.
+    The files are loaded again and must predict what the estimator predicts on the sample; some rows of that are kept
+    with the answers as golden requests. Raises BadStep for an estimator without a safe format, or one that does not do
+    what ``kind`` promises.
     """
     if kind not in KINDS:
         raise BadStep("Freeze a model", f"unknown kind {kind!r}", f"Known: {', '.join(KINDS)}.")
@@ -100,8 +103,10 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
         )
     frozen = format.freeze(fitted.estimator, Facts(kind, features, sample))
     predictor = format.load(frozen.files, kind, frozen.signature)
-    if sample is not None:
+    golden = None
+    if sample is not None and sample.num_rows:
         _compare(format, fitted.estimator, kind, frozen.signature, predictor, sample.slice(0, _CHECKED_ROWS))
+        golden = capture(predictor, sample, blobs.put)
     files = {file: blobs.put(data) for file, data in sorted(frozen.files.items())}
     return VersionDraft(
         digest=version_digest(kind, name, files, frozen.signature),
@@ -111,6 +116,7 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
         signature=frozen.signature,
         metrics=dict(fitted.metrics or {}),
         made_with={"python": platform.python_version(), **{p: _version(p) for p in frozen.packages}},
+        golden=golden,
     )
 
 
@@ -172,14 +178,12 @@ def _compare(
     expected = format.reference(estimator, sample.select(list(signature.inputs)), kind, signature)
     got = predictor.predict(plain_records(sample, signature))
     for place, (want, have) in enumerate(zip(expected or got, got, strict=True)):
-        pairs = zip(want, have, strict=True) if isinstance(want, list) and isinstance(have, list) else [(want, have)]
-        for a, b in pairs:
-            if not abs(float(cast(float, a)) - float(cast(float, b))) <= 1e-6 * max(1.0, abs(float(cast(float, a)))):
-                raise BadStep(
-                    "Freeze a model",
-                    f"the frozen model predicts {have} for row {place} of the sample, the fitted one {want}",
-                    "Features may be listed in another order than the model was fitted with.",
-                )
+        if not distance(want, have) <= TOLERANCE:
+            raise BadStep(
+                "Freeze a model",
+                f"the frozen model predicts {have} for row {place} of the sample, the fitted one {want}",
+                "Features may be listed in another order than the model was fitted with.",
+            )
 
 
 def _version(package: str) -> str:

@@ -12,7 +12,7 @@ from sampan.base.errors import Conflict, Damaged, Frozen, NotFound, Usage
 from sampan.base.ids import whole
 from sampan.models.aliases import Aliases
 from sampan.models.labels import Labels
-from sampan.models.version import Origin, Signature, Version, VersionDraft
+from sampan.models.version import GoldenFile, Origin, Signature, Version, VersionDraft
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
@@ -80,6 +80,8 @@ class Models:
         for file, digest in draft.files.items():
             if not self.blobs.has(digest):
                 raise NotFound(f"Register {name}", f"its file {file} ({digest[:12]}) is not in the store")
+        if draft.golden is not None and not self.blobs.has(draft.golden.digest):
+            raise NotFound(f"Register {name}", f"its golden requests ({draft.golden.digest[:12]}) are not in the store")
         with self._db.transaction() as connection:
             row = connection.execute(
                 "SELECT * FROM versions WHERE model = ? AND digest = ?", (name, draft.digest)
@@ -88,7 +90,7 @@ class Models:
                 last = connection.execute("SELECT max(number) FROM versions WHERE model = ?", (name,)).fetchone()[0]
                 connection.execute(
                     """INSERT INTO versions (model, number, digest, kind, format, files, signature, metrics, run, key,
-                       created, origin, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                       created, origin, actor, golden) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                     (
                         name,
                         (last or 0) + 1,
@@ -103,11 +105,14 @@ class Models:
                         self._clock.micros(),
                         None if origin is None else _text(origin),
                         actor,
+                        None if draft.golden is None else _text(draft.golden),
                     ),
                 )
             elif row["deleted"] is not None:
+                golden = None if draft.golden is None else _text(draft.golden)  # clean-up may have taken what it had
                 connection.execute(
-                    "UPDATE versions SET deleted = NULL WHERE model = ? AND number = ?", (name, row["number"])
+                    "UPDATE versions SET deleted = NULL, golden = ? WHERE model = ? AND number = ?",
+                    (golden, name, row["number"]),
                 )
             row = connection.execute(
                 "SELECT * FROM versions WHERE model = ? AND digest = ?", (name, draft.digest)
@@ -237,6 +242,7 @@ def _version(row: sqlite3.Row) -> Version:
             created=row["created"],
             origin=msgspec.json.decode(row["origin"], type=Origin) if row["origin"] else None,
             actor=row["actor"] or "",
+            golden=msgspec.json.decode(row["golden"], type=GoldenFile) if row["golden"] else None,
         )
     except msgspec.DecodeError as error:
         raise Damaged(

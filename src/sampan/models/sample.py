@@ -9,8 +9,18 @@ from sampan.models.version import InputType, Signature
 
 
 def to_arrow(sample: Any) -> pa.Table | None:
-    """A training sample (pandas, Polars, Arrow, DuckDB relation) as Arrow; None stays None."""
-    if sample is None or isinstance(sample, pa.Table):
+    """A training sample (pandas, Polars, Arrow, DuckDB relation) as Arrow, decimals as floats; None stays None."""
+    if sample is None:
+        return None
+    table = _table(sample)
+    exact = [place for place, field in enumerate(table.schema) if pa.types.is_decimal(field.type)]
+    for place in exact:  # which frames hold as objects, and no estimator takes
+        table = table.set_column(place, table.column_names[place], table.column(place).cast(pa.float64()))
+    return table
+
+
+def _table(sample: Any) -> pa.Table:
+    if isinstance(sample, pa.Table):
         return sample
     if isinstance(sample, pa.RecordBatch):
         return pa.Table.from_batches([sample])

@@ -42,11 +42,20 @@ class Origin(msgspec.Struct, frozen=True):
     path: str = ""
 
 
-class VersionDraft(msgspec.Struct, frozen=True, kw_only=True):
+class GoldenFile(msgspec.Struct, frozen=True):
+    """Where a version's golden requests lie, how many they are, and of how many rows of its sample they were picked."""
+
+    digest: str
+    requests: int
+    rows: int
+
+
+class VersionDraft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A frozen model whose files are kept, but which has no number yet. Made in a worker, registered by the hub.
 
     ``digest`` covers format, kind, files and signature, not the metrics: a model that is measured anew, or whose
-    metrics hold a duration, is still the same model.
+    metrics hold a duration, is still the same model. Nor does it cover ``golden``. What a draft does not have is not
+    written, so that the bytes of a bundle stay those that older ones had.
     """
 
     digest: str
@@ -55,7 +64,12 @@ class VersionDraft(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     signature: Signature
     metrics: dict[str, Any]
-    made_with: dict[str, str] = {}
+    made_with: dict[str, str]
+    golden: GoldenFile | None = None
+
+    def held(self) -> tuple[str, ...]:
+        """The digests of all files that are kept with it."""
+        return (*self.files.values(), *([self.golden.digest] if self.golden is not None else ()))
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +89,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     created: int = 0
     origin: Origin | None = None
     actor: str = ""
+    golden: GoldenFile | None = None
 
     @property
     def ref(self) -> str:

@@ -186,6 +186,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             created BIGINT NOT NULL)""",
         "CREATE INDEX suite_results_by_version ON suite_results (model, number, created)",
     ),
+    (
+        # -- models: golden requests of a version, and each time that they were asked again
+        "ALTER TABLE versions ADD COLUMN golden TEXT",
+        """CREATE TABLE golden_checks (
+            id TEXT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, report TEXT NOT NULL,
+            actor TEXT NOT NULL, created BIGINT NOT NULL)""",
+        "CREATE INDEX golden_checks_by_version ON golden_checks (model, number, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -14,9 +14,10 @@ from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
 from sampan.lake.history import MAIN
+from sampan.models.golden_checks import GoldenChecked, GoldenChecks
 from sampan.models.labels import NOTE, TAG
 from sampan.models.rebuilds import Rebuild, Rebuilds
-from sampan.models.version import Version
+from sampan.models.version import GoldenFile, Version
 from sampan.runs.records import Runs
 
 _SHOWN: Final = 100
@@ -189,6 +190,18 @@ class Attempt(msgspec.Struct):
     created: int
 
 
+class Asked(msgspec.Struct):
+    """A time that the golden requests were asked again."""
+
+    cases: int
+    different: int
+    worst: float | None
+    tolerance: float
+    examples: list[str]
+    actor: str
+    created: int
+
+
 class VersionPage(msgspec.Struct, kw_only=True):
     """Context of ``version.html``."""
 
@@ -222,6 +235,8 @@ class VersionPage(msgspec.Struct, kw_only=True):
     rebuilt: int | None
     """When it was last made anew, and came out as it was or within the tolerance."""
     rebuilds: list[Attempt]
+    golden: GoldenFile | None
+    golden_checks: list[Asked]
     as_of: int | None = None
 
 
@@ -275,6 +290,8 @@ def version(parts: Parts, query: Query) -> VersionPage:
         tags={one.key: one.value for one in said if one.kind == TAG},
         rebuilt=good.created if good is not None else None,
         rebuilds=[_attempt(one) for one in rebuilds.list(found.model, found.number, then)],
+        golden=found.golden,
+        golden_checks=[_asked(one) for one in GoldenChecks(parts.db).list(found.model, found.number, then)],
         as_of=then,
     )
 
@@ -301,6 +318,12 @@ def _attempt(one: Rebuild) -> Attempt:
         one.actor,
         one.created,
     )
+
+
+def _asked(one: GoldenChecked) -> Asked:
+    told = one.report
+    examples = list(told.examples)
+    return Asked(told.cases, told.different, told.worst, told.tolerance, examples, one.actor, one.created)
 
 
 def _git(records: Runs, run: str | None) -> str | None:
