@@ -45,6 +45,7 @@ from sampan.models.golden_checks import GoldenCheck, GoldenChecked
 from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.models.registry import Registered
 from sampan.models.version import Version
+from sampan.runs.explanations import ExplainRequest, ExplanationPlan
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
 from sampan.serve.recompute import Recomputed
@@ -454,6 +455,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/impact"): Operation(
         summary="Measure what a change of data is worth to a model; told line by line",
         body={JSON: ImpactRequest},
+        answers={NDJSON: Lines},
+    ),
+    ("POST", "/v1/explanations/plan"): Operation(
+        summary="What it takes to say why metrics differ between two runs",
+        body={JSON: ExplainRequest},
+        answers={JSON: ExplanationPlan},
+    ),
+    ("POST", "/v1/explanations"): Operation(
+        summary="Say why metrics differ between two runs, factor by factor; told line by line",
+        body={JSON: ExplainRequest},
         answers={NDJSON: Lines},
     ),
     ("POST", "/v1/gc"): Operation(

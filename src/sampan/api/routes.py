@@ -16,6 +16,7 @@ from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
 from sampan.models.golden_checks import GoldenCheck
 from sampan.models.rebuilds import Rebuilt
+from sampan.runs.explanations import ExplainRequest
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
 from sampan.team.gate import Gate
@@ -261,6 +262,15 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         actor, asked = who(request).name, msgspec.to_builtins(data)
         return follow(lambda report: work.impact(asked, actor, report))
 
+    @post("/v1/explanations/plan", status_code=200)
+    async def plan_explanation(data: ExplainRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.plan_explanation, msgspec.to_builtins(data)))
+
+    @post("/v1/explanations", status_code=200)
+    async def explain(request: Ask, data: ExplainRequest) -> Stream:
+        actor, asked = who(request).name, msgspec.to_builtins(data)
+        return follow(lambda report: work.explain(asked, actor, report))
+
     @post("/v1/commits/{commit:str}/revert")
     async def revert(request: Ask, commit: str, data: ReasonRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.revert, commit, data.reason, who(request).name), 201)
@@ -367,5 +377,6 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     ]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
+    explaining = [plan_explanation, explain]
     keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check]
-    return [*made, *branching, *replaying, *keeping, recompute, test_alerts, silence, unsilence, openapi]
+    return [*made, *branching, *replaying, *explaining, *keeping, recompute, test_alerts, silence, unsilence, openapi]

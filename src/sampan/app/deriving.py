@@ -181,6 +181,32 @@ class Deriving(Workplace):
             with self._traced("impact", facts, report) as tell:
                 return msgspec.to_builtins(self.engine.measure(asked, on_event=tell, actor=actor))
 
+    def plan_explanation(self, request: dict[str, Any]) -> Any:
+        """What it would take to say why metrics differ between two runs."""
+        import msgspec
+
+        from sampan.app.explaining import Explaining
+        from sampan.runs.explanations import ExplainRequest
+
+        asked = msgspec.convert(request, ExplainRequest)
+        with Explaining(self, asked).opened() as explaining:
+            return msgspec.to_builtins(explaining.plan())
+
+    def explain(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        """Say why metrics differ between two runs, and keep it; None where no metric of a model differs."""
+        import msgspec
+
+        from sampan.app.explaining import Explaining
+        from sampan.runs.explanations import ExplainRequest
+
+        asked = msgspec.convert(request, ExplainRequest)
+        with self._running(f"Explain what differs from run {asked.before} to {asked.after}"):
+            explaining = Explaining(self, asked)
+            if not explaining.models:
+                return None
+            with explaining.opened():
+                return msgspec.to_builtins(explaining.run(actor, report))
+
     @contextmanager
     def _traced(
         self, name: str, facts: dict[str, str], report: Callable[[Any], None]

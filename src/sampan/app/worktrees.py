@@ -27,10 +27,10 @@ _LOCK: Final = ".lock"
 
 
 @contextmanager
-def checked_out(app: "Workplace", ref: str) -> Iterator[Folder]:
-    """The code at a git ref; the working tree for "".
+def checked_out(app: "Workplace", ref: str, patch: Path | None = None) -> Iterator[Folder]:
+    """The code at a git ref, with a patch on top of it; the working tree for "".
 
-    Raises NotFound for an unknown ref, or one at which there is no workspace.
+    Raises NotFound for an unknown ref, a patch that does not apply, or a ref at which there is no workspace.
     """
     if not ref:
         yield app.folder
@@ -60,12 +60,41 @@ def checked_out(app: "Workplace", ref: str) -> Iterator[Folder]:
         unnamed.rename(lock)
         try:
             git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+            if patch is not None:
+                _apply(patch, tree, attempted)
             code = Folder(Path(tree) / prefix, root)
             if not (code.root / "sampan.toml").is_file():
                 raise NotFound(attempted, "there is no sampan.toml at that commit", "Name one at which there is.")
             yield code
         finally:
             _remove(root, tree)
+
+
+@contextmanager
+def patched(app: "Workplace", patch: Path, prefix: str) -> Iterator[Folder]:
+    """The code of a run outside of any repository, all from its patch. Raises NotFound if that does not apply."""
+    tree = app.folder.data / "tmp" / f"{_PREFIX}patched-{new_id(app.clock)}"
+    lock = tree.with_name(tree.name + _LOCK)
+    unnamed = lock.with_name(f".{lock.name}")
+    attempted = "Put the code of a run in a folder"
+    with FileLock(unnamed, attempted, "Try again."):
+        unnamed.rename(lock)
+        try:
+            tree.mkdir()
+            _apply(patch, tree, attempted)
+            yield Folder(tree / prefix, app.folder.root)
+        finally:
+            shutil.rmtree(tree, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _apply(patch: Path, tree: Path, attempted: str) -> None:
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
+    command = ["git", "apply", "--whitespace=nowarn", str(patch)]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["git gave no reason"])[0]
+        raise NotFound(attempted, f"its uncommitted changes do not apply: {said}", "Commit before you run.")
 
 
 def sweep(folder: Folder) -> None:

@@ -177,6 +177,12 @@ class HubClient:
     def impact(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow("/v1/impact", request, report)
 
+    def plan_explanation(self, request: dict[str, Any]) -> Any:
+        return self.post("/v1/explanations/plan", request)
+
+    def explain(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow("/v1/explanations", request, report)
+
     def revert(self, commit: str, reason: str, actor: str) -> Any:
         return self.post(f"/v1/commits/{quote(commit, safe='')}/revert", {"reason": reason})
 

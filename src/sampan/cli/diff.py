@@ -1,10 +1,12 @@
-"""``sampan diff``: what differs between two runs, in five sections."""
+"""``sampan diff``: what differs between two runs, in five sections; and why metrics do."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sampan.base.errors import Usage
 from sampan.cli.output import emit, json_option, table
+from sampan.cli.run import me, screen, stop_in_order
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -13,21 +15,34 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("before", metavar="R1")
 @click.argument("after", metavar="R2")
+@click.option("--explain", is_flag=True, help="Say which of the differences changed the metrics, and by how much.")
+@click.option("--plan", "plan_only", is_flag=True, help="With --explain: say what it would take; train nothing.")
+@click.option("--model", default="", metavar="MODEL", help="With --explain: only this one.")
 @json_option
 @click.pass_obj
-def diff(app: "App", before: str, after: str, as_json: bool) -> None:
+def diff(app: "App", before: str, after: str, explain: bool, plan_only: bool, model: str, as_json: bool) -> None:
     """Say what differs between two runs.
 
     R1 and R2 are runs of the flow (ids as `sampan runs list` prints them, or `last`) or logged runs; the beginning of
     an id is enough. Told are differences only: code (commits, steps, and line by line if git has them), environment
     (packages, Python), data (by name and digest; tables with the rows added, removed and changed), parameters, and
     metrics with what they changed by.
+
+    With --explain, of two runs of the flow: each combination of their code, data and parameters is trained (what is
+    cached is not trained again), and the change of each metric is shared out among these by their Shapley values. The
+    shares add up to the difference. What cannot be swapped is named, and its share is the rest.
     """
+    if explain:
+        _explain(app, {"before": before, "after": after, "model": model}, plan_only, as_json)
+        return
+    if plan_only or model:
+        said = "--plan" if plan_only else "--model"
+        raise Usage("Compare two runs", f"{said} was given without --explain", "Add --explain, or leave it out.")
     found = app.view("/diff", {"before": before, "after": after})["found"]
     if as_json:
         emit(found)
         return
-    said = [
+    told = [
         _code(found["code"]),
         _environment(found),
         _data(found),
@@ -35,8 +50,69 @@ def diff(app: "App", before: str, after: str, as_json: bool) -> None:
     ]
     for name, note in found["notes"].items():
         click.echo(f"{name}: {note}", err=True)
-    if not any(said):
+    if not any(told):
         click.echo("Nothing differs.")
+
+
+def _explain(app: "App", request: dict[str, Any], plan_only: bool, as_json: bool) -> None:
+    work = app.work()
+    if plan_only or not as_json:
+        plan = work.plan_explanation(request)
+        if plan_only and as_json:
+            emit(plan)
+        else:
+            _show_plan(plan)
+        if plan_only or not plan["models"]:
+            return
+    stop_in_order()
+    with screen(app, as_json) as report:
+        made = work.explain(request, me(), report)
+    if as_json:
+        emit(made)
+    else:
+        _show_explanation(made)
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    if not plan["models"]:
+        click.echo(f"No metric of a model differs between run {plan['before']} and run {plan['after']}.")
+        return
+    table(
+        ["factor", "differs in", "swapped"],
+        [[one["name"], "; ".join(one["what"]), "yes" if one["swapped"] else "no"] for one in plan["factors"]],
+        empty="They were made from the same code, data and parameters.",
+    )
+    for one in plan["factors"]:
+        if one["said"]:
+            click.echo(f"{one['name']}: {one['said']}.")
+    cost = f", {plan['cost']:.4f} {plan['currency']}" if plan["cost"] else ""
+    many = f"{plan['trainings']} training{'' if plan['trainings'] == 1 else 's'}"
+    click.echo(f"{plan['combinations']} combinations, {many}; about {plan['seconds']:.0f} seconds{cost}.")
+
+
+def _show_explanation(made: dict[str, Any]) -> None:
+    report = made["report"]
+    for one in report["metrics"]:
+        said = f"{one['before']:.6g} → {one['after']:.6g} ({one['difference']:+.6g})"
+        click.echo(f"\n{one['model']}.{one['metric']}: {said}")
+        table(
+            ["factor", "share", "in the first run", "before the second"],
+            [[s["factor"], *(_signed(s[key]) for key in ("share", "first", "second"))] for s in one["shares"]],
+        )
+        if not one["orders"]:
+            click.echo("  It cannot be shared out: no order of the factors could be trained from end to end.")
+        elif one["orders"] < one["of"]:
+            click.echo(f"  Of {one['of']} orders of the factors {one['orders']} could be trained from end to end.")
+    for one in report["combinations"]:
+        for model, error in one["error"].items():
+            click.echo(f"\n{model} with {', '.join(one['swapped']) or 'nothing'} swapped failed: {error}", err=True)
+    for note in report["notes"]:
+        click.echo(f"\n{note}")
+    click.echo(f"\nIt took {made['seconds']:.1f} s.")
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.6g}"
 
 
 def _code(code: dict[str, Any]) -> bool:

@@ -131,6 +131,23 @@ class Engine:
         order = Order(new_id(self.clock), target or None, workspace, at, on_event, actor, reason)
         return self._execute(replace(order, branch=branch, noting=noting and branch != MAIN, known_by=known_by))
 
+    def derive(
+        self,
+        target: str,
+        sets: Mapping[str, Any],
+        *,
+        on_event: Callable[[Progress], None] | None,
+        actor: str,
+        reason: str,
+        label: str,
+        position: "Position",
+        known_by: int | None,
+    ) -> "RunResult":
+        """Bring a target up to date for its results alone: no model gets a number, no table appears, and a check that
+        refuses holds nothing up. ``label`` stands where other runs name their branch."""
+        order = Order(new_id(self.clock), target, Workspace(self.folder, sets), position, on_event, actor, reason)
+        return self._execute(replace(order, branch=label, noting=True, known_by=known_by, publishing=False))
+
     def resume(
         self,
         run: str,
@@ -335,7 +352,8 @@ class Engine:
 
     def _execute(self, order: Order) -> "RunResult":
         order.workspace.graph.select(order.target)  # an unknown target ends it before anything is recorded,
-        self.lake.branch_of(order.branch)  # and so does an unknown branch
+        if order.publishing:
+            self.lake.branch_of(order.branch)  # and so does an unknown branch
         self._tidy()
         with self._lock:
             self._active.add(order.id)

@@ -251,6 +251,10 @@ class Execution:
             self._finish(RUN_FAILED, None, error)
             self._ledger.tell("", FAILED, message=error)
             return self._outcome(RUN_FAILED, None, (), error)
+        if not order.publishing:
+            self._finish(SUCCEEDED, None, "")
+            self._ledger.tell("", SUCCEEDED)
+            return self._outcome(SUCCEEDED, None, (), "")
         compared = self._compared()
         self._ledger.tell("", "publishing", message=self._warning(compared))
         for found in compared:

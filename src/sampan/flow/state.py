@@ -44,7 +44,8 @@ class Means:
 class Order:
     """What one run is asked for. ``before`` is the run as it was found, if it is resumed. ``noting``: a check that
     refuses is noted, and what it guards goes on. ``known_by``: of the events before the position only those that
-    could be used at that instant (microseconds)."""
+    could be used at that instant (microseconds). ``publishing``: its models get numbers and its tables appear on the
+    branch; else it is a run for its results alone, and the branch is but a name."""
 
     id: str
     target: str | None
@@ -57,6 +58,7 @@ class Order:
     branch: str = MAIN
     noting: bool = False
     known_by: int | None = None
+    publishing: bool = True
     before: Run | None = None
 
 

@@ -56,6 +56,7 @@ _ASKED: Final = {
     "versions": "SELECT model, files, golden FROM versions WHERE deleted IS NULL",  # one out of sight keeps no files
     "replays": "SELECT id, branch FROM replays",  # a report tells of tables; the commits above keep them
     "impacts": "SELECT id, step FROM impacts",  # a measurement tells of tables, and keeps none
+    "explanations": "SELECT id, before, after FROM explanations",  # nor does an explanation
     "proofs": "SELECT id, name FROM proofs",  # nor does a comparison
     "states": "SELECT kind, name FROM states",  # nor what records were, whose errors may name a table
     "cleanups": "SELECT id, actor FROM cleanups",  # nor the history of clean-ups, whose errors may name a file

@@ -194,6 +194,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             actor TEXT NOT NULL, created BIGINT NOT NULL)""",
         "CREATE INDEX golden_checks_by_version ON golden_checks (model, number, created)",
     ),
+    (
+        # -- runs: why metrics differ between two of them
+        """CREATE TABLE explanations (
+            id TEXT PRIMARY KEY, before TEXT NOT NULL, after TEXT NOT NULL, report TEXT NOT NULL,
+            seconds REAL NOT NULL, cost REAL NOT NULL, currency TEXT NOT NULL, actor TEXT NOT NULL,
+            created BIGINT NOT NULL)""",
+        "CREATE INDEX explanations_by_runs ON explanations (before, after, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -25,6 +25,7 @@ from sampan.hub.differences import (
 from sampan.hub.parts import Parts, Query
 from sampan.hub.urls import Urls
 from sampan.hub.views.experiments import micros
+from sampan.runs.explanations import Explanation, Explanations
 from sampan.runs.records import Run as FlowRun
 from sampan.runs.records import Runs, StepRun
 from sampan.track.limits import shown
@@ -38,11 +39,12 @@ _LISTS: Final = "`sampan runs list` and /experiments show what there is."
 
 
 class DiffPage(msgspec.Struct):
-    """Context of ``diff.html``. Without two runs it asks for them."""
+    """Context of ``diff.html``. Without two runs it asks for them. ``explained``: the last explanation of these two."""
 
     before: str
     after: str
     found: Differences | None
+    explained: Explanation | None = None
 
 
 def diff(parts: Parts, query: Query) -> DiffPage:
@@ -52,7 +54,8 @@ def diff(parts: Parts, query: Query) -> DiffPage:
         return DiffPage(before, after, None)
     one, other = _find(parts, before), _find(parts, after)
     if isinstance(one, FlowRun) and isinstance(other, FlowRun):
-        return DiffPage(one.id, other.id, flow_differences(parts, one, other))
+        explained = Explanations(parts.db).last(one.id, other.id)
+        return DiffPage(one.id, other.id, flow_differences(parts, one, other), explained)
     if isinstance(one, LoggedRun) and isinstance(other, LoggedRun):
         return DiffPage(one.id, other.id, logged_differences(parts, one, other))
     attempted = f"Compare {shown(before)} with {shown(after)}"
@@ -185,11 +188,16 @@ def _flow_metrics(parts: Parts, records: Runs, steps: Sequence[StepRun]) -> dict
     """Metrics of the models that a run's steps gave, and the numbers that steps gave as plain values."""
     versions = {one.key: one for one in parts.models.list() if one.key}
     plain = [one for one in steps if one.kind == "step" and one.digest.startswith("v1-")]
-    results = records.results([one.key for one in plain])
+    results = records.results([one.key for one in steps if one.kind == "model" or one in plain])
     found: dict[str, float] = {}
     for step in steps:
-        if step.kind == "model" and (version := versions.get(step.key)) is not None:
-            found |= {f"{step.name}.{name}": value for name, value in numbers("", version.metrics).items()}
+        if (
+            step.kind == "model"
+        ):  # a version of the same content is one of another step's key; a result may be cleaned up
+            model = stored_of(results[step.key]).model if step.key in results else None
+            made = model if model is not None else versions.get(step.key)
+            metrics = made.metrics if made is not None else {}
+            found |= {f"{step.name}.{name}": value for name, value in numbers("", metrics).items()}
     for step in plain:
         stored = stored_of(results[step.key]) if step.key in results else None
         if stored is not None and stored.inline is not None:
