@@ -9,7 +9,7 @@ import msgspec
 from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
-from sampan.api.registry_routes import AliasRequest, LabelRequest, ModelRequest, VersionRequest
+from sampan.api.registry_routes import AliasRequest, LabelRequest, ModelRequest, SuiteRequest, VersionRequest
 from sampan.api.routes import (
     AlertTestRequest,
     BranchRequest,
@@ -44,6 +44,7 @@ from sampan.models.aliases import Alias
 from sampan.models.golden_checks import GoldenCheck, GoldenChecked
 from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.models.registry import Registered
+from sampan.models.tests import SuiteResult
 from sampan.models.version import Version
 from sampan.runs.explanations import ExplainRequest, ExplanationPlan
 from sampan.runs.impacts import ImpactRequest
@@ -480,6 +481,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body={JSON: GoldenCheck},
         answers={JSON: GoldenChecked},
         status=201,
+    ),
+    ("POST", "/v1/tests"): Operation(
+        summary="Run the suite of a version's model", body={JSON: SuiteRequest}, answers={JSON: SuiteResult}, status=201
     ),
     ("GET", "/v1/pins"): Operation(summary="What is kept whatever its age", answers={JSON: list[Pin]}),
     ("POST", "/v1/pins"): Operation(

@@ -45,6 +45,12 @@ class LabelRequest(msgspec.Struct, forbid_unknown_fields=True):
     note: str | None = None
 
 
+class SuiteRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which version is to be tested: ``MODEL@NUMBER``, ``MODEL@ALIAS``, or ``MODEL`` for the one on main."""
+
+    ref: str
+
+
 def registry_routes(work: Work) -> list[BaseRouteHandler]:
     """The handlers, each of which calls one method of ``work``."""
 
@@ -84,4 +90,8 @@ def registry_routes(work: Work) -> list[BaseRouteHandler]:
         given = (kind, name, data.tags, data.note, who(request).name)
         return answer(await asyncio.to_thread(work.label, *given))
 
-    return [create, delete_model, register, delete_version, move, remove, label]
+    @post("/v1/tests")
+    async def test(request: Ask, data: SuiteRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.test_model, data.ref, who(request).name), 201)
+
+    return [create, delete_model, register, delete_version, move, remove, label, test]

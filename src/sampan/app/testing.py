@@ -1,11 +1,32 @@
 """What commands and the hub ask about a model's suite: running it against a version, and where a version stands."""
 
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sampan.app.workplace import Workplace
+from sampan.base.errors import BadQuery, NotFound, StepFailed, Usage
 
 if TYPE_CHECKING:
+    from sampan.lake.query import TableSource
+    from sampan.models.examine import Errand, Examined
+    from sampan.models.suites import Suite
     from sampan.models.tests import SuiteState
+    from sampan.models.version import Version
+
+_ONE: Final = threading.Lock()  # one suite at a time: each is a process with a model and a table in it
+_PATIENCE: Final = 6 * 3600.0
+
+
+class _Trained(NamedTuple):
+    """The table that a version was trained on, as it was; no ``source`` where its files are gone."""
+
+    name: str
+    digest: str
+    source: "TableSource | None"
 
 
 class Testing(Workplace):
@@ -20,3 +41,167 @@ class Testing(Workplace):
         version, lake = self.models.get(ref), self.lake
         results, root = SuiteResults(self.db), self.folder.root
         return suite_state(results, root, version.ref, lambda: lake.names(lake.ref_at(MAIN, by)), by)
+
+    def test_model(self, ref: str, actor: str) -> Any:
+        """Run the suite of a version's model on its frozen files and the tables on main; write down what came of it.
+
+        Raises NotFound without a version or a suite, BadWorkspace and BadQuery for a suite that does not read, Usage
+        for one that this version cannot be asked.
+        """
+        import msgspec
+
+        from sampan.base.digests import digest_bytes
+        from sampan.models.suites import parse
+        from sampan.models.tests import Report, SuiteResults, suite_path
+
+        version = self.models.get(ref)
+        attempted, path = f"Test {version.ref}", f"suites/{version.model}.toml"
+        try:
+            text = suite_path(self.folder.root, version.model).read_bytes()
+        except FileNotFoundError:
+            advice = "Write what the model must hold there: docs/how-to/models.md shows how."
+            raise NotFound(attempted, f"there is no {path}", advice) from None
+        began, suite = time.monotonic(), parse(text, path)
+        errand, data = self._errand(attempted, path, version, suite)
+        with _ONE:
+            found = _examined(attempted, errand)
+        report = Report(
+            ref=version.ref,
+            suite=digest_bytes(text),
+            path=path,
+            table=errand.table,
+            target=errand.target if suite.measured else "",
+            where=suite.where,
+            rows=found.rows,
+            seen=found.seen,
+            data=data,
+            outcomes=found.outcomes,
+            seconds=time.monotonic() - began,
+        )
+        with self._as_writer("Keep what came of a suite"):
+            return msgspec.to_builtins(SuiteResults(self.db).add(report, actor=actor, clock=self.clock))
+
+    def _errand(self, attempted: str, path: str, version: "Version", suite: "Suite") -> "tuple[Errand, dict[str, str]]":
+        """What to ask, and the snapshot of each table that it is asked on."""
+        from sampan.models.examine import Errand
+
+        blobs = str(self.blobs.folder.resolve())
+        if not suite.on_rows:
+            return Errand(version=version, blobs=blobs, suite=suite, sources={}), {}
+        names = self.lake.names()
+        node = self._declared(version.model) if suite.measured and not suite.target else {}
+        target = suite.target or str(node.get("target") or "")
+        if suite.measured and not target:
+            advice = 'Say it at the top of the suite, target = "…", or in the code: @model(target="…").'
+            raise Usage(attempted, "nothing says which column holds the outcome", advice)
+        trained = self._trained(version)
+        table = suite.table or self._default_table(attempted, version, names, trained)
+        spelled = {name.lower(): name for name in names}
+        read: dict[str, str] = {}
+        for name in [table, *_named(path, suite)]:
+            if name.lower() not in spelled:
+                there = f"There are: {', '.join(names)}." if names else "`sampan run` makes them."
+                raise NotFound(attempted, f"{path} reads {name!r}, and there is no such table on main", there)
+            read[spelled[name.lower()]] = names[spelled[name.lower()]]
+        table = spelled[table.lower()]
+        sources = {name: self.lake.source_of(self.lake.snapshot(id), name) for name, id in read.items()}
+        errand = Errand(
+            version=version,
+            blobs=blobs,
+            suite=suite,
+            sources=sources,
+            trained=trained.source if trained else None,
+            same=trained is not None and trained.digest == read[table],
+            table=table,
+            target=target,
+            group=str(node.get("group") or ""),
+        )
+        return errand, read
+
+    def _declared(self, model: str) -> dict[str, Any]:
+        """What @model says of a model; nothing where no code declares it."""
+        from sampan.flow.workspace import Workspace
+
+        node = Workspace(self.folder).graph.nodes.get(model)
+        return dict(node.options) if node is not None else {}
+
+    def _trained(self, version: "Version") -> _Trained | None:
+        """The one table among the inputs of its step that holds its features."""
+        from sampan.flow.plan import stored_of
+        from sampan.lake.query import TableSource
+        from sampan.store.blobs import Blobs
+
+        result = self.runs.result(version.key) if version.key else None
+        found = []
+        for name, digest in (result.parts.get("inputs", {}) if result is not None else {}).items():
+            made = self.runs.with_digest(name, digest)
+            table = stored_of(made).table if made is not None else None
+            if table is None and not self.lake.present(digest):
+                continue
+            kept = table or self.lake.snapshot(digest)
+            if {field for field, _ in kept.fields} >= set(version.signature.inputs):
+                files = Blobs(self.folder.data / "lake")
+                paths = [files.path(file.sha256) for file in kept.files]
+                format = kept.files[0].format if kept.files else "parquet"
+                there = all(path.exists() for path in paths)
+                source = TableSource(name, tuple(map(str, paths)), format, kept.fields) if there else None
+                found.append(_Trained(name, digest, source))
+        return found[0] if len(found) == 1 else None
+
+    def _default_table(
+        self, attempted: str, version: "Version", names: dict[str, str], trained: _Trained | None
+    ) -> str:
+        if trained is not None and trained.name in names:
+            return trained.name
+        obstacle = "it is not known which table it was trained on"
+        if trained is not None:
+            obstacle = f"the table that it was trained on, {trained.name}, is not on main"
+        raise Usage(attempted, obstacle, 'Name the one to test on at the top of the suite: table = "…"')
+
+
+def _named(path: str, suite: "Suite") -> list[str]:
+    """The tables that conditions and changes name themselves. Raises BadQuery for what cannot repeat itself."""
+    from sampan.lake.sql import analyse
+
+    texts = [("where", suite.where)]
+    texts += [(one.name, one.where) for one in (*suite.slice, *suite.changes)]
+    texts += [(one.name, value) for one in suite.changes for value in one.set.values() if isinstance(value, str)]
+    named: dict[str, None] = {}
+    for name, text in texts:
+        if text.strip():
+            facts = analyse(f"SELECT\n{text}", path)
+            if facts.refusals:
+                first = facts.refusals[0]
+                shown = f" in `{first.text}`" if first.text else ""
+                raise BadQuery(f"Read {path}", f"{name}: {first.reason}{shown}, in: {text.strip()[:200]}", first.advice)
+            named |= dict.fromkeys(facts.depends)
+    return list(named)
+
+
+def _examined(attempted: str, errand: "Errand") -> "Examined":
+    """Have a process of its own ask."""
+    import msgspec
+
+    from sampan.models.examine import Answer
+    from sampan.serve.endpoints import ONE_THREAD, revive
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "sampan.models.examine"],
+            input=msgspec.msgpack.encode(errand),
+            capture_output=True,
+            timeout=_PATIENCE,
+            env={**os.environ, **ONE_THREAD},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StepFailed(attempted, f"it took more than {_PATIENCE / 3600:g} hours", "Narrow it with where.") from None
+    try:
+        answer = msgspec.msgpack.decode(done.stdout, type=Answer)
+    except msgspec.DecodeError:
+        said = done.stderr.decode(errors="replace").strip()[-300:] or "nothing"
+        raise StepFailed(attempted, f"the process ended with {done.returncode}", f"It last said: {said}") from None
+    if answer.error is not None:
+        raise revive(answer.error)
+    assert answer.found is not None
+    return answer.found

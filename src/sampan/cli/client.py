@@ -204,6 +204,10 @@ class HubClient:
     def keep_golden_check(self, report: dict[str, Any], actor: str) -> Any:
         return self.post("/v1/golden-checks", report)
 
+    def test_model(self, ref: str, actor: str) -> Any:
+        body = msgspec.json.encode({"ref": ref})
+        return self._call("POST", "/v1/tests", body, {"Content-Type": "application/json"}, timeout=7 * 86_400)
+
     def pins(self) -> Any:
         return self.get("/v1/pins")
 

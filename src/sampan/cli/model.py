@@ -8,6 +8,7 @@ import click
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import whole
+from sampan.cli.model_test import test
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
@@ -323,3 +324,6 @@ def delete(app: "App", ref: str, as_json: bool) -> None:
         emit(done)
     else:
         click.echo(f"{done['deleted']} is out of sight.")
+
+
+model.add_command(test)

@@ -38,7 +38,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one test. ``figure`` is held against ``demand``, on ``rows`` rows, ``seen`` of which the version was
-    trained on. ``cases``: the worst of those that did not hold."""
+    trained on (None: not known). ``cases``: the worst of those that did not hold."""
 
     name: str
     kind: str
@@ -46,7 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     figure: float | str | None = None
     demand: str
     rows: int = 0
-    seen: int = 0
+    seen: int | None = None
     said: str = ""
     cases: tuple[Shown, ...] = ()
 
@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     where: str = ""
     rows: int = 0
-    seen: int = 0
+    seen: int | None = None
     data: dict[str, str] = {}
     outcomes: tuple[Outcome, ...] = ()
     seconds: float = 0.0
