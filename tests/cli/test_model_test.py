@@ -1,7 +1,9 @@
-"""``sampan model test``: a version is asked what its suite demands, with a hub and without, and the answer is kept."""
+"""A version is asked what its suite demands, with a hub and without, and the answer is kept; incidents become cases."""
 
 import json
+import math
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -189,5 +191,89 @@ def test_a_hub_elsewhere_is_asked_by_its_address(shop: Here, tmp_path: Path) -> 
         away = Here(tmp_path)
         away.extra = {"SAMPAN_URL": hub.url, "SAMPAN_TOKEN": hub.token}
         assert away.json("model", "test", "stay")["passed"]
+    finally:
+        assert hub.stop() == 0
+
+
+# -- cases
+
+CASE = ("--reason", "they left", "--expect", "at most 0.1")
+
+
+def suite(shop: Here) -> str:
+    return (shop.folder / "suites" / "stay.toml").read_text()
+
+
+def test_a_prediction_becomes_a_case_and_the_file_stays_as_it_was(shop: Here) -> None:
+    write(shop, SUITE.rstrip("\n") + "  # no newline at the end")
+    before = suite(shop)
+    made = shop.json("model", "case", "decision-1", *CASE)
+    assert made["case"]["features"] == {"seconds": 30.0}
+    assert suite(shop).startswith(before)
+    added = tomllib.loads(suite(shop))["case"][-1]
+    assert added["features"] == {"seconds": 30.0}
+    assert (added["name"], added["reason"], added["at_most"]) == ("prediction decision-1", "they left", 0.1)
+    assert added["source"].startswith("prediction decision-1 of endpoint stay: stay@1 said 0.6")
+    assert added["by"] and added["when"].endswith("Z")
+    assert shop.json("model", "test", "stay", code=1)["failing"] == ["prediction decision-1"]
+
+
+def test_the_same_prediction_is_added_once(shop: Here) -> None:
+    shop("model", "case", "decision-1", *CASE)
+    before = suite(shop)
+    assert "'prediction decision-1' already" in shop.complaint("model", "case", "decision-1", *CASE, code=1)
+    assert suite(shop) == before
+    shop("model", "case", "decision-1", *CASE, "--name", "again")
+
+
+def test_features_by_hand_make_a_suite_where_there_is_none(shop: Here) -> None:
+    (shop.folder / "suites" / "stay.toml").unlink()
+    by_hand = ("--model", "stay", "--features", '{"seconds": null}')
+    shop("model", "case", *by_hand, "--reason", "nobody\u007fknows", "--expect", ">= 0.2", "--expect", "class false")
+    (added,) = tomllib.loads(suite(shop))["case"]
+    assert math.isnan(added["features"]["seconds"])
+    assert (added["at_least"], added["class"], added["reason"]) == (0.2, "false", "nobody\u007fknows")
+    found = shop.json("model", "test", "stay")
+    assert (found["data"], found["report"]["table"]) == ({}, ""), "cases alone need no table"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("decision-1", "--reason", "r", "--expect", "sure 3"), 2, "'sure 3' says no bound"),
+        (("decision-1", "--reason", "r", "--expect", "at least x"), 2, "'x' in 'at least x' is no number"),
+        (("decision-1", "--reason", "r", "--expect", "at least nan"), 2, "at_least: nan is no bound"),
+        (("decision-1", "--reason", " ", "--expect", "at least 1"), 2, "reason: it is empty"),
+        (("decision-1", "--reason", "r", "--expect", "at least 1", "--expect", ">= 2"), 2, "says at_least again"),
+        (("nothing", *CASE), 1, "none has the id 'nothing'"),
+        (CASE, 2, "name a prediction or give features"),
+        (("--features", '{"seconds": 1}', *CASE), 2, "nothing says which model they are for"),
+        (("--model", "ghost", "--features", '{"seconds": 1}', *CASE), 1, "there is no model 'ghost'"),
+        (("--model", "stay", "--features", '{"second": 1}', *CASE), 1, "the model takes no 'second'"),
+        (("--model", "stay", "--features", "{seconds}", *CASE), 2, "--features is no JSON"),
+        (("--model", "stay", "--features", '{"seconds": [1]}', *CASE), 2, "which is no plain value"),
+        (("--model", "other", "decision-1", *CASE), 2, "stay@1 made it, not other"),
+    ],
+)
+def test_what_makes_no_case_is_told_and_changes_nothing(shop: Here, words: Any, code: int, said: str) -> None:
+    assert said in shop.complaint("model", "case", *words, code=code)
+    assert suite(shop) == SUITE
+
+
+def test_a_suite_that_does_not_read_is_left_alone(shop: Here) -> None:
+    write(shop, SUITE + "nonsense\n")
+    assert "Read suites/stay.toml" in shop.complaint("model", "case", "decision-1", *CASE, code=2)
+    assert suite(shop) == SUITE + "nonsense\n"
+
+
+def test_an_incident_becomes_a_case_while_the_hub_runs(shop: Here) -> None:
+    hub = Hub(shop.folder)
+    try:
+        body = json.dumps({"records": [{"visitor": "v2", "seconds": 2.0}], "ids": ["bad"]}).encode()
+        assert hub.predict("stay", body)[0] == 200
+        shop("model", "case", "bad", "--reason", "r", "--expect", "at least 0.99")
+        assert shop.json("model", "test", "stay", code=1)["failing"] == ["prediction bad"]
+        page = hub.ask("GET", "/predictions/bad", accept="text/html")[1].decode()
+        assert "sampan model case bad --expect" in page
     finally:
         assert hub.stop() == 0

@@ -8,6 +8,7 @@ import click
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import whole
+from sampan.cli.model_case import case
 from sampan.cli.model_test import test
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
@@ -327,3 +328,4 @@ def delete(app: "App", ref: str, as_json: bool) -> None:
 
 
 model.add_command(test)
+model.add_command(case)
