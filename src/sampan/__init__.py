@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sampan.log.contracts import Field as Field
     from sampan.log.contracts import Text as Text
     from sampan.log.contracts import upcast as upcast
+    from sampan.models import metrics as metrics
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
     from sampan.track.spool import log as log
@@ -46,7 +47,7 @@ _HOME = {
 }
 
 __version__ = "0.1.0"  # the one place that says so; part of every step's key
-__all__ = [*_HOME, "__version__", "log"]
+__all__ = [*_HOME, "__version__", "log", "metrics"]
 
 
 def __getattr__(name: str) -> Any:
@@ -54,6 +55,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(home), name)
     if name == "log":
         return import_module("sampan.log")  # a package that can be called
+    if name == "metrics":
+        return import_module("sampan.models.metrics")
     raise AttributeError(f"module 'sampan' has no attribute {name!r}")
 
 

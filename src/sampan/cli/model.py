@@ -89,7 +89,10 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     if found["note"]:
         click.echo(f"\n{found['note']}")
     click.echo()
-    table(["metric", "value"], [[key, value] for key, value in found["metrics"].items()], empty="No metrics.")
+    known = {one["name"]: {True: "more", False: "less", None: ""}[one["higher"]] for one in found["measures"]}
+    names = [*known, *(name for name in found["metrics"] if name not in known)]
+    rows = [[name, found["metrics"][name], known.get(name, "")] for name in names]
+    table(["metric", "value", "better is"], rows, empty="No metrics.")
     click.echo()
     table(["input", "type"], list(found["signature"]["inputs"].items()))
 

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampan.models import metrics
+from sampan.models.measures import higher
 
 DRAWS: Final = 200
 MOST_SEEDS: Final = 30
@@ -38,7 +39,7 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "ranking": ("ndcg@10", "map"),
 }
 """Figures that say better or worse, of each kind of model; the first is the main one."""
-HIGHER: Final = frozenset({"auc", "accuracy", "macro_f1", "r2", "ndcg@10", "map"})
+HIGHER: Final = frozenset(name for names in METRICS.values() for name in names if higher(name))
 """Figures of which more is better; of all others less is."""
 
 _NORMAL: Final = 1.96
@@ -150,8 +151,13 @@ def figures(kind: str, truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str
             "log_loss": metrics.log_loss(truth, predicted),
         }
     if kind == "multiclass":
-        return metrics.multiclass(truth.tolist(), predicted, range(predicted.shape[1]))
-    return metrics.regression(truth, predicted)
+        told = metrics.multiclass(truth.tolist(), predicted, range(predicted.shape[1]))
+        return {name: told[name] for name in METRICS[kind]}
+    return {
+        "rmse": metrics.rmse(truth, predicted),
+        "mae": metrics.mae(truth, predicted),
+        "r2": metrics.r2(truth, predicted),
+    }
 
 
 def estimate(pairs: Sequence[Pair]) -> Estimate:

@@ -16,6 +16,7 @@ from sampan.hub.uses import Code, about, code_of
 from sampan.lake.history import MAIN
 from sampan.models.golden_checks import GoldenChecked, GoldenChecks
 from sampan.models.labels import NOTE, TAG
+from sampan.models.measures import higher, sorted_for, title
 from sampan.models.rebuilds import Rebuild, Rebuilds
 from sampan.models.version import GoldenFile, Version
 from sampan.runs.records import Runs
@@ -75,7 +76,7 @@ def lines(parts: Parts, model: str | None, then: int | None) -> list[ModelLine]:
     for alias in parts.models.aliases.list(model, then):
         aliases.setdefault(alias.ref, []).append(alias.alias)
     for version in parts.models.list(model, then):
-        line = found.setdefault(version.model, ModelLine(version.model, [], _measures(version.metrics)))
+        line = found.setdefault(version.model, ModelLine(version.model, [], _measures(version.kind, version.metrics)))
         line.count += 1
         line.versions.append(
             VersionLine(
@@ -132,20 +133,22 @@ def _figure(value: Any) -> float | None:
     return float(value) if plain and math.isfinite(value) else None
 
 
-def _measures(metrics: dict[str, Any], most: int = 4) -> list[str]:
+def _measures(kind: str, metrics: dict[str, Any], most: int = 4) -> list[str]:
     """The metrics worth a column: plain figures, the usual ones first."""
-    usual = ["auc", "brier", "log_loss", "accuracy", "rmse", "mae", "r2", "ndcg"]
     plain = [name for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)]
-    return sorted(plain, key=lambda name: (usual.index(name) if name in usual else len(usual), name))[:most]
+    return sorted_for(kind, plain)[:most]
 
 
 class Measure(msgspec.Struct):
-    """A metric of a version beside that of the version before, and over all versions, the oldest first."""
+    """A metric of a version beside that of the version before, and over all versions, the oldest first. ``higher``:
+    whether more of it is better, None if nobody can say."""
 
     name: str
     value: float
     before: float | None
     over: list[float | None]
+    title: str
+    higher: bool | None
 
 
 class Service(msgspec.Struct):
@@ -337,11 +340,12 @@ def _measured(found: Version, others: list[Version]) -> list[Measure]:
     ordered = sorted(others, key=lambda one: one.number)
     before = next((one for one in reversed(ordered) if one.number < found.number), None)
     measures = []
-    for name in _measures(found.metrics, len(found.metrics)):
+    for name in _measures(found.kind, found.metrics, len(found.metrics)):
         value = _figure(found.metrics[name])
         if value is not None:
             earlier = _figure(before.metrics.get(name)) if before is not None else None
-            measures.append(Measure(name, value, earlier, [_figure(one.metrics.get(name)) for one in ordered]))
+            over = [_figure(one.metrics.get(name)) for one in ordered]
+            measures.append(Measure(name, value, earlier, over, title(name), higher(name)))
     return measures
 
 
