@@ -15,7 +15,8 @@ from sampan.base.errors import Damaged, SampanError
 from sampan.lake.query import TableSource
 from sampan.models.asked import Asked, Bools, Floats
 from sampan.models.formats import load
-from sampan.models.suites import LOWER, Case, Direction, Invariance, Minimum, Perturbation, Suite, case_name
+from sampan.models.measures import higher
+from sampan.models.suites import Case, Direction, Invariance, Minimum, Perturbation, Suite, case_name
 from sampan.models.tests import FAILED, PASSED, SHORT, Outcome, Shown, State
 from sampan.models.version import Version
 from sampan.store.blobs import Blobs
@@ -88,7 +89,7 @@ def _metrics(asked: Asked, name: str, kind: str, part: Bools, minimum: Minimum, 
     figures = asked.figures(mask) if rows >= enough and not odd.any() else {}
     outcomes = []
     for metric, bound in minimum.items():
-        low = metric in LOWER
+        low = higher(metric) is False
         demand = f"at {'most' if low else 'least'} {bound:g}"
         figure, said = figures.get(metric), ""
         state: State = FAILED

@@ -23,7 +23,8 @@ from sampan.models.orders import reciprocal_rank as reciprocal_rank
 from sampan.models.orders import spearman as spearman
 from sampan.models.vectors import average_ranks, numbers, outcomes, pair
 
-Figures: TypeAlias = dict[str, float | None]
+Figures: TypeAlias = dict[str, Any]
+"""Name to a number, or None; of a figure of each class, to one of these by class."""
 
 _TINY = 1e-15  # probabilities are kept this far from 0 and 1, so that one certain miss does not make log loss infinite
 
@@ -178,7 +179,7 @@ def measure(
     *,
     classes: Sequence[Any] | None = None,
     group: Sequence[Any] | None = None,
-) -> dict[str, Any]:
+) -> Figures:
     """All figures of a kind: ``binary``, ``multiclass`` (with ``classes``), ``regression``, ``ranking`` (``group`` says
     within what), or ``ordered``, where only the order of the predictions counts. Raises Usage."""
     if kind == "multiclass":
@@ -187,13 +188,13 @@ def measure(
             raise Usage("Measure a multiclass model", "its classes are not named", advice)
         return multiclass(list(truth), prediction, list(classes))
     if kind == "ranking":
-        return dict(ranking(truth, prediction, group))
+        return ranking(truth, prediction, group)
     known = {"binary": binary, "regression": regression, "ordered": ordered}
     if kind not in known:
         raise Usage(
             "Measure a model", f"unknown kind {kind!r}", f"Known: {', '.join([*known, 'multiclass', 'ranking'])}."
         )
-    return dict(known[kind](truth, prediction))
+    return known[kind](truth, prediction)
 
 
 def binary(truth: ArrayLike, probability: ArrayLike) -> Figures:
@@ -214,7 +215,7 @@ def binary(truth: ArrayLike, probability: ArrayLike) -> Figures:
     }
 
 
-def multiclass(truth: Sequence[Any], probabilities: ArrayLike, classes: Sequence[Any]) -> dict[str, Any]:
+def multiclass(truth: Sequence[Any], probabilities: ArrayLike, classes: Sequence[Any]) -> Figures:
     """All figures of a model that gives one probability per class, in the order of ``classes``; it calls a case what is
     most probable. ``recall_by_class`` has the share of each class that is called so, None for one without cases.
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 import msgspec
 
 from sampan.base.errors import BadWorkspace
+from sampan.models.measures import MEASURES, higher
 
 Minimum: TypeAlias = dict[str, float]
 Change: TypeAlias = dict[str, str | int | float | bool]
@@ -23,12 +24,6 @@ MINIMUM: Final = "minimum"
 KINDS: Final = ("slice", "perturbation", "invariance", "direction", "case")
 ENOUGH: Final = 50
 """Rows that a test needs, where the suite does not say how many."""
-
-# names of metrics, and whether more of them is better; what says neither better nor worse cannot be demanded
-HIGHER: Final = frozenset(
-    {"auc", "pr_auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1", "r2", "ndcg@10", "map"}
-)
-LOWER: Final = frozenset({"brier", "log_loss", "calibration_error", "mae", "rmse", "mse", "mape", "medae"})
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,14 +187,15 @@ def _check_numbers(place: "_Place", suite: Suite) -> None:
 
 def _check_minimum(place: "_Place", where: str, minimum: Minimum) -> None:
     for name, value in minimum.items():
-        if name not in HIGHER and name not in LOWER:
+        if higher(name) is None:
             place.refuse(where, name, "it is no metric that says better or worse", _known_metrics())
         if not math.isfinite(value):
             place.refuse(where, name, f"{value} is no bound", "Write a number.")
 
 
 def _known_metrics() -> str:
-    return f"At least: {', '.join(sorted(HIGHER))}. At most: {', '.join(sorted(LOWER))}."
+    more, less = (sorted(name for name, one in MEASURES.items() if one.higher is way) for way in (True, False))
+    return f"At least: {', '.join(more)}. At most: {', '.join(less)}."
 
 
 def _check_rows(place: "_Place", where: str, rows: int | None) -> None:
