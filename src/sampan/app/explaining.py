@@ -366,7 +366,8 @@ class Explaining:
             try:
                 code, sets = self._sets(coalition, model)
                 folder, (position, known_by) = self._folders[code], self._events[self._side(DATA, coalition)]
-                engine = Engine(folder, app.db, app.lake, app.log_of(folder), app.models, app.clock, app.settings)
+                parts = (folder, app.db, app.lake, app.log_of(folder), app.models, app.clock, app.settings)
+                engine = Engine(*parts, app.tells)
                 made = engine.derive(
                     model,
                     sets,

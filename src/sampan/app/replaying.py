@@ -56,7 +56,7 @@ class Replaying:
         """``begun``: the plan of a replay that was interrupted, whose events and base are kept."""
         self._app, self._request, self._code = app, request, code
         self._log = app.log_of(code)
-        self._engine = Engine(code, app.db, app.lake, self._log, app.models, app.clock, app.settings)
+        self._engine = Engine(code, app.db, app.lake, self._log, app.models, app.clock, app.settings, app.tells)
         self._workspace = Workspace(code)
         self._sets, self._thresholds = self._split()
         until = request.until

@@ -15,6 +15,7 @@ from sampan.base.errors import BadWorkspace, Damaged, NewerFormat, NotFound, Sam
 
 if TYPE_CHECKING:
     from sampan.app.hub import RunningHub
+    from sampan.app.step_tracking import Door
     from sampan.base.clock import Clock
     from sampan.base.openlineage import Emitter
     from sampan.base.settings import Folder, Settings
@@ -46,6 +47,7 @@ class Workplace:
         self._db: Database | None = None
         self._threads = threading.local()
         self._hub: RunningHub | None = None
+        self._door: Door | None = None
         self._one_run = threading.Lock()  # runs of one workspace wait for each other
 
     @property
@@ -170,6 +172,9 @@ class Workplace:
             try:
                 yield
             finally:
+                if self._door is not None:
+                    self._door.close()
+                    self._door = None
                 if not self.is_hub:  # which takes by itself what steps log
                     from sampan.app.spooled import take
 
@@ -288,8 +293,23 @@ class Workplace:
 
         return self._part(
             "engine",
-            lambda: Engine(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings),
+            lambda: Engine(
+                self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.tells
+            ),
         )
+
+    def tells(self, uses: bool) -> Mapping[str, str]:
+        """What MLflow's client in a step is told: the hub's address, or that of a door for as long as the command runs,
+        which is opened for a step that is known to use it."""
+        from sampan.app.step_tracking import Door, said
+
+        if self._hub is not None:
+            return said(self._hub.url, self._hub.gate.step_secret)
+        if not uses and self._door is None:
+            return {}
+        if self._door is None:
+            self._door = Door(self)
+        return said(self._door.url, self._door.secret)
 
     @property
     def runs(self) -> "Runs":

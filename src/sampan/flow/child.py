@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,8 @@ def _run(job: Job, watch: Watch) -> Done:
             finally:
                 seen, warnings = watch.stop()
             stored = _keep(job, value)
+            if job.metrics and stored.model is not None:
+                _log_metrics(stored.model.metrics)
         elif job.kind == SQL:
             stored, built = _build(job)
         elif job.kind == SQL_CHECK:
@@ -142,6 +144,8 @@ def _run(job: Job, watch: Watch) -> Done:
             stored, error = Stored("check", "failed", message=str(failed) or error[1]), None
     if (spool := sys.modules.get("sampan.track.spool")) is not None:  # the step has logged
         spool.end_all("FAILED" if error else "FINISHED")
+    if "mlflow.tracking.fluent" in sys.modules:
+        _end_mlflow("FAILED" if error else "FINISHED")
     for warning in warnings:
         print(f"warning: {warning}")  # noqa: T201
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -159,7 +163,53 @@ def _step(job: Job, function: Any) -> str:
     return msgspec.json.encode({**said, "parameters": {**plain, **job.parameters}}, enc_hook=str).decode()
 
 
+def _tell_mlflow(job: Job) -> None:
+    """Let MLflow's client log to the workspace, into an experiment named after the step, tied to the flow's run."""
+    if not job.environment:
+        return
+    os.environ.update(job.environment)
+    if not os.environ.keys() & {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"}:
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = job.step
+    about = {"sampan.run": Path(job.log).parent.name, "sampan.step": job.step, "sampan.part": job.part}
+    os.environ["MLFLOW_RUN_CONTEXT"] = msgspec.json.encode({k: v for k, v in about.items() if v}).decode()
+
+
+def _end_mlflow(status: str) -> None:
+    """End what the step began and left open: the process ends without the hooks that would."""
+    mlflow = sys.modules["mlflow"]
+    try:
+        while mlflow.active_run() is not None:
+            mlflow.end_run(status)
+        if mlflow.last_active_run() is not None:
+            mlflow.flush_async_logging()
+    except Exception as failed:  # noqa: BLE001 - what its client raises is its own; the step has its result
+        print(f"warning: MLflow's run was not ended: {failed}")  # noqa: T201 - the step's log
+
+
+def _log_metrics(metrics: Mapping[str, Any]) -> None:
+    """Metrics of a model, into the run that its step has logged, or into one of its own."""
+    numbers = {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    if not numbers:
+        return
+    try:
+        mlflow = sys.modules.get("mlflow") if "mlflow.tracking.fluent" in sys.modules else None
+        run = (mlflow.active_run() or mlflow.last_active_run()) if mlflow is not None else None
+        if mlflow is not None and run is not None:
+            mlflow.log_metrics(numbers, run_id=run.info.run_id)
+        else:
+            from sampan.track import spool
+
+            spool.log(numbers)
+    except Exception as failed:  # noqa: BLE001 - the model is there; what keeps it from being compared is said
+        print(f"warning: the model's metrics were not logged: {failed}")  # noqa: T201 - the step's log
+
+
 def _call(job: Job) -> Any:
+    _tell_mlflow(job)
     function = getattr(import_module(job.module), job.step)
     hints = annotations(function)
     options = job.options

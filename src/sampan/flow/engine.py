@@ -24,7 +24,7 @@ from sampan.flow.merge import Merge, merging
 from sampan.flow.outcome import Progress, RunResult, log_path
 from sampan.flow.plan import CACHED, Plan, PlannedStep, Planner, stored_of
 from sampan.flow.slots import Slots
-from sampan.flow.state import Means, Order
+from sampan.flow.state import Means, Order, Tells
 from sampan.flow.workspace import Workspace, git_commit
 from sampan.lake.history import MAIN
 from sampan.lake.query import TableSource
@@ -69,9 +69,11 @@ class Engine:
         models: "Models | None",
         clock: Clock,
         settings: Settings,
+        tells: Tells | None = None,
     ) -> None:
+        """``tells``: where MLflow's client in a step logs to."""
         self.folder, self.db, self.lake, self.log, self.models = folder, db, lake, log, models
-        self.clock, self.settings = clock, settings
+        self.clock, self.settings, self.tells = clock, settings, tells
         self.runs = Runs(db)
         self._active: set[str] = set()
         self._lock = threading.Lock()
@@ -146,7 +148,9 @@ class Engine:
         """Bring a target up to date for its results alone: no model gets a number, no table appears, and a check that
         refuses holds nothing up. ``label`` stands where other runs name their branch."""
         order = Order(new_id(self.clock), target, Workspace(self.folder, sets), position, on_event, actor, reason)
-        return self._execute(replace(order, branch=label, noting=True, known_by=known_by, publishing=False))
+        return self._execute(
+            replace(order, branch=label, noting=True, known_by=known_by, publishing=False, logging=False)
+        )
 
     def resume(
         self,
@@ -325,7 +329,8 @@ class Engine:
     # -- within
 
     def _means(self) -> Means:
-        return Means(self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.runs)
+        parts = (self.folder, self.db, self.lake, self.log, self.models, self.clock, self.settings, self.runs)
+        return Means(*parts, self.tells)
 
     def _lake_path(self, sha256: str) -> Any:
         return self.folder.data / "lake" / sha256[:2] / sha256[2:]

@@ -81,7 +81,7 @@ class Measuring:
         self._table = self._training_table()
         self._time = self._time_column()
         self._cuts: tuple[tuple[int, int], ...] = ()
-        self._order = Order(new_id(means.clock), self._node.name, self._workspace, position)
+        self._order = Order(new_id(means.clock), self._node.name, self._workspace, position, logging=False)
 
     # -- what is compared
 

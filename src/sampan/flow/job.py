@@ -93,6 +93,10 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: int = 0
     files: list[str] = []
     cpus: list[int] = []
+    environment: dict[str, str] = {}
+    """What MLflow's client in the step is told; holds a secret."""
+    metrics: bool = False
+    """Whether metrics of the model that it gives are logged."""
     increment: Increment | None = None
     """For a table that is built bit by bit."""
 

@@ -1,12 +1,13 @@
 """What a worker is told: where a node's inputs lie, its parameters and limits, the modules it will want."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from sampan.base.errors import SampanError
-from sampan.flow.graph import TABLE, Node
+from sampan.flow.graph import MODEL, TABLE, Node
 from sampan.flow.job import PYTHON, SQL, SQL_CHECK, Input, Job, Stored
 from sampan.flow.key import seed_of
 from sampan.flow.outcome import log_path
@@ -38,6 +39,7 @@ class Jobs:
         self._root, self._log = means.folder.root, means.log
         self._order, self._states, self._slots = order, states, slots
         self._workspace = order.workspace
+        self._tells = means.tells
 
     def task(self, node: Node, job: Job, part: str = "") -> Task:
         """A job with its limits."""
@@ -94,8 +96,17 @@ class Jobs:
             options=options,
             seed=seed_of(key, node.options.get("seed")),
             files=[*workspace.declared_files(node)],
+            environment=self._told(node),
+            metrics=node.kind == MODEL and not part and self._order.logging,
             **common,
         )
+
+    def _told(self, node: Node) -> dict[str, str]:
+        """Where MLflow's client in a step logs to; nothing where the environment says so already."""
+        if self._tells is None or "MLFLOW_TRACKING_URI" in os.environ:
+            return {}
+        uses = any(name.partition(".")[0] == "mlflow" for name in self._workspace.reach(node).imports)
+        return dict(self._tells(uses))
 
     def inputs_of(self, node: Node) -> list[Input]:
         """Where a node's arguments lie."""

@@ -83,7 +83,7 @@ def retrain(training: Training, home: Path) -> Trained:
     pool = Pool(folder.root, folder.data / "runs" / _ID / "workers.log")
     try:
         means = Means(folder, db, Lake(db, folder.data / "lake", clock), None, None, clock, settings, Runs(db))
-        jobs = Jobs(means, Order(_ID, training.step, workspace), {}, Slots(settings))
+        jobs = Jobs(means, Order(_ID, training.step, workspace, logging=False), {}, Slots(settings))
         job = jobs.job(node, msgspec.msgpack.decode(training.inputs, type=list[Input]), parts.key())
         if training.seed is not None:
             job = msgspec.structs.replace(job, seed=training.seed)

@@ -1,8 +1,8 @@
 """What a run is asked for, what it works with, and where each of its nodes stands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sampan.base.clock import Clock
 from sampan.base.settings import Folder, Settings
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sampan.log.position import Position
     from sampan.models.registry import Models
 
+#: What MLflow's client in a step is told, as environment variables; given whether the step is known to use it.
+Tells: TypeAlias = Callable[[bool], Mapping[str, str]]
+
 WAITING = "waiting"
 READY = "ready"
 RETRYING = "retrying"
@@ -38,6 +41,7 @@ class Means:
     clock: Clock
     settings: Settings
     runs: Runs
+    tells: Tells | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Order:
     """What one run is asked for. ``before`` is the run as it was found, if it is resumed. ``noting``: a check that
     refuses is noted, and what it guards goes on. ``known_by``: of the events before the position only those that
     could be used at that instant (microseconds). ``publishing``: its models get numbers and its tables appear on the
-    branch; else it is a run for its results alone, and the branch is but a name."""
+    branch; else it is a run for its results alone, and the branch is but a name. ``logging``: metrics of its models are
+    logged for experiments."""
 
     id: str
     target: str | None
@@ -59,6 +64,7 @@ class Order:
     noting: bool = False
     known_by: int | None = None
     publishing: bool = True
+    logging: bool = True
     before: Run | None = None
 
 

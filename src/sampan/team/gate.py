@@ -14,7 +14,7 @@ from sampan.base.clock import Clock
 from sampan.store.database import Database
 from sampan.team.roles import Principal
 from sampan.team.sessions import OWNER, Links, Sessions
-from sampan.team.tokens import Tokens, hash_of
+from sampan.team.tokens import Tokens, hash_of, mint
 
 _KEPT: Final = 10_000
 _TRIES, _WINDOW = 10, 60.0
@@ -35,7 +35,10 @@ class SteadyClock:
 
 
 class Gate:
-    """Tokens, sessions and links of one running hub. ``secrets`` are the owner's: the token file's, SAMPAN_TOKEN."""
+    """Tokens, sessions and links of one running hub. ``secrets`` are the owner's: the token file's, SAMPAN_TOKEN.
+
+    ``step_secret`` is that of the steps of a flow, to log with; it is written nowhere and ends with the process.
+    """
 
     def __init__(self, db: Database, clock: Clock, secrets: list[str]) -> None:
         self.owner = Principal("owner", "admin", OWNER)
@@ -43,6 +46,9 @@ class Gate:
         self.tokens = Tokens(db, self.clock)
         self.sessions = Sessions(db, self.clock, self.owner)
         self.links = Links(self.clock)
+        self.step_secret = mint()
+        self._step = Principal("step", "trainer", "step")
+        self._step_hash = hash_of(self.step_secret)
         self._owner_hashes = [hash_of(secret) for secret in secrets if secret]
         self._bearers: dict[bytes, tuple[Principal, int]] = {}
         self._basics: dict[bytes, tuple[Principal, int]] = {}  # apart: they count on few routes
@@ -91,6 +97,8 @@ class Gate:
         digest = hash_of(secret)
         if any(hmac.compare_digest(digest, own) for own in self._owner_hashes):
             return self.owner, 2**62
+        if hmac.compare_digest(digest, self._step_hash):
+            return self._step, 2**62
         return self.tokens.find(secret)
 
     def cookie(self, value: str) -> Principal | None:
