@@ -49,6 +49,7 @@ DOING = {
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),
     *("model register", "model alias", "model unalias", "model tag", "model delete", "model golden"),
+    *("model test", "model case"),
     *("alert test", "alert silence", "alert unsilence", "token create", "token revoke", "token link"),
 }
 #: What those that take a time are asked about, beside it.

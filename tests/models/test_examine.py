@@ -296,6 +296,19 @@ def test_a_direction_is_a_floor_or_a_ceiling(ask: Any) -> None:
     assert states(ask(suite)) == {"up": "passed", "down": "failed", "down, by much": "passed"}
 
 
+def test_a_changed_row_that_the_model_cannot_take_does_not_hold(ask: Any) -> None:
+    suite = """
+    [[direction]]
+    name = "hour unknown"
+    set = { hour = "if(hour > 1.5, NULL, hour)" }
+    must_not = "fall"
+    min_rows = 1
+    """
+    found = ask(suite).outcomes[0]
+    assert (found.state, found.figure) == ("failed", 0.0)
+    assert found.cases[0].then is None and "'hour'" in found.cases[0].said
+
+
 def test_only_rows_that_a_change_makes_different_count(ask: Any, frame: pd.DataFrame) -> None:
     suite = """
     [[invariance]]
@@ -409,10 +422,11 @@ def test_a_case_of_an_unknown_class_is_refused(ask: Any) -> None:
 def test_rows_that_it_was_trained_on_are_counted_and_can_be_left_out(ask: Any, frame: pd.DataFrame) -> None:
     later = pd.concat([frame.head(150), frame.tail(100).assign(hour=9.5)])
     suite = "[minimum]\nauc = 0.5\n[[invariance]]\nname='a'\nset={hour='hour+1'}\ntolerance=1\n"
+    suite += "[[slice]]\nname='b'\nwhere='true'\nminimum={auc=0}\n"
     found = ask(suite, table=later, trained=frame)
-    assert (found.rows, found.seen, [one.seen for one in found.outcomes]) == (250, 150, [150, 150])
+    assert (found.rows, found.seen, [one.seen for one in found.outcomes]) == (250, 150, [150, 150, 150])
     fresh = ask(f"unseen = true\n{suite}", table=later, trained=frame)
-    assert (fresh.rows, fresh.seen, [one.rows for one in fresh.outcomes]) == (100, 0, [100, 100])
+    assert (fresh.rows, fresh.seen, [one.rows for one in fresh.outcomes]) == (100, 0, [100, 100, 100])
     assert ask(suite, same=True).seen == 400
     assert ask(suite).seen is None
     with pytest.raises(Usage, match="what the version was trained on is not kept"):

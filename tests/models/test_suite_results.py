@@ -59,7 +59,17 @@ def ask(results, root, clock):
 
 
 def state(results, root, now=None, by=None):
-    return suite_state(results, root, "reorder@1", lambda: {"orders": "t1"} if now is None else now, by)
+    """Where reorder@1 stands; a list of many versions must say the same."""
+
+    def tables():
+        return {"orders": "t1"} if now is None else now
+
+    found = suite_state(results, root, "reorder@1", tables, by)
+    assert results.standings(root, ["reorder@1", "other@9"], tables, by) == {
+        "reorder@1": found.state,
+        "other@9": "none",
+    }
+    return found
 
 
 def test_a_result_is_read_back_as_it_was_written_down(results, ask):

@@ -34,13 +34,14 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
         emit(found)
         return
     table(
-        ["version", "kind", "format", "metrics", "aliases", "main", "serving", "run", "made"],
+        ["version", "kind", "format", "metrics", "tests", "aliases", "main", "serving", "run", "made"],
         [
             [
                 v["ref"],
                 v["kind"],
                 v["format"],
                 ", ".join(f"{n} {v['metrics'][n]:.4g}" for n in one["measures"] if v["metrics"].get(n) is not None),
+                v["tests"] if one["tested"] else "",
                 ", ".join(v["aliases"]),
                 v["on_main"] or "",
                 ", ".join(v["serving"]),
@@ -85,7 +86,7 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else f"never: `sampan reproduce {found['ref']}`"
     if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
         last += f"; succeeded {iso(found['rebuilt'])[:19]}"
-    fields([("last rebuilt", last), ("golden requests", _golden(found))])
+    fields([("last rebuilt", last), ("golden requests", _golden(found)), ("tests", found["tests"]["said"])])
     if found["note"]:
         click.echo(f"\n{found['note']}")
     click.echo()

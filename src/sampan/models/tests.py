@@ -4,7 +4,7 @@ A suite is a file of the workspace, ``suites/MODEL.toml``. A result says by dige
 which snapshots of which tables, so that it can be told later whether it still speaks of what is there now.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -21,6 +21,8 @@ State: TypeAlias = Literal["passed", "failed", "not enough evidence"]
 PASSED: Final = "passed"
 FAILED: Final = "failed"
 SHORT: Final = "not enough evidence"
+Tables: TypeAlias = Callable[[], Mapping[str, str]]
+"""Gives the snapshot of each table."""
 _EVER: Final = 1 << 62
 
 
@@ -137,6 +139,30 @@ class SuiteResults:
         )
         return [_result(row) for row in rows]
 
+    def standings(self, root: Path, refs: Iterable[str], tables: Tables, by: int | None = None) -> dict[str, str]:
+        """The state of each of many versions in a word, as ``suite_state`` tells it of one."""
+        rows = self._db.rows(
+            "SELECT model, number, suite, data, passed, max(rowid) FROM suite_results WHERE created <= ?"
+            " GROUP BY model, number",
+            (_EVER if by is None else by,),
+        )
+        newest = {f"{row['model']}@{row['number']}": row for row in rows}
+        digests: dict[str, str] = {}
+        found = {}
+        for ref in refs:
+            model, row = ref.rpartition("@")[0], newest.get(ref)
+            if model not in digests:
+                digests[model] = suite_digest(root, model)
+            if row is None:
+                found[ref] = "untested" if digests[model] else "none"
+            elif not digests[model] and by is None:
+                found[ref] = "none"
+            elif _changed(row["suite"], msgspec.json.decode(row["data"]), digests[model], tables, by):
+                found[ref] = "stale"
+            else:
+                found[ref] = PASSED if row["passed"] else FAILED
+        return found
+
     def newest(self, model: str, number: int, by: int | None = None) -> SuiteResult | None:
         """The newest result of a version, if it has one."""
         return next(iter(self.list(model, number, by, limit=1)), None)
@@ -154,9 +180,7 @@ def suite_digest(root: Path, model: str) -> str:
     return ""
 
 
-def suite_state(
-    results: SuiteResults, root: Path, ref: str, tables: Callable[[], Mapping[str, str]], by: int | None = None
-) -> SuiteState:
+def suite_state(results: SuiteResults, root: Path, ref: str, tables: Tables, by: int | None = None) -> SuiteState:
     """Where a version stands; ``tables`` gives the snapshot of each table that a suite reads now.
 
     ``by``: where it stood at an instant. What its suite said then is not known: only data may have changed since.
@@ -167,10 +191,7 @@ def suite_state(
         return SuiteState(state="none", said=f"{model} has no suite: suites/{model}.toml would be it.", result=newest)
     if newest is None:
         return SuiteState(state="untested", said=f"{ref} was never tested: `sampan model test {ref}`.")
-    changed = ["suite"] if by is None and now != newest.suite else []
-    with suppress(NotFound):  # before the first commit nothing can have changed
-        there = tables()
-        changed += [name for name, snapshot in newest.data.items() if there.get(name) != snapshot]
+    changed = _changed(newest.suite, newest.data, now, tables, by)
     if changed:
         what = " and ".join(f"the table {name}" if name != "suite" else "the suite" for name in changed)
         said = f"{what[0].upper()}{what[1:]} changed since: `sampan model test {ref}`."
@@ -181,6 +202,17 @@ def suite_state(
     count = len(newest.report.outcomes)
     said = f"All {count} tests hold." if count > 1 else "Its one test holds."
     return SuiteState(state="passed", said=said, result=newest)
+
+
+def _changed(suite: str, data: Mapping[str, str], now: str, tables: Tables, by: int | None) -> list[str]:
+    """What is not any more as it was for a result: ``suite``, and names of tables."""
+    changed = ["suite"] if by is None and now != suite else []
+    if data:
+        there: Mapping[str, str] = {}
+        with suppress(NotFound):  # there was no commit yet
+            there = tables()
+        changed += [name for name, snapshot in data.items() if there.get(name) != snapshot]
+    return changed
 
 
 _ENCODED: Final = ("data", "failing", "report")

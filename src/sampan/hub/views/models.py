@@ -13,6 +13,7 @@ from sampan.hub.decided import decided
 from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
+from sampan.hub.views.tested import Tested, standings, tested
 from sampan.lake.history import MAIN
 from sampan.models.golden_checks import GoldenChecked, GoldenChecks
 from sampan.models.labels import NOTE, TAG
@@ -38,10 +39,12 @@ class VersionLine(msgspec.Struct):
     on_main: bool = False
     aliases: list[str] = []
     actor: str = ""
+    tests: str = "none"
 
 
 class ModelLine(msgspec.Struct):
-    """A model with its versions, newest first. ``charts``: its measures over the versions."""
+    """A model with its versions, newest first. ``charts``: its measures over the versions; ``tested``: whether it has a
+    suite, or had when it was asked."""
 
     name: str
     versions: list[VersionLine]
@@ -50,6 +53,7 @@ class ModelLine(msgspec.Struct):
     about: str = ""
     endpoints: list[str] = []
     charts: list[Chart] = []
+    tested: bool = False
 
 
 class Models(msgspec.Struct):
@@ -75,7 +79,9 @@ def lines(parts: Parts, model: str | None, then: int | None) -> list[ModelLine]:
     aliases: dict[str, list[str]] = {}
     for alias in parts.models.aliases.list(model, then):
         aliases.setdefault(alias.ref, []).append(alias.alias)
-    for version in parts.models.list(model, then):
+    versions = parts.models.list(model, then)
+    tests = standings(parts, [one.ref for one in versions], then)
+    for version in versions:
         line = found.setdefault(version.model, ModelLine(version.model, [], _measures(version.kind, version.metrics)))
         line.count += 1
         line.versions.append(
@@ -91,9 +97,11 @@ def lines(parts: Parts, model: str | None, then: int | None) -> list[ModelLine]:
                 main.get(version.model) == version.number,
                 aliases.get(version.ref, []),
                 version.actor,
+                tests[version.ref],
             )
         )
     for line in found.values():
+        line.tested = any(version.tests != "none" for version in line.versions)
         line.about = about(code_of(parts.folder.root, line.name))
         line.endpoints = sorted({name for version in line.versions for name in version.serving})
         line.charts = _charts(line.versions[:_SHOWN], line.measures)
@@ -240,6 +248,7 @@ class VersionPage(msgspec.Struct, kw_only=True):
     rebuilds: list[Attempt]
     golden: GoldenFile | None
     golden_checks: list[Asked]
+    tests: Tested
     as_of: int | None = None
 
 
@@ -295,6 +304,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
         rebuilds=[_attempt(one) for one in rebuilds.list(found.model, found.number, then)],
         golden=found.golden,
         golden_checks=[_asked(one) for one in GoldenChecks(parts.db).list(found.model, found.number, then)],
+        tests=tested(parts, found.ref, then),
         as_of=then,
     )
 
