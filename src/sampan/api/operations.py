@@ -16,6 +16,8 @@ from sampan.api.routes import (
     CleanRequest,
     ConformRequest,
     EndpointRequest,
+    LoggedAnswer,
+    LoggedLines,
     PinRequest,
     ProofRequest,
     ReasonRequest,
@@ -457,6 +459,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Measure what a change of data is worth to a model; told line by line",
         body={JSON: ImpactRequest},
         answers={NDJSON: Lines},
+    ),
+    ("POST", "/v1/logged/{run}"): Operation(
+        summary="Take lines that sampan.log has logged into a run; sent again, all is as it was",
+        body={JSON: LoggedLines},
+        answers={JSON: LoggedAnswer},
     ),
     ("POST", "/v1/explanations/plan"): Operation(
         summary="What it takes to say why metrics differ between two runs",

@@ -129,6 +129,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/replays/{id}/approve"): RUN,
     ("POST", "/v1/replays/{id}/discard"): RUN,
     ("POST", "/v1/impact"): RUN,
+    ("POST", "/v1/logged/{run}"): LOG,
     ("POST", "/v1/explanations/plan"): RUN,
     ("POST", "/v1/explanations"): RUN,
     ("POST", "/v1/gc"): ADMINISTER,

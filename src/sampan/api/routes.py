@@ -21,6 +21,7 @@ from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
+from sampan.track.spool import Line
 
 Ask = Request[Any, Any, Any]
 _END = object()
@@ -53,6 +54,18 @@ class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """``rebase`` takes up the code and events of now instead of those of the interrupted run."""
 
     rebase: bool = False
+
+
+class LoggedLines(msgspec.Struct, forbid_unknown_fields=True):
+    """Lines of a logged run, in their order. The first of all names its experiment, one with a status ends it."""
+
+    lines: list[Line]
+
+
+class LoggedAnswer(msgspec.Struct):
+    """Whether the run has ended with these."""
+
+    ended: bool
 
 
 class PinRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -262,6 +275,10 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         actor, asked = who(request).name, msgspec.to_builtins(data)
         return follow(lambda report: work.impact(asked, actor, report))
 
+    @post("/v1/logged/{run:str}", status_code=200)
+    async def take_logged(run: str, data: LoggedLines) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.take_logged, run, data.lines))
+
     @post("/v1/explanations/plan", status_code=200)
     async def plan_explanation(data: ExplainRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.plan_explanation, msgspec.to_builtins(data)))
@@ -377,6 +394,6 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     ]
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
-    explaining = [plan_explanation, explain]
+    explaining = [plan_explanation, explain, take_logged]
     keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check]
     return [*made, *branching, *replaying, *explaining, *keeping, recompute, test_alerts, silence, unsilence, openapi]

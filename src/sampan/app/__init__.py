@@ -73,6 +73,26 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Testin
                 taken = take(self)
         return {"taken": taken, "waiting": waiting(self.folder.data)}
 
+    def send_logged(self) -> Any:
+        """Send what was logged for the hub of SAMPAN_URL and has not arrived. Raises Unreachable, Refused."""
+        from http.client import HTTPException
+
+        from sampan.base.errors import Refused
+        from sampan.track.outbox import Outbox
+        from sampan.track.outbox import Refused as NotTaken
+
+        url = str(self.settings.get("url"))
+        outbox = Outbox(url, self.settings.get("token"))
+        attempted = "Send what was logged"
+        try:
+            return {"taken": outbox.send(), "waiting": outbox.waiting()}
+        except (OSError, HTTPException) as error:
+            said = f"the hub at {url} cannot be reached ({error or type(error).__name__})"
+            raise Unreachable(attempted, said, f"It waits in {outbox.folder}. Is the hub up?") from None
+        except NotTaken as error:
+            advice = "SAMPAN_TOKEN needs the role trainer: `sampan token create NAME --role trainer`."
+            raise Refused(attempted, f"the hub answers {error}", advice) from None
+
     # -- the hub, seen from a command
 
     def work(self) -> "Work":

@@ -9,11 +9,34 @@ from sampan.base.errors import NotFound, Usage
 
 if TYPE_CHECKING:
     from sampan.models.version import Version
+    from sampan.track.spool import Line
     from sampan.track.tracking import Tracking
 
 
 class Registering(Workplace):
     """Registers what runs logged, and says which version is meant by a name."""
+
+    def take_logged(self, run: str, lines: "list[Line]") -> Any:
+        """Lines that ``sampan.log`` sends from elsewhere. Raises Usage for what is no run's id or too long, NotFound
+        for a run that is not there and whose first line is not among them."""
+        from sampan.track.sync import Sync, check_lines
+
+        attempted = "Take what was logged"
+        tracking = self.tracking
+        check_lines(attempted, run, lines)
+        if not any(line.experiment for line in lines):
+            try:
+                tracking.runs.get(run)
+            except NotFound:
+                advice = "Send it from its first line, which names its experiment."
+                raise NotFound(attempted, f"there is no run {run}", advice) from None
+        ended = Sync(self.folder.data, tracking).lines(run, lines)
+        try:
+            tracking.runs.get(run)
+        except NotFound:
+            said = f"it could not be begun, in the experiment {lines[0].experiment[:100]!r}"
+            raise Usage(attempted, said, "Name another experiment.") from None
+        return {"ended": ended}
 
     def register(self, name: str, run: str, logged_model: str, path: str, version: str, actor: str) -> Any:
         """A version of what a run logged, which is frozen with it; or one with the content of another model's

@@ -15,6 +15,7 @@ from sampan.base.errors import BadSetting, Refused, SampanError, Unreachable
 
 if TYPE_CHECKING:
     from sampan.log.repairs import Told
+    from sampan.track.spool import Line
 
 _PATIENCE: Final = 60.0  # seconds that a refused batch (503) is offered again
 
@@ -176,6 +177,9 @@ class HubClient:
 
     def impact(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow("/v1/impact", request, report)
+
+    def take_logged(self, run: str, lines: "list[Line]") -> Any:
+        return self.post(f"/v1/logged/{quote(run, safe='')}", {"lines": lines})
 
     def plan_explanation(self, request: dict[str, Any]) -> Any:
         return self.post("/v1/explanations/plan", request)

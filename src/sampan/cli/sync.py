@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan.base.errors import Usage
 from sampan.cli.output import emit, json_option
 
 if TYPE_CHECKING:
@@ -17,16 +16,10 @@ if TYPE_CHECKING:
 def sync(app: "App", as_json: bool) -> None:
     """Take what sampan.log has logged while no hub was up.
 
-    It waits in this workspace. A hub takes it while it is up, and so does every `sampan run`; this does it now. Taken
-    twice, it is there once.
+    It waits in this workspace. A hub takes it while it is up, and so does every `sampan run`; this does it now. With
+    SAMPAN_URL, what was logged for that hub and has not arrived is sent to it. Taken twice, it is there once.
     """
-    if app.remote:
-        raise Usage(
-            "Take what was logged",
-            f"SAMPAN_URL is {app.settings.get('url')!r}, and what was logged waits in a folder here",
-            "Unset it, and go into the workspace.",
-        )
-    found = app.sync()
+    found = app.send_logged() if app.remote else app.sync()
     if as_json:
         emit(found)
         return

@@ -1,8 +1,9 @@
 """``sampan.log``: logging into a run without a client, a server or a set-up.
 
 Every logged run is a file of lines in the workspace's spool until the hub, or the command that holds the workspace, has
-taken it (``sampan.track.sync``). So nothing waits for a hub, and nothing is lost without one. Within a step the run
-belongs to that step: its flow run, its name and its parameters are known.
+taken it (``sampan.track.sync``); or in the outbox for the hub that SAMPAN_URL names (``sampan.track.outbox``). So
+nothing waits for a hub, and nothing is lost without one. Within a step the run belongs to that step: its flow run, its
+name and its parameters are known.
 """
 
 import atexit
@@ -14,16 +15,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sampan.base.clock import Clock, SystemClock
 from sampan.base.errors import DiskFull, NotFound, Usage
-from sampan.base.settings import find_folder
+from sampan.base.settings import Settings, find_folder
 from sampan.track.experiments import millis, new_uuid
 from sampan.track.limits import PARAM_VALUE, check_key, check_length, check_whole, shown
 from sampan.track.records import NAME_TAG
+
+if TYPE_CHECKING:
+    from sampan.track.outbox import Sender
 
 SPOOL: Final = "spool"
 #: In a worker process: which step it does, as JSON of ``Step``.
@@ -66,8 +70,16 @@ class LoggedRun:
     """A run that is being logged. ``id`` is the one that it has in the hub, too."""
 
     def __init__(
-        self, data: Path, experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any], clock: Clock
+        self,
+        data: Path,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        clock: Clock,
+        sender: "Sender | None" = None,
     ) -> None:
+        """``sender``: who sends it to a hub elsewhere."""
         self.id = new_uuid(clock)
         self._clock = clock
         self._steps: dict[str, int] = {}
@@ -81,6 +93,9 @@ class LoggedRun:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._write(Line(millis(clock), experiment, name, _user(), dict(tags)))
         began.rename(folder / f"{self.id}.jsonl")
+        self._sender = sender
+        if sender is not None:
+            sender.begin(self.id)
         if params:
             self.log_params(params)
 
@@ -131,6 +146,8 @@ class LoggedRun:
                 os.fsync(self._fd)
                 os.close(self._fd)
                 self._fd = -1
+                if self._sender is not None:
+                    self._sender.flush()
 
     def _write(self, line: Line) -> None:
         if self._fd < 0:
@@ -163,8 +180,8 @@ _RUNS: list[LoggedRun] = []  # the innermost last
 def log(values: Mapping[str, float] | None = None, /, *, step: int | None = None, **named: float) -> None:
     """Log values of metrics: ``sampan.log(loss=0.3)``, ``sampan.log({"val/loss": 0.4}, step=5)``.
 
-    Within a step of a flow they go to a run of that step; elsewhere to a run of this process, in the workspace that
-    holds the current folder. Raises Usage, NotFound outside of a workspace.
+    Within a step of a flow they go to a run of that step; elsewhere to a run of this process: in the hub of SAMPAN_URL
+    if it is set, else in the workspace that holds the current folder. Raises Usage, NotFound outside of a workspace.
     """
     _current().log(values, step=step, **named)
 
@@ -231,10 +248,31 @@ def _begin(name: str, experiment: str, tags: dict[str, str]) -> LoggedRun:
             step.parameters,
             clock,
         )
+    title = name or Path(sys.argv[0] if sys.argv else "").stem.strip("-") or "session"
     try:
         folder = find_folder(None)
     except NotFound as error:
-        advice = "Or log with MLflow's client, to any hub: set MLFLOW_TRACKING_URI."
+        if (sender := _sender(Settings())) is not None:
+            about = {**tags, NAME_TAG: title}
+            return LoggedRun(sender.data, experiment or Path.cwd().name or "logged", title, about, {}, clock, sender)
+        advice = "Or name a hub: SAMPAN_URL and SAMPAN_TOKEN."
         raise NotFound(_ATTEMPTED, error.obstacle, f"{error.advice} {advice}".strip()) from None
-    title = name or Path(sys.argv[0] if sys.argv else "").stem.strip("-") or "session"
-    return LoggedRun(folder.data, experiment or folder.root.name, title, {**tags, NAME_TAG: title}, {}, clock)
+    sender = _sender(folder.settings())
+    data = folder.data if sender is None else sender.data
+    return LoggedRun(data, experiment or folder.root.name, title, {**tags, NAME_TAG: title}, {}, clock, sender)
+
+
+_SENDERS: dict[tuple[str, str, int], "Sender"] = {}
+
+
+def _sender(settings: Settings) -> "Sender | None":
+    """Who sends to the hub of SAMPAN_URL; None where none is named. A forked process has a thread of its own."""
+    url, token = settings.get("url"), settings.get("token")
+    if not url:
+        return None
+    from sampan.track.outbox import Outbox, Sender
+
+    known = (url, token, os.getpid())
+    if known not in _SENDERS:
+        _SENDERS[known] = Sender(Outbox(url, token))
+    return _SENDERS[known]

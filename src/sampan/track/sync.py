@@ -6,8 +6,9 @@ again from the beginning of the file. The file goes once its run has ended and t
 
 import fcntl
 import os
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,27 @@ from typing import Final
 import msgspec
 
 from sampan.base.errors import Conflict, NotFound, Usage
-from sampan.track.limits import METRICS_PER_BATCH
+from sampan.track.limits import (
+    EXPERIMENT_NAME,
+    METRICS_PER_BATCH,
+    PARAMS_PER_BATCH,
+    RUN_NAME,
+    TAG_VALUE,
+    TAGS_PER_BATCH,
+    USER,
+    check_count,
+    check_key,
+    check_length,
+    check_whole,
+    shown,
+)
 from sampan.track.records import NAME_TAG, RUNNING, Metric
 from sampan.track.spool import SPOOL, Line
 from sampan.track.tracking import Tracking
 
 KILLED: Final = "KILLED"
+STATUSES: Final = ("FINISHED", "FAILED", KILLED)
+_RUN: Final = re.compile(r"[0-9a-f]{32}\Z")
 _DECODER: Final = msgspec.json.Decoder(Line)
 
 
@@ -38,14 +54,14 @@ class Sync:
         return sum(self._one(path) for path in sorted(self._folder.glob("*.jsonl")))
 
     def _one(self, path: Path) -> bool:
-        with _free(path) as over, suppress(FileNotFoundError):
+        with free(path) as over, suppress(FileNotFoundError):
             start = self._taken.get(path, 0)
             with path.open("rb") as file:
                 file.seek(start)
                 data = file.read()
                 touched = int(os.fstat(file.fileno()).st_mtime * 1000)
             whole = data[: data.rfind(b"\n") + 1]  # the rest is being written, or was when its process was killed
-            ended = self._lines(path.stem, whole)
+            ended = self.lines(path.stem, _decoded(whole))
             if over and not ended:
                 self._end(path.stem, KILLED, touched)
             if over or ended:
@@ -56,12 +72,11 @@ class Sync:
             return bool(whole)
         return False
 
-    def _lines(self, run: str, data: bytes) -> bool:
-        """Whether the run ended. Lines that are none, or that the run no longer takes, are passed over."""
+    def lines(self, run: str, lines: Iterable[Line]) -> bool:
+        """Take lines of a run; gives whether it has ended. What the run no longer takes is passed over."""
         metrics: list[Metric] = []
-        for text in data.splitlines():
-            with suppress(msgspec.MsgspecError, ValueError, Usage, NotFound):
-                line = _DECODER.decode(text)
+        for line in lines:
+            with suppress(ValueError, Usage, NotFound):
                 metrics += [Metric(name, float(value), line.time, line.step) for name, value in line.metrics.items()]
                 if len(metrics) >= METRICS_PER_BATCH - 100 or not line.metrics:
                     self._keep(run, metrics)
@@ -108,8 +123,15 @@ class Sync:
             self._tracking.runs.update(run, status=status, ended=time)
 
 
+def _decoded(data: bytes) -> Iterator[Line]:
+    """The lines of a file, without those that are none."""
+    for text in data.splitlines():
+        with suppress(msgspec.MsgspecError, ValueError):
+            yield _DECODER.decode(text)
+
+
 @contextmanager
-def _free(path: Path) -> Iterator[bool]:
+def free(path: Path) -> Iterator[bool]:
     """Whether nobody writes a file any longer: its lock can be had."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -131,3 +153,26 @@ def waiting(data: Path) -> int:
     """How many runs wait in a data folder's spool."""
     folder = data / SPOOL
     return len(list(folder.glob("*.jsonl"))) if folder.is_dir() else 0
+
+
+def check_lines(attempted: str, run: str, lines: Sequence[Line]) -> None:
+    """Whether lines that come from elsewhere are what ``sampan.log`` writes. Raises Usage."""
+    if not _RUN.match(run):
+        raise Usage(attempted, f"{shown(run)} is no id of a run", "It has 32 hexadecimal digits.")
+    for line in lines:
+        check_whole(attempted, "time", line.time, 0)
+        check_whole(attempted, "step", line.step)
+        for what, text, limit in (
+            ("experiment", line.experiment, EXPERIMENT_NAME),
+            ("name", line.name, RUN_NAME),
+            ("user", line.user, USER),
+        ):
+            check_length(attempted, what, text, limit)
+        check_count(attempted, "tags", len(line.tags), TAGS_PER_BATCH)
+        check_count(attempted, "params", len(line.params), PARAMS_PER_BATCH)
+        check_count(attempted, "metrics", len(line.metrics), METRICS_PER_BATCH)
+        for key, value in line.tags.items():
+            check_key(attempted, key)
+            check_length(attempted, f"the value of {shown(key)}", value, TAG_VALUE)
+        if line.status not in ("", *STATUSES):
+            raise Usage(attempted, f"{shown(line.status)} is no state of a run", f"States: {', '.join(STATUSES)}.")
