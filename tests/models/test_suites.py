@@ -1,5 +1,7 @@
 """A suite is read strictly: what is wrong in it is told with the line and the key, and nothing is passed over."""
 
+from importlib.resources import files
+
 import pytest
 
 from sampan.base.errors import BadWorkspace
@@ -118,3 +120,11 @@ def test_a_file_without_tests_is_no_suite() -> None:
 def test_a_file_that_is_no_text_is_told_so() -> None:
     with pytest.raises(BadWorkspace, match="no UTF-8 text at byte 2"):
         parse(b"# \xff\xfe", "suites/m.toml")
+
+
+def test_the_suite_of_the_example_reads_and_speaks_of_features_that_its_case_has() -> None:
+    path = files("sampan") / "examples" / "retail" / "suites" / "reorder.toml"
+    suite = parse(path.read_bytes(), "suites/reorder.toml")
+    (case,) = suite.case
+    assert all(set(one.set) <= set(case.features) for one in suite.changes)
+    assert suite.minimum and suite.slice and suite.perturbation and suite.invariance and suite.direction

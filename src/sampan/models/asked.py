@@ -13,9 +13,10 @@ from sampan.base.errors import BadQuery, SampanError, Usage
 from sampan.lake.query import TableSource, open_sources, quote_name
 from sampan.models import metrics
 from sampan.models.formats import Predictor
+from sampan.models.measures import higher
 from sampan.models.sample import plain_records
 from sampan.models.tests import Shown
-from sampan.models.version import Label, Version
+from sampan.models.version import KINDS, Label, Version
 
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -195,33 +196,28 @@ class Asked:
                 ) from None
         self._outcomes = values
 
-    def figures(self, mask: Bools) -> dict[str, float | None]:
+    def figures(self, mask: Bools) -> dict[str, Any]:
         """All metrics of the version's kind on some rows."""
         truth, predicted = self._outcomes[mask], self.predicted[mask]
-        if self._version.kind == "binary":
-            return metrics.binary(truth, predicted[:, 0])
-        if self._version.kind == "multiclass":
-            return metrics.multiclass(truth.tolist(), predicted, [float(at) for at in range(len(self._classes))])
-        if self._version.kind == "regression":
-            return metrics.regression(truth, predicted[:, 0])
         groups = [one for one, counts in zip(self._groups, mask, strict=True) if counts] if self._group else None
-        return metrics.ranking(truth, predicted[:, 0], groups)
+        return self._measured(truth, predicted, groups)
+
+    def _measured(self, truth: Floats, predicted: Floats, groups: list[Any] | None) -> dict[str, Any]:
+        if self._version.kind == "multiclass":
+            classes = [float(at) for at in range(self._width)]
+            return metrics.measure("multiclass", truth.tolist(), predicted, classes=classes)
+        return metrics.measure(self._version.kind, truth, predicted[:, 0], group=groups)
 
     def check_metrics(self, name: str, wanted: Mapping[str, float]) -> None:
         """Raises Usage for a metric that is not measured of this kind of model."""
-        nothing = np.zeros(0)
-        known: dict[str, Any] = {
-            "binary": lambda: metrics.binary(nothing, nothing),
-            "multiclass": lambda: metrics.multiclass([], nothing, []),
-            "regression": lambda: metrics.regression(nothing, nothing),
-            "ranking": lambda: metrics.ranking(nothing, nothing),
-        }.get(self._version.kind, dict)()
+        nothing, kind = np.zeros((0, self._width)), self._version.kind
+        known = self._measured(np.zeros(0), nothing, None) if kind in KINDS else {}
         if odd := [one for one in wanted if one not in known]:
-            kind = self._version.kind
+            listed = ", ".join(one for one in known if higher(one) is not None)
             raise Usage(
                 f"Test {self._version.ref}: {name}",
                 f"{odd[0]} is not measured of a {kind} model",
-                f"Measured are: {', '.join(known)}." if known else "Give cases and changes of the inputs instead.",
+                f"Measured are: {listed}." if known else "Give cases and changes of the inputs instead.",
             )
 
     @property
