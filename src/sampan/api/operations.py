@@ -9,7 +9,14 @@ import msgspec
 from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
-from sampan.api.registry_routes import AliasRequest, LabelRequest, ModelRequest, SuiteRequest, VersionRequest
+from sampan.api.registry_routes import (
+    AliasRequest,
+    ApprovalRequest,
+    LabelRequest,
+    ModelRequest,
+    SuiteRequest,
+    VersionRequest,
+)
 from sampan.api.routes import (
     AlertTestRequest,
     BranchRequest,
@@ -48,6 +55,7 @@ from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.models.registry import Registered
 from sampan.models.tests import SuiteResult
 from sampan.models.version import Version
+from sampan.release.promotion import Promotion
 from sampan.runs.explanations import ExplainRequest, ExplanationPlan
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
@@ -523,6 +531,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Have an alias name nothing",
         query={"reason": "Why", "token": "Of the state that was seen; it goes only from that one"},
         answers={JSON: None},
+    ),
+    ("POST", "/v1/models/{model}/versions/{number}/approvals"): Operation(
+        summary="Say yes or no to a version under an alias",
+        body={JSON: ApprovalRequest},
+        answers={JSON: Promotion},
+        status=201,
     ),
     ("PUT", "/v1/labels/{kind}/{name}"): Operation(
         summary="Tag or describe a model or version", body={JSON: LabelRequest}, answers={JSON: dict[str, Any]}

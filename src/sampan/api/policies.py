@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sampan.base.errors import SampanError
-from sampan.team.roles import ADMINISTER, DEPLOY, LOG, PREDICT, READ, RUN, SEND
+from sampan.team.roles import ADMINISTER, APPROVE, DEPLOY, LOG, PREDICT, READ, RUN, SEND
 
 #: An act that anybody may do.
 ANYBODY: Final = "anybody"
@@ -89,6 +89,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/runs/{run}/logs/{log}"): READ,
     ("GET", "/models"): READ,
     ("GET", "/models/{model}"): READ,
+    ("GET", "/models/{model}/{number}/promote"): READ,
+    ("POST", "/models/{model}/{number}/decide"): APPROVE,
     ("POST", "/models/{model}/{number}/alias"): DEPLOY,
     ("GET", "/models/{model}/{number}"): READ,
     ("GET", "/diff"): READ,
@@ -147,6 +149,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/models/{model}/versions/{number}"): RUN,
     ("PUT", "/v1/models/{model}/aliases/{alias}"): DEPLOY,  # what others load by that name
     ("DELETE", "/v1/models/{model}/aliases/{alias}"): DEPLOY,
+    ("POST", "/v1/models/{model}/versions/{number}/approvals"): APPROVE,
     ("PUT", "/v1/labels/{kind}/{name}"): LOG,
     ("POST", "/v1/alerts/test"): RUN,
     ("POST", "/v1/alerts/silences"): RUN,

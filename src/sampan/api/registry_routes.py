@@ -11,6 +11,7 @@ from sampan.api.routes import Ask, answer, who
 from sampan.api.work import Work
 from sampan.base.errors import Usage
 from sampan.base.ids import whole
+from sampan.models.approvals import Verdict
 
 
 class ModelRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,6 +37,14 @@ class AliasRequest(msgspec.Struct, forbid_unknown_fields=True):
     number: Annotated[int, msgspec.Meta(ge=1)]
     reason: str = ""
     token: int | None = None
+
+
+class ApprovalRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What somebody says of a version under an alias. Who rejects it says why."""
+
+    alias: str
+    verdict: Verdict
+    reason: str = ""
 
 
 class LabelRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,6 +94,11 @@ def registry_routes(work: Work) -> list[BaseRouteHandler]:
         given = (model, alias, None, asked.get("reason", ""), token, who(request).name)
         return answer(await asyncio.to_thread(work.move_alias, *given))
 
+    @post("/v1/models/{model:str}/versions/{number:str}/approvals")
+    async def approve(request: Ask, model: str, number: str, data: ApprovalRequest) -> Response[bytes]:
+        given = (f"{model}@{number}", data.alias, data.verdict, data.reason, who(request).name)
+        return answer(await asyncio.to_thread(work.approve, *given), 201)
+
     @put("/v1/labels/{kind:str}/{name:str}")
     async def label(request: Ask, kind: str, name: str, data: LabelRequest) -> Response[bytes]:
         given = (kind, name, data.tags, data.note, who(request).name)
@@ -94,4 +108,4 @@ def registry_routes(work: Work) -> list[BaseRouteHandler]:
     async def test(request: Ask, data: SuiteRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.test_model, data.ref, who(request).name), 201)
 
-    return [create, delete_model, register, delete_version, move, remove, label, test]
+    return [create, delete_model, register, delete_version, move, remove, approve, label, test]

@@ -18,9 +18,9 @@ from sampan.app.deciding import Deciding
 from sampan.app.deriving import Deriving
 from sampan.app.golden import AskingAgain
 from sampan.app.keeping import Keeping
+from sampan.app.promoting import Promoting
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
-from sampan.app.testing import Testing
 from sampan.base.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Testing, AskingAgain):
+class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promoting, AskingAgain):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

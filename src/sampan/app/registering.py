@@ -71,18 +71,6 @@ class Registering(Workplace):
         with self._as_writer(f"Create the registered model {name[:100]!r}"):
             return msgspec.to_builtins(self.models.create(name, actor=actor))
 
-    def move_alias(
-        self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
-    ) -> Any:
-        """Have an alias name a version (by number, or another alias), or none; ``token``: see ``Aliases.move``."""
-        import msgspec
-
-        with self._as_writer(f"Move the alias {alias[:100]}"):
-            self.models.find(model)
-            number = None if version is None else self.models.get(f"{model}@{version}").number
-            moved = self.models.aliases.move(model, alias, number, actor=actor, reason=reason, token=token)
-            return msgspec.to_builtins(moved)
-
     def label(
         self, kind: str, name: str, tags: Mapping[str, str | None], note: str | None, actor: str
     ) -> dict[str, Any]:

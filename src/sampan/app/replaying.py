@@ -256,6 +256,7 @@ class Replaying:
             deriving=derived - began,
             deciding=took,
             notes=tuple(self._notes(decisions)),
+            versions=tuple(f"{model}@{number}" for model, number in sorted(self._app.lake.versions(branch).items())),
         )
 
     def _notes(self, decisions: list[Counterfactual]) -> Iterator[str]:

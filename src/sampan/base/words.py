@@ -7,3 +7,8 @@ def some(names: Sequence[str], most: int = 4) -> str:
     """The first few of many names, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: ``1 day``, ``3 days``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

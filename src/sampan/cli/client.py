@@ -242,6 +242,11 @@ class HubClient:
             return self.delete(f"{path}?{urlencode(asked)}")
         return self.put(path, {"number": int(version), "reason": reason, "token": token})
 
+    def approve(self, ref: str, alias: str, verdict: str, reason: str, actor: str) -> Any:
+        model, _, number = ref.partition("@")
+        path = f"/v1/models/{quote(model, safe='')}/versions/{quote(number, safe='')}/approvals"
+        return self.post(path, {"alias": alias, "verdict": verdict, "reason": reason})
+
     def label(
         self, kind: str, name: str, tags: Mapping[str, str | None], note: str | None, actor: str
     ) -> dict[str, Any]:

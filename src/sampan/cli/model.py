@@ -64,7 +64,7 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     """Show one version: MODEL@NUMBER, MODEL@ALIAS, or MODEL for the one on main."""
     name, at, number = ref.partition("@")
     if at and whole(number) is None:
-        number = str(_named(app, name, number, as_of))
+        number = str(named(app, name, number, as_of))
     if not at:
         models = [one for one in app.view("/models", {"model": name, "as-of": as_of})["models"] if one["name"] == name]
         if not models:
@@ -108,8 +108,8 @@ def _golden(found: dict[str, Any]) -> str:
     return f"{kept}, {said}, {iso(last['created'])[:19]}"
 
 
-def _named(app: "App", model: str, alias: str, as_of: str = "") -> int:
-    """The number that an alias names."""
+def named(app: "App", model: str, alias: str, as_of: str = "") -> int:
+    """The number that an alias of a model names. Raises NotFound."""
     found = app.view(f"/models/{quote(model, safe='')}", {"as-of": as_of})
     for use in found["uses"]:
         if use["kind"] == "alias" and use["name"] == alias and use["until"] is None:
@@ -169,7 +169,7 @@ def alias(app: "App", ref: str, alias: str, reason: str, was: str, as_json: bool
     if not number:
         raise Usage(f"Name {ref}", "it names no version", f"Write {name}@NUMBER.")
     if whole(number) is None:
-        number = str(_named(app, name, number))
+        number = str(named(app, name, number))
     token = _seen(app, name, alias, was) if was else None
     made = app.work().move_alias(name, alias, number, reason, token, me())
     if as_json:
@@ -219,7 +219,7 @@ def history(app: "App", name: str, as_of: str, as_json: bool) -> None:
         emit({"uses": found["uses"], "history": found["history"]})
         return
     table(
-        ["name", "version", "from", "until", "by", "reason"],
+        ["name", "version", "from", "until", "by", "reason", "evidence"],
         [
             [
                 f"{use['kind']} {use['name']}",
@@ -228,6 +228,7 @@ def history(app: "App", name: str, as_of: str, as_json: bool) -> None:
                 iso(use["until"])[:19] if use["until"] else "in force",
                 use["actor"],
                 use["reason"],
+                "; ".join(use["evidence"]),
             ]
             for use in found["uses"]
         ],
@@ -261,7 +262,7 @@ def tag(app: "App", ref: str, pairs: tuple[str, ...], remove: tuple[str, ...], n
         tags[key] = value
     name, at, number = ref.partition("@")
     if at and whole(number) is None:
-        ref = f"{name}@{_named(app, name, number)}"
+        ref = f"{name}@{named(app, name, number)}"
     if tags or note is not None:
         said = app.work().label("version" if at else "model", ref, tags, note, me())
     elif at:
@@ -297,7 +298,7 @@ def golden(ctx: click.Context, ref: str, tolerance: float | None, as_json: bool)
         raise Usage(f"Check {ref}", "SAMPAN_URL names a hub elsewhere", "Run it where the workspace lies.")
     name, at, number = ref.partition("@")
     if at and whole(number) is None:
-        ref = f"{name}@{_named(app, name, number)}"
+        ref = f"{name}@{named(app, name, number)}"
     found = app.check_golden(ref, tolerance)
     app.work().keep_golden_check(found, me())
     if as_json:

@@ -50,6 +50,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "gc": Entry("sampan.cli.keep:gc", "Say what nothing keeps any longer, and remove it."),
         "backup": Entry("sampan.cli.backup:backup", "Copy the workspace with all its data while the hub goes on."),
         "restore": Entry("sampan.cli.backup:restore", "Make a workspace of a backup, in an empty folder."),
+        "promote": Entry(
+            "sampan.cli.promote:promote", "Have an alias name a version, if all is there that the policy asks for."
+        ),
+        "approve": Entry("sampan.cli.promote:approve", "Say yes or no to a version: MODEL@N."),
         "sync": Entry("sampan.cli.sync:sync", "Take what sampan.log has logged while no hub was up."),
         "pin": Entry("sampan.cli.keep:pin", "Commits, versions and runs that stay whatever their age."),
     },

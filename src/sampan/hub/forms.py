@@ -17,6 +17,7 @@ from sampan.base.ids import whole
 from sampan.base.reports import report
 from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.render import Answer, Frame
+from sampan.hub.urls import Urls
 from sampan.models.aliases import NEVER
 from sampan.team.roles import PRINCIPAL, Principal
 
@@ -34,6 +35,7 @@ class Works(Protocol):
     def approve_replay(self, id: str, reason: str, actor: str, report: Told) -> Any: ...
     def discard_replay(self, id: str, actor: str) -> Any: ...
     def unsilence(self, silence: str, actor: str) -> Any: ...
+    def approve(self, ref: str, alias: str, verdict: str, reason: str, actor: str) -> Any: ...
     def move_alias(
         self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
     ) -> Any: ...
@@ -88,7 +90,16 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": f"/models/{quote(model)}/{quote(number)}"})
 
-    return [run, resume, merge, approve, discard, unsilence, name_it]
+    @post("/models/{model:str}/{number:str}/decide", status_code=303)
+    async def decide(request: Ask, model: str, number: str, body: bytes) -> Response[bytes]:
+        ref, alias, verdict, me = f"{model}@{number}", _field(body, "alias"), _field(body, "verdict"), _who(request)
+        try:
+            await asyncio.to_thread(works.approve, ref, alias, verdict, _field(body, "reason"), me)
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.promotion(ref, alias)})
+
+    return [run, resume, merge, approve, discard, unsilence, name_it, decide]
 
 
 def _field(body: bytes, name: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
     from sampan.models.registry import Models
+    from sampan.models.tests import SuiteState
     from sampan.store.database import Database
     from sampan.track.tracking import Tracking
     from sampan.watch.limits import Alerting
@@ -61,6 +62,7 @@ class Parts(Protocol):
     def instant(self, text: str) -> int: ...
     def plan(self, target: str = "", sets: dict[str, Any] | None = None) -> Any: ...
     def serving_state(self, name: str) -> str: ...
+    def test_state(self, ref: str) -> "SuiteState": ...
     def dependants(self, type: str) -> list[Dependant]: ...
     def columns(self, before: Mapping[str, Iterable[str]] | None = None) -> "Columns": ...
 
@@ -83,7 +85,13 @@ def begun(what: str, since: int, then: int | None) -> None:
         raise NotFound(f"See {what} as of {iso(then)}", f"it is known since {iso(since)}", "Choose a later time.")
 
 
+def who(query: Query) -> str:
+    """The name of whoever asks for a page; empty for a command."""
+    asks = query.get(PRINCIPAL)
+    return asks.name if isinstance(asks, Principal) else ""
+
+
 def may(query: Query, act: str) -> bool:
     """Whether whoever asks for a page may do something; nobody may for whom no guard has vouched."""
-    who = query.get(PRINCIPAL)
-    return isinstance(who, Principal) and who.may(act)
+    asks = query.get(PRINCIPAL)
+    return isinstance(asks, Principal) and asks.may(act)

@@ -26,6 +26,7 @@ from sampan.hub.views import (
     models,
     overview,
     plan,
+    promotion,
     registered,
     replays,
     runs,
@@ -93,6 +94,7 @@ PAGES: Final = (
     Page("/models", "models.html", "models", models.models),
     Page("/models/{model}", "model.html", "models", registered.model),
     Page("/models/{model}/{number}", "version.html", "models", models.version),
+    Page("/models/{model}/{number}/promote", "promotion.html", "models", promotion.promotion),
 )
 
 #: The pages for which a past time has no meaning, each with the reason. All others can be seen as of a time.
@@ -104,6 +106,7 @@ NOW: Final[Mapping[str, str]] = {
     "/plan": "It says what a run would do now.",
     "/branches/{branch}": "It compares a branch with main and with the files of the workspace as they stand.",
     "/runs/{run}/logs/{log}": "What a step printed carries no times.",
+    "/models/{model}/{number}/promote": "It says what an alias needs now before it may name a version.",
     "/diff": "It compares what two runs were made from, which time does not change.",
     **dict.fromkeys(
         (
@@ -128,6 +131,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/plan": ("target",),
     "/runs": ("target", "limit"),
     "/models": ("model",),
+    "/models/{model}/{number}/promote": ("to",),
     "/diff": ("before", "after"),
     "/experiments/{experiment}": ("filter", "order", "columns", "after"),
     "/experiments/{experiment}/compare": ("run", "filter", "order", "columns", "all", "metric", "x", "by"),
@@ -168,6 +172,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "table": "Only this table",
     "text": "Only events in which this stands",
     "target": "Only runs that were asked for this",
+    "to": "The alias that the version shall get",
     "type": "Only events of this type",
     "until": "Only events received until then",
     "verdict": "accepted, quarantined or any",

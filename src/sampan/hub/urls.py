@@ -120,6 +120,10 @@ class Urls:
         return _path("models", model, number)
 
     @staticmethod
+    def promotion(ref: str, to: str = "") -> str:
+        return _with_query(f"{Urls.version(ref)}/promote", {"to": to})
+
+    @staticmethod
     def endpoint(name: str, **query: str | int | None) -> str:
         return _with_query(_path("endpoints", name), query)
 

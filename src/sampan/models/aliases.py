@@ -6,7 +6,8 @@ refused if there has been another since, and both attempts stay in the history.
 
 import re
 import sqlite3
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -41,7 +42,8 @@ class Alias(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An attempt to move an alias. ``number``: None took it away. ``refused`` says why, if nothing was changed."""
+    """An attempt to move an alias. ``number``: None took it away. ``refused`` says why, if nothing was changed;
+    ``evidence``: what spoke for it."""
 
     token: int
     model: str
@@ -51,6 +53,7 @@ class Change(msgspec.Struct, frozen=True):
     reason: str
     at: int
     refused: str = ""
+    evidence: list[str] = []
 
 
 AliasList: TypeAlias = list[Alias]
@@ -72,13 +75,21 @@ class Aliases:
         self._db, self._clock = db, clock
 
     def move(
-        self, model: str, alias: str, number: int | None, *, actor: str, reason: str = "", token: int | None = None
+        self,
+        model: str,
+        alias: str,
+        number: int | None,
+        *,
+        actor: str,
+        reason: str = "",
+        token: int | None = None,
+        evidence: Sequence[str] = (),
     ) -> Alias | None:
         """Have an alias name another version, or none. Naming what it names already changes nothing.
 
         ``token``: of the state that the caller has seen, ``NEVER`` for none; left out, whatever is in force. Raises
         Conflict (and writes the attempt down) where that is no longer in force; NotFound for a version that is none,
-        and for an alias to take away that is none; Usage.
+        and for an alias to take away that is none; Usage. ``evidence``: what speaks for it, for the history.
         """
         attempted = f"Point {alias} at {model}@{number}" if number is not None else f"Remove the alias {alias}"
         check_alias(attempted, alias)
@@ -96,14 +107,24 @@ class Aliases:
                     attempted, f"{model} has no alias {alias!r}", f"`sampan model show {model}` shows those."
                 )
             if refused or held is None or held.number != number:
-                records.execute(
-                    """INSERT INTO aliases (model, alias, number, actor, reason, refused, at)
-                       VALUES (?, ?, ?, ?, ?, ?, ?)""",
-                    (model, alias, number, actor, reason, refused, now),
-                )
+                self._put(records, model, alias, number, actor, reason, refused, now, evidence)
         if refused:
             raise Conflict(attempted, refused, "Look at its history, and decide anew.")
         return self.find(model, alias)
+
+    def refuse(self, model: str, alias: str, number: int, *, actor: str, reason: str, why: str) -> None:
+        """Keep in the history that somebody tried, and why it was refused."""
+        with self._db.transaction() as records:
+            self._put(records, model, alias, number, actor, reason, why, self._clock.micros(), ())
+
+    @staticmethod
+    def _put(records: sqlite3.Connection, *given: Any) -> None:
+        *row, evidence = given
+        records.execute(
+            """INSERT INTO aliases (model, alias, number, actor, reason, refused, at, evidence)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (*row, msgspec.json.encode(evidence).decode() if evidence else None),
+        )
 
     def find(self, model: str, alias: str, by: int | None = None) -> Alias | None:
         """What an alias names, or named at an instant."""
@@ -127,11 +148,11 @@ class Aliases:
     def history(self, model: str, by: int | None = None) -> Changes:
         """All attempts to move aliases of a model, newest first."""
         rows = self._db.rows(
-            """SELECT id, model, alias, number, actor, reason, at, refused FROM aliases
+            """SELECT id AS token, model, alias, number, actor, reason, at, refused, evidence FROM aliases
                WHERE model = ? AND at <= ? ORDER BY id DESC""",
             (model, _EVER if by is None else by),
         )
-        return [Change(*row) for row in rows]
+        return [Change(**{**dict(row), "evidence": msgspec.json.decode(row["evidence"] or "[]")}) for row in rows]
 
 
 def _alias(row: sqlite3.Row | None) -> Alias | None:

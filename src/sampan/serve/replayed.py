@@ -72,7 +72,8 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What would have been different. ``newer``: events that came since the tables it is compared with were made."""
+    """What would have been different. ``newer``: events that came since the tables it is compared with were made;
+    ``versions``: what the models come out as, ``reorder@3``."""
 
     run: str
     state: str
@@ -89,6 +90,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     deciding: float = 0.0
     """Seconds that taking the decisions again took. What is left of ``seconds`` went into comparing."""
     notes: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
     error: str = ""
 
 

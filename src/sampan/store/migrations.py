@@ -202,6 +202,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             created BIGINT NOT NULL)""",
         "CREATE INDEX explanations_by_runs ON explanations (before, after, created)",
     ),
+    (
+        # -- models: who has said what of a version under an alias, and what there was to be seen then
+        """CREATE TABLE approvals (
+            id TEXT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, alias TEXT NOT NULL, actor TEXT NOT NULL,
+            verdict TEXT NOT NULL, reason TEXT NOT NULL, seen TEXT NOT NULL, at BIGINT NOT NULL)""",
+        "CREATE INDEX approvals_by_version ON approvals (model, number, at)",
+        # -- what spoke for a version when an alias was made to name it
+        "ALTER TABLE aliases ADD COLUMN evidence TEXT",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

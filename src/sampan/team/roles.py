@@ -11,6 +11,7 @@ SEND: Final = "send"  # send events
 PREDICT: Final = "predict"  # ask an endpoint
 LOG: Final = "log runs"  # add to experiments: runs, metrics, artifacts; taking away needs RUN
 RUN: Final = "run"  # run the flow, ask questions in SQL
+APPROVE: Final = "approve"  # say yes or no to a version
 DEPLOY: Final = "deploy"  # change what an endpoint serves
 ADMINISTER: Final = "administer"  # make and revoke tokens, make sign-in links
 
@@ -18,10 +19,11 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "producer": frozenset({SEND}),
     "caller": frozenset({PREDICT}),
     "viewer": frozenset({READ}),
+    "approver": frozenset({READ, APPROVE}),
     "trainer": frozenset({READ, LOG}),
     "editor": frozenset({READ, SEND, PREDICT, LOG, RUN}),
-    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, DEPLOY}),
-    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, DEPLOY, ADMINISTER}),
+    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, APPROVE, DEPLOY}),
+    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, APPROVE, DEPLOY, ADMINISTER}),
 }
 
 

@@ -1,6 +1,7 @@
 """Models and their versions."""
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -349,13 +350,18 @@ def _git(records: Runs, run: str | None) -> str | None:
 def _measured(found: Version, others: list[Version]) -> list[Measure]:
     ordered = sorted(others, key=lambda one: one.number)
     before = next((one for one in reversed(ordered) if one.number < found.number), None)
+    return compared(found, before, ordered)
+
+
+def compared(found: Version, before: Version | None, over: Sequence[Version] = ()) -> list[Measure]:
+    """The figures of a version beside those of another, and of each over many."""
     measures = []
     for name in _measures(found.kind, found.metrics, len(found.metrics)):
         value = _figure(found.metrics[name])
         if value is not None:
             earlier = _figure(before.metrics.get(name)) if before is not None else None
-            over = [_figure(one.metrics.get(name)) for one in ordered]
-            measures.append(Measure(name, value, earlier, over, title(name), higher(name)))
+            line = [_figure(one.metrics.get(name)) for one in over]
+            measures.append(Measure(name, value, earlier, line, title(name), higher(name)))
     return measures
 
 

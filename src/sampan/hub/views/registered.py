@@ -1,6 +1,7 @@
 """A registered model: its versions, which of them is meant by which name, and what was in use when."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +25,7 @@ class Use(msgspec.Struct, kw_only=True):
     until: int | None
     actor: str
     reason: str
+    evidence: list[str] = []
     start: float = 0.0
     share: float = 0.0
 
@@ -37,6 +39,7 @@ class Moment(msgspec.Struct):
     actor: str
     reason: str
     refused: str = ""
+    evidence: list[str] = []
 
 
 class Said(msgspec.Struct):
@@ -95,18 +98,27 @@ def _uses(parts: Parts, name: str, then: int | None) -> list[Use]:
     found: list[Use] = []
     current: dict[tuple[str, str], Use] = {}
 
-    def turn(kind: str, key: str, ref: str | None, at: int, actor: str, reason: str) -> None:
+    def turn(
+        kind: str, key: str, ref: str | None, at: int, actor: str, reason: str, evidence: Sequence[str] = ()
+    ) -> None:
         if (before := current.pop((kind, key), None)) is not None:
             before.until = at
         if ref is not None:
-            one = Use(kind=kind, name=key, ref=ref, since=at, until=None, actor=actor, reason=reason)
+            facts: dict[str, Any] = {
+                "since": at,
+                "until": None,
+                "actor": actor,
+                "reason": reason,
+                "evidence": list(evidence),
+            }
+            one = Use(kind=kind, name=key, ref=ref, **facts)
             current[kind, key] = one
             found.append(one)
 
     for change in reversed(parts.models.aliases.history(name, then)):
         if not change.refused:
             ref = None if change.number is None else f"{name}@{change.number}"
-            turn("alias", change.alias, ref, change.at, change.actor, change.reason)
+            turn("alias", change.alias, ref, change.at, change.actor, change.reason, change.evidence)
     rows = parts.db.rows(
         "SELECT name, json_extract(spec, '$.version') AS ref, actor, reason, created FROM endpoints"
         " WHERE created <= ? ORDER BY created, rowid",
@@ -137,7 +149,7 @@ def _history(parts: Parts, name: str, then: int | None, uses: list[Use]) -> list
     for change in parts.models.aliases.history(name, then):
         ref = f"{name}@{change.number}" if change.number is not None else ""
         what = f"alias {change.alias}" if change.number is not None else f"alias {change.alias} removed"
-        found.append(Moment(change.at, what, ref, change.actor, change.reason, change.refused))
+        found.append(Moment(change.at, what, ref, change.actor, change.reason, change.refused, change.evidence))
     for use in uses:
         if use.kind == "endpoint":
             found.append(Moment(use.since, f"served by {use.name}", use.ref, use.actor, use.reason))

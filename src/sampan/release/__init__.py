@@ -1,0 +1,1 @@
+"""How a version comes to be in use: who may say so, and on what evidence."""
