@@ -1,7 +1,7 @@
 """A registered model: its versions, which of them is meant by which name, and what was in use when."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -104,14 +104,8 @@ def _uses(parts: Parts, name: str, then: int | None) -> list[Use]:
         if (before := current.pop((kind, key), None)) is not None:
             before.until = at
         if ref is not None:
-            facts: dict[str, Any] = {
-                "since": at,
-                "until": None,
-                "actor": actor,
-                "reason": reason,
-                "evidence": list(evidence),
-            }
-            one = Use(kind=kind, name=key, ref=ref, **facts)
+            one = Use(kind=kind, name=key, ref=ref, since=at, until=None, actor=actor, reason=reason)
+            one.evidence = list(evidence)
             current[kind, key] = one
             found.append(one)
 
