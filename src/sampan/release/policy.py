@@ -30,7 +30,7 @@ from sampan.base.errors import BadSetting
 from sampan.models.aliases import check_alias
 
 FILE: Final = "policy.toml"
-Evidence: TypeAlias = Literal["tests", "replay", "rebuild"]
+Evidence: TypeAlias = Literal["tests", "golden", "replay", "rebuild"]
 _DAYS: Final = re.compile(r"(\d{1,4}) ?days?")
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
 

@@ -15,6 +15,7 @@ from sampan.base.errors import NotFound
 from sampan.base.words import counted
 from sampan.lake.history import MAIN
 from sampan.models.approvals import APPROVED, REJECTED, Approval, Approvals, Seen
+from sampan.models.golden_checks import GoldenChecks
 from sampan.models.rebuilds import Rebuilds
 from sampan.models.version import Version
 from sampan.release.policy import Demand, Policy, read_policy
@@ -206,6 +207,22 @@ def _tests(sees: Sees, version: Version) -> Proof:
     return Proof(kind="tests", good=good, says=state.said, link=f"{_page(version)}#tests", at=at)
 
 
+def _golden(sees: Sees, version: Version) -> Proof:
+    tried = GoldenChecks(sees.db).list(version.model, version.number, limit=1)
+    if not tried:
+        said = f"its golden requests were not asked again: `sampan model golden {version.ref}`"
+        return Proof(kind="golden", good=False, says=said)
+    report = tried[0].report
+    said = f"{report.different:,} of {counted(report.cases, 'golden request')} get another answer"
+    return Proof(
+        kind="golden",
+        good=report.same,
+        says=f"{counted(report.cases, 'golden request')} get the same answer" if report.same else said,
+        link=f"{_page(version)}#golden",
+        at=tried[0].created,
+    )
+
+
 def _replay(sees: Sees, version: Version) -> Proof:
     for one in Replays(sees.db).list(_REPLAYS):
         if one.state in (DONE, REPLAY_APPROVED) and version.ref in one.report.get("versions", ()):
@@ -223,7 +240,7 @@ def _rebuild(sees: Sees, version: Version) -> Proof:
     return Proof(kind="rebuild", good=tried[0].good, says=said, link=link, at=tried[0].created)
 
 
-_LOOKED_UP: Final = {"tests": _tests, "replay": _replay, "rebuild": _rebuild}
+_LOOKED_UP: Final = {"tests": _tests, "golden": _golden, "replay": _replay, "rebuild": _rebuild}
 
 
 def _page(version: Version) -> str:
