@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import threading
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,26 @@ def test_a_hub_elsewhere_is_asked_by_its_address(shop: Here, tmp_path: Path) -> 
         assert away.json("model", "test", "stay")["passed"]
     finally:
         assert hub.stop() == 0
+
+
+def test_a_hub_that_is_stopped_does_not_wait_for_a_long_suite(shop: Here) -> None:
+    long = "seconds > (SELECT count(*) FROM range(100000000) a, range(100000) b)"
+    write(shop, SUITE.replace("page IN ('/0', '/1')", long))
+    hub = Hub(shop.folder)
+    answers: list[int] = []
+
+    def ask() -> None:
+        body = b'{"ref": "stay"}'
+        answers.append(hub.ask("POST", "/v1/tests", body, content_type="application/json")[0].status)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(3)
+    assert asking.is_alive(), "it takes long"
+    assert hub.stop() == 0
+    asking.join(10)
+    assert answers in ([503], [])
+    assert kept(shop) == 0
 
 
 # -- cases

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sampan.app.workplace import Workplace
-from sampan.base.errors import BadQuery, NotFound, StepFailed, Usage
+from sampan.base.errors import BadQuery, Busy, NotFound, StepFailed, Usage
 
 if TYPE_CHECKING:
     from sampan.lake.query import TableSource
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _ONE: Final = threading.Lock()  # one suite at a time: each is a process with a model and a table in it
 _PATIENCE: Final = 6 * 3600.0
+_LOOK: Final = 0.5  # seconds between two looks whether it is still wanted
 
 
 class _Trained(NamedTuple):
@@ -64,7 +66,7 @@ class Testing(Workplace):
         began, suite = time.monotonic(), parse(text, path)
         errand, data = self._errand(attempted, path, version, suite)
         with _ONE:
-            found = _examined(attempted, errand)
+            found = _examined(attempted, errand, lambda: self._hub is not None and self._hub.ending)
         report = Report(
             ref=version.ref,
             suite=digest_bytes(text),
@@ -178,30 +180,38 @@ def _named(path: str, suite: "Suite") -> list[str]:
     return list(named)
 
 
-def _examined(attempted: str, errand: "Errand") -> "Examined":
-    """Have a process of its own ask."""
+def _examined(attempted: str, errand: "Errand", ended: Callable[[], bool]) -> "Examined":
+    """Have a process of its own ask; ``ended``: whether nobody waits for it any more."""
     import msgspec
 
     from sampan.models.examine import Answer
     from sampan.serve.endpoints import ONE_THREAD, revive
 
+    out, said = _told(attempted, msgspec.msgpack.encode(errand), {**os.environ, **ONE_THREAD}, ended)
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "sampan.models.examine"],
-            input=msgspec.msgpack.encode(errand),
-            capture_output=True,
-            timeout=_PATIENCE,
-            env={**os.environ, **ONE_THREAD},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise StepFailed(attempted, f"it took more than {_PATIENCE / 3600:g} hours", "Narrow it with where.") from None
-    try:
-        answer = msgspec.msgpack.decode(done.stdout, type=Answer)
+        answer = msgspec.msgpack.decode(out, type=Answer)
     except msgspec.DecodeError:
-        said = done.stderr.decode(errors="replace").strip()[-300:] or "nothing"
-        raise StepFailed(attempted, f"the process ended with {done.returncode}", f"It last said: {said}") from None
+        last = said.decode(errors="replace").strip()[-300:] or "nothing"
+        raise StepFailed(attempted, "its process ended before it was done", f"It last said: {last}") from None
     if answer.error is not None:
         raise revive(answer.error)
     assert answer.found is not None
     return answer.found
+
+
+def _told(attempted: str, errand: bytes, environment: dict[str, str], ended: Callable[[], bool]) -> tuple[bytes, bytes]:
+    """What the process answers, and what it writes besides."""
+    command, began = [sys.executable, "-P", "-m", "sampan.models.examine"], time.monotonic()
+    pipe, given = subprocess.PIPE, errand
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
+        while True:
+            try:
+                return process.communicate(given, timeout=_LOOK)
+            except subprocess.TimeoutExpired:
+                given = b""  # the first call goes on to write it
+            if ended() or time.monotonic() - began > _PATIENCE:
+                process.kill()
+                process.communicate()
+                if ended():
+                    raise Busy(attempted, "the hub is being stopped", "Test it again when it is up.")
+                raise StepFailed(attempted, f"it took more than {_PATIENCE / 3600:g} hours", "Narrow it with where.")
