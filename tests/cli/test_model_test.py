@@ -134,6 +134,34 @@ def test_new_data_makes_the_result_stale(shop: Here, tmp_path: Path) -> None:
     assert state(shop) == ("passed", ())
 
 
+FRAME = """
+
+@step
+def data(size: int = 400) -> pa.Table:
+    x = np.linspace(-1, 1, size)
+    return pa.table({"x": x, "y": (x + 0.5 * np.sin(40 * x)) > 0})
+
+
+@model(kind="binary", target="y")
+def line(data: pa.Table) -> Fitted:
+    x, y = data["x"].to_numpy().reshape(-1, 1), data["y"].to_numpy().astype(float)
+    options = {"objective": "binary", "verbose": -1, "num_threads": 1}
+    return Fitted(train(options, Dataset(x, y, feature_name=["x"]), 5), ["x"], sample=data.select(["x"]))
+"""
+
+
+def test_a_frame_of_a_step_is_a_table_like_any_other(shop: Here) -> None:
+    with (shop.folder / "steps.py").open("a") as file:
+        file.write(FRAME)
+    (shop.folder / "suites" / "line.toml").write_text("[minimum]\nauc = 0.8\nf1 = 0.5\n")
+    shop("run", "line")
+    report = shop.json("model", "test", "line")["report"]
+    assert (report["table"], report["target"], report["rows"], report["seen"]) == ("data", "y", 400, 400)
+    shop("run", "data", "--set", "data.size=500")
+    report = shop.json("model", "test", "line@1")["report"]
+    assert (report["rows"], report["seen"]) == (500, 2), "the first and the last are where they were"
+
+
 def test_a_model_without_a_suite_is_told_where_it_would_be(shop: Here) -> None:
     (shop.folder / "suites" / "stay.toml").unlink()
     assert "there is no suites/stay.toml" in shop.complaint("model", "test", "stay", code=1)
