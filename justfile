@@ -25,6 +25,11 @@ test-mlflow *args:
         --with mlflow-skinny==2.22.5,hypothesis,lightgbm,pandas,pytest,pytest-timeout,pytest-xdist,scikit-learn \
         pytest tests/api/test_mlflow.py tests/api/test_mlflow_registry.py {{ args }}
 
+# The conversion of models to ONNX, and XGBoost, with packages that the other tests do without
+test-onnx *args:
+    uv run --isolated --extra onnx-convert --with xgboost-cpu==3.2.0 \
+        pytest tests/models/test_onnx_form.py tests/models/test_xgboost.py {{ args }}
+
 # Style, types, import floors
 lint:
     uv run ruff check --no-cache

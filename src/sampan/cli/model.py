@@ -87,6 +87,7 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
         last += f"; succeeded {iso(found['rebuilt'])[:19]}"
     fields([("last rebuilt", last), ("golden requests", _golden(found)), ("tests", found["tests"]["said"])])
+    fields([("ONNX", _onnx(found))])
     if found["note"]:
         click.echo(f"\n{found['note']}")
     click.echo()
@@ -96,6 +97,15 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     table(["metric", "value", "better is"], rows, empty="No metrics.")
     click.echo()
     table(["input", "type"], list(found["signature"]["inputs"].items()))
+
+
+def _onnx(found: dict[str, Any]) -> str:
+    made = found["onnx"]
+    if not made:
+        return "it is" if found["format"] == "onnx" else "not tried"
+    if not made["digest"]:
+        return f"none: {made['why']}"
+    return f"{made['digest']}, differs by at most {made['apart']:.2g} on {made['rows']:,} rows"
 
 
 def _golden(found: dict[str, Any]) -> str:

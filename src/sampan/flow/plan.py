@@ -179,9 +179,9 @@ class Planner:
             for name, digest in stored.model.files.items():
                 if not self._blobs.has(digest):
                     return f"model file {name} is missing"
-            golden = stored.model.golden
-            if golden is not None and not self._blobs.has(golden.digest):
-                return "its golden requests are missing"
+            for digest in stored.model.held():
+                if not self._blobs.has(digest):
+                    return f"file {digest[:12]}, derived of the model, is missing"
         return ""
 
     def plan(self, target: str | None, commit: str | None, git: str | None, position: str) -> Plan:

@@ -53,7 +53,7 @@ _ASKED: Final = {
     "run_steps": f"""WITH {_RUNS} SELECT run || '/' || name, digest FROM run_steps
         WHERE run IN (SELECT id FROM kept_runs)""",
     "results": f"WITH {_RESULTS} SELECT key, value FROM kept_results",
-    "versions": "SELECT model, files, golden FROM versions WHERE deleted IS NULL",  # one out of sight keeps no files
+    "versions": "SELECT model, files, golden, onnx FROM versions WHERE deleted IS NULL",  # out of sight: no files
     "replays": "SELECT id, branch FROM replays",  # a report tells of tables; the commits above keep them
     "impacts": "SELECT id, step FROM impacts",  # a measurement tells of tables, and keeps none
     "explanations": "SELECT id, before, after FROM explanations",  # nor does an explanation

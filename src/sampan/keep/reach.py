@@ -149,11 +149,12 @@ class Reach:
             if row["id"] in self.snapshots:
                 files = msgspec.json.decode(row["files"], type=tuple[TableFile, ...])
                 _keep_all(self.lake, (file.sha256 for file in files), self.snapshots[row["id"]])
-        golden = "json_extract(golden, '$.digest') AS golden"
-        for row in self._db.rows(f"SELECT model, number, files, {golden} FROM versions WHERE deleted IS NULL"):
+        derived = "json_extract(golden, '$.digest') AS golden, json_extract(onnx, '$.digest') AS onnx"
+        for row in self._db.rows(f"SELECT model, number, files, {derived} FROM versions WHERE deleted IS NULL"):
             why = f"version {row['model']}@{row['number']}"
             _keep_all(self.bytes, _texts(row["files"]).values(), why)
             _keep(self.bytes, row["golden"], f"the golden requests of {why}")
+            _keep(self.bytes, row["onnx"], f"the ONNX form of {why}")
         for row in self._db.rows("SELECT name, bundle FROM endpoints ORDER BY created DESC"):
             why = f"endpoint {row['name']} serves it, or did"
             if row["bundle"] not in self.bytes:

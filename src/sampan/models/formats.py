@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
+import msgspec
+
 from sampan.base.errors import BadStep, Damaged, SampanError, Usage
 from sampan.models.format_mlflow import FILES, MLFLOW
 from sampan.models.golden import capture, distance
 from sampan.models.golden_checks import TOLERANCE
+from sampan.models.onnx_form import derive
 from sampan.models.version import KINDS, Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 
@@ -85,8 +88,8 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
     """Keep a fitted model's files and say what it takes and gives.
 
     The files are loaded again and must predict what the estimator predicts on the sample; some rows of that are kept
-    with the answers as golden requests. Raises BadStep for an estimator without a safe format, or one that does not do
-    what ``kind`` promises.
+    with the answers as golden requests. Where converters are installed, it is kept as ONNX, too. Raises BadStep for an
+    estimator without a safe format, or one that does not do what ``kind`` promises.
     """
     if kind not in KINDS:
         raise BadStep("Freeze a model", f"unknown kind {kind!r}", f"Known: {', '.join(KINDS)}.")
@@ -108,7 +111,7 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
         _compare(format, fitted.estimator, kind, frozen.signature, predictor, sample.slice(0, _CHECKED_ROWS))
         golden = capture(predictor, sample, blobs.put)
     files = {file: blobs.put(data) for file, data in sorted(frozen.files.items())}
-    return VersionDraft(
+    draft = VersionDraft(
         digest=version_digest(kind, name, files, frozen.signature),
         kind=kind,
         format=name,
@@ -118,6 +121,7 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
         made_with={"python": platform.python_version(), **{p: _version(p) for p in frozen.packages}},
         golden=golden,
     )
+    return msgspec.structs.replace(draft, onnx=derive(fitted.estimator, draft, predictor, sample, blobs))
 
 
 def load(version: Version | VersionDraft, blobs: Blobs, *, only: bool = False) -> Predictor:

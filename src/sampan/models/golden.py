@@ -43,7 +43,7 @@ def capture(predictor: "Predictor", sample: "pa.Table", put: Callable[[bytes], s
     from sampan.models.sample import plain_records
 
     places = np.unique(np.linspace(0, max(0, sample.num_rows - 1), min(sample.num_rows, _LOOKED_AT)).astype(np.int64))
-    fits = _fits(predictor.signature)
+    fits = sendable(predictor.signature)
     records = [one for one in plain_records(sample.take(places), predictor.signature) if fits(one)]
     asked = list(zip(records, predictor.predict(records), strict=True)) if records else []
     known = [(record, answer) for record, answer in asked if _finite(answer)]
@@ -116,7 +116,8 @@ def distance(expected: "Output", got: "Output") -> float:
     return apart if apart == apart else math.inf
 
 
-def _fits(signature: Signature) -> Callable[[Mapping[str, Any]], bool]:
+def sendable(signature: Signature) -> Callable[[Mapping[str, Any]], bool]:
+    """Tells whether a record fits a signature, so that a client could send it."""
     inputs = Inputs(signature)
 
     def fits(record: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from sampan.base.errors import Conflict, Damaged, Frozen, NotFound, Usage
 from sampan.base.ids import whole
 from sampan.models.aliases import Aliases
 from sampan.models.labels import Labels
-from sampan.models.version import GoldenFile, Origin, Signature, Version, VersionDraft
+from sampan.models.version import GoldenFile, OnnxFile, Origin, Signature, Version, VersionDraft
 from sampan.store.blobs import Blobs
 from sampan.store.database import Database
 
@@ -82,6 +82,9 @@ class Models:
                 raise NotFound(f"Register {name}", f"its file {file} ({digest[:12]}) is not in the store")
         if draft.golden is not None and not self.blobs.has(draft.golden.digest):
             raise NotFound(f"Register {name}", f"its golden requests ({draft.golden.digest[:12]}) are not in the store")
+        if draft.onnx is not None and draft.onnx.digest and not self.blobs.has(draft.onnx.digest):
+            raise NotFound(f"Register {name}", f"its ONNX form ({draft.onnx.digest[:12]}) is not in the store")
+        derived = [None if one is None else _text(one) for one in (draft.golden, draft.onnx)]
         with self._db.transaction() as connection:
             row = connection.execute(
                 "SELECT * FROM versions WHERE model = ? AND digest = ?", (name, draft.digest)
@@ -90,7 +93,7 @@ class Models:
                 last = connection.execute("SELECT max(number) FROM versions WHERE model = ?", (name,)).fetchone()[0]
                 connection.execute(
                     """INSERT INTO versions (model, number, digest, kind, format, files, signature, metrics, run, key,
-                       created, origin, actor, golden) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                       created, origin, actor, golden, onnx) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                     (
                         name,
                         (last or 0) + 1,
@@ -105,14 +108,13 @@ class Models:
                         self._clock.micros(),
                         None if origin is None else _text(origin),
                         actor,
-                        None if draft.golden is None else _text(draft.golden),
+                        *derived,
                     ),
                 )
             elif row["deleted"] is not None:
-                golden = None if draft.golden is None else _text(draft.golden)  # clean-up may have taken what it had
-                connection.execute(
-                    "UPDATE versions SET deleted = NULL, golden = ? WHERE model = ? AND number = ?",
-                    (golden, name, row["number"]),
+                connection.execute(  # clean-up may have taken the derived files that it had
+                    "UPDATE versions SET deleted = NULL, golden = ?, onnx = ? WHERE model = ? AND number = ?",
+                    (*derived, name, row["number"]),
                 )
             row = connection.execute(
                 "SELECT * FROM versions WHERE model = ? AND digest = ?", (name, draft.digest)
@@ -243,6 +245,7 @@ def _version(row: sqlite3.Row) -> Version:
             origin=msgspec.json.decode(row["origin"], type=Origin) if row["origin"] else None,
             actor=row["actor"] or "",
             golden=msgspec.json.decode(row["golden"], type=GoldenFile) if row["golden"] else None,
+            onnx=msgspec.json.decode(row["onnx"], type=OnnxFile) if row["onnx"] else None,
         )
     except msgspec.DecodeError as error:
         raise Damaged(

@@ -50,12 +50,22 @@ class GoldenFile(msgspec.Struct, frozen=True):
     rows: int
 
 
+class OnnxFile(msgspec.Struct, frozen=True):
+    """The same model as ONNX: where that lies, and its largest absolute difference on so many rows of the sample; or,
+    without a digest, ``why`` it is not kept."""
+
+    digest: str = ""
+    apart: float | None = None
+    rows: int = 0
+    why: str = ""
+
+
 class VersionDraft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A frozen model whose files are kept, but which has no number yet. Made in a worker, registered by the hub.
 
     ``digest`` covers format, kind, files and signature, not the metrics: a model that is measured anew, or whose
-    metrics hold a duration, is still the same model. Nor does it cover ``golden``. What a draft does not have is not
-    written, so that the bytes of a bundle stay those that older ones had.
+    metrics hold a duration, is still the same model. Nor does it cover ``golden`` and ``onnx``, which are derived. What
+    a draft does not have is not written, so that the bytes of a bundle stay those that older ones had.
     """
 
     digest: str
@@ -66,10 +76,12 @@ class VersionDraft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     metrics: dict[str, Any]
     made_with: dict[str, str]
     golden: GoldenFile | None = None
+    onnx: OnnxFile | None = None
 
     def held(self) -> tuple[str, ...]:
         """The digests of all files that are kept with it."""
-        return (*self.files.values(), *([self.golden.digest] if self.golden is not None else ()))
+        derived = (self.golden.digest if self.golden else "", self.onnx.digest if self.onnx else "")
+        return (*self.files.values(), *filter(None, derived))
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +102,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin | None = None
     actor: str = ""
     golden: GoldenFile | None = None
+    onnx: OnnxFile | None = None
 
     @property
     def ref(self) -> str:

@@ -74,7 +74,7 @@ class OpenBundle(NamedTuple):
 
 def draft_of(version: Version) -> VersionDraft:
     """The part of a version that a bundle carries: nothing that differs between two equal models."""
-    return msgspec.structs.replace(version.draft(), metrics={}, made_with={}, golden=None)
+    return msgspec.structs.replace(version.draft(), metrics={}, made_with={}, golden=None, onnx=None)
 
 
 def decode(data: bytes) -> Bundle:

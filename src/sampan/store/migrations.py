@@ -211,6 +211,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # -- what spoke for a version when an alias was made to name it
         "ALTER TABLE aliases ADD COLUMN evidence TEXT",
     ),
+    ("ALTER TABLE versions ADD COLUMN onnx TEXT",),  # models: the same as ONNX, or why not
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -20,7 +20,7 @@ from sampan.models.golden_checks import GoldenChecked, GoldenChecks
 from sampan.models.labels import NOTE, TAG
 from sampan.models.measures import higher, sorted_for, title
 from sampan.models.rebuilds import Rebuild, Rebuilds
-from sampan.models.version import GoldenFile, Version
+from sampan.models.version import GoldenFile, OnnxFile, Version
 from sampan.runs.records import Runs
 
 _SHOWN: Final = 100
@@ -248,6 +248,7 @@ class VersionPage(msgspec.Struct, kw_only=True):
     """When it was last made anew, and came out as it was or within the tolerance."""
     rebuilds: list[Attempt]
     golden: GoldenFile | None
+    onnx: OnnxFile | None
     golden_checks: list[Asked]
     tests: Tested
     as_of: int | None = None
@@ -304,6 +305,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
         rebuilt=good.created if good is not None else None,
         rebuilds=[_attempt(one) for one in rebuilds.list(found.model, found.number, then)],
         golden=found.golden,
+        onnx=found.onnx,
         golden_checks=[_asked(one) for one in GoldenChecks(parts.db).list(found.model, found.number, then)],
         tests=tested(parts, found.ref, then),
         as_of=then,
