@@ -61,6 +61,8 @@ def test_the_public_names_are_these_and_no_others() -> None:
         "logged_run",
         "metrics",
         "model",
+        "show",
+        "sql",
         "step",
         "table",
         "upcast",

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sampan.app import table as table
+    from sampan.app.notebook import show as show
+    from sampan.app.notebook import sql as sql
+    from sampan.app.notebook import table as table
     from sampan.flow.declare import File as File
     from sampan.flow.declare import Fitted as Fitted
     from sampan.flow.declare import check as check
@@ -42,7 +44,9 @@ _HOME = {
     "logged_run": "sampan.track.spool",
     "model": "sampan.flow.declare",
     "step": "sampan.flow.declare",
-    "table": "sampan.app",
+    "show": "sampan.app.notebook",
+    "sql": "sampan.app.notebook",
+    "table": "sampan.app.notebook",
     "upcast": "sampan.log.contracts",
 }
 
@@ -57,6 +61,8 @@ def __getattr__(name: str) -> Any:
         return import_module("sampan.log")  # a package that can be called
     if name == "metrics":
         return import_module("sampan.models.metrics")
+    if name == "load_ipython_extension":  # what %load_ext looks for
+        return import_module("sampan.app.notebook").load_ipython_extension
     raise AttributeError(f"module 'sampan' has no attribute {name!r}")
 
 

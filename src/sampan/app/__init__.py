@@ -1,4 +1,4 @@
-"""Where everything is wired together, and the entry points ``sampan`` and ``sampan.table``.
+"""Where everything is wired together, and the entry point ``sampan``.
 
 ``App`` does what commands and the hub ask of a workspace, noun by noun, with the parts of ``Workplace``. Nothing here
 knows how a part works; nothing below knows that the others exist.
@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -68,7 +68,7 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promot
         from sampan.track.sync import waiting
 
         taken = 0
-        if not self._local_hub():
+        if not self.local_hub():
             with self.writing("Take what was logged"):
                 taken = take(self)
         return {"taken": taken, "waiting": waiting(self.folder.data)}
@@ -101,7 +101,7 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promot
 
     def hub(self) -> "HubClient | None":
         """The hub to go through: the one of SAMPAN_URL, else this workspace's if it is up, else None."""
-        url = self.settings.get("url") or self._local_hub()
+        url = self.settings.get("url") or self.local_hub()
         if not url:
             return None
         from sampan.cli.client import HubClient
@@ -127,17 +127,18 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promot
 
         return msgspec.to_builtins(view(self, path, query))
 
-    def page_file(self, path: str, as_of: str = "") -> str:
-        """The page at a path as a file that stands alone: HTML with its look in it; ``as_of``: as it was then."""
+    def page_file(self, path: str, as_of: str = "", query: Mapping[str, Any] | None = None, address: str = "") -> str:
+        """The page at a path as a file that stands alone: HTML with its look in it; ``as_of``: as it was then. Links
+        lead to the hub at ``address``, or at that of the settings."""
         if self.remote and (hub := self.hub()):
             return str(hub.text(path, {"format": "file", "as-of": as_of}))
         from sampan.hub.render import Frame, saved
         from sampan.hub.sitemap import find, seen
 
         page, named = find(path)
-        context = seen(self, page, {**named, "as-of": as_of})
+        context = seen(self, page, {**(query or {}), **named, "as-of": as_of})
         frame = Frame(workspace=self.folder.root.name, then=as_of)
-        address = self.settings.get("public_url").rstrip("/")
+        address = address or self.settings.get("public_url").rstrip("/")
         return saved(page.template, context, frame, self.clock.micros(), address)
 
     def _token_file(self) -> str:
@@ -146,7 +147,7 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promot
         except (OSError, NotFound):
             return ""
 
-    def _local_hub(self) -> str:
+    def local_hub(self) -> str:
         """Address of this workspace's hub. A file left behind by a hub that was killed is noticed and removed."""
         path = self.folder.data / "hub.json"
         try:
@@ -207,17 +208,3 @@ class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promot
         from sampan.demo.tell import tell
 
         tell(workspace=workspace, host=host, port=port, once=once, as_json=as_json)
-
-
-def table(name: str, ref: str = "main", workspace: Path | str | None = None) -> Any:
-    """A derived table, for notebooks and scripts: ``sampan.table("orders").df()``.
-
-    Gives ``.df()``, ``.polars()``, ``.arrow()`` and ``.relation()``. ``ref`` is a branch or ``@COMMIT``.
-    """
-    from sampan.lake.read import Table
-
-    app = App(Path(workspace) if workspace else None)
-    try:
-        return Table(app.lake.source(name, ref))
-    finally:
-        app.close()

@@ -6,6 +6,7 @@ no Python variable as a table. The time zone is UTC everywhere.
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -69,7 +70,9 @@ def connect(
     if memory:
         config["memory_limit"] = f"{max(memory // 2, memory - _UNCOUNTED)}B"
     connection = duckdb.connect(":memory:", config=config)
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # no bar in an answer that is piped on
+    connection.execute("SET TimeZone = 'UTC'")
+    with suppress(duckdb.InvalidInputException):  # a notebook that cannot draw a bar will not have one taken away
+        connection.execute("SET enable_progress_bar = false")  # no bar in an answer that is piped on
     allowed = ", ".join(quote_text(os.fspath(file)) for file in files)
     connection.execute(f"SET allowed_paths = [{allowed}]")
     if listed := ", ".join(quote_text(os.fspath(folder)) for folder in folders):
