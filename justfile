@@ -22,13 +22,12 @@ test-dbt *args:
 # The tests with a client of MLflow's, with the oldest one that is supported
 test-mlflow *args:
     uv run --isolated --no-project --with-editable . \
-        --with mlflow-skinny==2.22.5,hypothesis,lightgbm,pandas,pytest,pytest-timeout,pytest-xdist,scikit-learn \
-        pytest tests/api/test_mlflow.py tests/api/test_mlflow_registry.py {{ args }}
+        --with mlflow-skinny==2.22.5,hypothesis,lightgbm,pandas,psutil,pytest,pytest-timeout,pytest-xdist,scikit-learn,xgboost-cpu \
+        pytest tests/api/test_mlflow.py tests/api/test_mlflow_libraries.py tests/api/test_mlflow_registry.py {{ args }}
 
-# The conversion of models to ONNX, and XGBoost, with packages that the other tests do without
+# The conversion of models to ONNX, with packages that the other tests do without
 test-onnx *args:
-    uv run --isolated --extra onnx-convert --with xgboost-cpu==3.2.0 \
-        pytest tests/models/test_onnx_form.py tests/models/test_xgboost.py {{ args }}
+    uv run --isolated --extra onnx-convert pytest tests/models/test_onnx_form.py {{ args }}
 
 # Style, types, import floors
 lint:
