@@ -19,6 +19,11 @@ test-dbt *args:
     uv run --isolated --no-default-groups --extra dbt --with hypothesis,pytest,pytest-timeout,pytest-xdist \
         pytest tests/flow/test_dbt.py {{ args }}
 
+# The tests that need Metaflow, which runs flows in processes and folders of its own
+test-metaflow *args:
+    uv run --isolated --no-default-groups --extra metaflow --with hypothesis,pytest,pytest-timeout,pytest-xdist \
+        pytest tests/flow/test_metaflow.py {{ args }}
+
 # The tests with a client of MLflow's, with the oldest one that is supported
 test-mlflow *args:
     uv run --isolated --no-project --with-editable . \

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sampan.flow.declare import check as check
     from sampan.flow.declare import model as model
     from sampan.flow.declare import step as step
+    from sampan.flow.metaflow import metaflow as metaflow
     from sampan.log.adapt import adapt as adapt
     from sampan.log.contracts import Blob as Blob
     from sampan.log.contracts import Event as Event
@@ -42,6 +43,7 @@ _HOME = {
     "decision": "sampan.serve.decisions",
     "log_params": "sampan.track.spool",
     "logged_run": "sampan.track.spool",
+    "metaflow": "sampan.flow.metaflow",
     "model": "sampan.flow.declare",
     "step": "sampan.flow.declare",
     "show": "sampan.app.notebook",

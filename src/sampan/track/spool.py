@@ -217,8 +217,7 @@ def logged_run(name: str = "", experiment: str = "") -> Iterator[LoggedRun]:
 
 def _current() -> LoggedRun:
     if not _RUNS:
-        if not os.environ.get(STEP_VARIABLE):
-            atexit.register(_at_exit)
+        atexit.register(_at_exit)  # a worker ends without it, and ends its runs itself; a process of a step's does not
         _RUNS.append(_begin("", "", {}))
     return _RUNS[-1]
 
