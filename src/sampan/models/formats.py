@@ -167,11 +167,10 @@ def _recognise(estimator: Any) -> tuple[str, Format]:
         if module.recognises(estimator):
             return name, module
     kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-    raise BadStep(
-        "Freeze a model",
-        f"no safe format for a {kind}; Sampan does not pickle",
-        "Return LightGBM, XGBoost or scikit-learn models, or an ONNX model (its bytes or ModelProto).",
-    )
+    advice = "Return LightGBM, XGBoost or scikit-learn models, or an ONNX model (its bytes or ModelProto)."
+    if any(one.__module__.startswith("torch.nn.") for one in type(estimator).__mro__):
+        advice = "Export it to one file with torch.onnx.export, and return the bytes of that file as the estimator."
+    raise BadStep("Freeze a model", f"no safe format for a {kind}; Sampan does not pickle", advice)
 
 
 def _compare(
