@@ -90,6 +90,13 @@ def visit(id: str, page: str = "/", **more: Any) -> dict[str, Any]:
     return {"id": id, "type": "visit", "source": "web", "time": "2026-01-31T12:00:00Z", "data": data, **around}
 
 
+#: One of each kind that can be tagged, described and commented on.
+THINGS = (
+    *(("model", "stay"), ("version", "stay@1"), ("table", "reads"), ("contract", "visit"), ("run", "last")),
+    *(("endpoint", "stay"), ("replay", "last"), ("branch", "main"), ("impact", "last")),
+)
+
+
 class Shop:
     """The workspace, its hub, and the ids that tests look for."""
 
@@ -139,9 +146,15 @@ class Shop:
         """A version of what a run logged; names, tags and notes that would like to run."""
         self.post("/v1/models/taken/versions", {"run": run, "path": "a<b>"})
         self.post("/v1/models", {"name": "bare"})
-        for kind, name in (("model", "stay"), ("version", "stay@1"), ("version", "taken@1")):
+        for kind, name in (*THINGS, ("version", "taken@1")):
             self.put(f"/v1/labels/{kind}/{name}", {"tags": {PAYLOAD[:200]: PAYLOAD}, "note": PAYLOAD})
+        self.talk(PAYLOAD)
         self.put("/v1/models/stay/aliases/champion", {"number": 1, "reason": PAYLOAD})
+
+    def talk(self, text: str) -> None:
+        """Say something of one thing of each kind."""
+        for kind, name in THINGS:
+            self.post(f"/v1/comments/{kind}/{name}", {"text": text})
 
     def log(self) -> str:
         """Log runs as a client of MLflow's does, with names that would like to run; gives the last one's id."""

@@ -42,7 +42,8 @@ def tell(request: pytest.FixtureRequest, shop: tuple[Path, list[str]]) -> Iterat
     hub = Hub(folder) if request.param == "with a hub" else None
 
     def tell(*words: str, code: int = 0) -> Any:
-        done = sampan(folder, "model", *words, *(["--json"] if code == 0 else []))
+        first = () if words[0] in ("tag", "comment") else ("model",)
+        done = sampan(folder, *first, *words, *(["--json"] if code == 0 else []))
         assert done.returncode == code, (done.stdout, done.stderr)
         return json.loads(done.stdout) if code == 0 else done.stderr
 
@@ -76,12 +77,34 @@ def test_a_version_is_registered_named_and_found(tell: Any, shop: tuple[Path, li
 def test_what_is_said_of_it_stays_until_it_is_taken_away(tell: Any, shop: tuple[Path, list[str]]) -> None:
     name = f"{tell.model}-said"
     tell("register", name, "--run", shop[1][0])
-    tell("tag", f"{name}@1", "stage=canary", "data=2026-10", "--note", "Without returns.")
-    assert tell("tag", f"{name}@1", "--remove", "data") == {"tags": {"stage": "canary"}, "note": "Without returns."}
-    tell("tag", name, "owner=ann")
-    assert tell("tag", name)["tags"] == {"owner": "ann"}
-    assert "no" in tell("tag", f"{name}@1", "--remove", "data", code=1)
-    assert "KEY=VALUE" in tell("tag", name, "owner", code=2)
+    tell("tag", "version", f"{name}@1", "stage=canary", "data=2026-10", "--note", "Without returns.")
+    left = {"tags": {"stage": "canary"}, "note": "Without returns."}
+    assert tell("tag", "version", f"{name}@1", "--remove", "data") == left
+    tell("alias", f"{name}@1", "champion")
+    assert tell("tag", "version", f"{name}@champion") == left
+    tell("tag", "model", name, "owner=ann")
+    assert tell("tag", "model", name)["tags"] == {"owner": "ann"}
+    assert "no" in tell("tag", "version", f"{name}@1", "--remove", "data", code=1)
+    assert "KEY=VALUE" in tell("tag", "model", name, "owner", code=2)
+
+
+def test_a_comment_stays_with_who_made_it_until_that_one_withdraws_it(tell: Any, shop: tuple[Path, list[str]]) -> None:
+    name = f"{tell.model}-talk"
+    tell("register", name, "--run", shop[1][0])
+    first = tell("comment", "version", f"{name}@1", "Looks *short*.\nOr not?")
+    tell("comment", "version", f"{name}@1", "It is not.")
+    tell("comment", "version", f"{name}@1", "--withdraw", first["id"])
+    said = tell("comment", "version", f"{name}@1")["comments"]
+    assert [(one["text"], one["withdrawn"]) for one in said] == [("", True), ("It is not.", False)]
+    assert {one["actor"] for one in said} == {first["actor"]}
+    assert tell("comment", "model", name) == {"comments": []}
+    assert "Kinds: model, version, table" in tell("comment", "person", "ann", "Hello.", code=1)
+    assert "Kinds: model, version, table" in tell("comment", "person", "ann", code=1)
+    assert "nobody" in tell("comment", "table", "nobody", "Hello.", code=1)
+    assert "0 characters" in tell("comment", "model", name, " ", code=2)
+    assert "none with this id" in tell("comment", "model", name, "--withdraw", "nothing", code=1)
+    assert "one after the other" in tell("comment", "model", name, "a", "--withdraw", "b", code=2)
+    assert "only be looked at" in tell("comment", "model", name, "a", "--as-of", "2026-01-01", code=2)
 
 
 def test_what_is_needed_is_not_deleted(tell: Any, shop: tuple[Path, list[str]]) -> None:

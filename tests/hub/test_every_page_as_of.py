@@ -48,7 +48,7 @@ DOING = {
     *("reproduce", "promote", "approve"),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),
-    *("model register", "model alias", "model unalias", "model tag", "model delete", "model golden", "model test"),
+    *("model register", "model alias", "model unalias", "model delete", "model golden", "model test"),
     "model case",
     *("model test", "model case"),
     *("alert test", "alert silence", "alert unsilence", "token create", "token revoke", "token link"),
@@ -61,6 +61,8 @@ ABOUT = {
     "quarantine show": ["intake:1"],
     "contract show": ["visit"],
     "table show": ["reads"],
+    "tag": ["table", "reads"],
+    "comment": ["table", "reads"],
     "model show": ["stay"],
     "model history": ["stay"],
     "endpoint show": ["stay"],
@@ -105,6 +107,7 @@ class Past:
         shop.put("/v1/models/stay/aliases/champion", {"number": 2, "reason": "the newer one"})
         shop.put("/v1/labels/model/stay", {"tags": {"owner": "bob"}, "note": "What it is now."})
         shop.put("/v1/labels/version/stay@1", {"tags": {"stage": "old"}})
+        shop.talk("What came later.")
         done = sampan(shop.folder, "quarantine", "fix", "--rule", str(shop.folder / "repairs" / "pages.py"))
         assert done.returncode == 0, done.stderr
         (replay,) = hub.json("/replays")["replays"]

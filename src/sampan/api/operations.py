@@ -12,6 +12,7 @@ from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.registry_routes import (
     AliasRequest,
     ApprovalRequest,
+    CommentRequest,
     LabelRequest,
     ModelRequest,
     SuiteRequest,
@@ -61,6 +62,7 @@ from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
 from sampan.serve.recompute import Recomputed
 from sampan.serve.replayed import ReplayPlan
+from sampan.team.comments import Comment
 from sampan.team.tokens import Token
 from sampan.watch.alerts import Silence
 
@@ -539,7 +541,24 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         status=201,
     ),
     ("PUT", "/v1/labels/{kind}/{name}"): Operation(
-        summary="Tag or describe a model or version", body={JSON: LabelRequest}, answers={JSON: dict[str, Any]}
+        summary="Tag or describe a model, table, run or what else has a page",
+        body={JSON: LabelRequest},
+        answers={JSON: dict[str, Any]},
+    ),
+    ("POST", "/v1/comments/{kind}/{name}"): Operation(
+        summary="Comment on a model, table, run or what else has a page",
+        status=201,
+        body={JSON: CommentRequest},
+        answers={JSON: Comment},
+    ),
+    ("DELETE", "/v1/comments/{comment}"): Operation(
+        summary="Put a comment of one's own out of sight", answers={JSON: Comment}
+    ),
+    ("POST", "/comments/{kind}/{name}/add"): Operation(
+        summary="Comment on an object, and go to its page", status=303, body={FORM: CommentRequest}, tag="Pages"
+    ),
+    ("POST", "/comments/{comment}/withdraw"): Operation(
+        summary="Put a comment of one's own out of sight, and go to its object's page", status=303, tag="Pages"
     ),
     ("POST", "/v1/predictions/{prediction}/recompute"): Operation(
         summary="Make a prediction once more, as it was made, and say whether it is the same",

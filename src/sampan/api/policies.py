@@ -99,6 +99,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/experiments/{experiment}/compare"): READ,
     ("POST", "/experiments/{experiment}/views"): LOG,
     ("POST", "/experiments/{experiment}/views/remove"): LOG,
+    ("POST", "/comments/{kind}/{name}/add"): LOG,
+    ("POST", "/comments/{comment}/withdraw"): LOG,  # one's own
     ("GET", "/experiments/{experiment}/runs/{run}"): READ,
     ("GET", "/endpoints"): READ,
     ("GET", "/endpoints/{name}"): READ,
@@ -151,6 +153,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/models/{model}/aliases/{alias}"): DEPLOY,
     ("POST", "/v1/models/{model}/versions/{number}/approvals"): APPROVE,
     ("PUT", "/v1/labels/{kind}/{name}"): LOG,
+    ("POST", "/v1/comments/{kind}/{name}"): LOG,
+    ("DELETE", "/v1/comments/{comment}"): LOG,  # one's own
     ("POST", "/v1/alerts/test"): RUN,
     ("POST", "/v1/alerts/silences"): RUN,
     ("DELETE", "/v1/alerts/silences/{silence}"): RUN,

@@ -1,4 +1,4 @@
-"""The ``/v1`` routes of registered models: versions of logged runs, aliases, tags and notes."""
+"""The ``/v1`` routes of registered models: versions of logged runs, aliases; tags, notes and comments of anything."""
 
 import asyncio
 from typing import Annotated
@@ -54,6 +54,12 @@ class LabelRequest(msgspec.Struct, forbid_unknown_fields=True):
     note: str | None = None
 
 
+class CommentRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What somebody says of an object."""
+
+    text: str
+
+
 class SuiteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Which version is to be tested: ``MODEL@NUMBER``, ``MODEL@ALIAS``, or ``MODEL`` for the one on main."""
 
@@ -104,8 +110,16 @@ def registry_routes(work: Work) -> list[BaseRouteHandler]:
         given = (kind, name, data.tags, data.note, who(request).name)
         return answer(await asyncio.to_thread(work.label, *given))
 
+    @post("/v1/comments/{kind:str}/{name:str}")
+    async def comment(request: Ask, kind: str, name: str, data: CommentRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.comment, kind, name, data.text, who(request).name), 201)
+
+    @delete("/v1/comments/{comment:str}", status_code=200)
+    async def withdraw(request: Ask, comment: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.withdraw, comment, who(request).name))
+
     @post("/v1/tests")
     async def test(request: Ask, data: SuiteRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.test_model, data.ref, who(request).name), 201)
 
-    return [create, delete_model, register, delete_version, move, remove, approve, label, test]
+    return [create, delete_model, register, delete_version, move, remove, approve, label, comment, withdraw, test]

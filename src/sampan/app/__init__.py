@@ -21,6 +21,7 @@ from sampan.app.keeping import Keeping
 from sampan.app.promoting import Promoting
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
+from sampan.app.remarking import Remarking
 from sampan.base.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering, Rebuilding, Promoting, AskingAgain):
+class App(Arriving, Deriving, Keeping, Deciding, Registering, Remarking, Rebuilding, Promoting, AskingAgain):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

@@ -34,6 +34,7 @@ from sampan.app.spooled import keep_taking
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
+from sampan.hub.commenting import commenting
 from sampan.hub.doors import doors
 from sampan.hub.forms import forms
 from sampan.hub.live import Live
@@ -201,6 +202,7 @@ class RunningHub:
             *blobs(Attachments(self.app.folder.data / "attachments")),
             *forms(self.app, self._frame),
             *saving(self.app, self._frame),
+            *commenting(self.app, self._frame),
             *workbench(self.app, self.app.repair, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
             *registry_routes(self.app),

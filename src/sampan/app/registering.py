@@ -1,6 +1,6 @@
-"""What commands and the hub ask about registered models: versions of logged runs, aliases, tags and notes."""
+"""What commands and the hub ask about registered models: versions of logged runs, and their end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,29 +70,6 @@ class Registering(Workplace):
 
         with self._as_writer(f"Create the registered model {name[:100]!r}"):
             return msgspec.to_builtins(self.models.create(name, actor=actor))
-
-    def label(
-        self, kind: str, name: str, tags: Mapping[str, str | None], note: str | None, actor: str
-    ) -> dict[str, Any]:
-        """Set and remove (None) tags of a model or version, say what it is; gives all that is said of it then."""
-        with self._as_writer(f"Label {name[:100]}"):
-            thing = self._thing(kind, name)
-            labels = self.models.labels
-            with self.db.transaction():
-                for key, value in tags.items():
-                    labels.tag(thing, key, value, actor=actor)
-                if note is not None:
-                    labels.note(thing, note, actor=actor)
-        said = labels.of(thing)
-        notes = [one.value for one in said if one.kind == "note"]
-        return {"tags": {one.key: one.value for one in said if one.kind == "tag"}, "note": "".join(notes)}
-
-    def _thing(self, kind: str, name: str) -> str:
-        if kind == "model":
-            return f"model {self.models.find(name).name}"
-        if kind == "version":
-            return f"version {self.models.get(name).ref}"
-        raise NotFound(f"Label a {kind[:40]}", "only models and versions have labels")
 
     def delete_version(self, ref: str, actor: str) -> Any:
         """Put a version that people registered out of sight, unless something needs it."""

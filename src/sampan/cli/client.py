@@ -254,6 +254,12 @@ class HubClient:
         found: dict[str, Any] = self.put(path, {"tags": dict(tags), "note": note})
         return found
 
+    def comment(self, kind: str, name: str, text: str, actor: str) -> Any:
+        return self.post(f"/v1/comments/{quote(kind, safe='')}/{quote(name, safe='')}", {"text": text})
+
+    def withdraw(self, comment: str, actor: str) -> Any:
+        return self.delete(f"/v1/comments/{quote(comment, safe='')}")
+
     def delete_version(self, ref: str, actor: str) -> Any:
         model, _, number = ref.partition("@")
         return self.delete(f"/v1/models/{quote(model, safe='')}/versions/{quote(number, safe='')}")

@@ -79,7 +79,7 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     classes = ", ".join(str(label) for label in found["signature"].get("classes") or ())
     fields([("classes", classes or "none"), ("serving", ", ".join(found["serving"]) or "nowhere")])
     fields([("aliases", ", ".join(found["aliases"]) or "none")])
-    fields((f"tag {key}", value) for key, value in found["tags"].items())
+    fields((f"tag {one['key']}", one["value"]) for one in found["remarks"]["tags"])
     if found["origin"]:
         fields([("registered from", f"logged run {found['origin']['run']} by {found['actor']}")])
     tried = found["rebuilds"][0] if found["rebuilds"] else None
@@ -88,8 +88,8 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
         last += f"; succeeded {iso(found['rebuilt'])[:19]}"
     fields([("last rebuilt", last), ("golden requests", _golden(found)), ("tests", found["tests"]["said"])])
     fields([("ONNX", _onnx(found))])
-    if found["note"]:
-        click.echo(f"\n{found['note']}")
+    if found["remarks"]["note"]:
+        click.echo(f"\n{found['remarks']['note']}")
     click.echo()
     known = {one["name"]: {True: "more", False: "less", None: ""}[one["higher"]] for one in found["measures"]}
     names = [*known, *(name for name in found["metrics"] if name not in known)]
@@ -248,45 +248,6 @@ def history(app: "App", name: str, as_of: str, as_json: bool) -> None:
         click.echo(
             f"\n{len(refused)} attempts were refused, the last by {refused[0]['actor']}: {refused[0]['refused']}."
         )
-
-
-@model.command()
-@click.argument("ref")
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--remove", multiple=True, metavar="KEY", help="Take a tag away.")
-@click.option("--note", help="Say what it is, in the place of what was said; an empty text takes it away.")
-@json_option
-@click.pass_obj
-def tag(app: "App", ref: str, pairs: tuple[str, ...], remove: tuple[str, ...], note: str | None, as_json: bool) -> None:
-    """Tag and describe a model or a version: MODEL or MODEL@N.
-
-    Without KEY=VALUE, `--remove` and `--note`, shows what is said of it.
-    """
-    from sampan.cli.run import me
-
-    tags: dict[str, str | None] = dict.fromkeys(remove)
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise Usage(f"Tag {ref}", f"{pair!r} is not KEY=VALUE", "For instance: team=pricing")
-        tags[key] = value
-    name, at, number = ref.partition("@")
-    if at and whole(number) is None:
-        ref = f"{name}@{named(app, name, number)}"
-    if tags or note is not None:
-        said = app.work().label("version" if at else "model", ref, tags, note, me())
-    elif at:
-        found = app.view(f"/models/{quote(name, safe='')}/{quote(ref.partition('@')[2], safe='')}")
-        said = {"tags": found["tags"], "note": found["note"]}
-    else:
-        found = app.view(f"/models/{quote(name, safe='')}")
-        said = {"tags": {one["key"]: one["value"] for one in found["tags"]}, "note": found["note"]}
-    if as_json:
-        emit(said)
-        return
-    table(["tag", "value"], list(said["tags"].items()), empty=f"{ref} has no tags.")
-    if said["note"]:
-        click.echo(f"\n{said['note']}")
 
 
 @model.command()

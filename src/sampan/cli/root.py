@@ -54,6 +54,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             "sampan.cli.promote:promote", "Have an alias name a version, if all is there that the policy asks for."
         ),
         "approve": Entry("sampan.cli.promote:approve", "Say yes or no to a version: MODEL@N."),
+        "tag": Entry("sampan.cli.remarks:tag", "Tag and describe a thing: sampan tag table orders team=sales."),
+        "comment": Entry(
+            "sampan.cli.remarks:comment", 'Comment on a thing: sampan comment table orders "Looks short."'
+        ),
         "sync": Entry("sampan.cli.sync:sync", "Take what sampan.log has logged while no hub was up."),
         "pin": Entry("sampan.cli.keep:pin", "Commits, versions and runs that stay whatever their age."),
     },

@@ -120,6 +120,14 @@ class Urls:
         return _path("models", model, number)
 
     @staticmethod
+    def comment(kind: str, name: str) -> str:
+        return _path("comments", kind, name, "add")
+
+    @staticmethod
+    def withdraw(comment: str) -> str:
+        return _path("comments", comment, "withdraw")
+
+    @staticmethod
     def promotion(ref: str, to: str = "") -> str:
         return _with_query(f"{Urls.version(ref)}/promote", {"to": to})
 

@@ -212,6 +212,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE aliases ADD COLUMN evidence TEXT",
     ),
     ("ALTER TABLE versions ADD COLUMN onnx TEXT",),  # models: the same as ONNX, or why not
+    (
+        # -- what people say of anything that has a name; of one that is withdrawn the text is shown no longer
+        """CREATE TABLE comments (
+            id TEXT PRIMARY KEY, object TEXT NOT NULL, text TEXT NOT NULL, actor TEXT NOT NULL, at BIGINT NOT NULL,
+            withdrawn BIGINT)""",
+        "CREATE INDEX comments_by_object ON comments (object, at)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

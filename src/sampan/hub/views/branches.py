@@ -12,6 +12,7 @@ from sampan.flow.graph import MODEL
 from sampan.flow.merge import Definition, Merge, merging
 from sampan.flow.workspace import Workspace
 from sampan.hub.parts import Parts, Query, as_of, may
+from sampan.hub.remarks import Remarks, remarks
 from sampan.lake.diff import TableDiff
 from sampan.lake.history import MAIN, Commit
 from sampan.models.version import Version
@@ -95,6 +96,7 @@ class BranchPage(msgspec.Struct, kw_only=True):
     obstacle: str
     advice: str
     can_merge: bool
+    remarks: Remarks
 
 
 def branches(parts: Parts, query: Query) -> Branches:
@@ -157,6 +159,7 @@ def branch(parts: Parts, query: Query) -> BranchPage:
         obstacle=obstacle,
         advice=advice,
         can_merge=name != MAIN and not obstacle and may(query, RUN),
+        remarks=remarks(parts, query, "branch", name),
     )
 
 

@@ -9,6 +9,7 @@ from sampan.base.errors import NotFound, SampanError
 from sampan.base.ids import whole
 from sampan.flow.columns import Reached, brief
 from sampan.hub.parts import Dependant, Parts, Query, as_of, begun
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.served import serving
 from sampan.hub.uses import Uses
 from sampan.log.builtin import BUILTIN
@@ -175,6 +176,7 @@ class ContractPage(msgspec.Struct, kw_only=True):
     reaches: dict[str, FieldReach]  # by field, of the version in force
     conformity: Conformity | None  # how its sources compared the last time; None: not compared yet
     trouble: str = ""  # why it is not known what depends on it
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -210,6 +212,7 @@ def contract(parts: Parts, query: Query) -> ContractPage:
         reaches={} if trouble or then is not None or spec.version != known.version else _reaches(parts, spec),
         conformity=_compared(parts, then).get(type),
         trouble=trouble,
+        remarks=remarks(parts, query, "contract", type),
         as_of=then,
     )
 

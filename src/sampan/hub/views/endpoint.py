@@ -9,6 +9,7 @@ from sampan.base.errors import Damaged, NotFound
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import THEN, Parts, Query, as_of
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.sources import ENTRY
@@ -42,6 +43,7 @@ class EndpointPage(msgspec.Struct):
     rules: str
     inputs: list[str]
     context: list[str]
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -63,6 +65,7 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         rules=_text(parts, bundle.sources.get(ENTRY, "")) if bundle.decision else "",
         inputs=list(bundle.model.signature.inputs),
         context=sorted(bundle.decision.context or ()) if bundle.decision else [],
+        remarks=remarks(parts, query, "endpoint", current.name),
         as_of=then,
     )
 

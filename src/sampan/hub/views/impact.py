@@ -8,6 +8,7 @@ import msgspec
 
 from sampan.base.errors import NotFound
 from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.remarks import Remarks, remarks
 from sampan.models.paired import HIGHER, METRICS
 from sampan.models.version import Version
 from sampan.runs.impacts import DATA, Impact, ImpactReport, Impacts, sentence
@@ -77,6 +78,7 @@ class ImpactPage(msgspec.Struct, kw_only=True):
     created: int
     sentence: str
     branches: list[str]
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -109,6 +111,7 @@ def measured(parts: Parts, query: Query) -> ImpactPage:
         **values,
         sentence=sentence(found),
         branches=[one for one in (found.base, found.candidate) if one in there],
+        remarks=remarks(parts, query, "impact", found.id),
         as_of=then,
     )
 

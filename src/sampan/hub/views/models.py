@@ -12,12 +12,12 @@ from sampan.base.ids import whole
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import decided
 from sampan.hub.parts import Parts, Query, as_of, begun
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
 from sampan.hub.views.tested import Tested, standings, tested
 from sampan.lake.history import MAIN
 from sampan.models.golden_checks import GoldenChecked, GoldenChecks
-from sampan.models.labels import NOTE, TAG
 from sampan.models.measures import higher, sorted_for, title
 from sampan.models.rebuilds import Rebuild, Rebuilds
 from sampan.models.version import GoldenFile, OnnxFile, Version
@@ -242,8 +242,6 @@ class VersionPage(msgspec.Struct, kw_only=True):
     actor: str = ""
     aliases: list[str] = []
     all_aliases: dict[str, int] = {}
-    note: str = ""
-    tags: dict[str, str] = {}
     rebuilt: int | None
     """When it was last made anew, and came out as it was or within the tolerance."""
     rebuilds: list[Attempt]
@@ -251,6 +249,7 @@ class VersionPage(msgspec.Struct, kw_only=True):
     onnx: OnnxFile | None
     golden_checks: list[Asked]
     tests: Tested
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -264,7 +263,6 @@ def version(parts: Parts, query: Query) -> VersionPage:
     found = parts.models.get(f"{query['model']}@{number}")
     begun(f"the version {found.ref}", found.created, then)
     others = parts.models.list(found.model, then)
-    said = parts.models.labels.of(f"version {found.ref}", then)
     held = parts.models.aliases.list(found.model, then)
     records = Runs(parts.db)
     result = records.result(found.key) if found.key else None
@@ -300,14 +298,13 @@ def version(parts: Parts, query: Query) -> VersionPage:
         actor=found.actor,
         aliases=[one.alias for one in held if one.number == found.number],
         all_aliases={one.alias: one.token for one in held},
-        note=next((one.value for one in said if one.kind == NOTE), ""),
-        tags={one.key: one.value for one in said if one.kind == TAG},
         rebuilt=good.created if good is not None else None,
         rebuilds=[_attempt(one) for one in rebuilds.list(found.model, found.number, then)],
         golden=found.golden,
         onnx=found.onnx,
         golden_checks=[_asked(one) for one in GoldenChecks(parts.db).list(found.model, found.number, then)],
         tests=tested(parts, found.ref, then),
+        remarks=remarks(parts, query, "version", found.ref),
         as_of=then,
     )
 

@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 
 from sampan.hub.parts import Parts, Query, as_of, begun
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.uses import about, code_of
 from sampan.hub.views.models import ModelLine, lines
 from sampan.models.aliases import Alias
-from sampan.models.labels import NOTE, TAG
 
 _THIN: Final = 0.004  # of the whole width: a bar that can still be seen
 
@@ -42,27 +42,17 @@ class Moment(msgspec.Struct):
     evidence: list[str] = []
 
 
-class Said(msgspec.Struct):
-    """A tag, with who set it when."""
-
-    key: str
-    value: str
-    actor: str
-    since: int
-
-
 class ModelPage(msgspec.Struct, kw_only=True):
     """Context of ``model.html``. ``uses`` are newest first; ``rows`` the same by name, to be drawn."""
 
     name: str
     about: str
-    note: str
-    tags: list[Said]
     line: ModelLine | None
     aliases: list[Alias]
     uses: list[Use]
     rows: dict[str, list[Use]]
     history: list[Moment]
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -74,7 +64,6 @@ def model(parts: Parts, query: Query) -> ModelPage:
     line = next((one for one in lines(parts, name, then)), None)
     if known is None and line is None:
         begun(f"the model {name}", parts.models.find(name).created, then)
-    said = parts.models.labels.of(f"model {name}", then)
     uses = _uses(parts, name, then)
     rows: dict[str, list[Use]] = {}
     for one in sorted(uses, key=lambda one: (one.kind, one.name, one.since)):
@@ -82,13 +71,12 @@ def model(parts: Parts, query: Query) -> ModelPage:
     return ModelPage(
         name=name,
         about=about(code_of(parts.folder.root, name)),
-        note=next((one.value for one in said if one.kind == NOTE), ""),
-        tags=[Said(one.key, one.value, one.actor, one.since) for one in said if one.kind == TAG],
         line=line,
         aliases=parts.models.aliases.list(name, then),
         uses=uses,
         rows=rows,
         history=_history(parts, name, then, uses),
+        remarks=remarks(parts, query, "model", name),
         as_of=then,
     )
 

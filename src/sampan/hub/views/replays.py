@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from sampan.hub.parts import Parts, Query, as_of, may
+from sampan.hub.remarks import Remarks, remarks
 from sampan.runs.replays import DONE, Replay, ReplayRequest, Replays
 from sampan.serve.replayed import ReplayPlan, ReplayReport, sentence
 from sampan.team.roles import RUN
@@ -46,6 +47,7 @@ class ReplayPage(msgspec.Struct, kw_only=True):
     finished: int | None
     sentence: str
     can_decide: bool
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -91,5 +93,6 @@ def replay(parts: Parts, query: Query) -> ReplayPage:
         finished=found.finished,
         sentence=_said(found),
         can_decide=found.state == DONE and may(query, RUN) and then is None,
+        remarks=remarks(parts, query, "replay", found.id),
         as_of=then,
     )

@@ -10,6 +10,7 @@ import msgspec
 from sampan.base.errors import Damaged, NotFound
 from sampan.base.ids import whole
 from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.timeline import Timeline, timeline
 from sampan.hub.uses import code_of
 from sampan.lake.history import MAIN
@@ -208,6 +209,7 @@ class RunPage(msgspec.Struct, kw_only=True):
     currency: str
     changed: list[str]
     logged: list[Logged]
+    remarks: Remarks
     as_of: int | None = None
 
 
@@ -296,6 +298,7 @@ def run(parts: Parts, query: Query) -> RunPage:
         currency=str(found.manifest.get("prices", {}).get("currency", "")),
         changed=_changed(steps),
         logged=_logged(parts, records, found.id, steps, then),
+        remarks=remarks(parts, query, "run", found.id),
         as_of=then,
     )
 

@@ -7,6 +7,7 @@ import msgspec
 
 from sampan.base.errors import SampanError
 from sampan.hub.parts import Parts, Query, may
+from sampan.hub.remarks import address, named
 from sampan.hub.urls import Urls
 from sampan.lake.history import MAIN
 from sampan.log.builtin import BUILTIN
@@ -14,6 +15,7 @@ from sampan.log.position import Position
 from sampan.log.seek import Wanted, seek
 from sampan.models.version import Version
 from sampan.runs.records import Runs
+from sampan.team.comments import Comments
 from sampan.team.roles import ADMINISTER
 from sampan.track.lookup import Lookup
 
@@ -142,11 +144,19 @@ def _logged(parts: Parts, word: str) -> Iterator[Hit]:
 
 
 def _labels(parts: Parts, word: str) -> Iterator[Hit]:
+    """What people say of things: tags, notes and comments; of what is no more, nothing."""
     for one in parts.models.labels.holding(word, _EACH):
-        kind, _, name = one.object.partition(" ")
-        address = Urls.version(name) if kind == "version" else Urls.model(name)
-        said = one.value if len(one.value) <= 100 else f"{one.value[:100]}…"
-        yield Hit(one.kind, name, f"{one.key}: {said}" if one.key else said, address)
+        said = _brief(one.value)
+        if page := address(parts, one.object):
+            yield Hit(one.kind, named(one.object), f"{one.key}: {said}" if one.key else said, page)
+    for comment in Comments(parts.db, parts.clock).holding(word, _EACH):
+        if page := address(parts, comment.object):
+            says = f"{comment.actor}: {_brief(comment.text)}"
+            yield Hit("comment", named(comment.object), says, f"{page}#comment-{comment.id}")
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _made(version: Version) -> str:

@@ -9,6 +9,7 @@ from sampan.base.errors import NotFound, SampanError
 from sampan.flow.columns import shown
 from sampan.hub import looks
 from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, Use, Uses, about, code_of
 from sampan.lake.lake import MAIN, Snapshot
@@ -223,6 +224,7 @@ class TablePage(msgspec.Struct, kw_only=True):
     models: list[Use]
     endpoints: list[str]
     trouble: str = ""
+    remarks: Remarks
     as_of: int | None = None
     cut: Cut | None = None
     gone: bool = False
@@ -278,6 +280,7 @@ def table(parts: Parts, query: Query) -> TablePage:
         models=models,
         endpoints=_endpoints(parts, {use.name for use in models}, then),
         trouble=trouble,
+        remarks=remarks(parts, query, "table", name, there=name in parts.lake.names()),
         as_of=then,
         cut=_cut(parts, name, snapshot, code, then),
         gone=gone,
