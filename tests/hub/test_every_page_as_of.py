@@ -39,6 +39,7 @@ TIMELESS = {
     "branch diff": "what a merge would change now",
     "diff": "what two runs were made from, which time does not change",
     "runs logs": "what a step printed carries no times",
+    "card": "holds what is claimed against what there is now",
     "pin list": "what clean-up keeps from now on",
     "table published": "what lies published now",
 }

@@ -90,6 +90,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/models"): READ,
     ("GET", "/models/{model}"): READ,
     ("GET", "/models/{model}/{number}/promote"): READ,
+    ("GET", "/models/{model}/{number}/card"): READ,
+    ("GET", "/card"): READ,
     ("POST", "/models/{model}/{number}/decide"): APPROVE,
     ("POST", "/models/{model}/{number}/alias"): DEPLOY,
     ("GET", "/models/{model}/{number}"): READ,

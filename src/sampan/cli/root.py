@@ -50,6 +50,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "gc": Entry("sampan.cli.keep:gc", "Say what nothing keeps any longer, and remove it."),
         "backup": Entry("sampan.cli.backup:backup", "Copy the workspace with all its data while the hub goes on."),
         "restore": Entry("sampan.cli.backup:restore", "Make a workspace of a backup, in an empty folder."),
+        "card": Entry("sampan.cli.card:card", "Tell people what a version is and whether what is claimed of it holds."),
         "promote": Entry(
             "sampan.cli.promote:promote", "Have an alias name a version, if all is there that the policy asks for."
         ),

@@ -14,6 +14,7 @@ from sampan.hub.parts import THEN, Parts, Query
 from sampan.hub.views import (
     alerts,
     branches,
+    card,
     compare,
     contracts,
     diff,
@@ -94,6 +95,8 @@ PAGES: Final = (
     Page("/models", "models.html", "models", models.models),
     Page("/models/{model}", "model.html", "models", registered.model),
     Page("/models/{model}/{number}", "version.html", "models", models.version),
+    Page("/models/{model}/{number}/card", "card.html", "models", card.card),
+    Page("/card", "flow_card.html", "runs", card.flow),
     Page("/models/{model}/{number}/promote", "promotion.html", "models", promotion.promotion),
 )
 
@@ -106,7 +109,10 @@ NOW: Final[Mapping[str, str]] = {
     "/plan": "It says what a run would do now.",
     "/branches/{branch}": "It compares a branch with main and with the files of the workspace as they stand.",
     "/runs/{run}/logs/{log}": "What a step printed carries no times.",
-    "/models/{model}/{number}/promote": "It says what an alias needs now before it may name a version.",
+    **dict.fromkeys(
+        ("/models/{model}/{number}/promote", "/models/{model}/{number}/card", "/card"),
+        "It holds what is said against what there is now.",
+    ),
     "/diff": "It compares what two runs were made from, which time does not change.",
     **dict.fromkeys(
         (

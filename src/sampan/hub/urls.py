@@ -128,6 +128,10 @@ class Urls:
         return _path("comments", comment, "withdraw")
 
     @staticmethod
+    def card(ref: str = "") -> str:
+        return f"{Urls.version(ref)}/card" if ref else "/card"
+
+    @staticmethod
     def promotion(ref: str, to: str = "") -> str:
         return _with_query(f"{Urls.version(ref)}/promote", {"to": to})
 

@@ -17,6 +17,7 @@ from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
 from sampan.hub.views.tested import Tested, standings, tested
 from sampan.lake.history import MAIN
+from sampan.models.approvals import Approval, Approvals
 from sampan.models.golden_checks import GoldenChecked, GoldenChecks
 from sampan.models.measures import higher, sorted_for, title
 from sampan.models.rebuilds import Rebuild, Rebuilds
@@ -250,6 +251,11 @@ class VersionPage(msgspec.Struct, kw_only=True):
     golden_checks: list[Asked]
     tests: Tested
     remarks: Remarks
+    owner: str = ""
+    cost: float = 0.0
+    seconds: float = 0.0
+    currency: str = ""
+    approvals: list[Approval] = []
     as_of: int | None = None
 
 
@@ -268,6 +274,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
     result = records.result(found.key) if found.key else None
     made: dict[str, Any] = result.parts if result is not None else {}
     rebuilds = Rebuilds(parts.db)
+    cost, seconds, currency = _spent(records, found.run, found.model)
     good = rebuilds.last_good(found.model, found.number, then)
     return VersionPage(
         ref=found.ref,
@@ -305,8 +312,33 @@ def version(parts: Parts, query: Query) -> VersionPage:
         golden_checks=[_asked(one) for one in GoldenChecks(parts.db).list(found.model, found.number, then)],
         tests=tested(parts, found.ref, then),
         remarks=remarks(parts, query, "version", found.ref),
+        owner=_owner(parts, found, then),
+        cost=cost,
+        seconds=seconds,
+        currency=currency,
+        approvals=Approvals(parts.db, parts.clock).list(found.model, found.number, then),
         as_of=then,
     )
+
+
+def _owner(parts: Parts, version: Version, then: int | None) -> str:
+    """Whom the tag ``owner`` names, of the version or else of its model."""
+    for thing in (f"version {version.ref}", f"model {version.model}"):
+        if owner := parts.models.labels.tags(thing, then).get("owner"):
+            return owner
+    return ""
+
+
+def _spent(records: Runs, run: str | None, step: str) -> tuple[float, float, str]:
+    """What making a version took in the run that made it: money, seconds, the currency of the price book."""
+    if run is None:
+        return 0.0, 0.0, ""
+    try:
+        made = next((one for one in records.steps(run) if one.name == step and not one.part), None)
+        prices = records.get(run).manifest.get("prices", {})
+    except NotFound:
+        return 0.0, 0.0, ""
+    return (made.cost, made.seconds, str(prices.get("currency", ""))) if made is not None else (0.0, 0.0, "")
 
 
 def _origin(parts: Parts, version: Version) -> Came | None:
