@@ -4,7 +4,7 @@ import json
 import math
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sampan.base.clock import Clock
@@ -20,6 +20,12 @@ from sampan.track.schema import NAN
 from sampan.track.writer import Writer
 
 _COLUMNS: Final = "id, uuid, experiment, name, user, status, started, ended, deleted"
+_RETRIED: Final = 600_000  # milliseconds after the start of a hub in which clients still send again
+_UNTOUCHED: Final = """SELECT id, uuid, name FROM runs AS r
+    WHERE experiment = ? AND started = ? AND user = ? AND status = ? AND deleted IS NULL AND uuid < ?
+    AND NOT EXISTS (SELECT 1 FROM latest WHERE run = r.id) AND NOT EXISTS (SELECT 1 FROM params WHERE run = r.id)
+    AND NOT EXISTS (SELECT 1 FROM inputs WHERE run = r.id) AND NOT EXISTS (
+        SELECT 1 FROM artifacts WHERE owner = r.uuid)"""
 _WORDS: Final = (
     ("brave", "calm", "clear", "deep", "eager", "fair", "fresh", "glad", "keen", "light", "lucky", "quick", "quiet"),
     (
@@ -45,11 +51,16 @@ class Runs:
 
     def __init__(self, db: Database, writer: Writer, keys: Keys, clock: Clock) -> None:
         self._db, self._writer, self._keys, self._clock = db, writer, keys, clock
+        self._opened = millis(clock)
 
     def create(
         self, experiment: int, *, name: str = "", user: str = "", started: int | None = None, tags: Mapping[str, str]
     ) -> Run:
-        """Begin a run. Raises Usage, NotFound."""
+        """Begin a run. Raises Usage, NotFound.
+
+        Clients send it again when the hub went down before it could answer: what the hub before this one has begun with
+        the same words, and nobody has touched since, is that run, and gets no second one.
+        """
         attempted = "Create a run"
         check_count(attempted, "tags", len(tags), 1000)
         for key, value in tags.items():
@@ -62,25 +73,31 @@ class Runs:
                 f"both 'run_name' ({shown(name)}) and the tag '{NAME_TAG}' ({shown(tagged)}) were given",
                 "Give one, or both alike.",
             )
-        name = name or tagged or f"{'-'.join(map(secrets.choice, _WORDS))}-{secrets.randbelow(1000)}"
+        called = name or tagged
+        name = called or f"{'-'.join(map(secrets.choice, _WORDS))}-{secrets.randbelow(1000)}"
         check_length(attempted, "run_name", name, RUN_NAME)
         check_length(attempted, "user_id", user, USER)
         began = millis(self._clock) if started is None else started
         check_whole(attempted, "start_time", began)
         uuid, kept = new_uuid(self._clock), {**tags, NAME_TAG: name}
 
-        def job(connection: sqlite3.Connection) -> None:
+        def job(connection: sqlite3.Connection) -> tuple[str, str]:
             living(connection, attempted, experiment)
+            if started is not None and millis(self._clock) - self._opened < _RETRIED:
+                for before in self._sent_before(connection, experiment, called, user, began, tags):
+                    return before
             made = connection.execute(
                 "INSERT INTO runs (uuid, experiment, name, user, status, started) VALUES (?, ?, ?, ?, ?, ?)",
                 (uuid, experiment, name, user, RUNNING, began),
             ).lastrowid
             rows = [(made, self._keys.id(connection, key), value) for key, value in kept.items()]
             connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", rows)
+            return uuid, name
 
-        self._writer.submit(job, synced=False).result()
+        id, name = self._writer.submit(job, synced=False).result()
+        kept[NAME_TAG] = name
         return Run(
-            id=uuid,
+            id=id,
             experiment=experiment,
             name=name,
             user=user,
@@ -92,6 +109,24 @@ class Runs:
             params={},
             tags=kept,
         )
+
+    def _sent_before(
+        self,
+        connection: sqlite3.Connection,
+        experiment: int,
+        called: str,
+        user: str,
+        began: int,
+        tags: Mapping[str, str],
+    ) -> Iterator[tuple[str, str]]:
+        """Id and name of runs that the process before this one began with the same words, and that are as they were."""
+        found = connection.execute(_UNTOUCHED, (experiment, began, user, RUNNING, f"{self._opened:012x}")).fetchall()
+        for id, uuid, name in found:
+            pairs = connection.execute(
+                "SELECT k.name, t.value FROM tags AS t JOIN keys AS k ON k.id = t.key WHERE run = ?", (id,)
+            )
+            if called in ("", name) and dict(pairs.fetchall()) == {**tags, NAME_TAG: name}:
+                yield uuid, name
 
     def update(self, uuid: str, *, status: str = "", ended: int | None = None, name: str = "") -> Run:
         """Change how a run stands, when it ended, its name. Raises Usage, NotFound."""
