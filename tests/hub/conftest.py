@@ -28,9 +28,10 @@ class Visit(Event, version=1):
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of a fresh shell: nothing of Sampan's is set, and Python keeps its bytecode."""
+    """The environment of a fresh shell: nothing of Sampan's or MLflow's is set, and Python keeps its bytecode."""
     unset = ("PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS")
-    return {k: v for k, v in os.environ.items() if not k.startswith("SAMPAN_") and k not in unset} | extra
+    ours = ("SAMPAN_", "MLFLOW_")  # the client, imported by another test, leaves its own behind
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours) and k not in unset} | extra
 
 
 def make_workspace(folder: Path) -> Path:

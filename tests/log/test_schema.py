@@ -204,6 +204,22 @@ SCHEMAS = st.recursive(
 )
 
 
+PAIR = {"type": "object", "properties": {"a": {"type": "integer"}}, "title": "x"}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"anyOf": [PAIR, PAIR]},
+        {"additionalProperties": {"anyOf": [PAIR, PAIR]}, "type": "object"},
+        {"anyOf": [{"type": "array", "items": PAIR}, {"type": "array", "items": PAIR}]},
+    ],
+)
+def test_a_choice_of_two_objects_is_told_and_not_checked(choice: Any) -> None:
+    made = read_schema({"type": "object", "properties": {"a": choice}}, "thing")
+    assert any("a choice that cannot be checked" in remark for remark in made.remarks)
+
+
 @given(properties=st.dictionaries(st.sampled_from(["a", "b", "é 1", "_id", "str"]), SCHEMAS, max_size=3))
 def test_whatever_the_schema_says_the_contract_loads(
     tmp_path_factory: pytest.TempPathFactory, properties: dict[str, Any]

@@ -108,6 +108,7 @@ class _Part(msgspec.Struct):
 class _Reader:
     def __init__(self, schema: dict[str, Any]) -> None:
         self._root = schema
+        self._stand_ins: dict[str, Any] = {}
         self._remarks: list[str] = []
         self._structs: dict[str, Shape] = {}
         self._pointers: dict[str, str] = {}
@@ -341,7 +342,13 @@ class _Reader:
         doc = schema.get("description") if "/properties/" not in path.rpartition("/$defs/")[0] else ""
         base = "msgspec.Struct"
         self._structs[name] = Shape(name, lines, base, ("kw_only=True",), doc if isinstance(doc, str) else "")
-        return _Part(name, {}, type=_OBJECT)
+        return _Part(name, {}, type=self._stand_in(name))
+
+    def _stand_in(self, name: str) -> Any:
+        """A struct for one that is written: each has its own, so that two of them are a choice that msgspec refuses."""
+        if name not in self._stand_ins:
+            self._stand_ins[name] = msgspec.defstruct(name, [])
+        return self._stand_ins[name]
 
     def _free(self, name: str) -> str:
         number, made = 1, name
@@ -353,7 +360,8 @@ class _Reader:
     def _by_reference(self, schema: dict[str, Any], path: str, depth: int) -> _Part:
         pointer = str(schema["$ref"])
         if pointer in self._pointers:
-            return _Part(self._pointers[pointer], {}, type=_OBJECT)
+            name = self._pointers[pointer]
+            return _Part(name, {}, type=self._stand_in(name))
         if pointer in self._under_way:
             self._remark(path, f"{pointer} is part of itself")
             return _Part("Any", {})
@@ -416,7 +424,6 @@ class _Reader:
 
 _UNION: Final[Any] = Union
 _ANNOTATED: Final[Any] = Annotated  # made at run time, of types that no checker sees
-_OBJECT: Final = msgspec.defstruct("Object", [])  # stands for any struct
 _TEXTS: Final[dict[str, Any]] = {
     "str": str, "bytes": bytes, "dt.datetime": dt.datetime, "dt.date": dt.date, "dt.time": dt.time,
     "dt.timedelta": dt.timedelta, "uuid.UUID": uuid.UUID,
