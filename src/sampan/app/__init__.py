@@ -4,6 +4,7 @@
 knows how a part works; nothing below knows that the others exist.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -41,6 +42,13 @@ def main() -> None:
     spare_pandas()
     code = run_command(sys.argv[1:], App)
     gc.freeze()  # the process ends: what is still there need not be looked through once more
+    if "sampan.app.hub" in sys.modules:
+        # Threads of native libraries do not always survive the interpreter's own end: send what waits, and be gone.
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 
