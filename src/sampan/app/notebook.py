@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlencode
 
 from sampan.base.errors import NotFound, SampanError, Usage
@@ -170,12 +170,12 @@ def show(what: str = "last", *more: str, workspace: Path | str | None = None) ->
         names = [str(getattr(one, "name", "") or one.id) for one in runs]
         if len(runs) == 1:
             (one,) = runs
-            own = Urls.run(one.id) if _is_flow(one) else Urls.logged_run(one.experiment, one.id)  # type: ignore[union-attr]
+            own = Urls.logged_run(one.experiment, one.id) if _is_logged(one) else Urls.run(one.id)
             return _page(app, own, {}, f"run {names[0]}")
         text = f"runs {', '.join(names)}, compared"
-        logged = [one for one in runs if not _is_flow(one)]
-        if len(logged) == len(runs) and len({one.experiment for one in logged}) == 1:  # type: ignore[union-attr]
-            path = Urls.compare(logged[0].experiment)  # type: ignore[union-attr]
+        logged = [one for one in runs if _is_logged(one)]
+        if len(logged) == len(runs) and len({one.experiment for one in logged}) == 1:
+            path = Urls.compare(logged[0].experiment)
             return _page(app, path, {"run": [one.id for one in runs]}, text)
         if len(runs) > 2:
             said = "runs of the flow are compared by twos, logged runs of one experiment by any number"
@@ -183,8 +183,8 @@ def show(what: str = "last", *more: str, workspace: Path | str | None = None) ->
         return _page(app, "/diff", {"before": runs[0].id, "after": runs[1].id}, text)
 
 
-def _is_flow(run: "FlowRun | LoggedRun") -> bool:
-    return not hasattr(run, "experiment")
+def _is_logged(run: "FlowRun | LoggedRun") -> "TypeGuard[LoggedRun]":
+    return hasattr(run, "experiment")
 
 
 def _run(app: "App", id: str) -> "FlowRun | LoggedRun":

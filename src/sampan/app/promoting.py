@@ -51,7 +51,7 @@ class Promoting(Testing):
                 version.model,
                 version.number,
                 alias,
-                verdict,  # type: ignore[arg-type]
+                verdict,
                 actor=actor,
                 reason=reason,
                 seen=seen(self, version),

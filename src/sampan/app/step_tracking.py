@@ -40,7 +40,7 @@ class Door:
         from sampan.api.mlflow_errors import refusal as mlflow_refusal
         from sampan.api.policies import POLICIES, Policies
         from sampan.base.clock import SystemClock
-        from sampan.hub.server import Protocol, bind
+        from sampan.hub.server import bind, config
         from sampan.team.gate import Gate
         from sampan.track.tracking import Tracking
 
@@ -62,20 +62,7 @@ class Door:
             ),
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                guarded,
-                interface="asgi3",
-                http=Protocol,
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=2,
-            )
-        )
+        self._server = uvicorn.Server(config(guarded, 2))
         self._thread = threading.Thread(target=self._serve, name="step-tracking", daemon=True)
         self._thread.start()
 

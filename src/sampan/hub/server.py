@@ -80,6 +80,23 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def config(app: Asgi, grace: int) -> uvicorn.Config:
+    """How an application is served; ``grace``: seconds that requests have to end once it stops."""
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace,
+        timeout_keep_alive=75,
+    )
+
+
 def serve(
     build: Callable[[], AbstractAsyncContextManager[Asgi]],
     listener: socket.socket,
@@ -94,18 +111,7 @@ def serve(
     async def run() -> None:
         async with build() as app:
             server = _Server(
-                uvicorn.Config(
-                    app,
-                    http=Protocol,
-                    ws="none",
-                    lifespan="off",
-                    access_log=False,
-                    log_config=None,
-                    server_header=False,
-                    proxy_headers=False,
-                    timeout_graceful_shutdown=GRACE,
-                    timeout_keep_alive=75,
-                ),
+                config(app, GRACE),
                 stopping,
             )
             chores = [asyncio.ensure_future(_collect_garbage()), asyncio.ensure_future(_announce(server, started))]

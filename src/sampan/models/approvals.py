@@ -52,13 +52,14 @@ class Approvals:
         self._db, self._clock = db, clock
 
     def add(
-        self, model: str, number: int, alias: str, verdict: Verdict, *, actor: str, reason: str, seen: Seen
+        self, model: str, number: int, alias: str, verdict: str, *, actor: str, reason: str, seen: Seen
     ) -> Approval:
         """Write a verdict down. Raises Usage; NotFound for one to withdraw where its author has none."""
         attempted = f"Decide about {model}@{number} as {alias}"
         check_alias(attempted, alias)
-        if verdict not in VERDICTS:
-            raise Usage(attempted, f"unknown verdict {str(verdict)[:40]!r}", f"One of {', '.join(VERDICTS)}.")
+        said = next((one for one in VERDICTS if one == verdict), None)
+        if said is None:
+            raise Usage(attempted, f"unknown verdict {verdict[:40]!r}", f"One of {', '.join(VERDICTS)}.")
         if len(reason) > _REASON:
             raise Usage(attempted, f"the reason has {len(reason):,} characters", f"It may have up to {_REASON:,}.")
         if verdict == REJECTED and not reason.strip():
@@ -66,7 +67,7 @@ class Approvals:
         if verdict == WITHDRAWN and actor not in {one.actor for one in self.standing(model, number, alias)}:
             raise NotFound(f"Withdraw an approval of {model}@{number}", f"{actor} has none as {alias}")
         made = Approval(
-            new_id(self._clock), model, number, alias, actor, verdict, reason.strip(), seen, self._clock.micros()
+            new_id(self._clock), model, number, alias, actor, said, reason.strip(), seen, self._clock.micros()
         )
         row = [msgspec.json.encode(v).decode() if v is seen else v for v in msgspec.structs.astuple(made)]
         with self._db.transaction() as records:
