@@ -147,7 +147,10 @@ def test_a_flow_file_is_one_step_with_its_parameters_artifacts_and_tasks(shop: P
     assert parent.params == {"alpha": "0.25", "label": "2 pages"}
     assert {one.key: one.value for one in parent.metrics} == {"best": 0.75}
     assert [one.tags["mlflow.parentRunId"] for one in (first, second)] == [parent.id] * 2
-    assert [one.metrics[-1].value for one in (first, second)] == [0.5, 0.75]
+    assert [{each.key: each.value for each in one.metrics} for one in (first, second)] == [
+        {"depth": 2.0, "score": 0.5},
+        {"depth": 3.0, "score": 0.75},
+    ]
     assert {one.tags["sampan.run"] for one in (parent, first, second)} == {made["run"]}
     assert "that was it" in sampan(shop, "runs", "logs", "last", "trained").stdout
     assert {one["state"] for one in run(shop)["steps"]} == {"cached"}
