@@ -72,6 +72,9 @@ class Mlflow:
         if (log := self._routes.logged.get(route)) is not None:
             await asyncio.wrap_future(log(self._read(route, body, scope)))
             return _NOTHING
+        if (begun := self._routes.begun.get(route)) is not None:
+            begin, write = begun
+            return self._encoder.encode(write(await asyncio.wrap_future(begin(self._read(route, body, scope)))))
         if (register := self._registry.done.get(route)) is not None:
             actor = scope[PRINCIPAL].name
             return await asyncio.to_thread(
