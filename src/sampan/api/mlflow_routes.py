@@ -212,7 +212,7 @@ class MlflowRoutes:
         attempted = "Log a model's record"
         try:
             record = msgspec.json.decode(one.model_json)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Usage(attempted, f"model_json is no JSON: {error}") from None
         if not isinstance(record, dict):
             raise Usage(attempted, f"model_json is {shown(one.model_json)}", "It must be an object.")

@@ -31,7 +31,12 @@ def site(handlers: Sequence[BaseRouteHandler], body_limit: int = 16_777_216) -> 
     return _Site(
         route_handlers=list(handlers),
         openapi_config=None,  # sampan.api.openapi describes every route, those before the router too
-        exception_handlers={SampanError: _foreseen, HTTPException: _http, Exception: _unforeseen},
+        exception_handlers={
+            SampanError: _foreseen,
+            HTTPException: _http,
+            RecursionError: _deep,
+            Exception: _unforeseen,
+        },
         request_max_body_size=body_limit,
         logging_config=None,
         debug=False,
@@ -68,6 +73,12 @@ def _http(request: Ask, error: HTTPException) -> Response[bytes]:
     extra = getattr(error, "extra", None)
     text = f"{error.detail}: {extra}" if extra else error.detail
     return _json(error.status_code, Usage("Read a request", text[:500], "/v1/openapi describes every route."))
+
+
+def _deep(request: Ask, error: RecursionError) -> Response[bytes]:
+    if "deserializing" not in str(error):  # it is our own code that went too deep, not what was sent
+        return _unforeseen(request, error)
+    return _json(400, Usage("Read a request", "its JSON is nested too deeply", "/v1/openapi describes every route."))
 
 
 def _unforeseen(request: Ask, error: Exception) -> Response[bytes]:
