@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sampan.base.errors import BadWorkspace, Usage
-from sampan.serve.sources import collect
+from sampan.base.sources import collect
 
 
 def write(root, **files):
@@ -29,7 +29,7 @@ def test_modules_two_imports_away_are_found_and_others_are_not(tmp_path):
         steps="",
     )
     (tmp_path / "shop" / "__init__.py").write_text("")
-    found = collect(tmp_path)
+    found = collect(tmp_path, "decisions.py")
     assert list(found) == [
         "decisions.py",
         "late.py",
@@ -41,23 +41,23 @@ def test_modules_two_imports_away_are_found_and_others_are_not(tmp_path):
 
 
 def test_nothing_is_imported_and_a_missing_file_is_no_error(tmp_path):
-    assert collect(tmp_path) == {}
+    assert collect(tmp_path, "decisions.py") == {}
     write(tmp_path, decisions="raise SystemExit")
-    assert list(collect(tmp_path)) == ["decisions.py"]
+    assert list(collect(tmp_path, "decisions.py")) == ["decisions.py"]
 
 
 def test_a_syntax_error_is_named_with_its_place(tmp_path):
     write(tmp_path, decisions="import shop.rules", shop__rules="x = 1\nif x\n")
     with pytest.raises(BadWorkspace, match=r"Read shop/rules\.py:2: expected ':'"):
-        collect(tmp_path)
+        collect(tmp_path, "decisions.py")
 
 
 def test_imports_come_from_memory_not_from_the_disk(tmp_path):
     write(tmp_path, decisions="from shop.rules import cut", shop__rules="from .words import cut", shop__words="cut = 3")
-    sources = {name: data.decode() for name, data in collect(tmp_path).items()}
+    sources = {name: data.decode() for name, data in collect(tmp_path, "decisions.py").items()}
     write(tmp_path, shop__words="cut = 4")
     code = (
-        "import json, sys\nfrom sampan.serve.sources import MemoryImporter\n"
+        "import json, sys\nfrom sampan.base.sources import MemoryImporter\n"
         "with MemoryImporter({n: t.encode() for n, t in json.loads(sys.argv[1]).items()}):\n"
         "    import decisions, shop.rules\nprint(decisions.cut, shop.rules.__file__)"
     )

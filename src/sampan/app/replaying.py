@@ -15,6 +15,7 @@ from sampan.app.retaking import Candidate, Retaking
 from sampan.base.clock import iso
 from sampan.base.digests import digest_bytes, digest_value
 from sampan.base.errors import NotFound, Usage
+from sampan.base.sources import collect
 from sampan.flow.engine import Engine
 from sampan.flow.forecast import forecast
 from sampan.flow.graph import CHECK
@@ -29,8 +30,8 @@ from sampan.runs.records import FAILED as RUN_FAILED
 from sampan.runs.records import SUCCEEDED
 from sampan.runs.replays import APPROVED, DISCARDED, DONE, ReplayRequest, Replays
 from sampan.serve.counterfactual import Counterfactual, past_decisions
+from sampan.serve.decisions import ENTRY
 from sampan.serve.replayed import Effect, Figure, Moment, ReplayPlan, ReplayReport, ReplayStep
-from sampan.serve.sources import collect
 
 if TYPE_CHECKING:
     from sampan.app.workplace import Workplace
@@ -103,7 +104,7 @@ class Replaying:
 
     def rules(self) -> dict[str, str]:
         """The files of rules and their digests."""
-        return {path: digest_bytes(text) for path, text in collect(self._code.root).items()}
+        return {path: digest_bytes(text) for path, text in collect(self._code.root, ENTRY).items()}
 
     def definition(self) -> str:
         """A digest of all of this code."""

@@ -15,9 +15,9 @@ import msgspec
 
 from sampan.base.clock import SystemClock
 from sampan.base.errors import Damaged, SampanError
+from sampan.base.sources import MemoryImporter
 from sampan.serve.answer import Answerer, Asked
 from sampan.serve.bundle import Bundle, open_bundle
-from sampan.serve.sources import MemoryImporter
 from sampan.store.blobs import Blobs
 
 _CHUNK = 5_000

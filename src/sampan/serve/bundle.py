@@ -12,9 +12,9 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadWorkspace, Damaged, NewerFormat
+from sampan.base.sources import MemoryImporter
 from sampan.models.version import Version, VersionDraft
-from sampan.serve.decisions import Decision, Threshold
-from sampan.serve.sources import ENTRY, MemoryImporter
+from sampan.serve.decisions import ENTRY, Decision, Threshold
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from sampan.base.errors import BadWorkspace, Usage
 
+#: The file of a workspace that declares decisions.
+ENTRY: Final = "decisions.py"
 Threshold: TypeAlias = bool | int | float | str
 Prediction: TypeAlias = float | str | dict[str, float]
 

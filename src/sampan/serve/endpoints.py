@@ -14,9 +14,10 @@ from sampan.base import errors
 from sampan.base.clock import Clock, iso
 from sampan.base.errors import BadWorkspace, Damaged, NotFound, SampanError, Usage
 from sampan.base.ids import is_name, new_id
+from sampan.base.sources import collect
 from sampan.models.registry import Models
 from sampan.serve.bundle import Bundle, DecisionFacts, decode, draft_of
-from sampan.serve.sources import ENTRY, collect
+from sampan.serve.decisions import ENTRY
 from sampan.store.database import Database
 
 ONE_THREAD: Final = dict.fromkeys(
@@ -129,7 +130,7 @@ class Endpoints:
         ``rules_only``: its model is not loaded, for somebody who will do so next.
         """
         version = self._models.get(ref)
-        files = collect(workspace)
+        files = collect(workspace, ENTRY)
         sources = {path: self._blobs.put(data) for path, data in files.items()}
         bare = Bundle(version=version.ref, model=draft_of(version), sources=sources)
         declared = [one for one in self._try(bare, ref, rules_only) if one.model == version.model]

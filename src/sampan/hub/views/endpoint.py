@@ -11,8 +11,8 @@ from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import THEN, Parts, Query, as_of
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
+from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
-from sampan.serve.sources import ENTRY
 
 _COLOURS = ("water", "mute", "violet", "good", "wait", "bad")
 _NEWEST = 12

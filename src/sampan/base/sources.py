@@ -1,7 +1,7 @@
-"""The source files behind a decision: found by reading, kept with the bundle, imported from memory.
+"""Source files that are kept beside what they belong to: found by reading, imported from memory.
 
-A bundle serves the rules as they were when it was made. Later edits in the working tree do not reach it, and no
-file lies around that could be changed between a check and an import.
+A bundle serves the rules, and a network is built by the code, as they were when they were frozen. Later edits in the
+working tree do not reach them, and no file lies around that could be changed between a check and an import.
 """
 
 import ast
@@ -9,17 +9,16 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
-from typing import Final
 
 from sampan.base.errors import BadWorkspace
 
-ENTRY: Final = "decisions.py"
 
-
-def collect(root: Path, entry: str = ENTRY) -> dict[str, bytes]:
+def collect(root: Path, entry: str) -> dict[str, bytes]:
     """``entry`` and every module of the workspace that it reaches through imports, by path. Nothing is imported.
 
     Raises BadWorkspace for a syntax error, with its place.
@@ -65,6 +64,28 @@ def _files(root: Path, module: tuple[str, ...]) -> list[str]:
     return files
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextmanager
+def imported_apart(sources: Mapping[str, bytes]) -> Iterator[None]:
+    """Within it, imports find these modules first; after it, their names stand for what they stood for before.
+
+    So two versions of a module can be in use in one process. What they import later than that (in a function) is
+    looked for as usual.
+    """
+    importer = MemoryImporter(sources)
+    with _ONE_AT_A_TIME:
+        before = {name: sys.modules.pop(name) for name in [*sys.modules] if importer.knows(name)}
+        try:
+            with importer:
+                yield
+        finally:
+            for name in [name for name in sys.modules if importer.knows(name)]:
+                del sys.modules[name]
+            sys.modules.update(before)
+
+
 class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Imports modules from bytes, before anything on disk; used as a context manager."""
 
@@ -75,14 +96,18 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        file = self._file(fullname)
-        if file is None and fullname.replace(".", "/") not in self._folders:
+        if not self.knows(fullname):
             return None
+        file = self._file(fullname)
         spec = importlib.machinery.ModuleSpec(
             fullname, self, origin=file, is_package=file is None or file.endswith("__init__.py")
         )
         spec.has_location = file is not None
         return spec
+
+    def knows(self, fullname: str) -> bool:
+        """Whether it would import a module of that name."""
+        return self._file(fullname) is not None or fullname.replace(".", "/") in self._folders
 
     def _file(self, fullname: str) -> str | None:
         stem = fullname.replace(".", "/")
