@@ -34,6 +34,11 @@ test-mlflow *args:
 test-onnx *args:
     uv run --isolated --extra onnx-convert pytest tests/models/test_onnx_form.py {{ args }}
 
+# The tests that need PyTorch: 6.6 GB, which the environment of the others does without
+test-torch *args:
+    uv run --isolated --extra torch --extra onnx-convert --with lightning==2.6.6 \
+        pytest tests/models/test_pytorch.py tests/docs/test_models_page.py tests/api/test_mlflow_pytorch.py {{ args }}
+
 # Style, types, import floors
 lint:
     uv run ruff check --no-cache

@@ -46,6 +46,7 @@ def tracked_text() -> Iterator[tuple[Path, str]]:
 def test_the_public_names_are_these_and_no_others() -> None:
     assert sorted(sampan.__all__) == [
         "Action",
+        "Architecture",
         "Blob",
         "Event",
         "Field",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sampan.log.contracts import Text as Text
     from sampan.log.contracts import upcast as upcast
     from sampan.models import metrics as metrics
+    from sampan.models.architecture import Architecture as Architecture
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
     from sampan.track.spool import log as log
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Action": "sampan.serve.decisions",
+    "Architecture": "sampan.models.architecture",
     "Blob": "sampan.log.contracts",
     "Event": "sampan.log.contracts",
     "Field": "sampan.log.contracts",

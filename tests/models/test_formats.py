@@ -248,12 +248,6 @@ def test_a_model_that_cannot_do_what_is_declared_is_refused_with_the_reason(fram
         frozen(fit(frame[NUMBERS], frame["again"]), kind, frame, NUMBERS)
 
 
-def test_a_network_of_pytorch_is_refused_with_the_way_to_export_it(frame, blobs):
-    module = type("Module", (), {"__module__": "torch.nn.modules.module"})
-    with pytest.raises(BadStep, match=r"(?s)Sampan does not pickle.*torch\.onnx\.export"):
-        freeze(Fitted(type("Net", (module,), {})(), NUMBERS, sample=frame), "binary", blobs)
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [

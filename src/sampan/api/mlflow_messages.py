@@ -96,9 +96,7 @@ MESSAGES: Final[Mapping[Route, tuple[Any, Any, str]]] = {
 }
 
 #: What training loops call again and again; by POST.
-LOGGED: Final = tuple(
-    f"{API}/runs/{act}" for act in ("log-metric", "log-batch", "log-parameter", "set-tag", "create", "update")
-)
+LOGGED: Final = tuple(f"{API}/runs/{act}" for act in ("log-metric", "log-batch", "log-parameter", "set-tag"))
 #: Artifacts, which are streams.
 STREAMS: Final[Mapping[Route, str]] = {
     ("GET", ARTIFACTS): "Artifacts below a path",

@@ -156,7 +156,6 @@ class RunningHub:
                         app.models,
                         app,
                         body_limit,
-                        app.settings.get("artifact_limit"),
                         (app.settings.get("public_url") or self.url).rstrip("/"),
                     ),
                     rest,

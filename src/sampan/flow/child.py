@@ -241,7 +241,17 @@ def _seed(job: Job) -> None:
             if name == "numpy":
                 module.random.seed(job.seed % 2**32)
             elif name == "torch":
-                module.manual_seed(job.seed)
+                _pin_torch(module, job)
+
+
+def _pin_torch(torch: Any, job: Job) -> None:
+    """A step that trains a network gives the same weights each time on one machine; where an operation has no form that
+    repeats itself, PyTorch warns, and the run's manifest says so."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on a GPU do not
+    torch.manual_seed(job.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if job.cpus:
+        torch.set_num_threads(len(job.cpus))
 
 
 def _keep(job: Job, value: Any) -> Stored:

@@ -155,7 +155,8 @@ class Fitted:
 
     ``estimator`` is what was trained; ``features`` names the columns it takes, in order; ``target`` the column it
     predicts; ``metrics`` the figures to keep with the version; ``sample`` some rows of the features, on which the
-    frozen form is verified against the estimator.
+    frozen form is verified against the estimator; ``architecture`` (``sampan.Architecture``) how a network of PyTorch
+    is built, if it is made of more than layers of ``torch.nn``.
     """
 
     def __init__(
@@ -165,12 +166,14 @@ class Fitted:
         target: str | None = None,
         metrics: Mapping[str, Any] | None = None,
         sample: Any = None,
+        architecture: Any = None,
     ) -> None:
         self.estimator = estimator
         self.features = list(features)
         self.target = target
         self.metrics = dict(metrics or {})
         self.sample = sample
+        self.architecture = architecture
 
     def __repr__(self) -> str:
         return f"Fitted({type(self.estimator).__name__}, {len(self.features)} features)"

@@ -30,6 +30,7 @@ _FORMATS: Final = {
     "lightgbm": "sampan.models.format_lightgbm",
     "xgboost": "sampan.models.format_xgboost",
     "onnx": "sampan.models.format_onnx",
+    "pytorch": "sampan.models.format_pytorch",
     "skops": "sampan.models.format_skops",
 }
 _CHECKED_ROWS: Final = 200
@@ -55,6 +56,8 @@ class FittedModel(Protocol):
     def metrics(self) -> Mapping[str, Any]: ...
     @property
     def sample(self) -> Any: ...
+    @property
+    def architecture(self) -> Any: ...
 
 
 class Facts(NamedTuple):
@@ -63,6 +66,7 @@ class Facts(NamedTuple):
     kind: Kind
     features: tuple[str, ...] | None
     sample: "pa.Table | None"
+    architecture: Any = None
 
 
 class Frozen(NamedTuple):
@@ -96,6 +100,8 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
     from sampan.models.sample import to_arrow
 
     name, format = _recognise(fitted.estimator)
+    if fitted.architecture is not None and name != "pytorch":
+        raise BadStep("Freeze a model", f"an architecture is declared, and it is kept as {name}", "Leave it out.")
     sample = to_arrow(fitted.sample)
     features = tuple(fitted.features) if fitted.features else None
     if sample is not None and features and (absent := [f for f in features if f not in sample.column_names]):
@@ -104,7 +110,7 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
             f"its sample lacks the feature {absent[0]!r}",
             f"It has: {', '.join(sample.column_names)}.",
         )
-    frozen = format.freeze(fitted.estimator, Facts(kind, features, sample))
+    frozen = format.freeze(fitted.estimator, Facts(kind, features, sample, fitted.architecture))
     predictor = format.load(frozen.files, kind, frozen.signature)
     golden = None
     if sample is not None and sample.num_rows:
@@ -167,9 +173,7 @@ def _recognise(estimator: Any) -> tuple[str, Format]:
         if module.recognises(estimator):
             return name, module
     kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-    advice = "Return LightGBM, XGBoost or scikit-learn models, or an ONNX model (its bytes or ModelProto)."
-    if any(one.__module__.startswith("torch.nn.") for one in type(estimator).__mro__):
-        advice = "Export it to one file with torch.onnx.export, and return the bytes of that file as the estimator."
+    advice = "Return LightGBM, XGBoost, scikit-learn or PyTorch models, or an ONNX model (its bytes or ModelProto)."
     raise BadStep("Freeze a model", f"no safe format for a {kind}; Sampan does not pickle", advice)
 
 

@@ -31,7 +31,7 @@ _LARGEST: Final = 20 << 20  # bytes of a version that is converted while its tra
 _FILE: Final = "model.onnx"
 _OPSET: Final = 15
 _ML_OPSET: Final = 3
-_NEEDS: Final = {"skops": "skl2onnx", "lightgbm": "onnxmltools", "xgboost": "onnxmltools"}
+_NEEDS: Final = {"skops": "skl2onnx", "lightgbm": "onnxmltools", "xgboost": "onnxmltools", "pytorch": "onnx"}
 
 
 def derive(
@@ -51,18 +51,19 @@ def derive(
     records = _records(sample, draft.signature)
     expected = predictor.predict(records)
     tried: list[OnnxFile] = []
-    for convert in _conversions(draft.format, estimator, draft.signature):
+    for convert in _conversions(draft.format, estimator, draft.signature, predictor):
         try:
             with _silence():
-                data = convert().SerializeToString()
+                made = convert()
+                data = made if isinstance(made, bytes) else made.SerializeToString()
                 given = _open(data, draft).predict(records)
         except Exception as error:  # noqa: BLE001 - whatever a converter raises, the version is whole without it
             tried.append(OnnxFile(rows=len(records), why=_first_line(error)))
             continue
-        made = _compared(expected, given)
-        if not made.why:
-            return OnnxFile(blobs.put(data), made.apart, made.rows)
-        tried.append(made)
+        found = _compared(expected, given)
+        if not found.why:
+            return OnnxFile(blobs.put(data), found.apart, found.rows)
+        tried.append(found)
     measured = [one for one in tried if one.apart is not None]
     return min(measured, key=lambda one: one.apart or 0.0) if measured else tried[-1]
 
@@ -107,12 +108,14 @@ def _apart(expected: "Output", given: "Output") -> float:
     return float(np.nan_to_num(differences, nan=np.inf, posinf=np.inf).max())
 
 
-def _conversions(format: str, estimator: Any, signature: Signature) -> Iterator[Callable[[], Any]]:
+def _conversions(format: str, estimator: Any, signature: Signature, predictor: Any) -> Iterator[Callable[[], Any]]:
     """Ways to convert, the most exact first."""
     if format == "lightgbm":
         yield lambda: _lightgbm(estimator, signature)
     elif format == "xgboost":
         yield lambda: _xgboost(estimator, signature)
+    elif format == "pytorch":
+        yield predictor.to_onnx
     else:
         yield lambda: _sklearn(estimator, signature, double=True)
         yield lambda: _sklearn(estimator, signature, double=False)
