@@ -125,7 +125,9 @@ def test_bytes_that_are_not_those_that_were_registered_are_not_handed_out(hub: H
     file.chmod(0o644)
     file.write_bytes(body.replace(b"flavors", b"Flavors"))
     response, body = hub.ask("GET", path)
-    assert response.status == 500 and b"not those that were registered" in body
+    said = json.loads(body)
+    assert (response.status, said["error_code"]) == (409, "DATA_LOSS")
+    assert "the bytes of 'MLmodel' are not those that were registered" in said["message"]
 
 
 @pytest.mark.parametrize(

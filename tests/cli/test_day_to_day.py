@@ -85,7 +85,7 @@ def test_a_day_through_a_hub_that_is_named(shell: Shell, hub: Hub, visits: Path,
     assert hub.url in elsewhere("token", "link")
 
     elsewhere.extra["SAMPAN_TOKEN"] = "smp_wrong"
-    assert "unknown, expired or revoked" in elsewhere.complaint("log", "stats", code=1)
+    assert "the token is none of this hub's" in elsewhere.complaint("log", "stats", code=1)
     elsewhere.extra["SAMPAN_URL"] = "http://127.0.0.1:1"
     assert "Is it up?" in elsewhere.complaint("log", "stats", code=3)
     elsewhere.extra["SAMPAN_URL"] = "hub"

@@ -1,5 +1,6 @@
 """Tokens, sessions and links: whom they let in, until when, and what is kept of them."""
 
+import base64
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -200,3 +201,21 @@ def test_wider_roles_may_all_that_narrower_ones_may() -> None:
     assert ROLES["viewer"] < ROLES["editor"] < ROLES["operator"] < ROLES["admin"]
     assert ROLES["producer"] < ROLES["editor"]
     assert not ROLES["producer"] & ROLES["viewer"]
+
+
+def test_only_who_has_a_token_is_told_what_became_of_it(gate: Gate, clock: ManualClock) -> None:
+    _, secret = gate.tokens.create("till", "producer", days=1)
+    assert gate.bearer(bearer(secret)) is not None
+    clock.advance(timedelta(days=1, seconds=1))
+    assert gate.bearer(bearer(secret)) is None
+    basic = b"Basic " + base64.b64encode(secret.encode() + b":")
+    for sent in (bearer(secret), basic, secret.encode()):
+        why = gate.why_not(sent)
+        assert why.obstacle == "the token 'till' expired on 2026-01-02 at 00:00 UTC"
+        assert "`sampan token create till --role producer`" in why.advice
+    _, taken = gate.tokens.create("other", "viewer")
+    gate.tokens.revoke("other")
+    gate.forget()
+    assert "the token 'other' was revoked on 2026-01-02" in gate.why_not(bearer(taken)).obstacle
+    for sent in (b"", b"Bearer", b"Bearer ", b"Basic ?", b"Basic \xff", bearer(mint()), b"\xff\xfe", b"Digest x"):
+        assert gate.why_not(sent).obstacle == "the token is none of this hub's"

@@ -129,7 +129,7 @@ class Guard:
             scope[PRINCIPAL] = principal
             return None
         if principal is None:
-            return 401, _sign_in_first(bool(authorization or secret)), {b"www-authenticate": b'Bearer realm="sampan"'}
+            return 401, self._why_not(authorization or secret, cookie), {b"www-authenticate": b'Bearer realm="sampan"'}
         scope[PRINCIPAL] = principal
         if acts is None:
             return 404, SampanError("Answer a request", f"there is nothing at {scope['path'][:200]!r}"), {}
@@ -155,6 +155,16 @@ class Guard:
                 {},
             )
         return None
+
+    def _why_not(self, sent: bytes, cookies: bytes) -> SampanError:
+        if sent:
+            return self._gate.why_not(sent)
+        ended = any(part.strip().startswith(self._cookie.encode() + b"=") for part in cookies.split(b";"))
+        return SampanError(
+            "Answer a request",
+            "your session has ended" if ended else "nobody is signed in",
+            "Send `Authorization: Bearer TOKEN`, or open a sign-in link: `sampan token link` makes one.",
+        )
 
     def _session(self, cookies: bytes) -> Principal | None:
         for part in cookies.split(b";"):
@@ -208,15 +218,3 @@ def _taken_out(scope: Scope) -> bytes:
             kept.append(part)
     scope["query_string"] = b"&".join(kept)
     return secret
-
-
-def _sign_in_first(tried: bool) -> SampanError:
-    if tried:
-        return SampanError(
-            "Answer a request", "the token is unknown, expired or revoked", "`sampan token list` shows the living ones."
-        )
-    return SampanError(
-        "Answer a request",
-        "nobody is signed in",
-        "Send `Authorization: Bearer TOKEN`, or open a sign-in link: `sampan token link` makes one.",
-    )

@@ -36,12 +36,14 @@ class Gone(Exception):
 
 
 class Mlflow:
-    """Answers clients of MLflow's. ``base_url`` is where they reach the hub."""
+    """Answers clients of MLflow's. Limits are in bytes; ``base_url`` is where they reach the hub."""
 
-    def __init__(self, tracking: Tracking, models: Models, work: Work, body_limit: int, base_url: str) -> None:
+    def __init__(
+        self, tracking: Tracking, models: Models, work: Work, body_limit: int, artifact_limit: int, base_url: str
+    ) -> None:
         self._routes = MlflowRoutes(tracking)
         self._registry = MlflowRegistry(models, work)
-        self._artifacts = MlflowArtifacts(tracking, models, base_url)
+        self._artifacts = MlflowArtifacts(tracking, models, artifact_limit, base_url)
         self._limit = body_limit
         self._decoders = {route: msgspec.json.Decoder(takes, strict=False) for route, (takes, _, _) in MESSAGES.items()}
         self._encoder = msgspec.json.Encoder()
@@ -63,6 +65,8 @@ class Mlflow:
         headers = [JSON, (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         if status == 503:
             headers.append((b"retry-after", b"1"))
+        if scope["method"] == "PUT":
+            headers.append((b"connection", b"close"))  # else the rest of what is not taken would be waited for
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -72,6 +76,9 @@ class Mlflow:
         if (log := self._routes.logged.get(route)) is not None:
             await asyncio.wrap_future(log(self._read(route, body, scope)))
             return _NOTHING
+        if (begun := self._routes.begun.get(route)) is not None:
+            begin, write = begun
+            return self._encoder.encode(write(await asyncio.wrap_future(begin(self._read(route, body, scope)))))
         if (register := self._registry.done.get(route)) is not None:
             actor = scope[PRINCIPAL].name
             return await asyncio.to_thread(
@@ -88,7 +95,7 @@ class Mlflow:
             if route[0] == "GET" or (route[0] == "DELETE" and not body):
                 return _from_query(scope["query_string"], MESSAGES[route][0])
             return self._decoders[route].decode(body or b"{}")
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise Usage("Read a request", str(error)[:300], "/v1/openapi describes every route.") from None
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:

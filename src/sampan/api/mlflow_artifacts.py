@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote
 import msgspec
 
 from sampan.api import mlflow_wire as wire
+from sampan.api.allowance import Allowance, declared
 from sampan.api.bodies import JSON
 from sampan.api.guard import Receive, Scope, Send
 from sampan.api.mlflow_messages import ARTIFACTS, UPLOADS
@@ -45,15 +46,16 @@ _DOWNLOAD: Final = [
 class MlflowArtifacts:
     """A bare ASGI application, for the paths below ``ARTIFACTS`` and ``UPLOADS``."""
 
-    def __init__(self, tracking: Tracking, models: Models, base_url: str) -> None:
+    def __init__(self, tracking: Tracking, models: Models, limit: int, base_url: str) -> None:
         self._tracking, self._models, self._base_url = tracking, models, base_url
+        self._allowance = Allowance(limit, tracking.artifacts.temporary)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if path.startswith(UPLOADS):
             act, _, below = path[len(UPLOADS) + 1 :].partition("/")
             if act == "parts":
-                await self._part(below, receive, send)
+                await self._part(below, scope, receive, send)
             else:
                 await _say(send, await self._in_parts(scope, receive, act, below))
             return
@@ -62,7 +64,7 @@ class MlflowArtifacts:
             wanted = parse_qs(scope["query_string"].decode("latin-1")).get("path", [""])[-1]
             await _say(send, msgspec.json.encode(await asyncio.to_thread(self._list, wanted)))
         elif method == "PUT":
-            await self._put(below, receive)
+            await self._put(below, scope, receive)
             await _say(send, _NOTHING)
         elif method == "GET":
             await self._get(below, scope, send)
@@ -88,17 +90,23 @@ class MlflowArtifacts:
         owner, path = _owner(below.rstrip("/"))
         self._tracking.artifacts.delete(owner, path)
 
-    async def _put(self, below: str, receive: Receive) -> None:
+    async def _put(self, below: str, scope: Scope, receive: Receive) -> None:
         owner, path = _owner(below)
-        artifacts = self._tracking.artifacts
-        await asyncio.to_thread(artifacts.check, f"Log the artifact {shown(path)}", owner, path)
-        await self._take(receive, lambda incoming: artifacts.put(owner, path, incoming))
+        artifacts, attempted = self._tracking.artifacts, f"Log the artifact {shown(path)}"
+        await asyncio.to_thread(artifacts.check, attempted, owner, path)
+        await self._take(attempted, scope, receive, lambda incoming: artifacts.put(owner, path, incoming))
 
-    async def _take(self, receive: Receive, keep: Callable[[Incoming], T]) -> T:
-        """Write what arrives to a temporary file, a megabyte at a time, and keep it when all of it is there."""
+    async def _take(
+        self, attempted: str, scope: Scope, receive: Receive, keep: Callable[[Incoming], T], before: int = 0
+    ) -> T:
+        """Write what arrives to a temporary file, a megabyte at a time, and keep it when all of it is there.
+
+        ``before``: bytes of it that have come earlier. Nothing is read of what is declared to be too large."""
+        await asyncio.to_thread(self._allowance.expect, attempted, declared(scope), before)
         incoming = await asyncio.to_thread(Incoming, self._tracking.artifacts.temporary)
         try:
             async for piece in _pieces(receive):
+                self._allowance.check(attempted, before + incoming.size + len(piece))
                 await asyncio.to_thread(incoming.write, piece)
             return await asyncio.to_thread(keep, incoming)
         finally:
@@ -132,23 +140,26 @@ class MlflowArtifacts:
             if digest is None:
                 raise NotFound(f"Read the artifact {shown(path)}", f"{version.ref} has none at this path")
             place = self._models.blobs.path(digest)
-            if place.exists() and digest_file(place) != digest:
-                obstacle = f"the bytes of {shown(path)} are not those that were registered"
-                raise Damaged(f"Read a file of {version.ref}", obstacle, "Restore them from a backup.")
+            _check_bytes(place, digest, f"Read a file of {version.ref}", path, "registered")
             return File(path, place.stat().st_size if place.exists() else None, digest), place
         owner, path = _owner(below)
         file = self._tracking.artifacts.find(owner, path)
-        return file, self._tracking.artifacts.location(file)
+        place = self._tracking.artifacts.location(file)
+        _check_bytes(place, file.sha256, "Read an artifact", path, "logged")
+        return file, place
 
     # -- in parts
 
-    async def _part(self, below: str, receive: Receive, send: Send) -> None:
+    async def _part(self, below: str, scope: Scope, receive: Receive, send: Send) -> None:
         id, _, part = below.partition("/")
         uploads = self._tracking.uploads
         upload = await asyncio.to_thread(uploads.get, id)
         if (place := whole(part)) is None:
             raise Usage("Upload in parts", f"{shown(part)} is no part's number", "Parts are numbered from 1.")
-        tag = await self._take(receive, lambda incoming: uploads.keep(upload, place, incoming))
+        attempted, before = f"Upload {shown(upload.path)} in parts", await asyncio.to_thread(uploads.size, upload)
+        tag = await self._take(
+            attempted, scope, receive, lambda incoming: uploads.keep(upload, place, incoming), before
+        )
         await _say(send, _NOTHING, (b"etag", f'"{tag}"'.encode()))
 
     async def _in_parts(self, scope: Scope, receive: Receive, act: str, below: str) -> bytes:
@@ -167,7 +178,10 @@ class MlflowArtifacts:
         if act == "complete":
             done = _decode(body, wire.CompleteUpload)
             tags = {part.part_number: part.etag for part in done.parts}
-            await asyncio.to_thread(uploads.complete, done.upload_id, owner, _joined(folder, done.path), tags)
+            path = _joined(folder, done.path)
+            size = await asyncio.to_thread(lambda: uploads.size(uploads.get(done.upload_id)))
+            await asyncio.to_thread(self._allowance.expect, f"Complete the upload of {shown(path)}", size)
+            await asyncio.to_thread(uploads.complete, done.upload_id, owner, path, tags)
             return _NOTHING
         given_up = _decode(body, wire.AbortUpload)
         await asyncio.to_thread(uploads.abort, given_up.upload_id, owner, _joined(folder, given_up.path))
@@ -201,6 +215,12 @@ def _files_of(version: Version, blobs: Blobs, path: str) -> list[wire.FileInfo]:
     return [found[name] for name in sorted(found)]
 
 
+def _check_bytes(place: Path, digest: str, attempted: str, path: str, how: str) -> None:
+    """Raises Damaged for bytes that somebody changed on the disk."""
+    if place.exists() and digest_file(place) != digest:
+        raise Damaged(attempted, f"the bytes of {shown(path)} are not those that were {how}", "Restore a backup.")
+
+
 def _joined(folder: str, file: str) -> str:
     """Clients name the file that they read, which may be a path of their own machine: its last part counts."""
     name = file.replace("\\", "/").rpartition("/")[2]
@@ -210,7 +230,7 @@ def _joined(folder: str, file: str) -> str:
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Usage("Read a request", str(error)[:300], "/v1/openapi describes every route.") from None
 
 

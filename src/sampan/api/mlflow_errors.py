@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from sampan.api.guard import Scope
-from sampan.base.errors import Busy, Conflict, DiskFull, Frozen, NotFound, Refused, SampanError, Usage
+from sampan.base.errors import Busy, Conflict, Damaged, DiskFull, Frozen, NotFound, Refused, SampanError, Usage
 
 #: Paths of the protocol.
 PREFIXES: Final = ("/api/2.0/mlflow", "/api/3.0/mlflow")
@@ -16,6 +16,7 @@ _CODES: Final[tuple[tuple[type[SampanError], int, str], ...]] = (
     (Refused, 403, "PERMISSION_DENIED"),
     (Busy, 503, "TEMPORARILY_UNAVAILABLE"),
     (DiskFull, 507, "RESOURCE_EXHAUSTED"),
+    (Damaged, 409, "DATA_LOSS"),  # not 500, after which clients would ask for the same bytes again
 )
 _OF_STATUS: Final = {
     401: "UNAUTHENTICATED",

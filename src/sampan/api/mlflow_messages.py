@@ -96,7 +96,9 @@ MESSAGES: Final[Mapping[Route, tuple[Any, Any, str]]] = {
 }
 
 #: What training loops call again and again; by POST.
-LOGGED: Final = tuple(f"{API}/runs/{act}" for act in ("log-metric", "log-batch", "log-parameter", "set-tag"))
+LOGGED: Final = tuple(
+    f"{API}/runs/{act}" for act in ("log-metric", "log-batch", "log-parameter", "set-tag", "create", "update")
+)
 #: Artifacts, which are streams.
 STREAMS: Final[Mapping[Route, str]] = {
     ("GET", ARTIFACTS): "Artifacts below a path",

@@ -1,6 +1,7 @@
 """What MLflow's clients ask for, said in the words of ``sampan.track``: one function a route.
 
-Those of ``logged`` are called again and again by training loops; they give futures, so that no thread waits.
+Those of ``logged`` and ``begun`` are called again and again by training loops; they give futures, so that no thread
+waits.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from sampan.base.errors import Usage
 from sampan.track import page
 from sampan.track.experiments import number
 from sampan.track.limits import LARGEST, shown
-from sampan.track.records import Dataset, File, Input, Link, Metric
+from sampan.track.records import Dataset, File, Input, Link, Metric, Run
 from sampan.track.tracking import Tracking
 
 Route = tuple[str, str]
@@ -38,6 +39,10 @@ class MlflowRoutes:
             (post, f"{API}/runs/log-parameter"): self._log_param,
             (post, f"{API}/runs/set-tag"): self._set_tag,
         }
+        self.begun: Mapping[Route, tuple[Callable[[Any], Future[Run]], Callable[[Run], Any]]] = {
+            (post, f"{API}/runs/create"): (self._create_run, lambda run: wire.OneRun(written.write_run(run))),
+            (post, f"{API}/runs/update"): (self._update_run, lambda run: wire.OneRunInfo(written.write_info(run))),
+        }
         self.done: Mapping[Route, Doing] = {
             (post, f"{API}/experiments/create"): self._create_experiment,
             (get, f"{API}/experiments/get"): self._get_experiment,
@@ -50,9 +55,7 @@ class MlflowRoutes:
             (post, f"{API}/experiments/set-experiment-tag"): self._set_experiment_tag,
             (post, f"{API}/experiments/delete-experiment-tag"): self._delete_experiment_tag,
             (post, f"{API}/experiments/search-datasets"): self._search_datasets,
-            (post, f"{API}/runs/create"): self._create_run,
             (get, f"{API}/runs/get"): self._get_run,
-            (post, f"{API}/runs/update"): self._update_run,
             (post, f"{API}/runs/delete"): self._delete_run,
             (post, f"{API}/runs/restore"): self._restore_run,
             (post, f"{API}/runs/search"): self._search_runs,
@@ -95,6 +98,15 @@ class MlflowRoutes:
 
     def _set_tag(self, one: wire.SetTag) -> "Future[None]":
         return self._tracking.logging.log(one.run, tags=[(one.key, one.value)], attempted="Set a tag")
+
+    def _create_run(self, one: wire.CreateRun) -> "Future[Run]":
+        experiment = number("Create a run", one.experiment_id)
+        return self._tracking.runs.begin(
+            experiment, name=one.run_name, user=one.user_id, started=one.start_time, tags=_values(one.tags)
+        )
+
+    def _update_run(self, one: wire.UpdateRun) -> "Future[Run]":
+        return self._tracking.runs.change(one.run, status=one.status, ended=one.end_time, name=one.run_name)
 
     # -- experiments
 
@@ -148,22 +160,8 @@ class MlflowRoutes:
 
     # -- runs
 
-    def _create_run(self, one: wire.CreateRun, named: Mapping[str, str]) -> wire.OneRun:
-        made = self._tracking.runs.create(
-            number("Create a run", one.experiment_id),
-            name=one.run_name,
-            user=one.user_id,
-            started=one.start_time,
-            tags=_values(one.tags),
-        )
-        return wire.OneRun(written.write_run(made))
-
     def _get_run(self, one: wire.RunId, named: Mapping[str, str]) -> wire.OneRun:
         return wire.OneRun(written.write_run(self._tracking.runs.get(one.run)))
-
-    def _update_run(self, one: wire.UpdateRun, named: Mapping[str, str]) -> wire.OneRunInfo:
-        made = self._tracking.runs.update(one.run, status=one.status, ended=one.end_time, name=one.run_name)
-        return wire.OneRunInfo(written.write_info(made))
 
     def _delete_run(self, one: wire.RunId, named: Mapping[str, str]) -> wire.Nothing:
         self._tracking.runs.delete(one.run)
@@ -214,7 +212,7 @@ class MlflowRoutes:
         attempted = "Log a model's record"
         try:
             record = msgspec.json.decode(one.model_json)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Usage(attempted, f"model_json is no JSON: {error}") from None
         if not isinstance(record, dict):
             raise Usage(attempted, f"model_json is {shown(one.model_json)}", "It must be an object.")

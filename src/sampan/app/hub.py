@@ -156,6 +156,7 @@ class RunningHub:
                         app.models,
                         app,
                         body_limit,
+                        app.settings.get("artifact_limit"),
                         (app.settings.get("public_url") or self.url).rstrip("/"),
                     ),
                     rest,

@@ -50,9 +50,9 @@ class Door:
         gate = Gate(place.db, SystemClock(), [])
         self.secret = gate.step_secret
         self._tracking = Tracking(place.folder.data, SystemClock())
-        limit = place.settings.get("body_limit")
+        limits = place.settings.get("body_limit"), place.settings.get("artifact_limit")
         guarded = Guard(
-            Mlflow(self._tracking, place.models, place, limit, self.url),  # type: ignore[arg-type]
+            Mlflow(self._tracking, place.models, place, *limits, self.url),  # type: ignore[arg-type]
             policies=Policies(POLICIES),
             gate=gate,
             hosts=Hosts("127.0.0.1", port),

@@ -34,6 +34,7 @@ SETTINGS: Final = tuple(
         ("allowed_hosts", "", "Further Host names that the hub answers to, separated by commas."),
         ("public_url", "", "Address of the hub as people reach it, for links in alerts; empty: the one it listens on."),
         ("body_limit", 16_777_216, "Largest request body in bytes, before and after decompression."),
+        ("artifact_limit", 5_368_709_120, "Largest artifact of a logged run or model in bytes, whole or in parts."),
         ("queue_limit", 67_108_864, "Bytes of events that may wait for the disk before intake answers 503."),
         ("segment_bytes", 67_108_864, "Bytes after which a log segment is sealed."),
         ("segment_events", 500_000, "Events after which a log segment is sealed."),

@@ -114,8 +114,8 @@ def doors(
         found = await asyncio.to_thread(gate.secret, secret)
         if found is None:
             gate.note_failure()
-            advice = "`sampan up` says where the token file is; `sampan token list` shows the living ones."
-            return refuse(request, 401, Refused("Sign in", "this token is not valid here", advice), frame())
+            why = await asyncio.to_thread(gate.why_not, secret.encode("latin-1"))
+            return refuse(request, 401, Refused("Sign in", why.obstacle, why.advice), frame())
         return enter(request, await asyncio.to_thread(gate.sessions.open, *found))
 
     @post("/sign-out")

@@ -10,7 +10,8 @@ import threading
 import time
 from typing import Final
 
-from sampan.base.clock import Clock
+from sampan.base.clock import Clock, iso
+from sampan.base.errors import SampanError
 from sampan.store.database import Database
 from sampan.team.roles import Principal
 from sampan.team.sessions import OWNER, Links, Sessions
@@ -101,6 +102,21 @@ class Gate:
             return self._step, 2**62
         return self.tokens.find(secret)
 
+    def why_not(self, sent: bytes) -> SampanError:
+        """Why a token lets nobody in, as it was sent: alone, or in an ``Authorization`` header. Only who has a token is
+        told what became of it."""
+        attempted = "Answer a request"
+        token = self.tokens.dead(_secret(sent))
+        if token is None:
+            return SampanError(
+                attempted, "the token is none of this hub's", "An admin makes one with `sampan token create`."
+            )
+        ended = token.expires if token.revoked is None else token.revoked
+        how = "expired" if token.revoked is None else "was revoked"
+        obstacle = f"the token {token.name!r} {how} on {iso(ended)[:16].replace('T', ' at ')} UTC"
+        again = f"`sampan token create {token.name} --role {token.role}`"
+        return SampanError(attempted, obstacle, f"Ask an admin for another: {again} makes one.")
+
     def cookie(self, value: str) -> Principal | None:
         """Whom a session cookie stands for."""
         now = self.clock.micros()
@@ -132,3 +148,15 @@ class Gate:
     def note_failure(self) -> None:
         with self._lock:
             self._failures.append(time.monotonic())
+
+
+def _secret(sent: bytes) -> str:
+    """The token in a text or an ``Authorization`` header."""
+    scheme, _, coded = sent.partition(b" ")
+    found = coded.strip() if coded else scheme
+    if scheme.lower() == b"basic":
+        try:
+            found = base64.b64decode(found, validate=True).partition(b":")[0]
+        except ValueError:
+            return ""
+    return found.decode("utf-8", "surrogateescape")

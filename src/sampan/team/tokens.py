@@ -144,6 +144,15 @@ class Tokens:
                 return msgspec.structs.replace(token, revoked=now)
         raise NotFound("Revoke a token", f"no living token {name!r}", "`sampan token list` shows them.")
 
+    def dead(self, secret: str) -> Token | None:
+        """The token of this secret if it is expired or revoked; None for one that lives or that nobody made."""
+        if not well_formed(secret):
+            return None
+        columns = "id, name, role, created, expires, revoked"
+        row = self._db.row(f"SELECT {columns} FROM tokens WHERE hash = ?", (hash_of(secret),))
+        token = Token(**dict(row)) if row else None
+        return token if token and token.state(self._clock.micros()) != "living" else None
+
     def find(self, secret: str) -> tuple[Principal, int] | None:
         """Whose secret this is and when it expires, or None if it is unknown, revoked or expired."""
         if not well_formed(secret):

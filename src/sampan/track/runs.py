@@ -5,7 +5,10 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from sampan.base.clock import Clock
 from sampan.base.errors import NotFound, Usage
@@ -21,6 +24,7 @@ from sampan.track.writer import Writer
 
 _COLUMNS: Final = "id, uuid, experiment, name, user, status, started, ended, deleted"
 _RETRIED: Final = 600_000  # milliseconds after the start of a hub in which clients still send again
+_BEGUN: Final = "INSERT INTO runs (uuid, experiment, name, user, status, started) VALUES (?, ?, ?, ?, ?, ?)"
 _UNTOUCHED: Final = """SELECT id, uuid, name FROM runs AS r
     WHERE experiment = ? AND started = ? AND user = ? AND status = ? AND deleted IS NULL AND uuid < ?
     AND NOT EXISTS (SELECT 1 FROM latest WHERE run = r.id) AND NOT EXISTS (SELECT 1 FROM params WHERE run = r.id)
@@ -56,7 +60,13 @@ class Runs:
     def create(
         self, experiment: int, *, name: str = "", user: str = "", started: int | None = None, tags: Mapping[str, str]
     ) -> Run:
-        """Begin a run. Raises Usage, NotFound.
+        """Begin a run, and wait until it is kept. Raises Usage, NotFound."""
+        return self.begin(experiment, name=name, user=user, started=started, tags=tags).result()
+
+    def begin(
+        self, experiment: int, *, name: str = "", user: str = "", started: int | None = None, tags: Mapping[str, str]
+    ) -> "Future[Run]":
+        """Begin a run. Raises Usage at once; the future, NotFound.
 
         Clients send it again when the hub went down before it could answer: what the hub before this one has begun with
         the same words, and nobody has touched since, is that run, and gets no second one.
@@ -81,23 +91,19 @@ class Runs:
         check_whole(attempted, "start_time", began)
         uuid, kept = new_uuid(self._clock), {**tags, NAME_TAG: name}
 
-        def job(connection: sqlite3.Connection) -> tuple[str, str]:
+        def job(connection: sqlite3.Connection) -> Run:
             living(connection, attempted, experiment)
             if started is not None and millis(self._clock) - self._opened < _RETRIED:
-                for before in self._sent_before(connection, experiment, called, user, began, tags):
-                    return before
-            made = connection.execute(
-                "INSERT INTO runs (uuid, experiment, name, user, status, started) VALUES (?, ?, ?, ?, ?, ?)",
-                (uuid, experiment, name, user, RUNNING, began),
-            ).lastrowid
-            rows = [(made, self._keys.id(connection, key), value) for key, value in kept.items()]
+                for id, before in self._sent_before(connection, experiment, called, user, began, tags):
+                    return replace(made, id=id, name=before, tags={**kept, NAME_TAG: before})
+            row = (uuid, experiment, name, user, RUNNING, began)
+            number = connection.execute(_BEGUN, row).lastrowid
+            rows = [(number, self._keys.id(connection, key), value) for key, value in kept.items()]
             connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", rows)
-            return uuid, name
+            return made
 
-        id, name = self._writer.submit(job, synced=False).result()
-        kept[NAME_TAG] = name
-        return Run(
-            id=id,
+        made = Run(
+            id=uuid,
             experiment=experiment,
             name=name,
             user=user,
@@ -109,6 +115,7 @@ class Runs:
             params={},
             tags=kept,
         )
+        return self._writer.submit(job, synced=False)
 
     def _sent_before(
         self,
@@ -129,7 +136,15 @@ class Runs:
                 yield uuid, name
 
     def update(self, uuid: str, *, status: str = "", ended: int | None = None, name: str = "") -> Run:
-        """Change how a run stands, when it ended, its name. Raises Usage, NotFound."""
+        """As ``change``, and wait until it is kept. Raises Usage, NotFound, Frozen."""
+        return self.change(uuid, status=status, ended=ended, name=name).result()
+
+    def change(self, uuid: str, *, status: str = "", ended: int | None = None, name: str = "") -> "Future[Run]":
+        """Change how a run stands, when it ended, its name; gives it without what was logged into it.
+
+        What has ended is on the disk, all of it, once the future is done. Raises Usage at once; the future, NotFound,
+        Usage for a run that was deleted, Frozen.
+        """
         attempted = f"Update run {shown(uuid)}"
         if status and status not in STATUSES:
             raise Usage(attempted, f"invalid status {shown(status)}", f"Valid are {', '.join(STATUSES)}.")
@@ -137,20 +152,23 @@ class Runs:
         if ended is not None:
             check_whole(attempted, "end_time", ended)
 
-        def job(connection: sqlite3.Connection) -> None:
-            known = connection.execute("SELECT status, ended, name FROM runs WHERE uuid = ?", (uuid,)).fetchone()
-            if known is not None and (status or known[0], ended or known[1], name or known[2]) == tuple(known):
-                return  # sent again
-            run = active(connection, attempted, uuid)
-            if status:
-                connection.execute("UPDATE runs SET status = ? WHERE id = ?", (status, run))
-            if ended is not None:
-                connection.execute("UPDATE runs SET ended = ? WHERE id = ?", (ended, run))
-            if name:
-                rename(connection, self._keys, run, name)
+        def job(connection: sqlite3.Connection) -> Run:
+            query = f"SELECT {_COLUMNS} FROM runs WHERE uuid = ?"
+            row = connection.execute(query, (uuid,)).fetchone()
+            if row is None:
+                raise missing(attempted, uuid)
+            known = _run(row)
+            end = known.ended if ended is None else ended
+            wanted = replace(known, status=status or known.status, ended=end, name=name or known.name)
+            if wanted != known:  # else it was sent again
+                run = active(connection, attempted, uuid)
+                change = "UPDATE runs SET status = ?, ended = ? WHERE id = ?"
+                connection.execute(change, (wanted.status, wanted.ended, run))
+                if name:
+                    rename(connection, self._keys, run, name)
+            return wanted
 
-        self._writer.submit(job).result()  # what has ended is on the disk, all of it
-        return self.get(uuid)
+        return self._writer.submit(job)
 
     def delete(self, uuid: str) -> None:
         """Put a run out of sight. Raises NotFound."""

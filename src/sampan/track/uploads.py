@@ -14,6 +14,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import NotFound, Usage
+from sampan.base.files import of_the_disk
 from sampan.store.database import Database
 from sampan.track.artifacts import Artifacts, Incoming
 from sampan.track.experiments import millis
@@ -77,13 +78,26 @@ class Uploads:
         return self._artifacts.temporary / f"upload-{upload.id}"
 
     def keep(self, upload: Upload, part: int, incoming: Incoming) -> str:
-        """Keep a part that has arrived, in the place of what was sent for it before; gives its tag. Raises Usage."""
+        """Keep a part that has arrived, in the place of what was sent for it before; gives its tag.
+
+        Raises Usage, DiskFull."""
         if not 1 <= part <= upload.parts:
             raise Usage(f"Upload part {part}", f"there are {upload.parts}", "Parts are numbered from 1.")
         digest = incoming.end()
-        self.folder(upload).mkdir(exist_ok=True)
-        incoming.path.replace(self.folder(upload) / f"{part}-{digest}")
+        try:
+            self.folder(upload).mkdir(exist_ok=True)
+            incoming.path.replace(self.folder(upload) / f"{part}-{digest}")
+        except OSError as error:
+            raise of_the_disk(error) or error from error
         return digest
+
+    def size(self, upload: Upload) -> int:
+        """Bytes of the parts that have arrived."""
+        try:
+            with os.scandir(self.folder(upload)) as parts:
+                return sum(part.stat().st_size for part in parts)
+        except FileNotFoundError:
+            return 0
 
     def complete(self, id: str, owner: str, path: str, tags: Mapping[int, str]) -> File:
         """Put the parts together, whose tags are given by number. Raises Usage, NotFound, DiskFull."""
