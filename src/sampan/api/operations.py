@@ -31,6 +31,7 @@ from sampan.api.routes import (
     ReasonRequest,
     RepairRequest,
     ResumeRequest,
+    RollbackRequest,
     RunRequest,
     SilenceRequest,
     SqlRequest,
@@ -510,6 +511,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
     ("POST", "/v1/endpoints"): Operation(
         summary="Put a version in force under a name", body={JSON: EndpointRequest}, answers={JSON: dict[str, Any]}
+    ),
+    ("POST", "/v1/endpoints/{name}/rollback"): Operation(
+        summary="Put what an endpoint served before in force again",
+        body={JSON: RollbackRequest},
+        answers={JSON: dict[str, Any]},
+    ),
+    ("POST", "/endpoints/{name}/rollback"): Operation(
+        summary="Go back to an earlier bundle, and to the endpoint's page",
+        status=303,
+        body={FORM: RollbackRequest},
+        tag="Pages",
     ),
     ("POST", "/v1/models"): Operation(
         summary="Give a model a name", body={JSON: ModelRequest}, answers={JSON: Registered}, status=201

@@ -106,6 +106,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/experiments/{experiment}/runs/{run}"): READ,
     ("GET", "/endpoints"): READ,
     ("GET", "/endpoints/{name}"): READ,
+    ("POST", "/endpoints/{name}/rollback"): DEPLOY,
     ("GET", "/predictions"): READ,
     ("GET", "/predictions/{prediction}"): READ,
     ("GET", "/lineage/{object}"): READ,
@@ -147,6 +148,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,
     ("POST", "/v1/endpoints"): DEPLOY,
+    ("POST", "/v1/endpoints/{name}/rollback"): DEPLOY,
     ("POST", "/v1/models"): LOG,
     ("DELETE", "/v1/models/{model}"): RUN,
     ("POST", "/v1/models/{model}/versions"): LOG,

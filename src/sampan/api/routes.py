@@ -129,6 +129,14 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What an endpoint shall go back to: a time (ISO text), or how the digest of a bundle begins that it has served;
+    left out, what was in force before."""
+
+    to: str = ""
+    reason: str = ""
+
+
 class AlertTestRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Targets by name; all of sampan.toml, if none are named."""
 
@@ -335,6 +343,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (data.name, data.model, data.decision, data.thresholds, data.reason, name)
         return answer(await asyncio.to_thread(work.deploy, *given))
 
+    @post("/v1/endpoints/{name:str}/rollback", status_code=200)
+    async def rollback(request: Ask, name: str, data: RollbackRequest) -> Response[bytes]:
+        given = (name, data.to.strip(), data.reason, who(request).name)
+        return answer(await asyncio.to_thread(work.rollback, *given))
+
     @post("/v1/predictions/{prediction:str}/recompute", status_code=200)
     async def recompute(prediction: str) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.recompute, prediction))
@@ -387,6 +400,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         resume,
         sql,
         deploy,
+        rollback,
         tokens,
         create_token,
         revoke_token,

@@ -1,5 +1,8 @@
 """What commands and the hub ask about deciding: endpoints, and the alerts and tokens of who looks after them."""
 
+import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.app.workplace import Workplace
@@ -7,31 +10,71 @@ from sampan.base.errors import NotFound
 
 if TYPE_CHECKING:
     from sampan.hub.pulse import Pulse
+    from sampan.serve.endpoints import Endpoint
     from sampan.watch.alerts import Compose
 
 
 class Deciding(Workplace):
-    """Deploys what decides; tells people, and lets them in."""
+    """Deploys what decides, and goes back; tells people, and lets them in."""
+
+    def __init__(self, start: Path | None = None) -> None:
+        super().__init__(start)
+        self._switching: dict[str, threading.Lock] = {}
 
     def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
         """Put a version, with the workspace's rules for it, in force under a name."""
-        import msgspec
-
-        root = self.folder.root
         with self._as_writer(f"Deploy {name}"):
-            made = self.endpoints.deploy(
+            before = self.endpoints.find(name)
+            made = self.endpoints.draft(
                 name,
                 model or name,
-                workspace=root,
+                workspace=self.folder.root,
                 decision=decision or None,
                 thresholds=thresholds,
                 actor=actor,
                 reason=reason,
             )
-        if self._hub is not None:
-            self._hub.switch(name)
-        found = msgspec.to_builtins(made)
-        return {**found.pop("spec"), **found}
+            if before is not None and before.bundle == made.bundle:
+                return _flat(before)
+            return _flat(self._put_in_force(made, before))
+
+    def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
+        """Put a bundle in force again that an endpoint served before: the one before, or that of a time, or the one
+        whose digest begins so. Model, rules and thresholds go back together; aliases stay."""
+        from sampan.serve.endpoints import looks_like_a_digest
+
+        begun = time.perf_counter()
+        with self._as_writer(f"Roll back {name[:100]}"):
+            now = self.endpoints.get(name)
+            if not to:
+                then = self.endpoints.before(name)
+            elif looks_like_a_digest(to):
+                then = self.endpoints.named(name, to)
+            else:
+                then = self.endpoints.get(name, self.instant(to))
+            changed = then.bundle != now.bundle
+            warm = changed and self._hub is not None and then.bundle in self._hub.serving.warm(name)
+            told = {"from_version": now.spec.version, "changed": changed, "warm": warm}
+            if not changed:
+                return {**_flat(now), **told, "seconds": 0.0}
+            if self._hub is None:
+                self.endpoints.try_out(then.bundle)
+            made = self._put_in_force(self.endpoints.back(now, then, actor=actor, reason=reason), now)
+            return {**_flat(made), **told, "seconds": round(time.perf_counter() - begun, 3)}
+
+    def _put_in_force(self, made: "Endpoint", before: "Endpoint | None") -> "Endpoint":
+        """Write it down once the hub has it loaded, and have the hub serve it. Raises what it failed with, Conflict."""
+        if self._hub is None:
+            return self.endpoints.add(made, before)
+        loaded = self._hub.load(made)
+        with self._switching.setdefault(made.name, threading.Lock()):  # in the order in which they are written down
+            try:
+                made = self.endpoints.add(made, before)
+            except BaseException:
+                self._hub.spare(made, loaded)
+                raise
+            self._hub.switch(made, loaded)
+        return made
 
     def recompute(self, prediction: str) -> Any:
         """Make a prediction once more, as it was made, and say whether it comes out the same."""
@@ -95,7 +138,18 @@ class Deciding(Workplace):
         """How an endpoint is doing, as far as this process knows."""
         return self._hub.state_of(name) if self._hub is not None else "unknown"
 
+    def warm_bundles(self, name: str) -> list[str]:
+        """What an endpoint can go back to without loading it, as far as this process knows."""
+        return self._hub.serving.warm(name) if self._hub is not None else []
+
     @property
     def pulse(self) -> "Pulse | None":
         """How many events come in per second, which only a running hub knows."""
         return self._hub.pulse if self._hub is not None else None
+
+
+def _flat(made: "Endpoint") -> dict[str, Any]:
+    import msgspec
+
+    found: dict[str, Any] = msgspec.to_builtins(made)
+    return {**found.pop("spec"), **found}

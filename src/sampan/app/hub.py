@@ -4,12 +4,12 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sampan.api.blobs import blobs
 from sampan.api.dispatch import EVENTS, Dispatch
@@ -52,7 +52,9 @@ from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
+from sampan.serve.endpoints import Endpoint
 from sampan.serve.serving import EndpointState, Serving
+from sampan.serve.worker import Worker
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL
 from sampan.team.tokens import owner_token
@@ -61,6 +63,8 @@ from sampan.watch.watch import Watch
 
 if TYPE_CHECKING:
     from sampan.app import App
+
+T = TypeVar("T")
 
 
 class Sight:
@@ -247,9 +251,21 @@ class RunningHub:
         """Take note of how many quarantined events have re-entered the log."""
         self.repaired = len(Quarantine(self.app.log).repaired())
 
-    def switch(self, name: str) -> None:
-        """Serve what was deployed under a name; called in a thread. Raises what the new bundle failed with."""
-        asyncio.run_coroutine_threadsafe(self.serving.refresh(name), self.loop).result()
+    def load(self, endpoint: Endpoint) -> Worker:
+        """A process with a bundle loaded, the warm one if there is one; called in a thread, as the next two are. Raises
+        what the bundle failed with."""
+        return self._wait(self.serving.prepare(endpoint.name, endpoint.bundle))
+
+    def switch(self, endpoint: Endpoint, loaded: Worker) -> None:
+        """Serve what has been written down, with a process that has it loaded."""
+        self._wait(self.serving.switch(endpoint, loaded))
+
+    def spare(self, endpoint: Endpoint, loaded: Worker) -> None:
+        """Do without a process that was loaded."""
+        self._wait(self.serving.spare(endpoint.name, endpoint.bundle, loaded))
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def state_of(self, name: str) -> str:
         """How an endpoint is doing."""

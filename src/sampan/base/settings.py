@@ -41,6 +41,12 @@ SETTINGS: Final = tuple(
         ("segment_seconds", 3_600, "Age in seconds after which a non-empty log segment is sealed."),
         ("predict_queue", 1_024, "Requests to one endpoint that may be under way before it answers 503."),
         ("predict_timeout", 10, "Seconds after which a request to an endpoint gives up and its process is replaced."),
+        (
+            "warm_for",
+            86_400,
+            "Seconds in which what an endpoint served before stays loaded, to go back to at once; 0: it does not.",
+        ),
+        ("warm_bundles", 1, "Bundles of one endpoint that stay loaded so; each takes the memory of a serving process."),
         ("workers", 0, "Steps that run at the same time; 0: one per processor."),
         (
             "memory",

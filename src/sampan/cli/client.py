@@ -226,6 +226,9 @@ class HubClient:
         body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
         return self.post("/v1/endpoints", body)
 
+    def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/endpoints/{quote(name, safe='')}/rollback", {"to": to, "reason": reason})
+
     def create_model(self, name: str, actor: str) -> Any:
         return self.post("/v1/models", {"name": name})
 

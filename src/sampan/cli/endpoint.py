@@ -76,6 +76,11 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
     )
 
 
+def _why(row: dict[str, str]) -> str:
+    back = f"back from bundle {row['back_from'][:12]}" if row.get("back_from") else ""
+    return ": ".join(part for part in (back, row["reason"]) if part)
+
+
 @endpoint.command()
 @click.argument("name")
 @as_of_option
@@ -95,6 +100,9 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
     fields((key, found[key]) for key in names)
     click.echo()
     table(
-        ["since", "version", "by", "reason"],
-        [[iso(h["created"])[:19], h["spec"]["version"], h["actor"], h["reason"]] for h in found["history"]],
+        ["since", "version", "bundle", "by", "reason"],
+        [
+            [iso(h["created"])[:19], h["spec"]["version"], h["bundle"][:12], h["actor"], _why(h)]
+            for h in found["history"]
+        ],
     )

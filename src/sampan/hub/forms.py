@@ -39,6 +39,7 @@ class Works(Protocol):
     def move_alias(
         self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
     ) -> Any: ...
+    def rollback(self, name: str, to: str, reason: str, actor: str) -> Any: ...
 
 
 def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
@@ -99,7 +100,16 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": Urls.promotion(ref, alias)})
 
-    return [run, resume, merge, approve, discard, unsilence, name_it, decide]
+    @post("/endpoints/{name:str}/rollback", status_code=303)
+    async def roll_back(request: Ask, name: str, body: bytes) -> Response[bytes]:
+        to, reason = _field(body, "to"), _field(body, "reason")
+        try:
+            await asyncio.to_thread(works.rollback, name, to, reason, _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.endpoint(name)})
+
+    return [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back]
 
 
 def _field(body: bytes, name: str) -> str:

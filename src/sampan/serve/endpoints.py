@@ -1,6 +1,7 @@
 """Endpoints: which bundle each name serves, as an append-only history; the newest row of a name is in force."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import msgspec
 
 from sampan.base import errors
 from sampan.base.clock import Clock, iso
-from sampan.base.errors import BadWorkspace, Damaged, NotFound, SampanError, Usage
+from sampan.base.errors import BadWorkspace, Conflict, Damaged, NotFound, SampanError, Usage
 from sampan.base.ids import is_name, new_id
 from sampan.base.sources import collect
 from sampan.models.registry import Models
@@ -24,6 +25,7 @@ ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 _EVER: Final = 1 << 62
+_DIGEST: Final = re.compile(r"[0-9A-Fa-f]{4,64}")
 _NAME_LIMIT: Final = 80  # its stream's name is a little longer
 _PATIENCE: Final = 120  # seconds that loading a bundle for the first time may take
 
@@ -38,7 +40,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of an endpoint's history."""
+    """One row of an endpoint's history. ``back_from``: the bundle that was left, where this one was gone back to."""
 
     id: str
     name: str
@@ -47,6 +49,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str
     created: int
+    back_from: str = ""
 
 
 EndpointList: TypeAlias = list[Endpoint]
@@ -84,14 +87,29 @@ class Endpoints:
         The bundle is loaded once in a process of its own; one that does not load is not deployed. ``decision`` picks
         a rule function where several are declared for the model. The same bundle again changes nothing.
         """
+        current = self.find(name)
+        made = self.draft(
+            name, ref, workspace=workspace, decision=decision, thresholds=thresholds, actor=actor, reason=reason
+        )
+        return current if current is not None and current.bundle == made.bundle else self.add(made, current)
+
+    def draft(
+        self,
+        name: str,
+        ref: str,
+        *,
+        workspace: Path,
+        decision: str | None = None,
+        thresholds: Mapping[str, Any] | None = None,
+        actor: str,
+        reason: str = "",
+    ) -> Endpoint:
+        """As ``deploy``, but not in force until ``add`` writes it down."""
         attempted = f"Deploy {ref} as {name}"
         if not is_name(name) or len(name) > _NAME_LIMIT:
             raise Usage(attempted, f"{name!r} is no name", f"Use up to {_NAME_LIMIT} letters, digits, _ and -.")
         bundle = self.make_bundle(ref, workspace=workspace, decision=decision, thresholds=thresholds)
         digest = self._blobs.put(bundle.encode())
-        current = self.find(name)
-        if current is not None and current.bundle == digest:
-            return current
         spec = EndpointSpec(version=bundle.version)
         if bundle.decision is not None:
             spec = EndpointSpec(
@@ -100,7 +118,7 @@ class Endpoints:
                 thresholds=bundle.decision.thresholds,
                 currency=bundle.decision.currency,
             )
-        made = Endpoint(
+        return Endpoint(
             id=new_id(self._clock),
             name=name,
             bundle=digest,
@@ -109,12 +127,68 @@ class Endpoints:
             reason=reason,
             created=self._clock.micros(),
         )
+
+    def back(self, now: Endpoint, then: Endpoint, *, actor: str, reason: str = "") -> Endpoint:
+        """What goes back from what is in force to what was; not in force until ``add`` writes it down."""
+        return msgspec.structs.replace(
+            then, id=new_id(self._clock), actor=actor, reason=reason, created=self._clock.micros(), back_from=now.bundle
+        )
+
+    def add(self, made: Endpoint, after: Endpoint | None) -> Endpoint:
+        """Put it in force. Raises Conflict if ``after`` is not what is in force any more."""
+        made = msgspec.structs.replace(made, created=self._clock.micros())
         with self._db.transaction() as connection:
+            current = self.find(made.name)
+            if (current and current.id) != (after and after.id):
+                now = current.spec.version if current else "nothing"
+                raise Conflict(f"Switch {made.name}", f"{now} has come into force meanwhile", "Look, and try again.")
             connection.execute(
-                "INSERT INTO endpoints (id, name, bundle, spec, actor, reason, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (made.id, name, digest, msgspec.json.encode(spec).decode(), actor, reason, made.created),
+                "INSERT INTO endpoints (id, name, bundle, spec, actor, reason, created, back_from)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(made.id, made.name, made.bundle, msgspec.json.encode(made.spec).decode(), made.actor),
+                    *(made.reason, made.created, made.back_from),
+                ),
             )
         return made
+
+    def before(self, name: str) -> Endpoint:
+        """What was in force before what is: where it was gone back to, what had been before that, so that going back
+        twice leads further back and never forward again. Raises NotFound if there is nothing."""
+        stack: list[Endpoint] = []
+        for one in reversed(self.history(name)):
+            if one.back_from and any(earlier.bundle == one.bundle for earlier in stack):
+                while stack[-1].bundle != one.bundle:
+                    stack.pop()
+            else:
+                stack.append(one)
+        if len(stack) < 2:
+            now = self.get(name)
+            raise NotFound(
+                f"Go back from {now.spec.version} on {name}",
+                f"nothing was in force before it (bundle {now.bundle[:12]})",
+                f"`sampan endpoint show {name}` lists what has been; --to BUNDLE names one of them.",
+            )
+        return stack[-2]
+
+    def named(self, name: str, digest: str) -> Endpoint:
+        """The newest row of a history whose bundle begins so. Raises NotFound, and Usage where several bundles do."""
+        attempted = f"Find a bundle of {name}"
+        rows = self.history(self.get(name).name)
+        found = {one.bundle: one for one in reversed(rows) if one.bundle.startswith(digest.lower())}
+        if not found:
+            known = ", ".join(dict.fromkeys(one.bundle[:12] for one in rows))
+            obstacle = f"none that it has served begins with {digest[:64]!r}"
+            raise NotFound(attempted, obstacle, f"There are {known}. A time looks like 2026-01-31T12:30.")
+        if len(found) > 1:
+            several = ", ".join(one[:16] for one in found)
+            raise Usage(attempted, f"{digest[:64]!r} begins several: {several}", "Write more of it.")
+        return next(iter(found.values()))
+
+    def try_out(self, bundle: str) -> None:
+        """Load a bundle once, in a process of its own. Raises what it failed with."""
+        found = self.bundle(bundle)
+        self._try(found, found.version)
 
     def make_bundle(
         self,
@@ -210,6 +284,11 @@ class Endpoints:
         return tuple(loaded.decisions)
 
 
+def looks_like_a_digest(text: str) -> bool:
+    """Whether somebody means a bundle by it, and not a time."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def revive(body: Mapping[str, str]) -> SampanError:
     """The error that another process raised."""
     kind = getattr(errors, body.get("kind", ""), Damaged)
@@ -252,4 +331,5 @@ def _endpoint(row: sqlite3.Row) -> Endpoint:
         actor=row["actor"],
         reason=row["reason"],
         created=row["created"],
+        back_from=row["back_from"],
     )

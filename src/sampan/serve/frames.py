@@ -21,11 +21,13 @@ class Kind(IntEnum):
     TAKE = 2  # take the stream and answer from now on
     ASK = 3  # payload: the request's body
     STOP = 4
+    GIVE = 5  # answer what was asked, let go of the stream, and stay loaded
     # from the serving process
     READY = 11  # model and rules are loaded
     TAKEN = 12
     ANSWER = 13  # status and body
     FAILED = 14  # payload: the error; the process ends
+    GIVEN = 15
 
 
 class Frame(NamedTuple):

@@ -62,7 +62,11 @@ async def _serve(connection: socket.socket) -> int:
         frame = await news.get()
         return frame if frame is not None and frame.kind is kind else None
 
-    stream: Stream | None = None
+    def fail(error: Exception) -> None:  # the edge of this process: the hub shows what it says
+        known = error if isinstance(error, SampanError) else Damaged("Serve", f"{type(error).__name__}: {error}")
+        link.send(Kind.FAILED, payload=msgspec.json.encode(known.body()["error"]))
+        link.close()
+
     try:
         opening = await told_to(Kind.OPEN)
         if opening is None:
@@ -73,13 +77,8 @@ async def _serve(connection: socket.socket) -> int:
         clock = _clock(settings, folder)
         answerer = Answerer(order.endpoint, open_bundle(order.bundle, Blobs(folder.data / "blobs")), clock)
         link.send(Kind.READY)
-        if await told_to(Kind.TAKE) is None:
-            return 0
-        stream = _take(order.endpoint, folder, settings, clock)
-    except Exception as error:  # noqa: BLE001 - the edge of this process: the hub shows what it says
-        known = error if isinstance(error, SampanError) else Damaged("Serve", f"{type(error).__name__}: {error}")
-        link.send(Kind.FAILED, payload=msgspec.json.encode(known.body()["error"]))
-        link.close()
+    except Exception as error:  # noqa: BLE001
+        fail(error)
         await asyncio.sleep(0.05)
         return 3
 
@@ -89,13 +88,25 @@ async def _serve(connection: socket.socket) -> int:
             news.put_nowait(None)
 
     _calm_the_collector()
-    service = Service(answerer, stream, answer)
-    link.send(Kind.TAKEN)
-    while (frame := await news.get()) is not None and frame.kind is not Kind.STOP:
-        pass
-    await service.finish()
-    code = 3 if stream.broken else 0
-    stream.close()
+    code, going_on = 0, True
+    while going_on and await told_to(Kind.TAKE) is not None:  # once, and once more for each time it was gone back to
+        try:
+            stream = _take(order.endpoint, folder, settings, clock)
+        except Exception as error:  # noqa: BLE001
+            fail(error)
+            await asyncio.sleep(0.05)
+            return 3
+        service = Service(answerer, stream, answer)
+        link.send(Kind.TAKEN)
+        while (frame := await news.get()) is not None and frame.kind not in (Kind.STOP, Kind.GIVE):
+            pass
+        await service.finish()
+        code = 3 if stream.broken else 0
+        stream.close()
+        service = None
+        going_on = frame is not None and frame.kind is Kind.GIVE and not code
+        if going_on:
+            link.send(Kind.GIVEN)
     link.close()
     await asyncio.sleep(0)
     return code

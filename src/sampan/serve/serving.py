@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from sampan.base.errors import Busy, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.warm import Warm, load
 from sampan.serve.worker import Worker
 
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
@@ -70,13 +72,7 @@ class Lane:
 
     async def load(self) -> Worker:
         """A process with this bundle loaded, which does not answer yet. Raises what it failed with."""
-        worker = Worker(self._root, self.endpoint.name, self._bundle_of(self.endpoint.bundle))
-        try:
-            await worker.open()
-        except BaseException:
-            await worker.kill()
-            raise
-        return worker
+        return await load(self._root, self.endpoint.name, self._bundle_of(self.endpoint.bundle))
 
     def begin(self, loaded: Worker | None = None) -> None:
         """Serve from now on, first with a process that is loaded already."""
@@ -123,6 +119,26 @@ class Lane:
                 "It is started again; send again in a second.",
             )
         return self._worker
+
+    async def settled(self) -> None:
+        """Wait until the first attempt to serve has ended one way or the other, and who waited for it has gone on."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await self._settled.wait()
+        await asyncio.sleep(0)
+
+    async def rest(self) -> Worker | None:
+        """Answer what was asked and serve no more. Gives the process, which stays loaded; None if it cannot."""
+        self._stopping = True
+        worker = self._worker if self.state == "serving" else None
+        if worker is None or not await worker.give():
+            await self.end()
+            return None
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._worker, self._state = None, "stopped"
+        return worker
 
     async def end(self) -> None:
         """Answer what was asked, then end the process and do not start another."""
@@ -185,7 +201,8 @@ class Serving:
         self._queue: int = settings.get("predict_queue")
         self._patience: float = settings.get("predict_timeout")
         self._lanes: dict[str, Lane] = {}
-        self._changing = asyncio.Lock()
+        self._warm = Warm(settings.get("warm_for"), settings.get("warm_bundles"))
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         """Begin to start every endpoint's process; does not wait for them."""
@@ -207,25 +224,49 @@ class Serving:
 
         Raises what the new bundle failed with; the old one then goes on serving.
         """
-        async with self._changing:
-            endpoint = self._endpoints.get(name)
-            old = self._lanes.get(name)
-            if old is not None and old.endpoint.bundle == endpoint.bundle:
-                return old.status()
-            lane = self._lane(endpoint)
-            loaded = await lane.load()
+        endpoint = self._endpoints.get(name)
+        old = self._lanes.get(name)
+        if old is not None and old.endpoint.bundle == endpoint.bundle:
+            return old.status()
+        return await self.switch(endpoint, await self.prepare(name, endpoint.bundle))
+
+    async def prepare(self, name: str, bundle: str) -> Worker:
+        """A process with a bundle loaded, for ``switch`` or ``spare``: the warm one, else a new one. Raises what the
+        bundle failed with."""
+        return self._warm.take(name, bundle) or await load(self._root, name, self._endpoints.bundle(bundle))
+
+    async def spare(self, name: str, bundle: str, loaded: Worker) -> None:
+        """Leave a process that was prepared where the next one finds it."""
+        await self._warm.keep(name, bundle, loaded)
+
+    async def switch(self, endpoint: Endpoint, loaded: Worker) -> EndpointState:
+        """Serve with a process that is loaded. The one before answers what it was asked, lets go of the stream, and
+        stays warm; requests wait meanwhile."""
+        name = endpoint.name
+        async with self._changing[name]:
+            old, lane = self._lanes.get(name), self._lane(endpoint)
             self._lanes[name] = lane  # requests from now on wait for the new process
+            rested = None
             try:
                 if old is not None:
-                    await old.end()
+                    rested = await old.rest()
             finally:
                 lane.begin(loaded)
+            await lane.settled()
+            if old is not None and rested is not None:
+                await self._warm.keep(name, old.endpoint.bundle, rested)
             return lane.status()
+
+    def warm(self, name: str) -> list[str]:
+        """Bundles that an endpoint can go back to without loading them, the newest last."""
+        return self._warm.bundles(name)
 
     async def stop(self) -> None:
         """Answer what was asked and end all processes."""
-        async with self._changing:
-            await asyncio.gather(*(lane.end() for lane in self._lanes.values()))
+        async with contextlib.AsyncExitStack() as stack:
+            for name in sorted(self._lanes):
+                await stack.enter_async_context(self._changing[name])
+            await asyncio.gather(self._warm.close(), *(lane.end() for lane in self._lanes.values()))
             self._lanes.clear()
 
     def status(self) -> list[EndpointState]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +93,14 @@ class Worker:
         finally:
             self._asked.pop(number, None)
 
+    async def give(self) -> bool:
+        """Have it answer what it has, let go of the stream, and stay loaded; whether it did. It may ``take`` again."""
+        try:
+            await self._step(Kind.GIVE, Kind.GIVEN, patience=_STOP_PATIENCE)
+        except SampanError:
+            return False
+        return True
+
     async def stop(self) -> None:
         """Let it answer what it has, then end it; end it anyway after a while."""
         self._link.send(Kind.STOP)
@@ -107,22 +116,22 @@ class Worker:
         process = self._process
         if process is None:
             return
-        try:
-            await asyncio.to_thread(process.wait, patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            await asyncio.to_thread(process.wait)
+        until = time.monotonic() + patience
+        while process.poll() is None:  # not in a thread: those who wait for a switch may hold all that there are
+            if time.monotonic() > until:
+                process.kill()
+            await asyncio.sleep(0.005)
         self._link.close()
         self._on_lost()  # now, and not once the loop notices: nobody may ask it any more
 
-    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"") -> None:
+    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"", patience: float = START_PATIENCE) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._steps[wanted] = done
         self._link.send(kind, 0, payload)
         if self.lost.is_set():
             raise self._lost()
         try:
-            async with asyncio.timeout(START_PATIENCE):
+            async with asyncio.timeout(patience):
                 await done
         except TimeoutError:
             raise Unreachable(

@@ -219,6 +219,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             withdrawn BIGINT)""",
         "CREATE INDEX comments_by_object ON comments (object, at)",
     ),
+    ("ALTER TABLE endpoints ADD COLUMN back_from TEXT NOT NULL DEFAULT ''",),  # serve: the bundle that was left behind
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -1,5 +1,7 @@
 """One endpoint: what it decides, what that earns, which rules fired, how fast, and what it served before."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -8,11 +10,12 @@ from sampan.base.clock import iso
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import THEN, Parts, Query, as_of
+from sampan.hub.parts import THEN, Parts, Query, as_of, may
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.team.roles import DEPLOY
 
 _COLOURS = ("water", "mute", "violet", "good", "wait", "bad")
 _NEWEST = 12
@@ -30,6 +33,17 @@ class Served(msgspec.Struct):
     created: int
     until: int | None
     changed: list[str]
+    back_from: str = ""
+    """The bundle that was left, where this one was gone back to."""
+
+
+class Earlier(msgspec.Struct):
+    """A bundle that can be gone back to; ``warm``: its process is still loaded."""
+
+    bundle: str
+    version: str
+    until: int
+    warm: bool
 
 
 class EndpointPage(msgspec.Struct):
@@ -44,6 +58,8 @@ class EndpointPage(msgspec.Struct):
     inputs: list[str]
     context: list[str]
     remarks: Remarks
+    earlier: list[Earlier] = []
+    can_deploy: bool = False
     as_of: int | None = None
 
 
@@ -66,8 +82,21 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         inputs=list(bundle.model.signature.inputs),
         context=sorted(bundle.decision.context or ()) if bundle.decision else [],
         remarks=remarks(parts, query, "endpoint", current.name),
+        earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
+        can_deploy=may(query, DEPLOY),
         as_of=then,
     )
+
+
+def _earlier(records: Endpoints, name: str, served: list[Served], warm: Sequence[str]) -> list[Earlier]:
+    """What was in force, that which one would go back to first."""
+    found = {one.bundle: one for one in reversed(served) if one.bundle != served[0].bundle}
+    lines = [Earlier(one.bundle, one.version, one.until or 0, one.bundle in warm) for one in found.values()]
+    lines.sort(key=lambda one: -one.until)
+    with suppress(NotFound):
+        first = records.before(name).bundle
+        lines.sort(key=lambda one: one.bundle != first)
+    return lines
 
 
 def _text(parts: Parts, digest: str) -> str:
@@ -93,6 +122,7 @@ def _served(history: list[Endpoint]) -> list[Served]:
                 one.created,
                 history[at - 1].created if at else None,
                 _changed(one, before),
+                one.back_from,
             )
         )
     return found
@@ -101,7 +131,7 @@ def _served(history: list[Endpoint]) -> list[Served]:
 def _changed(one: Endpoint, before: Endpoint | None) -> list[str]:
     if before is None:
         return ["first"]
-    told = []
+    told = [f"back from {before.spec.version}"] if one.back_from else []
     if one.spec.version != before.spec.version:
         told.append(f"version {before.spec.version} → {one.spec.version}")
     if one.spec.decision != before.spec.decision:

@@ -1,0 +1,77 @@
+"""Serving processes of bundles that were in force before: still loaded, without the stream, ready to take it again."""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+from sampan.serve.bundle import Bundle
+from sampan.serve.worker import Worker
+
+
+async def load(root: Path, endpoint: str, bundle: Bundle) -> Worker:
+    """A new process with a bundle loaded, which does not answer yet. Raises what it failed with."""
+    worker = Worker(root, endpoint, bundle)
+    try:
+        await worker.open()
+    except BaseException:
+        await worker.kill()
+        raise
+    return worker
+
+
+class _Kept(NamedTuple):
+    bundle: str
+    worker: Worker
+    until: asyncio.TimerHandle
+
+
+class Warm:
+    """At most ``count`` processes of each endpoint, each for ``seconds``; the one that was left last goes last."""
+
+    def __init__(self, seconds: float, count: int) -> None:
+        self._seconds = seconds
+        self._count = count if seconds > 0 else 0
+        self._kept: dict[str, list[_Kept]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def bundles(self, name: str) -> list[str]:
+        """Whose processes are there, the one that was left last at the end."""
+        return [one.bundle for one in self._kept.get(name, []) if not one.worker.lost.is_set()]
+
+    def take(self, name: str, bundle: str) -> Worker | None:
+        """The process of a bundle, which is the caller's from now on; None if there is none, or it has died."""
+        for one in self._kept.get(name, []):
+            if one.bundle == bundle:
+                self._kept[name].remove(one)
+                one.until.cancel()
+                if not one.worker.lost.is_set():
+                    return one.worker
+                self._end(one.worker)
+                return None
+        return None
+
+    async def keep(self, name: str, bundle: str, worker: Worker) -> None:
+        """Keep a process that has let go of the stream; another of the same bundle, and the oldest over, are ended."""
+        if (other := self.take(name, bundle)) is not None:
+            self._end(other)
+        kept = self._kept.setdefault(name, [])
+        until = asyncio.get_running_loop().call_later(self._seconds, self._drop, name, bundle)
+        kept.append(_Kept(bundle, worker, until))
+        while len(kept) > self._count:
+            self._drop(name, kept[0].bundle)
+
+    async def close(self) -> None:
+        """End them all."""
+        for name, kept in self._kept.items():
+            for one in list(kept):
+                self._drop(name, one.bundle)
+        await asyncio.gather(*self._ending)
+
+    def _drop(self, name: str, bundle: str) -> None:
+        if (worker := self.take(name, bundle)) is not None:
+            self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        task = asyncio.get_running_loop().create_task(worker.kill())  # nothing waits in it
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
