@@ -1,0 +1,332 @@
+"""``rollouts.toml``: how a candidate may take over an endpoint, and what it must show on the way.
+
+```toml
+[reorder]
+patience = "8 weeks"
+patience_over = "ask"          # or "wait", "roll back"; never does it promote
+urgent = ["replay", "golden"]  # what may stand for patience, with an approver and a reason
+
+[reorder.kpi]
+query = "SELECT prediction_id, earned AS value FROM earned"
+minimum_effect = "2 %"
+
+[[reorder.guardrail]]
+kind = "error_rate"
+at_most = 0.01
+
+[[reorder.stage]]
+shadow = true
+at_least = "3 days"
+
+[[reorder.stage]]
+share = 0.05
+at_least = "2 days"
+
+[[reorder.stage]]
+share = 0.5
+
+[[reorder.stage]]
+share = 1.0
+```
+
+A query gives one row per decision: ``prediction_id``, whose arm, stage and entity are known, and ``value``, NULL as
+long as it is not known. Stages but the first may leave out ``at_least``. Only a gain that is shown leads into the last.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+import sqlglot
+from sqlglot import exp
+
+from sampan.base.digests import digest_bytes
+from sampan.base.errors import BadSetting
+from sampan.base.ids import is_name
+from sampan.lake.sql import analyse
+from sampan.release.evidence import Terms
+
+FILE: Final = "rollouts.toml"
+COLUMNS: Final = ("prediction_id", "value")
+
+Error: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=0.25)]
+Share: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+Query: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+Units: TypeAlias = Annotated[int, msgspec.Meta(ge=30, le=10_000_000)]
+Proof: TypeAlias = Literal["tests", "golden", "replay"]
+
+_EFFECT: Final = re.compile(r"(\d+(?:\.\d+)?) ?%")
+_SPAN: Final = re.compile(r"(\d{1,6}) ?(minute|hour|day|week)s?")
+_MICROS: Final = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000, "week": 604_800_000_000}
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the file that knows its keys."""
+
+
+class Kpi(_Part, frozen=True, kw_only=True):
+    """What the rollout is decided by: the mean of ``value`` per decision. ``minimum_effect``: the least gain worth
+    having, as a share of the champion's mean ("2 %") or in the KPI's own unit (0.05)."""
+
+    query: Query
+    minimum_effect: Positive | str
+    direction: Literal["up", "down"] = "up"
+
+
+class ErrorRate(_Part, frozen=True, kw_only=True, tag_field="kind", tag="error_rate"):
+    """Of the candidate's answers, how many may be errors, fallbacks or time-outs."""
+
+    at_most: Share
+
+    name: str = "error rate"
+
+
+class Latency(_Part, frozen=True, kw_only=True, tag_field="kind", tag="latency"):
+    """The time within which ``quantile`` of the candidate's answers must come."""
+
+    at_most_ms: Positive
+    quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.99
+
+    name: str = "latency"
+
+
+class Floor(_Part, frozen=True, kw_only=True, tag_field="kind", tag="floor"):
+    """What the candidate's mean must not fall below, whatever the champion's is; of the KPI, or of another query."""
+
+    at_least: float
+    query: str = ""
+
+    name: str = "floor"
+
+
+class Metric(_Part, frozen=True, kw_only=True, tag_field="kind", tag="metric"):
+    """Another figure by which the candidate must not be worse than the champion by more than ``at_most_worse``."""
+
+    name: str
+    query: Query
+    at_most_worse: Positive | str
+    direction: Literal["up", "down"] = "up"
+
+
+class Exposure(_Part, frozen=True, kw_only=True, tag_field="kind", tag="exposure"):
+    """A cap on what the candidate's decisions of the last 24 hours put at risk: the sum of ``value``."""
+
+    at_most: Positive
+    query: Query
+
+    name: str = "exposure"
+
+
+Guardrail: TypeAlias = ErrorRate | Latency | Floor | Metric | Exposure
+
+
+class Stage(_Part, frozen=True, kw_only=True):
+    """``at_least``: how long it lasts; ``units``: entities with a value in the smaller arm before it ends; ``needs``:
+    that nothing speaks against the candidate, or that it is shown to be better."""
+
+    share: Share | None = None
+    shadow: bool = False
+    at_least: str = ""
+    units: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
+    needs: Literal["safe", "better"] = "safe"
+
+    @property
+    def micros(self) -> int:
+        return span(self.at_least)
+
+    @property
+    def shown(self) -> str:
+        return "shadow" if self.shadow else f"{self.share or 0:.4g} of traffic"
+
+
+class Rollout(_Part, frozen=True, kw_only=True):
+    """What holds for candidates of one endpoint. ``false_promotions``, ``false_rollbacks``: of candidates that are no
+    better, or no worse, than the champion, how many may be promoted, or rolled back, over all looks."""
+
+    kpi: Kpi
+    stage: tuple[Stage, ...]
+    guardrail: tuple[Guardrail, ...] = ()
+    false_promotions: Error = 0.05
+    false_rollbacks: Error = 0.05
+    mismatch: Error = 0.001
+    units: Units = 100
+    patience: str = ""
+    patience_over: Literal["wait", "ask", "roll back"] = "ask"
+    keep_warm: str = "14 days"
+    urgent: tuple[Proof, ...] = ()
+
+    @property
+    def level(self) -> float:
+        """What each thing that can roll back may err: the errors of all of them add up to the declared one at most
+        (Bonferroni). A cap on exposure is arithmetic and needs none."""
+        kinds = len({stage.shadow for stage in self.stage if stage.share != 1})
+        return self.false_rollbacks / (kinds + sum(not isinstance(one, Exposure) for one in self.guardrail))
+
+    @property
+    def terms(self) -> Terms:
+        """What the KPI is judged by. One kind of evidence, that of the last stage but one, can promote, and it holds
+        over all looks and stages: its error is the declared one, undivided."""
+        least, relative = effect(self.kpi.minimum_effect)
+        return Terms(
+            minimum=least,
+            relative=relative,
+            higher=self.kpi.direction == "up",
+            false_better=self.false_promotions,
+            false_worse=self.level,
+            units=self.units,
+        )
+
+    def terms_of(self, rail: Metric) -> Terms:
+        """What another figure is judged by: the loss that is tolerated stands in the place of the least gain."""
+        least, relative = effect(rail.at_most_worse)
+        return Terms(
+            minimum=least,
+            relative=relative,
+            higher=rail.direction == "up",
+            false_better=self.level,
+            false_worse=self.level,
+            units=self.units,
+        )
+
+
+def effect(written: float | str) -> tuple[float, bool]:
+    """The least gain, and whether it is a share of the champion's mean. 0 for a text that is none."""
+    if not isinstance(written, str):
+        return float(written), False
+    found = _EFFECT.fullmatch(written.strip())
+    return (float(found[1]) / 100 if found else 0.0), True
+
+
+def span(written: str) -> int:
+    """Microseconds; 0 for a text that is no span of time."""
+    found = _SPAN.fullmatch(written.strip())
+    return int(found[1]) * _MICROS[found[2]] if found else 0
+
+
+class Rollouts(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file, by endpoint. ``digest`` is that of its bytes, empty where there is none."""
+
+    of: dict[str, Rollout] = {}
+    digest: str = ""
+
+
+def read_rollouts(root: Path) -> Rollouts:
+    """The rollouts of a workspace; none where there is no file. Raises BadSetting, and never takes a wrong file for
+    none."""
+    attempted = f"Read {FILE}"
+    try:
+        data = (root / FILE).read_bytes()
+    except FileNotFoundError:
+        return Rollouts()
+    except OSError as error:
+        raise BadSetting(attempted, f"it cannot be read: {error.strerror}") from None
+    try:
+        given = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSetting(attempted, f"it is not TOML: {error}") from None
+    found = {}
+    for endpoint, written in given.items():
+        if not is_name(endpoint):
+            raise BadSetting(attempted, f"{endpoint!r} names no endpoint", "Letters, digits, _ and -.")
+        try:
+            found[endpoint] = msgspec.convert(written, Rollout)
+        except msgspec.ValidationError as error:
+            raise BadSetting(attempted, f"[{endpoint}]: {_plain(str(error))}", _known(str(error))) from None
+        for problem in _problems(found[endpoint]):
+            raise BadSetting(attempted, f"[{endpoint}]: {problem}")
+    return Rollouts(of=found, digest=digest_bytes(data))
+
+
+# -- what may be wrong
+
+_KINDS: Final = {"error_rate": ErrorRate, "latency": Latency, "floor": Floor, "metric": Metric, "exposure": Exposure}
+
+
+def _plain(error: str) -> str:
+    """msgspec's sentence with the place as it is written in the file."""
+    text, _, path = error.partition(" - at `$")
+    if text.startswith("Invalid value ") and path.endswith(".kind`"):
+        text = f"{text.removeprefix('Invalid value ')} is no kind of guardrail"
+    place = re.sub(r"\[(\d+)\]", lambda found: f" {int(found[1]) + 1}", path.rstrip("`").lstrip("."))
+    place = place.replace("[...]", "")
+    return f"{place}: {text}" if place else text
+
+
+def _known(error: str) -> str:
+    if "guardrail" in error:
+        kinds = "; ".join(f"{name}: {', '.join(one.__struct_encode_fields__)}" for name, one in _KINDS.items())
+        return f"Each [[ENDPOINT.guardrail]] has a kind, and its own keys. {kinds}."
+    part: type[msgspec.Struct] = Kpi if "$.kpi" in error else Stage if "$.stage" in error else Rollout
+    return f"Known here: {', '.join(part.__struct_encode_fields__)}."
+
+
+def _problems(one: Rollout) -> Iterator[str]:
+    yield from _effects("kpi.minimum_effect", one.kpi.minimum_effect)
+    yield from _query("kpi.query", one.kpi.query)
+    for place, part in (("kpi", one.kpi), *((f"guardrail {rail.name!r}", rail) for rail in one.guardrail)):
+        for name in part.__struct_fields__:
+            number = getattr(part, name)
+            if isinstance(number, float) and not math.isfinite(number):
+                yield f"{place}: {name} is {number}; write a number"
+    names: set[str] = set()
+    for rail in one.guardrail:
+        if rail.name in names:
+            yield f"two guardrails are called {rail.name!r}: give each a name"
+        names.add(rail.name)
+        if isinstance(rail, Metric):
+            yield from _effects(f"guardrail {rail.name!r}: at_most_worse", rail.at_most_worse)
+        if isinstance(rail, Metric | Exposure) or (isinstance(rail, Floor) and rail.query):
+            yield from _query(f"guardrail {rail.name!r}: query", rail.query)
+    for name, written in (("patience", one.patience), ("keep_warm", one.keep_warm)):
+        if written and not span(written):
+            yield f'{name} is {written!r}; for instance "14 days"'
+    if not span(one.keep_warm):
+        yield 'keep_warm is empty: how long the champion stays ready after all; for instance "14 days"'
+    yield from _stages(one.stage)
+
+
+def _stages(stages: tuple[Stage, ...]) -> Iterator[str]:
+    before = 0.0
+    for number, stage in enumerate(stages, start=1):
+        place = f"stage {number}"
+        if stage.shadow == (stage.share is not None):
+            yield f"{place} needs either shadow = true or a share"
+            return
+        if stage.shadow and number > 1:
+            yield f"{place} is a shadow: only the first can be"
+        if stage.at_least and not stage.micros:
+            yield f'{place}: at_least is {stage.at_least!r}; for instance "2 days"'
+        if stage.share is not None:
+            if stage.share <= before:
+                yield f"{place} has the share {stage.share:g}, the one before it {before:g}: shares must grow"
+            before = stage.share
+    if before != 1:
+        yield f"the last stage has the share {before:g}: without one of 1.0 no candidate is ever in full use"
+    if len(stages) < 2:
+        yield "there is but one stage: a candidate needs one in which it can show that it is better"
+    elif not stages[0].micros:
+        yield 'stage 1 has no at_least: a candidate must be seen for a while; for instance "1 day"'
+
+
+def _effects(place: str, written: float | str) -> Iterator[str]:
+    if not effect(written)[0] > 0:
+        yield f'{place} is {written!r}; for instance "2 %" of the champion\'s mean, or 0.05'
+
+
+def _query(place: str, text: str) -> Iterator[str]:
+    for refusal in analyse(text, place, asked=True).refusals:
+        yield f"{place}, line {refusal.line}: {refusal.reason}{f' in `{refusal.text}`' if refusal.text else ''}"
+        return
+    parsed = sqlglot.parse_one(text, read="duckdb")
+    if not isinstance(parsed, exp.Query):
+        yield f"{place} is no SELECT: {text[:60]!r}"
+        return
+    names = [name.lower() for name in parsed.named_selects]
+    lacking = [name for name in COLUMNS if name not in names]
+    if "*" not in names and lacking:
+        yield f"{place} gives {', '.join(names) or 'no columns'}; it must give {' and '.join(COLUMNS)}"
