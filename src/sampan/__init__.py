@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sampan.log.contracts import upcast as upcast
     from sampan.models import metrics as metrics
     from sampan.models.architecture import Architecture as Architecture
+    from sampan.models.format_package import EntryPoint as EntryPoint
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
     from sampan.track.spool import log as log
@@ -35,6 +36,7 @@ _HOME = {
     "Action": "sampan.serve.decisions",
     "Architecture": "sampan.models.architecture",
     "Blob": "sampan.log.contracts",
+    "EntryPoint": "sampan.models.format_package",
     "Event": "sampan.log.contracts",
     "Field": "sampan.log.contracts",
     "File": "sampan.flow.declare",

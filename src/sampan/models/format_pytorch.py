@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 
 from sampan.base.errors import BadStep, Damaged, SampanError, Usage
+from sampan.models.answers import OUTPUTS, check_probabilities, classes_of, line, shown
 from sampan.models.architecture import Architecture, Node, declared, plain, read_off, sources_of
 from sampan.models.inputs import Inputs, Matrix
-from sampan.models.network import Tensor, anew, answering, ask, line, on_processor, places, state_of
-from sampan.models.version import InputType, Kind, Label, Signature
+from sampan.models.network import Tensor, anew, answering, ask, on_processor, places, state_of
+from sampan.models.version import InputType, Kind, Signature
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,12 +33,6 @@ _OPSET: Final = 18
 _ATTEMPT: Final = "Freeze a PyTorch network"
 _LOAD: Final = "Load a PyTorch network"
 _TRIED: Final = 16  # rows made up to see whether the network made anew answers as the fitted one does
-_OUTPUTS: Final[dict[Kind, Any]] = {
-    "binary": "probability",
-    "multiclass": "probabilities",
-    "regression": "number",
-    "ranking": "score",
-}
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +75,7 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
     if given.shape != ours.shape or not np.allclose(given, ours, rtol=1e-6, atol=1e-6, equal_nan=True):
         raise BadStep(
             _ATTEMPT,
-            f"made anew from its declaration, it answers {_first(given)} where the fitted one says {_first(ours)}",
+            f"made anew from its declaration, it answers {shown(given)} where the fitted one says {shown(ours)}",
             "Declare every argument that it was made with: Architecture(CLASS, ARGUMENT=…).",
         )
     signature = _finished(signature, facts.kind, said, given, network, tensors)
@@ -204,7 +199,7 @@ def _signature(facts: "Facts", said: Architecture) -> Signature:
         types = {name: input_type(name, facts.sample.schema.field(name).type) for name in names}
     if odd := [name for name, type in types.items() if type in ("text", "category")]:
         raise BadStep(_ATTEMPT, f"the feature {odd[0]!r} is no number", "Encode it as a number before the model.")
-    return Signature(inputs=types, output=_OUTPUTS[facts.kind])
+    return Signature(inputs=types, output=OUTPUTS[facts.kind])
 
 
 def _tensors(signature: Signature, said: Architecture, floats: str) -> tuple[Tensor, ...]:
@@ -247,28 +242,14 @@ def _finished(
     signature: Signature, kind: Kind, said: Architecture, given: Any, network: Any, tensors: tuple[Tensor, ...]
 ) -> Signature:
     """The signature with classes, and whether features may be missing. Raises BadStep for what ``kind`` forbids."""
-    width = given.shape[1] if given.ndim == 2 else 1
-    classes: tuple[Label, ...] = ()
-    if kind == "multiclass":
-        classes = tuple(plain(list(said.classes), "classes")) if said.classes is not None else tuple(range(width))
-    elif kind == "binary":
-        classes = tuple(plain(list(said.classes), "classes")) if said.classes is not None else (False, True)
-    right = {"multiclass": width >= 2 and len(classes) == width, "binary": width <= 2 and len(classes) == 2}
-    if not right.get(kind, width == 1):
-        told = f" for {len(classes)} classes" if classes else ""
-        raise BadStep(
-            _ATTEMPT, f"it gives {width} numbers for each row{told}, which no {kind} model does", "See @model(kind=…)."
-        )
+    wanted = plain(list(said.classes), "classes") if said.classes is not None else None
+    classes = classes_of(given, kind, wanted, _ATTEMPT)
     if said.logits and kind not in ("binary", "multiclass"):
         raise BadStep(_ATTEMPT, f"logits=True, and it is a {kind} model", "Leave it out.")
-    if kind in ("binary", "multiclass") and not said.logits:
-        sums = given.sum(axis=1) if width > 1 else np.ones(len(given))
-        if given.min() < 0 or given.max() > 1 or not np.allclose(sums, 1, atol=1e-3):
-            raise BadStep(
-                _ATTEMPT,
-                f"a {kind} model must give probabilities, and it gives {_first(given)}",
-                "Declare Architecture(…, logits=True), or end it with a Sigmoid or Softmax.",
-            )
+    if not said.logits:
+        check_probabilities(
+            given, kind, _ATTEMPT, "Declare Architecture(…, logits=True), or end it with a Sigmoid or Softmax."
+        )
     missing = False
     if all(tensor.dtype != "int64" for tensor in tensors):
         try:
@@ -278,7 +259,3 @@ def _finished(
         except Exception:  # noqa: BLE001 - whatever it raises, the answer is no
             missing = False
     return msgspec.structs.replace(signature, classes=classes, missing=missing)
-
-
-def _first(given: Any) -> str:
-    return str(np.round(np.ravel(given[:1]), 6).tolist()[:5])

@@ -31,6 +31,7 @@ _FORMATS: Final = {
     "xgboost": "sampan.models.format_xgboost",
     "onnx": "sampan.models.format_onnx",
     "pytorch": "sampan.models.format_pytorch",
+    "package": "sampan.models.format_package",
     "skops": "sampan.models.format_skops",
 }
 _CHECKED_ROWS: Final = 200

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from sampan.base.errors import BadStep
+from sampan.models.answers import line
 from sampan.models.architecture import Node, build
 from sampan.models.inputs import Matrix
 from sampan.models.version import Kind, Signature
@@ -143,8 +144,3 @@ def answering(network: Any, kind: Kind, logits: bool) -> Any:
             return said[:, 1] if wide else said.reshape(-1)
 
     return Answering().eval()
-
-
-def line(error: Exception) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text if len(text) <= 200 else f"{text[:197]}..."
