@@ -23,6 +23,7 @@ from sampan.app.promoting import Promoting
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
 from sampan.app.remarking import Remarking
+from sampan.app.scoring import Scoring
 from sampan.base.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering, Remarking, Rebuilding, Promoting, AskingAgain):
+class App(Arriving, Deriving, Keeping, Deciding, Registering, Remarking, Rebuilding, Promoting, AskingAgain, Scoring):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

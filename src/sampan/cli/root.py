@@ -54,6 +54,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "promote": Entry(
             "sampan.cli.promote:promote", "Have an alias name a version, if all is there that the policy asks for."
         ),
+        "score": Entry("sampan.cli.score:score", "Answer each row of a table with what an endpoint serves."),
         "rollback": Entry("sampan.cli.rollback:rollback", "Put what an endpoint served before in force again, whole."),
         "approve": Entry("sampan.cli.promote:approve", "Say yes or no to a version: MODEL@N."),
         "tag": Entry("sampan.cli.remarks:tag", "Tag and describe a thing: sampan tag table orders team=sales."),
