@@ -211,9 +211,17 @@ def test_a_module_that_stands_in_the_way_is_not_taken_for_the_package(wheel, sit
         load(draft, blobs)
 
 
+def test_a_module_that_was_put_in_its_place_is_not_taken_for_it(wheel, site, frame, blobs, monkeypatch):
+    install(wheel(), site)
+    draft = keep(blobs, frame)
+    monkeypatch.setitem(sys.modules, "churn_rules.scoring", importlib.import_module("json.decoder"))
+    with pytest.raises(Damaged, match=r"churn_rules\.scoring is imported from .*decoder\.py, which is no file of"):
+        load(draft, blobs)
+
+
 def test_a_package_in_editable_mode_is_not_pinned(wheel, site, frame, blobs):
     install(wheel(), site)
-    told = {"url": "file:///x", "dir_info": {"editable": True}}
+    told = {"dir_info": {"editable": True}}
     (site / "churn_rules-1.2.0.dist-info" / "direct_url.json").write_text(json.dumps(told))
     with pytest.raises(BadStep, match="churn-rules is installed in editable mode"):
         keep(blobs, frame)

@@ -318,6 +318,52 @@ def test_freezing_draws_no_numbers_from_the_generator(frame, blobs, nets):
     assert torch.randn(3).tolist() == expected
 
 
+# -- an architecture of an installed package
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that brings a network, as an installer leaves it."""
+    site = tmp_path / "site-packages"
+    (site / "brought_nets").mkdir(parents=True)
+    code = NETS.replace("from layers_of_ours import Gate", "").replace(
+        "self.gate = Gate(width)", "self.gate = nn.Tanh()"
+    )
+    (site / "brought_nets" / "__init__.py").write_text(code)
+    info = site / "brought_nets-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brought-nets\nVersion: 1.0\n")
+    lines = [
+        "brought_nets/__init__.py,,",
+        "brought_nets-1.0.dist-info/METADATA,,",
+        "brought_nets-1.0.dist-info/RECORD,,",
+    ]
+    (info / "RECORD").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    yield site
+    sys.modules.pop("brought_nets", None)
+    importlib.invalidate_caches()
+
+
+def test_a_network_of_a_package_is_pinned_and_its_source_stays_there(frame, blobs, package):
+    made = importlib.import_module("brought_nets").Churn
+    draft = keep(blobs, frame, made(4, 5), "regression", architecture=Architecture(made, columns=4, width=5))
+    assert sorted(draft.files) == ["architecture.json", "model.safetensors"]
+    told = json.loads(blobs.get(draft.files["architecture.json"]))["package"]
+    assert (told["name"], told["version"]) == ("brought-nets", "1.0")
+    assert len(set(load(draft, blobs).predict(records(frame)))) > 100
+    del sys.modules["brought_nets"]
+    (package / "brought_nets" / "__init__.py").write_text("raise SystemExit('imported')")
+    importlib.invalidate_caches()
+    with pytest.raises(Damaged, match=r"brought-nets==1\.0 is installed with other files than it had"):
+        load(draft, blobs)
+    (package / "brought_nets-1.0.dist-info" / "METADATA").write_text("Name: brought-nets\nVersion: 1.1\n")
+    importlib.invalidate_caches()
+    with pytest.raises(Damaged, match=r"it needs brought-nets==1\.0, and 1\.1 is installed"):
+        load(draft, blobs)
+
+
 # -- what is refused
 
 

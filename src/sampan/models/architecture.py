@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import BadStep, BadWorkspace
+from sampan.base.errors import BadStep, BadWorkspace, Damaged
 from sampan.base.sources import collect, imported_apart
+from sampan.models.pinned import Pin, check, module_of, owner_of, pin
 
 _NAMES: Final = (
     "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AlphaDropout AvgPool1d AvgPool2d "
@@ -29,6 +30,7 @@ _NAMES: Final = (
 #: Layers of ``torch.nn`` that are made anew from their own attributes. They take a tensor and give one.
 LAYERS: Final = frozenset(_NAMES.split())
 _ATTEMPT: Final = "Freeze a PyTorch network"
+_LOAD: Final = "Load a PyTorch network"
 _DEEPEST: Final = 50
 
 
@@ -145,27 +147,31 @@ def plain(value: Any, what: str) -> Any:
     )
 
 
-def sources_of(node: Node) -> dict[str, bytes]:
-    """The source files that ``make`` needs, by path below its folder: its module's and what that imports of there.
+def home_of(node: Node) -> tuple[dict[str, bytes], Pin | None]:
+    """Where the code is that ``make`` names: source files of the workspace, by path below its folder (its module's, and
+    what that imports of there); or the installed package that brings it, pinned.
 
-    Raises BadStep for a module that does not import, or lies where code is installed.
+    Raises BadStep for a module that does not import, or is neither.
     """
     module = node.make.partition(":")[0]
     try:
         file = import_module(module).__file__
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise BadStep(_ATTEMPT, f"{node.make!r} does not import: {error}", "Name it as module:CLASS.") from error
     depth = module.count(".") + (Path(file).name == "__init__.py" if file else 0)
     if not file or not file.endswith(".py") or _installed(Path(file)):
-        raise BadStep(
-            _ATTEMPT,
-            f"{node.make} is no code of the workspace, and a version keeps the source of its network",
-            "Declare a class or function of the workspace that builds it from layers, or export it to ONNX.",
-        )
+        owner = owner_of(module)
+        if owner is None or owner == "torch":
+            raise BadStep(
+                _ATTEMPT,
+                f"{node.make} is no code of the workspace or of a package that brings networks",
+                "Declare a class or function that builds it from layers, or export it to ONNX.",
+            )
+        return {}, pin(owner, _ATTEMPT)
     path = Path(file).absolute()
     root = path.parents[depth]  # the folder that the import was found in
     try:
-        return collect(root, path.relative_to(root).as_posix())
+        return collect(root, path.relative_to(root).as_posix()), None
     except BadWorkspace as error:
         raise BadStep(_ATTEMPT, error.obstacle, error.advice) from error
 
@@ -184,27 +190,35 @@ def unseeded() -> Iterator[None]:
         yield
 
 
-def build(node: Node, sources: Mapping[str, bytes]) -> Any:
+def build(node: Node, sources: Mapping[str, bytes], package: Pin | None = None) -> Any:
     """The network that a declaration describes, with weights that mean nothing yet.
 
-    Raises ValueError saying what cannot be built.
+    Code comes from ``sources``, or from ``package``, which must be the one that is installed. Raises ValueError saying
+    what cannot be built, and Damaged for another package.
     """
     with unseeded():
         if not node.make:
             return _layer(node, 0)
         module, _, name = node.make.partition(":")
-        stem = module.replace(".", "/")
-        if not {f"{stem}.py", f"{stem}/__init__.py"} & set(sources):
-            raise ValueError(f"the source of {module!r} is not kept with it")
-        with imported_apart(sources):
-            made = import_module(module)
-            for part in name.split("."):
-                made = getattr(made, part)
-            network = made(**node.arguments)  # type: ignore[operator]
+        if package is not None:
+            check(package, _LOAD)
+            network = _call(module_of(package.name, module, Damaged, _LOAD), name, node.arguments)
+        else:
+            stem = module.replace(".", "/")
+            if not {f"{stem}.py", f"{stem}/__init__.py"} & set(sources):
+                raise ValueError(f"the source of {module!r} is not kept with it")
+            with imported_apart(sources):
+                network = _call(import_module(module), name, node.arguments)
     nn = sys.modules["torch.nn"]
     if not isinstance(network, nn.Module):
         raise ValueError(f"{node.make} gives a {type(network).__name__}, not a network")
     return network
+
+
+def _call(made: Any, name: str, arguments: Mapping[str, Any]) -> Any:
+    for part in name.split("."):
+        made = getattr(made, part)
+    return made(**arguments)
 
 
 def _layer(node: Node, depth: int) -> Any:

@@ -1,8 +1,9 @@
 """Networks of PyTorch: their tensors as safetensors, beside a declaration of how the network is built. No pickle.
 
 ``architecture.json`` is the declaration (``sampan.models.architecture``) with what goes in and comes out. The source
-files of an own class are kept below ``code/``: what builds the network is part of the version, and later edits of the
-workspace do not reach it. Networks answer on the processor, in one thread, as they do after ``eval()``.
+files of an own class are kept below ``code/``, and a package that brings one is pinned: what builds the network is part
+of the version, and later edits of the workspace do not reach it. Networks answer on the processor, in one thread, as
+they do after ``eval()``.
 """
 
 import io
@@ -15,9 +16,10 @@ import numpy as np
 
 from sampan.base.errors import BadStep, Damaged, SampanError, Usage
 from sampan.models.answers import OUTPUTS, check_probabilities, classes_of, line, shown
-from sampan.models.architecture import Architecture, Node, declared, plain, read_off, sources_of
+from sampan.models.architecture import Architecture, Node, declared, home_of, plain, read_off
 from sampan.models.inputs import Inputs, Matrix
 from sampan.models.network import Tensor, anew, answering, ask, on_processor, places, state_of
+from sampan.models.pinned import Pin
 from sampan.models.version import InputType, Kind, Signature
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     logits: bool = False
     same: dict[str, str] = {}
+    package: Pin | None = None
     format: int = _FORMAT
 
 
@@ -61,11 +64,13 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
     if not isinstance(said, Architecture):
         raise BadStep(_ATTEMPT, f"its architecture is a {type(said).__name__}", "Give a sampan.Architecture.")
     node = declared(said) if said.make is not None else read_off(estimator)
-    sources = sources_of(node) if node.make else {}
+    sources, package = home_of(node) if node.make else ({}, None)
     state, same = state_of(estimator)
     signature = _signature(facts, said)
     tensors = _tensors(signature, said, _floats(state))
-    network = anew(node, sources, {**state, **{name: state[kept] for name, kept in same.items()}}, BadStep, _ATTEMPT)
+    network = anew(
+        node, sources, package, {**state, **{name: state[kept] for name, kept in same.items()}}, BadStep, _ATTEMPT
+    )
     tried = np.random.default_rng(0).normal(size=(_TRIED, len(signature.inputs)))
     for tensor in tensors:
         if tensor.dtype == "int64":  # a code that every table of codes has
@@ -86,6 +91,7 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
         dtype=str(given.dtype),
         logits=said.logits,
         same=same,
+        package=package,
     )
     from safetensors.torch import save
 
@@ -106,7 +112,7 @@ def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "PyTor
     sources = {path.removeprefix(_CODE): data for path, data in files.items() if path.startswith(_CODE)}
     state = load_tensors(files[_WEIGHTS])
     state |= {name: state[kept] for name, kept in declaration.same.items()}
-    network = anew(declaration.network, sources, state, Damaged, _LOAD)
+    network = anew(declaration.network, sources, declaration.package, state, Damaged, _LOAD)
     return PyTorchPredictor(network, declaration, kind, signature)
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from sampan.base.errors import BadStep
+from sampan.base.errors import BadStep, SampanError
 from sampan.models.answers import line
 from sampan.models.architecture import Node, build
 from sampan.models.inputs import Matrix
+from sampan.models.pinned import Pin
 from sampan.models.version import Kind, Signature
 
 _ATTEMPT: Final = "Freeze a PyTorch network"
@@ -51,11 +52,15 @@ def state_of(network: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return state, same
 
 
-def anew(node: Node, sources: Mapping[str, bytes], state: dict[str, Any], error: Any, attempted: str) -> Any:
+def anew(
+    node: Node, sources: Mapping[str, bytes], package: Pin | None, state: dict[str, Any], error: Any, attempted: str
+) -> Any:
     """The network with its tensors, ready to answer. Raises ``error`` where the two do not fit."""
     advice = "Declare the arguments that it was made with." if error is BadStep else "Register another version."
     try:
-        network = build(node, sources)
+        network = build(node, sources, package)
+    except SampanError:
+        raise
     except Exception as failed:
         raise error(
             attempted, f"its declared network cannot be built: {type(failed).__name__}: {line(failed)}", advice
