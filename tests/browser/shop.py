@@ -4,6 +4,7 @@ Every text that somebody else writes carries a script that would like to run.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def visit(id: str, page: str = "/", **more: Any) -> dict[str, Any]:
 #: One of each kind that can be tagged, described and commented on.
 THINGS = (
     *(("model", "stay"), ("version", "stay@1"), ("table", "reads"), ("contract", "visit"), ("run", "last")),
-    *(("endpoint", "stay"), ("replay", "last"), ("branch", "main"), ("impact", "last")),
+    *(("endpoint", "stay"), ("replay", "last"), ("branch", "main"), ("impact", "last"), ("alert", "last")),
+    *(("event", "intake:1"), ("item", "intake:63"), ("prediction", "decision-1")),
 )
 
 
@@ -139,21 +141,33 @@ class Shop:
         self.ask(nasty, "decision-2", 1.0)
         self.outcome("decision-1")
         self.measure(self.replay())
+        self.await_alert()
         self.register(self.log())
         return self
+
+    def await_alert(self) -> None:
+        """The hub looks every few seconds, and sees that a run has failed."""
+        until = time.monotonic() + 30
+        while not self.hub.json("/alerts")["open"] and time.monotonic() < until:
+            time.sleep(0.2)
 
     def register(self, run: str) -> None:
         """A version of what a run logged; names, tags and notes that would like to run."""
         self.post("/v1/models/taken/versions", {"run": run, "path": "a<b>"})
         self.post("/v1/models", {"name": "bare"})
-        for kind, name in (*THINGS, ("version", "taken@1")):
+        for kind, name in (*self.things(), ("version", "taken@1")):
             self.put(f"/v1/labels/{kind}/{name}", {"tags": {PAYLOAD[:200]: PAYLOAD}, "note": PAYLOAD})
         self.talk(PAYLOAD)
         self.put("/v1/models/stay/aliases/champion", {"number": 1, "reason": PAYLOAD})
 
+    def things(self) -> list[tuple[str, str]]:
+        """Those, where they are here, and a column, which has no page of its own."""
+        item = ("item", self.broken[0]["position"])
+        return [*(item if one[0] == "item" else one for one in THINGS), ("column", "reads.page")]
+
     def talk(self, text: str) -> None:
         """Say something of one thing of each kind."""
-        for kind, name in THINGS:
+        for kind, name in self.things():
             self.post(f"/v1/comments/{kind}/{name}", {"text": text})
 
     def log(self) -> str:

@@ -11,7 +11,7 @@ import pytest
 from sampan.base.clock import iso
 from sampan.hub.remarks import KINDS
 from sampan.team.comments import LONGEST
-from tests.browser.shop import PAYLOAD, THINGS, Shop
+from tests.browser.shop import PAYLOAD, THINGS, VISITOR, Shop
 from tests.hub.conftest import Hub
 from tests.hub.test_pages import read
 
@@ -44,7 +44,7 @@ def token(hub: Hub, name: str, role: str) -> dict[str, str]:
 
 
 def test_each_kind_is_tried() -> None:
-    assert {kind for kind, _ in THINGS} == set(KINDS)
+    assert {kind for kind, _ in THINGS} | {"column"} == set(KINDS)
 
 
 @pytest.mark.parametrize(("kind", "name"), THINGS)
@@ -118,6 +118,18 @@ def test_a_form_that_holds_no_comment_is_refused(shop: Shop, body: bytes, why: s
         (quote("<script>", safe=""), "x"),
         *((kind, "nothing-of-the-kind") for kind in KINDS),
         ("version", "stay@999"),
+        ("column", "reads"),
+        ("column", "reads.nothing"),
+        ("column", "nothing.page"),
+        ("event", "intake:63"),  # it is in quarantine
+        ("event", "intake:999999"),
+        ("event", "nowhere:1"),
+        ("event", "intake:" + "9" * 30),
+        ("item", "intake:1"),  # it is not
+        ("item", "intake:x"),
+        ("alert", "%"),
+        ("prediction", "intake:1"),
+        ("prediction", "e1"),  # an event of another type
         ("version", "stay@" + "9" * 30),
         ("table", quote("../../etc/passwd", safe="")),
         ("table", quote("reads; drop table comments", safe="")),
@@ -162,3 +174,46 @@ def test_comments_and_notes_are_found_and_lead_to_their_thing(shop: Shop, kind: 
     assert f'id="{anchor}"' in shop.hub.ask("GET", where, accept="text/html")[1].decode()
     assert ask(shop.hub, "DELETE", f"/v1/comments/{made['id']}")[0] == 200
     assert shop.hub.json("/search?" + urlencode({"q": word}))["hits"] == []
+
+
+def test_a_column_shows_what_is_said_of_it_in_its_table(shop: Shop) -> None:
+    def column(path: str = "/tables/reads") -> Any:
+        return next(one for one in shop.hub.json(path)["columns"] if one["name"] == "page")["remarks"]
+
+    assert column()["note"] == PAYLOAD
+    then = iso(time.time_ns() // 1000)
+    time.sleep(0.01)
+    status, made = ask(shop.hub, "POST", "/v1/comments/column/reads.page", {"text": "A narwhal counted it."})
+    assert (status, made["object"]) == (201, "column reads.page")
+    assert column()["comments"][-1]["text"] == "A narwhal counted it."
+    assert "narwhal" not in str(column(f"/tables/reads?as-of={quote(then)}"))
+    others = [one["remarks"] for one in shop.hub.json("/tables/reads")["columns"] if one["name"] != "page"]
+    assert not any(others)
+    _, body = shop.hub.ask("GET", "/tables/reads", accept="text/html")
+    assert PAYLOAD not in body.decode() and f'id="comment-{made["id"]}"' in body.decode()
+    assert "A narwhal counted it." in "".join(read(shop.hub, "/tables/reads").text)
+    (hit,) = shop.hub.json("/search?q=narwhal")["hits"]
+    assert (hit["name"], hit["address"]) == ("column reads.page", f"/tables/reads#comment-{made['id']}")
+    assert ask(shop.hub, "DELETE", f"/v1/comments/{made['id']}")[0] == 200
+    assert "narwhal" not in shop.hub.ask("GET", "/tables/reads", accept="text/html")[1].decode()
+
+
+def test_an_event_that_waits_is_not_called_an_event(shop: Shop) -> None:
+    status, said = ask(shop.hub, "POST", "/v1/comments/event/intake:63", {"text": "Why?"})
+    assert status == 404
+    assert "it is in quarantine" in str(said) and "item intake:63" in str(said)
+    status, made = ask(shop.hub, "POST", "/v1/comments/event/e7", {"text": "By its id."})
+    assert (status, made["object"]) == (201, "event intake:8")
+
+
+@pytest.mark.parametrize("id", ["a b", "a%41", "ü?#", "a:b@1", "x" * 150])
+def test_a_prediction_of_any_id_is_commented_on(shop: Shop, id: str) -> None:
+    shop.ask(VISITOR, id, 2.0)
+    status, made = ask(shop.hub, "POST", f"/v1/comments/prediction/{quote(id, safe='')}", {"text": "Odd."})
+    assert (status, made["object"]) == (201, f"prediction {id}")
+    address = KINDS["prediction"].address(id)
+    assert shop.hub.json(address)["remarks"]["comments"][-1]["text"] == "Odd."
+    form = {"content_type": FORM, "origin": shop.hub.url}
+    path = f"/comments/prediction/{quote(id, safe='')}/add"
+    response, _ = shop.hub.ask("POST", path, b"text=Odder.", **form)
+    assert (response.status, response.headers["location"]) == (303, f"{address}#comments")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.base.clock import iso
-from sampan.base.errors import Usage
+from sampan.base.errors import NotFound, Usage
 from sampan.cli.output import as_of_option, emit, json_option, table
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def tag(
 ) -> None:
     """Tag and describe a thing: sampan tag table orders team=sales.
 
-    KIND is model, version (MODEL@N), table, contract, run, endpoint, replay, branch or impact. Without KEY=VALUE,
-    `--remove` and `--note`, shows what is said of it.
+    KIND is model, version (MODEL@N), table, column (TABLE.COLUMN), contract, run, endpoint, replay, branch, impact,
+    alert, event (its position or id), item (a position in quarantine) or prediction. Without KEY=VALUE, `--remove` and
+    `--note`, shows what is said of it.
     """
     from sampan.cli.run import me
 
@@ -113,5 +114,20 @@ def _said(app: "App", kind: str, name: str, as_of: str) -> dict[str, Any]:
         if not at:
             raise Usage(f"See {name}", "it names no version", f"Write {name}@NUMBER.")
         name = f"{model}@{named(app, model, alias, as_of)}"
-    found: dict[str, Any] = app.view(app.page_of(kind, name), {"as-of": as_of})["remarks"]
-    return found
+    if kind == "event" and ":" not in name:
+        name = _position(app, name)
+    page: dict[str, Any] = app.view(app.page_of(kind, name), {"as-of": as_of})
+    if kind != "column":
+        return dict(page["remarks"])
+    column = next((one for one in page["columns"] if one["name"] == name.partition(".")[2]), None)
+    if column is None:
+        raise NotFound(f"See the column {name}", "its table has none of that name", "`sampan table show` shows them.")
+    return column["remarks"] or {"tags": [], "note": "", "comments": [], "earlier": 0}
+
+
+def _position(app: "App", id: str) -> str:
+    """Where an event of an id is."""
+    events = app.view("/log", {"id": id})["events"]
+    if not events:
+        raise NotFound(f"See the event {id}", "the log has none with this id", "`sampan log tail` shows the newest.")
+    return str(events[0]["position"])

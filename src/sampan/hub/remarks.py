@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from sampan.base.errors import NotFound
+from sampan.base.errors import NotFound, Usage
 from sampan.hub.parts import Parts, Query, as_of, may, who
 from sampan.hub.urls import Urls
-from sampan.models.labels import NOTE, TAG
+from sampan.models.labels import NOTE, TAG, Label
 from sampan.runs.impacts import Impacts
 from sampan.runs.records import Runs
 from sampan.runs.replays import Replays
 from sampan.serve.endpoints import Endpoints
-from sampan.team.comments import Comments
+from sampan.team.comments import Comment, Comments
 from sampan.team.roles import LOG
+from sampan.watch.alerts import Alerts
 
 if TYPE_CHECKING:
     from sampan.base.clock import Clock
     from sampan.lake.lake import Lake
     from sampan.log.contracts import Contracts
+    from sampan.log.log import Log, StoredEvent
     from sampan.models.registry import Models
     from sampan.store.database import Database
 
@@ -41,6 +43,8 @@ class Things(Protocol):
     @property
     def lake(self) -> "Lake": ...
     @property
+    def log(self) -> "Log": ...
+    @property
     def models(self) -> "Models": ...
 
 
@@ -57,6 +61,48 @@ def _table(parts: Things, name: str) -> str:
     return name
 
 
+def _column(parts: Things, name: str) -> str:
+    table, _, column = name.partition(".")
+    if column not in dict(parts.lake.table(_table(parts, table)).fields):
+        advice = f"`sampan table show {table}` shows those it has; write {table}.COLUMN."
+        raise NotFound(f"Find the column {name[:100]!r}", f"the table {table!r} has none of that name", advice)
+    return name
+
+
+def _event(parts: Things, name: str) -> str:
+    """An event by its position or its id."""
+    event = _at(parts, name) or parts.log.find(name)
+    if event is None or event.verdict != "accepted":
+        attempted = f"Find the event {name[:100]!r}"
+        if event is not None:
+            raise NotFound(attempted, "it is in quarantine", f"There it is called `item {event.position}`.")
+        raise NotFound(attempted, "the log has none with this position or id", "`sampan log tail` shows the newest.")
+    return event.position
+
+
+def _item(parts: Things, name: str) -> str:
+    """A quarantined event by its position."""
+    event = _at(parts, name)
+    if event is None or event.verdict != "quarantined":
+        attempted, advice = f"Find {name[:100]!r} in quarantine", "`sampan quarantine list` shows positions."
+        raise NotFound(attempted, "nothing waits, or waited, at this position", advice)
+    return event.position
+
+
+def _at(parts: Things, position: str) -> "StoredEvent | None":
+    try:
+        return parts.log.at(position)
+    except (NotFound, Usage):
+        return None
+
+
+def _prediction(parts: Things, name: str) -> str:
+    event = parts.log.find(name, type="prediction")
+    if event is None or event.id is None:
+        raise NotFound(f"Find the prediction {name[:100]!r}", "none has this id", "/predictions lists the newest.")
+    return event.id
+
+
 def _endpoint(parts: Things, name: str) -> str:
     return Endpoints(parts.db, parts.models, parts.clock).get(name).name
 
@@ -66,12 +112,17 @@ KINDS: Final[Mapping[str, Kind]] = {
     "model": Kind(lambda parts, name: parts.models.find(name).name, Urls.model),
     "version": Kind(lambda parts, name: parts.models.get(name).ref, Urls.version),
     "table": Kind(_table, Urls.table),
+    "column": Kind(_column, lambda name: Urls.table(name.partition(".")[0])),
     "contract": Kind(lambda parts, name: parts.contracts.contract(name).spec.type, Urls.contract),
     "run": Kind(lambda parts, name: Runs(parts.db).get(name).id, Urls.run),
     "endpoint": Kind(_endpoint, Urls.endpoint),
     "replay": Kind(lambda parts, name: Replays(parts.db).get(name).id, Urls.replay),
     "branch": Kind(lambda parts, name: parts.lake.branch_of(name).name, Urls.branch),
     "impact": Kind(lambda parts, name: Impacts(parts.db).get(name).id, Urls.impact),
+    "alert": Kind(lambda parts, name: Alerts(parts.db, parts.clock).get(name).id, Urls.alert),
+    "event": Kind(_event, Urls.event),
+    "item": Kind(_item, Urls.item),
+    "prediction": Kind(_prediction, Urls.prediction),
 }
 
 
@@ -141,7 +192,23 @@ def remarks(parts: Parts, query: Query, kind: str, name: str, *, there: bool = T
     then = as_of(query)
     labels = parts.models.labels.of(f"{kind} {name}", then)
     comments = Comments(parts.db, parts.clock).of(f"{kind} {name}", then)
-    me, open = who(query), there and then is None and may(query, LOG)
+    return _said(kind, name, labels, comments, who(query), there and then is None and may(query, LOG))
+
+
+def of_columns(parts: Parts, query: Query, table: str) -> dict[str, Remarks]:
+    """What is said of columns of a table, by their names; of one of which nothing is said, nothing."""
+    then = as_of(query)
+    labels = parts.models.labels.all("column", then)
+    comments = Comments(parts.db, parts.clock).all("column", then)
+    me, open = who(query), then is None and may(query, LOG)
+    return {
+        name.partition(".")[2]: _said("column", name, labels.get(name, []), comments.get(name, []), me, open)
+        for name in {*labels, *comments}
+        if name.partition(".")[0] == table
+    }
+
+
+def _said(kind: str, name: str, labels: list[Label], comments: list[Comment], me: str, open: bool) -> Remarks:
     return Remarks(
         kind,
         name,

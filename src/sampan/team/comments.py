@@ -79,6 +79,17 @@ class Comments:
         )
         return [_comment(row) for row in rows]
 
+    def all(self, kind: str, by: int | None = None) -> dict[str, list[Comment]]:
+        """The comments on every object of a kind (``column``), by the object's name, the oldest first."""
+        rows = self._db.rows(
+            f"SELECT {_COLUMNS} FROM comments WHERE object > ? AND object < ? AND at <= ? ORDER BY at, rowid",
+            (f"{kind} ", f"{kind}!", _EVER if by is None else by),
+        )
+        found: dict[str, list[Comment]] = {}
+        for one in map(_comment, rows):
+            found.setdefault(one.object.partition(" ")[2], []).append(one)
+        return found
+
     def holding(self, word: str, limit: int) -> list[Comment]:
         """Comments that hold a word, the newest first; at most ``limit``."""
         rows = self._db.rows(

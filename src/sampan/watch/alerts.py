@@ -135,8 +135,11 @@ class Alerts:
         return open_alerts(self._db)
 
     def get(self, id: str, by: int | None = None) -> Alert:
-        """An alert by its id or the beginning of it; ``by``: as it stood at that instant. Raises NotFound, for one
-        that opened later too."""
+        """An alert by its id or the beginning of it, or ``last``; ``by``: as it stood at that instant. Raises NotFound,
+        for one that opened later too."""
+        if id == "last":
+            newest = self._db.row("SELECT id FROM alerts ORDER BY opened DESC, id DESC LIMIT 1")
+            id = newest["id"] if newest is not None else id
         rows = self._db.rows("SELECT * FROM alerts WHERE id LIKE ? LIMIT 2", (f"{id}%",)) if id.isalnum() else []
         if len(rows) != 1:
             problem = "more than one begins so" if rows else "there is none of that id"

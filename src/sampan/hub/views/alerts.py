@@ -8,6 +8,7 @@ import msgspec
 from sampan.hub import in_force
 from sampan.hub.in_force import InForce
 from sampan.hub.parts import Parts, Query, as_of
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.urls import Urls
 from sampan.watch.alerts import Alert, Alerts, Delivery, Silence
 
@@ -21,6 +22,12 @@ class AlertLine(msgspec.Struct):
     example_address: str
     deliveries: list[Delivery]
     as_of: int | None = None
+
+
+class AlertPage(AlertLine, kw_only=True):
+    """Context of ``alert.html``."""
+
+    remarks: Remarks
 
 
 class AlertsPage(msgspec.Struct):
@@ -49,13 +56,13 @@ def alerts(parts: Parts, query: Query) -> AlertsPage:
     )
 
 
-def alert(parts: Parts, query: Query) -> AlertLine:
+def alert(parts: Parts, query: Query) -> AlertPage:
     """One alert with its timeline, or what of that there was at a time."""
     records, then = Alerts(parts.db, parts.clock), as_of(query)
     found = records.get(str(query["alert"]), then)
     line = _line(found, list(reversed(records.deliveries(found.id, by=then))))
     line.as_of = then
-    return line
+    return AlertPage(**msgspec.structs.asdict(line), remarks=remarks(parts, query, "alert", found.id))
 
 
 def _line(alert: Alert, deliveries: list[Delivery]) -> AlertLine:

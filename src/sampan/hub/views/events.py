@@ -8,6 +8,7 @@ import msgspec
 from sampan.base.clock import to_micros
 from sampan.base.errors import NotFound, Usage
 from sampan.hub.parts import Parts, Query, as_of, begun
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.shown import as_text
 from sampan.hub.views.attached import AttachedLine, attached
 from sampan.lake.history import MAIN
@@ -211,6 +212,7 @@ class EventPage(msgspec.Struct):
     derived: Derived | None = None
     protocol: str | None = None  # whose message the bytes are, if they are no event's
     part: str | None = None  # which of its events the item is
+    remarks: Remarks | None = None
     as_of: int | None = None
 
 
@@ -222,6 +224,8 @@ def event(parts: Parts, query: Query) -> EventPage:
     shown = page(parts, found)
     if found.verdict == "accepted":
         shown.derived = _derived(parts, found, shown.subject, then)
+    kind = "event" if found.verdict == "accepted" else "item"
+    shown.remarks = remarks(parts, query, kind, found.position)
     shown.as_of = then
     return shown
 

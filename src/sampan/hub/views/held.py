@@ -8,6 +8,7 @@ import msgspec
 
 from sampan.base.errors import NotFound, SampanError
 from sampan.hub.parts import Parts, Query, as_of, begun
+from sampan.hub.remarks import remarks
 from sampan.hub.rules import Rule, rules, starter
 from sampan.hub.shown import Change, Line, as_text, changes, lines
 from sampan.hub.views.events import EventPage, page
@@ -262,6 +263,7 @@ def item(parts: Parts, query: Query) -> ItemPage:
         there = parts.log.find(found.id, source=found.source)
         original = there.position if there else None
     shown = page(parts, found)
+    shown.remarks = remarks(parts, query, "item", found.position)
     shown.as_of = then
     return ItemPage(
         **msgspec.structs.asdict(shown),

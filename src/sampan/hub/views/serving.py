@@ -7,6 +7,7 @@ import msgspec
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import Parts, Query, as_of, begun
+from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.events import older
 from sampan.log.position import Position
 from sampan.serve.endpoints import Endpoint, Endpoints
@@ -173,7 +174,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class PredictionPage(msgspec.Struct):
+class PredictionPage(msgspec.Struct, kw_only=True):
     """Context of ``prediction.html``. ``deployed``: how the bundle that decided had come into force."""
 
     id: str
@@ -200,6 +201,7 @@ class PredictionPage(msgspec.Struct):
     thresholds: dict[str, Any]
     deployed: Endpoint | None = None
     as_of: int | None = None
+    remarks: Remarks
 
 
 def prediction(parts: Parts, query: Query) -> PredictionPage:
@@ -244,6 +246,7 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
             data.get("endpoint", ""), data.get("bundle", ""), event.received
         ),
         as_of=then,
+        remarks=remarks(parts, query, "prediction", event.id or ""),
     )
 
 

@@ -9,7 +9,7 @@ from sampan.base.errors import NotFound, SampanError
 from sampan.flow.columns import shown
 from sampan.hub import looks
 from sampan.hub.parts import Parts, Query, as_of
-from sampan.hub.remarks import Remarks, remarks
+from sampan.hub.remarks import Remarks, of_columns, remarks
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, Use, Uses, about, code_of
 from sampan.lake.lake import MAIN, Snapshot
@@ -162,13 +162,15 @@ def _why(run: Run, failed: list[str]) -> str:
 
 class Column(msgspec.Struct):
     """A column; ``profile`` where the snapshot has been looked through. ``made_of``: columns that its values are made
-    of, as the workspace stands; None where that is not known. ``whole``: why it may be of any column."""
+    of, as the workspace stands; None where that is not known. ``whole``: why it may be of any column. ``remarks``: what
+    is said of it, where something is."""
 
     name: str
     type: str
     profile: ColumnProfile | None = None
     made_of: list[str] | None = None
     whole: str = ""
+    remarks: Remarks | None = None
 
 
 class State(msgspec.Struct):
@@ -266,7 +268,9 @@ def table(parts: Parts, query: Query) -> TablePage:
         current=current,
         newer=_Freshness(parts).newer(uses, name, snapshot) if current and then is None else 0,
         held=held if held and held.snapshot not in (snapshot.id, parts.lake.names().get(name)) else None,
-        columns=_columns(parts, name, snapshot, profiles, told=current and then is None),
+        columns=_columns(
+            parts, name, snapshot, profiles, of_columns(parts, query, name), told=current and then is None
+        ),
         looking=looked is None and not trouble and not gone and parts.pulse is not None,
         sample=sample,
         history=_history(parts, name, branch, then),
@@ -317,7 +321,13 @@ def _cut(parts: Parts, name: str, snapshot: Snapshot, code: Code | None, then: i
 
 
 def _columns(
-    parts: Parts, name: str, snapshot: Snapshot, profiles: dict[str, ColumnProfile], *, told: bool
+    parts: Parts,
+    name: str,
+    snapshot: Snapshot,
+    profiles: dict[str, ColumnProfile],
+    said: dict[str, Remarks],
+    *,
+    told: bool,
 ) -> list[Column]:
     columns = None
     if told:
@@ -325,7 +335,7 @@ def _columns(
             columns = parts.columns()
     found = []
     for field, type in snapshot.fields:
-        column = Column(field, type, profiles.get(field))
+        column = Column(field, type, profiles.get(field), remarks=said.get(field))
         if columns is not None and name in columns:
             column.whole = columns.whole(name)
             column.made_of = [] if column.whole else [shown(ref) for ref in columns.fact(name, field).of]
