@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from scipy.special import betaln
 
-from sampan.release.counts import Split, above, mismatch
+from sampan.release.counts import Split, above, mismatch, uneven
 
 
 def test_the_mismatch_is_the_bayes_factor_of_a_prior_around_the_declared_share() -> None:
@@ -30,6 +30,13 @@ def test_arms_that_are_not_as_declared_are_found() -> None:
     assert mismatch([Split(0.5, 5_200, 4_800)]) >= math.log(1 / 0.01)
     assert mismatch([Split(0.05, 700, 9_300)]) >= math.log(1 / 0.001)
     assert mismatch([Split(0.5, 5_050, 4_950)]) < 0
+
+
+def test_what_is_wrong_with_the_arms_is_said_in_words() -> None:
+    good, bad = Split(0.5, 5_050, 4_950), Split(0.05, 700, 9_300)
+    assert uneven([good, bad], 0.001) == "700 of 10,000 units where 0.05 of them is declared"
+    assert uneven([good], 0.001) == ""
+    assert uneven([], 0.001) == ""
 
 
 def test_nobody_may_be_in_an_arm_that_has_no_share() -> None:

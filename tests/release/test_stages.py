@@ -128,6 +128,9 @@ def test_when_patience_is_over_it_asks_waits_or_goes_back_and_never_promotes() -
     assert "patience of 30 days is over" in asks.why
     assert last(*TO_HALF, seen(30), seen(31)).actions == ()  # asked once
     assert after(*TO_HALF, seen(30), seen(31, BETTER)).phase == FULL
+    longer = (*TO_HALF, seen(30), said(31, "resume"))
+    assert after(*longer, seen(60.9)).phase == "running"
+    assert after(*longer, seen(61)).phase == "asking"
     back = msgspec.structs.replace(PLAN, patience_over="roll back")
     assert last(*TO_HALF, seen(30), plan=back).actions == (Serve(0.0),)
     waits = msgspec.structs.replace(PLAN, patience_over="wait")

@@ -5,7 +5,7 @@ most (Ville's inequality). They are exact at every sample size.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 _PRIOR: Final = 100.0  # units that the prior around the declared share is worth
@@ -36,6 +36,16 @@ def mismatch(splits: Iterable[Split]) -> float:
         a, b = _PRIOR * share, _PRIOR * (1 - share)
         found += _log_beta(a + one, b + other) - _log_beta(a, b) - one * math.log(share) - other * math.log1p(-share)
     return found
+
+
+def uneven(splits: Sequence[Split], level: float) -> str:
+    """What is wrong with the sizes of the arms, in words; empty where nothing is shown to be, over all looks."""
+    if mismatch(splits) < math.log(1 / level):
+        return ""
+    worst = max(splits, key=lambda one: mismatch([one]))
+    return (
+        f"{worst.candidate:,} of {worst.candidate + worst.champion:,} units where {worst.share:.4g} of them is declared"
+    )
 
 
 def above(bad: int, count: int, limit: float) -> float:

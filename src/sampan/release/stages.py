@@ -64,12 +64,14 @@ class Urgent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a rollout is: ``stage`` counts from 0, ``since`` is when that began, ``last`` what was last seen."""
+    """Where a rollout is. ``stage`` counts from 0, ``since`` is when that began; patience counts from ``patient``,
+    which people move by letting it go on; ``last`` is what was last seen."""
 
     phase: Phase
     stage: int
     began: int
     since: int
+    patient: int
     why: str = ""
     urgent: Urgent | None = None
     last: Seen | None = None
@@ -115,7 +117,7 @@ class Move(msgspec.Struct, frozen=True):
 
 def begin(plan: Rollout, at: int) -> Move:
     """A rollout at its first stage."""
-    state = State(phase=RUNNING, stage=0, began=at, since=at, why="begun")
+    state = State(phase=RUNNING, stage=0, began=at, since=at, patient=at, why="begun")
     return Move(state, standing(plan, state), "begun")
 
 
@@ -148,7 +150,7 @@ def step(plan: Rollout, state: State, seen: Seen) -> Move:
     if state.phase == ASKING:
         return Move(state, (), waits)
     patience = span(plan.patience)
-    if not patience or seen.at - state.began < patience or plan.patience_over == "wait":
+    if not patience or seen.at - state.patient < patience or plan.patience_over == "wait":
         return Move(replace(state, why=waits), (), waits)
     over = f"patience of {plan.patience} is over: {some(missing)}"
     if plan.patience_over == "ask":
@@ -171,7 +173,7 @@ def tell(plan: Rollout, state: State, said: Said) -> Move:
     if said.verb == "pause":
         return _to(state, PAUSED, why)
     if said.verb == "resume":
-        return _to(state, RUNNING, why)
+        return _to(replace(state, patient=said.at), RUNNING, why)
     if said.verb == "urgent":
         return _urgent(plan, state, said, attempted, why)
     return _wanted(plan, state, said, attempted, why)
@@ -243,7 +245,7 @@ def _wanted(plan: Rollout, state: State, said: Said, attempted: str, why: str) -
         if lacking:
             advice = "Wait, or let somebody approve it as urgent." if plan.urgent else "Wait, or roll it back."
             raise Refused(attempted, some(lacking), advice)
-    return _onward(plan, state, said.at, why)
+    return _onward(plan, replace(state, patient=said.at), said.at, why)
 
 
 def _urgent(plan: Rollout, state: State, said: Said, attempted: str, why: str) -> Move:
