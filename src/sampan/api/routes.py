@@ -120,13 +120,15 @@ class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What an endpoint shall serve from now on."""
+    """What an endpoint shall serve from now on. ``without_golden``: whatever its golden requests are answered; then a
+    reason is needed."""
 
     name: str
     model: str = ""
     decision: str = ""
     thresholds: dict[str, Any] = {}
     reason: str = ""
+    without_golden: bool = False
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -340,7 +342,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     @post("/v1/endpoints", status_code=200)
     async def deploy(request: Ask, data: EndpointRequest) -> Response[bytes]:
         name = who(request).name
-        given = (data.name, data.model, data.decision, data.thresholds, data.reason, name)
+        given = (data.name, data.model, data.decision, data.thresholds, data.reason, name, data.without_golden)
         return answer(await asyncio.to_thread(work.deploy, *given))
 
     @post("/v1/endpoints/{name:str}/rollback", status_code=200)

@@ -2,16 +2,20 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.app.workplace import Workplace
-from sampan.base.errors import NotFound
+from sampan.base.errors import NotFound, Usage
 
 if TYPE_CHECKING:
     from sampan.hub.pulse import Pulse
     from sampan.serve.endpoints import Endpoint
+    from sampan.serve.scoring import Batch
     from sampan.watch.alerts import Compose
+
+    Ask = Callable[[list[dict[str, Any]]], Batch]
 
 
 class Deciding(Workplace):
@@ -21,8 +25,20 @@ class Deciding(Workplace):
         super().__init__(start)
         self._switching: dict[str, threading.Lock] = {}
 
-    def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
-        """Put a version, with the workspace's rules for it, in force under a name."""
+    def deploy(
+        self,
+        name: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        reason: str,
+        actor: str,
+        without_golden: bool = False,
+    ) -> Any:
+        """Put a version, with the workspace's rules for it, in force under a name, if the process that will serve it
+        answers its golden requests as they were answered in training. Raises Refused if it does not."""
+        if without_golden and not reason.strip():
+            raise Usage(f"Deploy {name}", "it was asked to leave golden requests out without a reason", "Say why.")
         with self._as_writer(f"Deploy {name}"):
             before = self.endpoints.find(name)
             made = self.endpoints.draft(
@@ -36,7 +52,32 @@ class Deciding(Workplace):
             )
             if before is not None and before.bundle == made.bundle:
                 return _flat(before)
-            return _flat(self._put_in_force(made, before))
+            return _flat(self._put_in_force(made, before, lambda ask: self._prove(made, actor, without_golden, ask)))
+
+    def _prove(self, made: "Endpoint", actor: str, without: bool, ask: "Ask | None") -> "Endpoint":
+        """Ask the golden requests of what is about to be in force; gives it with what came of that."""
+        import msgspec
+
+        from sampan.models.golden import read
+        from sampan.models.golden_checks import GoldenChecks
+        from sampan.serve.proven import prove, refuse
+        from sampan.serve.score import scorer
+
+        bundle = self.endpoints.bundle(made.bundle)
+        golden = self.models.get(bundle.version).golden
+        if golden is None or without:
+            said = "golden requests were not asked" if golden else "the version has no golden requests"
+            return msgspec.structs.replace(made, golden=said)
+        requests = read(self.blobs.get(golden.digest))
+        if ask is not None:
+            proven = prove(bundle, requests, ask)
+        else:
+            with scorer(bundle, self.blobs, f"the golden requests of {bundle.version}") as process:
+                proven = prove(bundle, requests, process.batch)
+        GoldenChecks(self.db).add(proven.check, actor=actor, clock=self.clock)
+        if not proven.check.same:
+            raise refuse(proven, made.name)
+        return msgspec.structs.replace(made, golden=proven.says())
 
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
         """Put a bundle in force again that an endpoint served before: the one before, or that of a time, or the one
@@ -62,18 +103,30 @@ class Deciding(Workplace):
             made = self._put_in_force(self.endpoints.back(now, then, actor=actor, reason=reason), now)
             return {**_flat(made), **told, "seconds": round(time.perf_counter() - begun, 3)}
 
-    def _put_in_force(self, made: "Endpoint", before: "Endpoint | None") -> "Endpoint":
-        """Write it down once the hub has it loaded, and have the hub serve it. Raises what it failed with, Conflict."""
-        if self._hub is None:
-            return self.endpoints.add(made, before)
-        loaded = self._hub.load(made)
+    def _put_in_force(
+        self,
+        made: "Endpoint",
+        before: "Endpoint | None",
+        prove: "Callable[[Ask | None], Endpoint] | None" = None,
+    ) -> "Endpoint":
+        """Write it down once the hub has it loaded and it is proven, and have the hub serve it. Raises what it failed
+        with, Conflict, and what ``prove`` raises."""
+        hub = self._hub
+        if hub is None:
+            return self.endpoints.add(prove(None) if prove else made, before)
+        loaded = hub.load(made)
+        try:
+            made = prove(lambda records: hub.try_out(loaded, records)) if prove else made
+        except BaseException:
+            hub.spare(made, loaded, keep=False)
+            raise
         with self._switching.setdefault(made.name, threading.Lock()):  # in the order in which they are written down
             try:
                 made = self.endpoints.add(made, before)
             except BaseException:
-                self._hub.spare(made, loaded)
+                hub.spare(made, loaded)
                 raise
-            self._hub.switch(made, loaded)
+            hub.switch(made, loaded)
         return made
 
     def recompute(self, prediction: str) -> Any:

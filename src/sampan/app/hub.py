@@ -53,6 +53,7 @@ from sampan.log.quarantine import Quarantine
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
 from sampan.serve.endpoints import Endpoint
+from sampan.serve.scoring import Batch
 from sampan.serve.serving import EndpointState, Serving
 from sampan.serve.worker import Worker
 from sampan.team.gate import Gate
@@ -252,17 +253,21 @@ class RunningHub:
         self.repaired = len(Quarantine(self.app.log).repaired())
 
     def load(self, endpoint: Endpoint) -> Worker:
-        """A process with a bundle loaded, the warm one if there is one; called in a thread, as the next two are. Raises
-        what the bundle failed with."""
+        """A process with a bundle loaded, the warm one if there is one; called in a thread, as the next three are.
+        Raises what the bundle failed with."""
         return self._wait(self.serving.prepare(endpoint.name, endpoint.bundle))
 
     def switch(self, endpoint: Endpoint, loaded: Worker) -> None:
         """Serve what has been written down, with a process that has it loaded."""
         self._wait(self.serving.switch(endpoint, loaded))
 
-    def spare(self, endpoint: Endpoint, loaded: Worker) -> None:
-        """Do without a process that was loaded."""
-        self._wait(self.serving.spare(endpoint.name, endpoint.bundle, loaded))
+    def spare(self, endpoint: Endpoint, loaded: Worker, keep: bool = True) -> None:
+        """Do without a process that was loaded; ``keep``: leave it for whoever asks for the bundle next."""
+        self._wait(self.serving.spare(endpoint.name, endpoint.bundle, loaded) if keep else loaded.kill())
+
+    def try_out(self, loaded: Worker, records: list[dict[str, Any]]) -> Batch:
+        """What a process that is loaded answers; nothing is kept."""
+        return self._wait(loaded.try_out(records))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()

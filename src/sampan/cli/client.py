@@ -222,8 +222,18 @@ class HubClient:
     def tokens(self, as_of: str = "") -> Any:
         return self.get("/v1/tokens", {"as-of": as_of} if as_of else None)
 
-    def deploy(self, name: str, model: str, decision: str, thresholds: dict[str, Any], reason: str, actor: str) -> Any:
-        body = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
+    def deploy(
+        self,
+        name: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        reason: str,
+        actor: str,
+        without_golden: bool = False,
+    ) -> Any:
+        asked = {"name": name, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
+        body = {**asked, "without_golden": without_golden}
         return self.post("/v1/endpoints", body)
 
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:

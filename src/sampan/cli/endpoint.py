@@ -22,24 +22,37 @@ def endpoint() -> None:
 @click.option("--model", default="", metavar="MODEL[@N]", help="What to serve; the newest version of NAME otherwise.")
 @click.option("--decision", default="", help="Which rule of decisions.py, where several are declared for the model.")
 @click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule.")
+@click.option("--without-golden", is_flag=True, help="Whatever its golden requests are answered; needs --reason.")
 @click.option("--reason", default="", help="Why; it stays in the endpoint's history.")
 @json_option
 @click.pass_obj
-def deploy(app: "App", name: str, model: str, decision: str, sets: tuple[str, ...], reason: str, as_json: bool) -> None:
+def deploy(
+    app: "App",
+    name: str,
+    model: str,
+    decision: str,
+    sets: tuple[str, ...],
+    without_golden: bool,
+    reason: str,
+    as_json: bool,
+) -> None:
     """Serve a version behind the workspace's rules.
 
     Model, rules and thresholds are switched as one, without a failed request; what was served before stays in the
-    history.
+    history, and `sampan rollback` goes back to it. First the process that will serve is asked the version's golden
+    requests: if it answers one otherwise than in training, nothing is switched (exit code 1).
     """
     from sampan.cli.run import me
 
     thresholds = dict(_threshold(text) for text in sets)
-    made = app.work().deploy(name, model, decision, thresholds, reason, me())
+    made = app.work().deploy(name, model, decision, thresholds, reason, me(), without_golden)
     if as_json:
         emit(made)
         return
     rule = f" behind {made['decision']}" if made["decision"] else ""
     click.echo(f"{name} serves {made['version']}{rule}, bundle {made['bundle'][:12]}.")
+    if made.get("golden"):
+        click.echo(f"  {made['golden'][0].upper()}{made['golden'][1:]}.")
     if app.hub() is None:
         click.echo("  No hub is up; `sampan up` begins to answer.")
 
@@ -78,7 +91,9 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
 
 def _why(row: dict[str, str]) -> str:
     back = f"back from bundle {row['back_from'][:12]}" if row.get("back_from") else ""
-    return ": ".join(part for part in (back, row["reason"]) if part)
+    unasked = "golden requests were not asked"
+    parts = (back, unasked if row.get("golden") == unasked else "", row["reason"])
+    return ": ".join(part for part in parts if part)
 
 
 @endpoint.command()

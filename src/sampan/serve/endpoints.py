@@ -40,7 +40,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of an endpoint's history. ``back_from``: the bundle that was left, where this one was gone back to."""
+    """One row of an endpoint's history. ``back_from``: the bundle that was left, where this one was gone back to.
+    ``golden``: what came of its golden requests when it was deployed."""
 
     id: str
     name: str
@@ -50,6 +51,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     created: int
     back_from: str = ""
+    golden: str = ""
 
 
 EndpointList: TypeAlias = list[Endpoint]
@@ -131,7 +133,13 @@ class Endpoints:
     def back(self, now: Endpoint, then: Endpoint, *, actor: str, reason: str = "") -> Endpoint:
         """What goes back from what is in force to what was; not in force until ``add`` writes it down."""
         return msgspec.structs.replace(
-            then, id=new_id(self._clock), actor=actor, reason=reason, created=self._clock.micros(), back_from=now.bundle
+            then,
+            id=new_id(self._clock),
+            actor=actor,
+            reason=reason,
+            created=self._clock.micros(),
+            back_from=now.bundle,
+            golden="",
         )
 
     def add(self, made: Endpoint, after: Endpoint | None) -> Endpoint:
@@ -143,11 +151,11 @@ class Endpoints:
                 now = current.spec.version if current else "nothing"
                 raise Conflict(f"Switch {made.name}", f"{now} has come into force meanwhile", "Look, and try again.")
             connection.execute(
-                "INSERT INTO endpoints (id, name, bundle, spec, actor, reason, created, back_from)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO endpoints (id, name, bundle, spec, actor, reason, created, back_from, golden)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(made.id, made.name, made.bundle, msgspec.json.encode(made.spec).decode(), made.actor),
-                    *(made.reason, made.created, made.back_from),
+                    *(made.reason, made.created, made.back_from, made.golden),
                 ),
             )
         return made
@@ -332,4 +340,5 @@ def _endpoint(row: sqlite3.Row) -> Endpoint:
         reason=row["reason"],
         created=row["created"],
         back_from=row["back_from"],
+        golden=row["golden"],
     )

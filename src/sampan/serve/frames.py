@@ -22,6 +22,7 @@ class Kind(IntEnum):
     ASK = 3  # payload: the request's body
     STOP = 4
     GIVE = 5  # answer what was asked, let go of the stream, and stay loaded
+    TRY = 6  # payload: records to be answered, in an ANSWER, without being kept
     # from the serving process
     READY = 11  # model and rules are loaded
     TAKEN = 12

@@ -47,10 +47,13 @@ async def _serve(connection: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[Frame | None] = asyncio.Queue()
     service: Service | None = None
+    answerer: Answerer | None = None
 
     def on_frame(frame: Frame) -> None:
         if frame.kind is Kind.ASK and service is not None:
             service.ask(frame.request, frame.payload)
+        elif frame.kind is Kind.TRY and answerer is not None:
+            link.send(Kind.ANSWER, frame.request, _tried(answerer, frame.payload), 200)
         else:
             news.put_nowait(frame)
 
@@ -110,6 +113,12 @@ async def _serve(connection: socket.socket) -> int:
     link.close()
     await asyncio.sleep(0)
     return code
+
+
+def _tried(answerer: Answerer, records: bytes) -> bytes:
+    from sampan.serve.scoring import answer_batch
+
+    return msgspec.json.encode(answer_batch(answerer, records))
 
 
 def _take(endpoint: str, folder: Folder, settings: Settings, clock: Clock) -> Stream:

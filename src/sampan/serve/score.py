@@ -66,11 +66,15 @@ class Scorer:
     def answer(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answers in the order of the records. Raises Usage for a row that does not fit, with its number (from 1), the
         column and the value; Damaged if the process ends."""
-        batch = self._exchange(_encode(records))
+        batch = self.batch(records)
         if batch.error is not None:
             raise self._explained(batch)
         self._rows += len(records)
         return batch.answers
+
+    def batch(self, records: list[dict[str, Any]]) -> Batch:
+        """Answers, or why there are none."""
+        return self._exchange(_encode(records))
 
     def begin(self, order: Order) -> None:
         """Load the bundle. Raises what it failed with."""

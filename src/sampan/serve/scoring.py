@@ -62,10 +62,11 @@ def main() -> None:
         return
     write(said, msgspec.json.encode(Batch()))
     while (body := read(asked)) is not None:
-        write(said, msgspec.json.encode(_answer(answerer, body)))
+        write(said, msgspec.json.encode(answer_batch(answerer, body)))
 
 
-def _answer(answerer: Answerer, body: bytes) -> Batch:
+def answer_batch(answerer: Answerer, body: bytes) -> Batch:
+    """Answers to a JSON list of records, by the way that requests go; kept nowhere."""
     try:
         given = answerer.read(body)
         found = answerer.decide(given, answerer.predict(given.records))

@@ -17,6 +17,7 @@ from sampan.base.errors import SampanError, Unreachable
 from sampan.serve.bundle import Bundle, Order
 from sampan.serve.endpoints import ONE_THREAD, revive
 from sampan.serve.frames import Frame, Frames, Kind
+from sampan.serve.scoring import Batch
 
 START_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
 _STOP_PATIENCE: Final = 10.0
@@ -90,6 +91,22 @@ class Worker:
         try:
             async with asyncio.timeout(patience):
                 return await answer
+        finally:
+            self._asked.pop(number, None)
+
+    async def try_out(self, records: list[dict[str, Any]]) -> Batch:
+        """What it answers to records; nothing is kept. For a process that is loaded and does not answer yet."""
+        if self.lost.is_set():
+            raise self._lost()
+        number = next(self._numbers) & 0xFFFFFFFF
+        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self._link.send(Kind.TRY, number, msgspec.json.encode(records))
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                return msgspec.json.decode((await answer)[1], type=Batch)
+        except TimeoutError:
+            raise Unreachable(f"Try endpoint {self.endpoint}", f"no answer in {START_PATIENCE:.0f} s") from None
         finally:
             self._asked.pop(number, None)
 

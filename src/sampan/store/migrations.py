@@ -220,6 +220,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX comments_by_object ON comments (object, at)",
     ),
     ("ALTER TABLE endpoints ADD COLUMN back_from TEXT NOT NULL DEFAULT ''",),  # serve: the bundle that was left behind
+    ("ALTER TABLE endpoints ADD COLUMN golden TEXT NOT NULL DEFAULT ''",),  # serve: what came of its golden requests
 )
 FORMAT: Final = len(MIGRATIONS)
 

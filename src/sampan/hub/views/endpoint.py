@@ -35,6 +35,8 @@ class Served(msgspec.Struct):
     changed: list[str]
     back_from: str = ""
     """The bundle that was left, where this one was gone back to."""
+    golden: str = ""
+    """What came of its golden requests when it was deployed."""
 
 
 class Earlier(msgspec.Struct):
@@ -123,6 +125,7 @@ def _served(history: list[Endpoint]) -> list[Served]:
                 history[at - 1].created if at else None,
                 _changed(one, before),
                 one.back_from,
+                one.golden,
             )
         )
     return found
