@@ -39,6 +39,10 @@ test-torch *args:
     uv run --isolated --extra torch --extra onnx-convert --with lightning==2.6.6 \
         pytest tests/models/test_pytorch.py tests/docs/test_models_page.py tests/api/test_mlflow_pytorch.py {{ args }}
 
+# The tests of predictions with real clients of the Open Inference Protocol
+test-clients *args:
+    uv run --isolated --with "tritonclient[http]==2.73.0,kserve==0.21.0" pytest tests/serve/test_protocols.py {{ args }}
+
 # Style, types, import floors
 lint:
     uv run ruff check --no-cache

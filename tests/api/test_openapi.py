@@ -16,6 +16,8 @@ from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES
 
 __all__ = ["hub"]  # the fixture
 
+FAILURES = {"MlflowFailure": (*PREFIXES, "/invocations/"), "InferenceFailure": ("/v2",)}
+
 
 @pytest.fixture(scope="module")
 def document(hub: Hub) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def test_every_route_is_described_with_what_it_asks_of_whom(document: dict[str, 
         assert one["x-act"] == POLICIES[route]
         assert (one.get("security") == []) == (POLICIES[route] == ANYBODY)
         assert one["summary"]
-        failure = "MlflowFailure" if route[1].startswith(PREFIXES) else "Failure"
+        failure = next((kind for kind, paths in FAILURES.items() if route[1].startswith(paths)), "Failure")
         assert one["responses"]["4XX"] == {"$ref": f"#/components/responses/{failure}"}
 
 

@@ -167,11 +167,11 @@ def test_the_page_goes_back_once_however_often_its_button_is_pressed(shop: Shop)
     page = shop.hub.json("/endpoints/stay")
     assert page["can_deploy"] and page["earlier"][0]["version"] == "stay@1"
     html = shop.hub.ask("GET", "/endpoints/stay", accept="text/html")[1].decode()
-    assert 'action="/endpoints/stay/rollback"' in html
+    assert 'action="/endpoints/stay/back"' in html
     form = f"to={page['earlier'][0]['bundle']}&reason=seen+on+the+page".encode()
     kind = "application/x-www-form-urlencoded"
     for _ in range(2):
-        response, _ = shop.hub.ask("POST", "/endpoints/stay/rollback", form, content_type=kind)
+        response, _ = shop.hub.ask("POST", "/endpoints/stay/back", form, content_type=kind)
         assert (response.status, response.headers["location"]) == (303, "/endpoints/stay")
     newest, before = shop.hub.json("/endpoints/stay")["served"][:2]
     assert (newest["version"], newest["reason"]) == ("stay@1", "seen on the page")
@@ -182,7 +182,7 @@ def test_who_may_only_read_cannot_go_back(shop: Shop) -> None:
     secret = json.loads(shop.post("/v1/tokens", {"name": "vic", "role": "viewer"}))["secret"]
     bearer = {"authorization": f"Bearer {secret}"}
     assert shop.hub.ask("POST", "/v1/endpoints/stay/rollback", b"{}", **bearer)[0].status == 403
-    assert shop.hub.ask("POST", "/endpoints/stay/rollback", b"to=", **bearer)[0].status == 403
+    assert shop.hub.ask("POST", "/endpoints/stay/back", b"to=", **bearer)[0].status == 403
 
 
 def test_the_command_goes_through_the_hub_and_does_without_it(shop: Shop) -> None:

@@ -1,6 +1,7 @@
 """What a request may look like, and the one clear message for what it may not."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +35,9 @@ def make(shop, rules=None):
 
 def answer(answerer, sent):
     asked = answerer.read(sent)
-    return answerer.decide(asked, answerer.predict(asked.records))
+    answered = answerer.decide(asked, answerer.predict(asked.records))
+    status, said = answerer.say(asked, answered.answers)
+    return SimpleNamespace(status=status, body=json.loads(said), events=answered.events)
 
 
 @pytest.mark.parametrize(

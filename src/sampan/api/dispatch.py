@@ -5,12 +5,13 @@ from typing import Final
 
 from sampan.api import ga4, segment
 from sampan.api import mlflow_messages as mlflow
+from sampan.api import predict_paths as predictions
 from sampan.api.guard import Asgi, Receive, Scope, Send
 from sampan.api.mlflow_errors import PREFIXES
 
 EVENTS: Final = "/v1/events"
 LIVE: Final = "/live"
-PREDICT: Final = "/predict/"
+_PREDICTIONS: Final = (predictions.PREDICT, predictions.INVOKE, f"{predictions.V2}/")
 #: Paths that take events, of any protocol.
 INTAKES: Final = (EVENTS, *segment.PATHS, ga4.COLLECT, ga4.DEBUG)
 
@@ -31,7 +32,7 @@ class Dispatch:
             path = scope["path"]
             if (intake := self._intakes.get(path)) is not None:
                 return intake(scope, receive, send)
-            if path.startswith(PREDICT):
+            if path.startswith(_PREDICTIONS) or path == predictions.V2:
                 return self._predict(scope, receive, send)
             if path == LIVE:
                 return self._live(scope, receive, send)
@@ -44,7 +45,7 @@ class Dispatch:
     @staticmethod
     def routes() -> Iterable[tuple[str, str]]:
         """The routes that this layer answers itself."""
-        return [*(("POST", path) for path in INTAKES), ("POST", PREDICT + "{name}"), ("GET", LIVE), *mlflow.ROUTES]
+        return [*(("POST", path) for path in INTAKES), *predictions.ROUTES, ("GET", LIVE), *mlflow.ROUTES]
 
 
 def _without_body(send: Send) -> Send:

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Final
 
-from sampan.api.dispatch import INTAKES, PREDICT
+from sampan.api.dispatch import INTAKES
 from sampan.api.guard import Asgi, Receive, Scope, Send
 from sampan.api.mlflow_messages import LOGGED
+from sampan.api.predict_paths import PREFIXES
 from sampan.base.histogram import Histogram
 from sampan.base.traces import Traces
 from sampan.team.roles import PRINCIPAL
@@ -111,7 +112,7 @@ class Observed:
         path = scope["path"]
         if (kind := self._machines.get(path)) is not None:
             return kind
-        return self._requests.of("POST", self._route(path)) if path.startswith(PREDICT) else None
+        return self._requests.of("POST", self._route(path)) if path.startswith(PREFIXES) else None
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send, *, hot: bool) -> None:
         start = time.perf_counter()

@@ -54,6 +54,12 @@ class Failure(msgspec.Struct, frozen=True):
     error: Problem
 
 
+class InferenceFailure(msgspec.Struct, frozen=True):
+    """The body of an answer of 400 and above to a client of the Open Inference Protocol."""
+
+    error: str
+
+
 #: What names a part of a path, for examples that say how it looks.
 _PARTS: Final = {
     "event": ("A position in the log", "intake:1"),
@@ -63,11 +69,18 @@ _PARTS: Final = {
     "run": ("A run's id, or `last`", "last"),
     "log": ("The name of a step's output", "reorder.log"),
     "number": ("A version's number", "1"),
+    "version": ("A version's number", "1"),
     "repair": ("A repair's id", "01hz0000"),
     "path": ("Where an artifact lies, as its client was told; it may hold slashes", "0/RUN/artifacts/model.pkl"),
 }
 _VERBS: Final = {"GET": "Read", "POST": "Send to", "DELETE": "Remove", "PUT": "Replace", "PATCH": "Change"}
-_TITLES: Final = {"v1": "Commands", "predict": "Predictions", "api": "MLflow"}
+_TITLES: Final = {
+    "v1": "Commands",
+    "predict": "Predictions",
+    "invocations": "Predictions",
+    "v2": "Predictions",
+    "api": "MLflow",
+}
 
 
 def describe(
@@ -82,7 +95,9 @@ def describe(
     types = {kind for one in known.values() for kinds in (one.body, one.answers) for kind in kinds.values()} - {Any}
     ordered = sorted(types, key=repr)
     schemas, components = msgspec.json.schema_components(
-        [*ordered, Failure, MlflowFailure], schema_hook=lambda _: {}, ref_template="#/components/schemas/{name}"
+        [*ordered, Failure, MlflowFailure, InferenceFailure],
+        schema_hook=lambda _: {},
+        ref_template="#/components/schemas/{name}",
     )
     schema: dict[Any, Any] = dict(zip(ordered, schemas, strict=False)) | {Any: {}}
     paths: dict[str, Any] = {}
@@ -112,6 +127,10 @@ def describe(
                         JSON: {"schema": {"$ref": "#/components/schemas/Failure"}},
                         HTML: {"schema": {"type": "string"}},
                     },
+                },
+                "InferenceFailure": {
+                    "description": "Not done, said as the Open Inference Protocol says it.",
+                    "content": {JSON: {"schema": {"$ref": "#/components/schemas/InferenceFailure"}}},
                 },
                 "MlflowFailure": {
                     "description": "Not done, said as MLflow says it.",

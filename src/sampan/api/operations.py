@@ -9,6 +9,7 @@ import msgspec
 from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
+from sampan.api.predict_operations import OPERATIONS as PREDICTIONS
 from sampan.api.registry_routes import (
     AliasRequest,
     ApprovalRequest,
@@ -100,20 +101,6 @@ class Validation(msgspec.Struct, rename="camel"):
     """GA4's answer to a message that is only tried."""
 
     validation_messages: list[Finding]
-
-
-class Asked(msgspec.Struct):
-    """Records to predict for; with ``ids`` of one's own, asking again changes nothing."""
-
-    records: list[dict[str, Any]]
-    ids: list[str] = []
-    time: datetime | None = None
-
-
-class Predictions(msgspec.Struct):
-    """An answer for each record, in the order asked: id, prediction, action, rule, version."""
-
-    predictions: list[dict[str, Any]]
 
 
 class Figures(msgspec.Struct):
@@ -274,12 +261,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers={JSON: Validation},
         tag="Events",
     ),
-    ("POST", "/predict/{name}"): Operation(
-        summary="Predict and decide for records",
-        body={JSON: Asked | list[dict[str, Any]]},
-        answers={JSON: Predictions},
-        also=_BUSY,
-    ),
+    **PREDICTIONS,
     ("GET", "/health"): Operation(
         summary="Whether events are taken", answers={JSON: dict[str, str]}, also={503: "They are not."}, tag="Health"
     ),
@@ -517,7 +499,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body={JSON: RollbackRequest},
         answers={JSON: dict[str, Any]},
     ),
-    ("POST", "/endpoints/{name}/rollback"): Operation(
+    ("POST", "/endpoints/{name}/back"): Operation(
         summary="Go back to an earlier bundle, and to the endpoint's page",
         status=303,
         body={FORM: RollbackRequest},

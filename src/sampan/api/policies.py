@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from sampan.api.predict_paths import ROUTES as PREDICTIONS
 from sampan.base.errors import SampanError
 from sampan.team.roles import ADMINISTER, APPROVE, DEPLOY, LOG, PREDICT, READ, RUN, SEND
 
@@ -51,7 +52,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     **{("POST", path): SEND for path in BASIC | QUERY_SECRET},
     ("POST", "/v1/blobs"): SEND,
     ("PUT", "/v1/blobs"): SEND,
-    ("POST", "/predict/{name}"): PREDICT,
+    **dict.fromkeys(PREDICTIONS, PREDICT),
     # pages and their JSON twins
     ("GET", "/"): READ,
     ("GET", "/log"): READ,
@@ -106,7 +107,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/experiments/{experiment}/runs/{run}"): READ,
     ("GET", "/endpoints"): READ,
     ("GET", "/endpoints/{name}"): READ,
-    ("POST", "/endpoints/{name}/rollback"): DEPLOY,
+    ("POST", "/endpoints/{name}/back"): DEPLOY,
     ("GET", "/predictions"): READ,
     ("GET", "/predictions/{prediction}"): READ,
     ("GET", "/lineage/{object}"): READ,

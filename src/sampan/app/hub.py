@@ -22,6 +22,7 @@ from sampan.api.mlflow_errors import refusal as mlflow_refusal
 from sampan.api.observed import Observed, Requests
 from sampan.api.policies import ANYBODY, POLICIES, Policies
 from sampan.api.predict import Predict
+from sampan.api.predict import refusal as predict_refusal
 from sampan.api.registry_routes import registry_routes
 from sampan.api.routes import routes
 from sampan.api.segment import PATHS, Segment
@@ -154,7 +155,7 @@ class RunningHub:
             guarded = Guard(
                 Dispatch(
                     self._intakes(),
-                    Predict(self.serving.predict, body_limit),
+                    Predict(self.serving.predict, self.serving.look, self._ready, body_limit),
                     self.live,
                     Mlflow(
                         self.tracking,
@@ -234,7 +235,10 @@ class RunningHub:
     def _refusal(self) -> Refusal:
         """The guard's answers, in the form that who asks can read."""
         others = refusal(self._frame)
-        return lambda scope, status, error: mlflow_refusal(scope, status, error) or others(scope, status, error)
+        return lambda *refused: mlflow_refusal(*refused) or predict_refusal(*refused) or others(*refused)
+
+    def _ready(self) -> bool:
+        return all(one.ready for one in checks(self))
 
     def _trouble(self) -> str:
         return self.writer.health().reason

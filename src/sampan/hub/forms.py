@@ -100,7 +100,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": Urls.promotion(ref, alias)})
 
-    @post("/endpoints/{name:str}/rollback", status_code=303)
+    @post("/endpoints/{name:str}/back", status_code=303)
     async def roll_back(request: Ask, name: str, body: bytes) -> Response[bytes]:
         to, reason = _field(body, "to"), _field(body, "reason")
         try:

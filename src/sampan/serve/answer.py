@@ -1,8 +1,7 @@
 """One request from its bytes to its answer and its prediction events; no sockets, no disk.
 
-    {"records": [{...}, ...], "ids": ["..."], "time": "2011-04-01T08:26:00Z"}   or a bare list, or one record
-
-Each record holds the model's inputs, the entity, and whatever else the rules read.
+Each record holds the model's inputs, the entity, and whatever else the rules read. In which words it comes and the
+answer goes: ``sampan.serve.faces``.
 """
 
 import time
@@ -17,15 +16,16 @@ from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_id
 from sampan.serve.bundle import OpenBundle, place_of
 from sampan.serve.decisions import Prediction, expected_value
+from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 
 if TYPE_CHECKING:
     from sampan.models.formats import Output
 
 RECORDS_LIMIT: Final = 10_000
 SOURCE: Final = "serve/"  # followed by the endpoint's name: the source of its prediction events
-_ENVELOPE: Final = ("records", "ids", "time")
 _AHEAD: Final = 300_000_000  # microseconds that a request's time may be ahead of the clock
 _ATTEMPT: Final = "Predict"
+_NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,6 +38,8 @@ class Asked(NamedTuple):
     chosen_ids: bool
     time: int
     arrived: float
+    face: int = NATIVE
+    wanted: Any = None
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -48,8 +50,7 @@ class Asked(NamedTuple):
 class Answered(NamedTuple):
     """What to send back once the events are durable."""
 
-    status: int
-    body: dict[str, Any]
+    answers: list[dict[str, Any]]
     events: list[bytes]
 
 
@@ -77,21 +78,11 @@ class Answerer:
             known = frozenset((*self._inputs, *facts.context, *([facts.entity] if facts.entity else [])))
         self._known = known
 
-    def read(self, body: bytes) -> Asked:
+    def read(self, body: bytes, number: int = NATIVE, headers: Headers = _NONE) -> Asked:
         """Check a request. Raises Usage: what was expected, and the value that came instead."""
         arrived = time.perf_counter()
-        try:
-            given = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Usage(_ATTEMPT, f"the body is not JSON: {error}", "Send one record, a list, or records.") from None
-        except RecursionError:
-            raise Usage(_ATTEMPT, "the body is nested too deep", "Send flat records.") from None
-        envelope: Mapping[str, Any] = {}
-        if isinstance(given, dict) and "records" in given:
-            envelope, given = given, given["records"]
-            if odd := [name for name in envelope if name not in _ENVELOPE]:
-                raise Usage(_ATTEMPT, f"unknown field {odd[0]!r} beside records", f"Known: {', '.join(_ENVELOPE)}.")
-        records = given if isinstance(given, list) else [given]
+        call = face(number).read(body, headers, self._bundle)
+        records = call.records
         if not records:
             raise Usage(_ATTEMPT, "the list of records is empty", "Send at least one record.")
         if len(records) > RECORDS_LIMIT:
@@ -110,9 +101,9 @@ class Answerer:
             if self._entity:
                 self._name(record, place)
         now = self._clock.micros()
-        ids = self._ids(envelope.get("ids"), len(records))
-        when = _time(envelope["time"], now) if "time" in envelope else now
-        return Asked(records, ids, envelope.get("ids") is not None, when, arrived)
+        ids = self._ids(call.ids, len(records))
+        when = now if call.time is msgspec.UNSET else _time(call.time, now)
+        return Asked(records, ids, call.ids is not None, when, arrived, number, call.wanted)
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         """Raw model output per record. Raises Usage for a record that does not fit the signature."""
@@ -159,24 +150,24 @@ class Answerer:
                 "error": error,
             }
             events.append(_encode(event))
-        return Answered(self.status(answers), self.body(answers), events)
+        return Answered(answers, events)
 
-    def status(self, answers: Sequence[Mapping[str, Any]]) -> int:
-        """500 if a rule failed without a safe default, else 200."""
-        return 500 if any(answer.get("error") and not answer["action"] for answer in answers) else 200
+    def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:
+        """Status and body of the answer: 500 if a rule failed without a safe default, else 200."""
+        said = Said(answers, self._bundle, self._failed(answers))
+        body, headers = face(asked.face).write(said, asked.wanted)
+        return 500 if said.error else 200, body if asked.face == NATIVE else pack(headers, body)
 
-    def body(self, answers: list[dict[str, Any]]) -> dict[str, Any]:
-        """The JSON answer; what went wrong comes first, and the predictions stay readable beside it."""
+    def _failed(self, answers: Sequence[Mapping[str, Any]]) -> SampanError | None:
         for place, answer in enumerate(answers):
             if answer.get("error") and not answer["action"]:
                 name = self._facts.name if self._facts else ""
-                error = SampanError(
+                return SampanError(
                     f"Decide with {name!r}",
                     f"record {place}: {answer['error']}",
                     "Mend the rule, or declare a safe action: @decision(default=...).",
                 )
-                return {**error.body(), "predictions": answers}
-        return {"predictions": answers}
+        return None
 
     def same(self, record: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
         """Whether a stored prediction was made for this record."""

@@ -19,7 +19,7 @@ class Kind(IntEnum):
     # from the hub
     OPEN = 1  # payload: what to serve
     TAKE = 2  # take the stream and answer from now on
-    ASK = 3  # payload: the request's body
+    ASK = 3  # status: the face's number; payload: the request's body (with its headers, unless the face is our own)
     STOP = 4
     GIVE = 5  # answer what was asked, let go of the stream, and stay loaded
     TRY = 6  # payload: records to be answered, in an ANSWER, without being kept

@@ -51,7 +51,7 @@ async def _serve(connection: socket.socket) -> int:
 
     def on_frame(frame: Frame) -> None:
         if frame.kind is Kind.ASK and service is not None:
-            service.ask(frame.request, frame.payload)
+            service.ask(frame.request, frame.payload, frame.status)
         elif frame.kind is Kind.TRY and answerer is not None:
             link.send(Kind.ANSWER, frame.request, _tried(answerer, frame.payload), 200)
         else:

@@ -13,6 +13,7 @@ import msgspec
 
 from sampan.base.errors import Busy, Conflict, Damaged, SampanError
 from sampan.serve.answer import Answered, Answerer, Asked
+from sampan.serve.faces import NATIVE, face, pack, unpack
 
 _REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
 _encode = msgspec.json.Encoder().encode
@@ -41,15 +42,18 @@ class Service:
         self._answerer = answerer
         self._sink = sink
         self._send = send
-        self._waiting: list[tuple[int, bytes]] = []
+        self._waiting: list[tuple[int, bytes, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._given = Given(answerer, sink)
 
-    def ask(self, request: int, body: bytes) -> None:
-        """Take a request; all that arrive before the loop comes round are predicted together."""
+    def ask(self, request: int, body: bytes, number: int = NATIVE) -> None:
+        """Take a request in the words of a face; all that arrive before the loop comes round are predicted together.
+
+        Through any face but our own, headers go with the bodies of request and answer (``faces.pack``).
+        """
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._drain)
-        self._waiting.append((request, body))
+        self._waiting.append((request, body, number))
 
     async def finish(self) -> None:
         """Wait until everything asked has been answered."""
@@ -59,18 +63,22 @@ class Service:
     def _drain(self) -> None:
         waiting, self._waiting = self._waiting, []
         fresh: list[tuple[int, Asked]] = []
-        for request, body in waiting:
+        for request, body, number in waiting:
             try:
-                asked = self._answerer.read(body)
+                if number == NATIVE:
+                    asked = self._answerer.read(body)
+                else:
+                    headers, rest = unpack(body)
+                    asked = self._answerer.read(rest, number, headers)
                 told = self._given.find(asked) if asked.chosen_ids else None
                 if told is not None:
-                    self._spawn(self._repeat(request, told))
+                    self._spawn(self._repeat(request, asked, told))
                 elif asked.chosen_ids and any(not asked.chosen.isdisjoint(other.chosen) for _, other in fresh):
                     raise Busy("Predict", "another request with the same id is under way", "Ask again in a second.")
                 else:
                     fresh.append((request, asked))
             except SampanError as error:
-                self._refuse(request, error)
+                self._refuse(request, error, number)
         if not fresh:
             return
         try:
@@ -89,9 +97,9 @@ class Service:
         try:
             outputs = self._answerer.predict(asked.records)
         except SampanError as error:
-            self._refuse(request, error)
+            self._refuse(request, error, asked.face)
         except Exception as error:  # noqa: BLE001 - the model's own fault, told as such
-            self._refuse(request, Damaged("Predict", f"the model raised {type(error).__name__}: {error}"))
+            self._refuse(request, Damaged("Predict", f"the model raised {type(error).__name__}: {error}"), asked.face)
         else:
             self._decide(request, asked, outputs)
 
@@ -106,28 +114,25 @@ class Service:
         except SampanError as error:
             if entry is not None:
                 self._given.drop(asked, entry, error)
-            self._refuse(request, error)
+            self._refuse(request, error, asked.face)
         else:
             if entry is not None:
                 entry.set_result(None)
-            self._send(request, answered.status, _encode(answered.body))
+            self._send(request, *self._answerer.say(asked, answered.answers))
 
-    async def _repeat(self, request: int, told: "list[Told]") -> None:
+    async def _repeat(self, request: int, asked: Asked, told: "list[Told]") -> None:
         try:
             for one in told:
                 if one.durable is not None:
                     await asyncio.shield(one.durable)
         except SampanError as error:
-            self._refuse(request, error)
+            self._refuse(request, error, asked.face)
             return
-        answers = [one.answer for one in told]
-        self._send(request, self._answerer.status(answers), _encode(self._answerer.body(answers)))
+        self._send(request, *self._answerer.say(asked, [one.answer for one in told]))
 
-    def _refuse(self, request: int, error: SampanError) -> None:
-        body: dict[str, Any] = {**error.body()}
-        if field := error.about.get("field"):
-            body["error"]["field"] = str(field)
-        self._send(request, error.status, _encode(body))
+    def _refuse(self, request: int, error: SampanError, number: int) -> None:
+        body, headers = face(number).refuse(error)
+        self._send(request, error.status, body if number == NATIVE else pack(headers, body))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -175,7 +180,7 @@ class Given:
     def begin(self, asked: Asked, answered: Answered) -> "asyncio.Future[None]":
         """Note answers whose events are on their way to the disk."""
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for record, answer in zip(asked.records, answered.body["predictions"], strict=True):
+        for record, answer in zip(asked.records, answered.answers, strict=True):
             self._told[answer["id"]] = Told(_encode(record), answer, durable)
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -14,11 +15,13 @@ from sampan.base.errors import Busy, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.faces import NATIVE, face, pack
 from sampan.serve.warm import Warm, load
 from sampan.serve.worker import Worker
 
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
+_TRY_AGAIN: Final = (503, 507)
 _BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
 
 
@@ -63,6 +66,11 @@ class Lane:
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
 
+    @cached_property
+    def bundle(self) -> Bundle:
+        """What it serves."""
+        return self._bundle_of(self.endpoint.bundle)
+
     @property
     def state(self) -> State:
         """How the endpoint is doing at this instant."""
@@ -72,34 +80,27 @@ class Lane:
 
     async def load(self) -> Worker:
         """A process with this bundle loaded, which does not answer yet. Raises what it failed with."""
-        return await load(self._root, self.endpoint.name, self._bundle_of(self.endpoint.bundle))
+        return await load(self._root, self.endpoint.name, self.bundle)
 
     def begin(self, loaded: Worker | None = None) -> None:
         """Serve from now on, first with a process that is loaded already."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep(loaded))
 
-    async def ask(self, body: bytes) -> Answer:
-        """Forward one request."""
+    async def ask(self, body: bytes, number: int) -> tuple[int, bytes]:
+        """Forward one request; status and body of the answer. Raises Busy, Unreachable."""
         name = self.endpoint.name
         if self._waiting >= self._queue:
-            return _unavailable(
-                Busy(
-                    f"Predict with {name}", f"{self._waiting} requests are under way already", "Send again in a second."
-                )
-            )
+            under_way = f"{self._waiting} requests are under way already"
+            raise Busy(f"Predict with {name}", under_way, "Send again in a second.")
         self._waiting += 1
         try:
             worker = await self._serving()
-            status, answer = await worker.ask(body, self._patience)
-            return Answer(status, answer, 1 if status in (503, 507) else None)
+            return await worker.ask(body, self._patience, number)
         except TimeoutError:
             self.error = f"a request took more than {self._patience:g} s"
             await worker.kill()  # a rule that hangs holds up everybody behind it
-            return _unavailable(
-                Busy(f"Predict with {name}", f"no answer in {self._patience:g} s", "See what its rules do; send again.")
-            )
-        except Unreachable as error:
-            return _unavailable(error)
+            slow = f"no answer in {self._patience:g} s"
+            raise Busy(f"Predict with {name}", slow, "See what its rules do; send again.") from None
         finally:
             self._waiting -= 1
 
@@ -210,14 +211,27 @@ class Serving:
             lane = self._lanes[endpoint.name] = self._lane(endpoint)
             lane.begin()
 
-    async def predict(self, name: str, body: bytes) -> Answer:
-        """Answer one request to an endpoint: its process's answer, 404, or 503 with when to try again."""
+    async def predict(self, name: str, body: bytes, number: int = NATIVE) -> Answer:
+        """Answer one request to an endpoint: its process's answer, 404, or 503 with when to try again.
+
+        Through any face but our own, headers go with the bodies of request and answer (``faces.pack``).
+        """
+        try:
+            lane = self._lanes.get(name)
+            if lane is None:
+                known = ", ".join(sorted(self._lanes)) or "none yet"
+                raise NotFound(f"Predict with {name!r}", "there is no endpoint of that name", f"Endpoints: {known}.")
+            status, answer = await lane.ask(body, number)
+        except SampanError as error:
+            said, headers = face(number).refuse(error)
+            status = 404 if isinstance(error, NotFound) else 503
+            answer = said if number == NATIVE else pack(headers, said)
+        return Answer(status, answer, 1 if status in _TRY_AGAIN else None)
+
+    def look(self, name: str) -> tuple[Bundle, bool] | None:
+        """What an endpoint serves, and whether it answers now; None if there is none of that name."""
         lane = self._lanes.get(name)
-        if lane is None:
-            known = ", ".join(sorted(self._lanes)) or "none yet"
-            error = NotFound(f"Predict with {name!r}", "there is no endpoint of that name", f"Endpoints: {known}.")
-            return Answer(404, msgspec.json.encode(error.body()))
-        return await lane.ask(body)
+        return None if lane is None else (lane.bundle, lane.state == "serving")
 
     async def refresh(self, name: str) -> EndpointState:
         """Put in force what the records say about an endpoint: load the new bundle beside the old, then switch.
@@ -285,7 +299,3 @@ class Serving:
 
     def _lane(self, endpoint: Endpoint) -> Lane:
         return Lane(self._root, endpoint, self._endpoints.bundle, self._queue, self._patience)
-
-
-def _unavailable(error: SampanError) -> Answer:
-    return Answer(503, msgspec.json.encode(error.body()), 1)

@@ -80,19 +80,19 @@ class Worker:
         """Have it take the endpoint's stream and answer from now on."""
         await self._step(Kind.TAKE, Kind.TAKEN)
 
-    async def ask(self, body: bytes, patience: float) -> tuple[int, bytes]:
+    async def ask(self, body: bytes, patience: float, number: int) -> tuple[int, bytes]:
         """Status and body of the answer. Raises Lost if the process dies first, TimeoutError if it takes too long."""
         if self.lost.is_set():
             raise self._lost()
-        number = next(self._numbers) & 0xFFFFFFFF
+        request = next(self._numbers) & 0xFFFFFFFF
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
-        self._link.send(Kind.ASK, number, body)
+        self._asked[request] = answer
+        self._link.send(Kind.ASK, request, body, number)
         try:
             async with asyncio.timeout(patience):
                 return await answer
         finally:
-            self._asked.pop(number, None)
+            self._asked.pop(request, None)
 
     async def try_out(self, records: list[dict[str, Any]]) -> Batch:
         """What it answers to records; nothing is kept. For a process that is loaded and does not answer yet."""

@@ -1,0 +1,177 @@
+"""``POST /invocations/{endpoint}``, with bodies as MLflow's scoring server and SageMaker take them.
+
+JSON with exactly one of ``dataframe_split``, ``dataframe_records``, ``instances``, ``inputs``; JSON Lines; or CSV, with
+or without a header. Answered is ``{"predictions": [...]}``, or a line for each record where CSV or JSON Lines are asked
+for. MLflow: "Local Inference Server Specification"; SageMaker: "Common Data Formats for Inference".
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sampan.base.errors import SampanError, Usage
+from sampan.models.version import Signature
+from sampan.serve.faces import Call, Headers, Said
+from sampan.serve.native import decoded, quoting
+
+if TYPE_CHECKING:
+    from sampan.serve.bundle import Bundle
+
+_ATTEMPT: Final = "Predict"
+_FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_JSON, _LINES, _CSV = "application/json", "application/jsonlines", "text/csv"
+_LINES_TOO: Final = (_LINES, "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
+_CODES: Final = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+_encode = msgspec.json.Encoder().encode
+
+
+def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
+    """Raises Usage: for a media type that is not known, for a body that has none of the forms or several."""
+    kind = _media(headers.get("content-type", "")) or _JSON
+    signature = bundle.model.signature
+    if kind == _CSV:
+        records = _from_csv(body, signature)
+    elif kind in _LINES_TOO:
+        lines = [line for line in body.splitlines() if line.strip()]
+        records = [_record(decoded(line, "Send one record a line."), signature) for line in lines]
+    elif kind == _JSON:
+        records = _from_json(decoded(body, f"Send one of {', '.join(_FORMS)}."), signature)
+    else:
+        known = f"Send {_JSON}, {_CSV} or {_LINES}."
+        raise Usage(_ATTEMPT, f"the body is {kind[:80]!r}", known, field="content-type")
+    wanted = [_media(one) for one in headers.get("accept", "").split(",")]
+    return Call(records, wanted=next((one for one in wanted if one in (_JSON, _CSV, *_LINES_TOO)), _JSON))
+
+
+def write(said: Said, wanted: Any) -> tuple[bytes, Headers]:
+    """The model's predictions: numbers, or probabilities in the order of the classes; decisions beside them."""
+    if said.error is not None:
+        return refuse(said.error)
+    found = [_plain(one["prediction"]) for one in said.answers]
+    if wanted == _CSV:
+        out = io.StringIO()
+        rows = [one if isinstance(one, list) else [one] for one in found]
+        csv.writer(out, lineterminator="\n").writerows(rows)
+        return out.getvalue().encode(), {"content-type": _CSV}
+    if wanted in _LINES_TOO:
+        return b"".join(_encode(one) + b"\n" for one in found), {"content-type": wanted}
+    answer: dict[str, Any] = {"predictions": found}
+    if said.bundle.decision is not None:
+        answer["decisions"] = [{name: one[name] for name in ("id", "action", "rule")} for one in said.answers]
+    return _encode(answer), {"content-type": _JSON}
+
+
+def refuse(error: SampanError) -> tuple[bytes, Headers]:
+    """``{"error_code": ..., "message": ...}``, as MLflow's scoring server has it."""
+    status = error.status
+    code = _CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+    message = f"{error.attempted}: {error.obstacle}".rstrip(".") + f". {error.advice}"
+    return quoting({"error_code": code, "message": message.rstrip()}), {"content-type": _JSON}
+
+
+def _media(text: str) -> str:
+    return text.partition(";")[0].strip().lower()
+
+
+def _plain(prediction: Any) -> Any:
+    return list(prediction.values()) if isinstance(prediction, Mapping) else prediction
+
+
+def _from_json(given: Any, signature: Signature) -> list[Any]:
+    if not isinstance(given, dict) or len(forms := [name for name in _FORMS if name in given]) != 1:
+        several = f"it has {', '.join(forms)}" if isinstance(given, dict) and forms else "it has none of the forms"
+        raise Usage(_ATTEMPT, several, f"Send an object with exactly one of {', '.join(_FORMS)}.")
+    if odd := [name for name in given if name not in (*_FORMS, "params", "signature_name")]:
+        raise Usage(_ATTEMPT, f"unknown field {odd[0]!r} beside {forms[0]}", f"Send {forms[0]} alone.", field=odd[0])
+    if given.get("params"):
+        raise Usage(_ATTEMPT, "params were given, and no model here takes any", "Leave them out.", field="params")
+    form, value = forms[0], given[forms[0]]
+    if form == "dataframe_split":
+        return _from_split(value)
+    if form == "inputs" and isinstance(value, dict):
+        return _from_columns(value)
+    if not isinstance(value, list):
+        raise Usage(_ATTEMPT, f"{form}: expected a list, got {_shown(value)}", "One entry a record.", field=form)
+    if form == "dataframe_records":
+        return value
+    return [_record(one, signature) for one in value]
+
+
+def _from_split(value: Any) -> list[Any]:
+    columns, rows = (value.get("columns"), value.get("data")) if isinstance(value, dict) else (None, None)
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        advice = 'Send {"columns": [...], "data": [[...], ...]}.'
+        raise Usage(_ATTEMPT, "dataframe_split: columns or data is missing", advice, field="dataframe_split")
+    for place, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(columns):
+            obstacle = f"dataframe_split: row {place}: expected {len(columns)} values, got {_shown(row)}"
+            raise Usage(_ATTEMPT, obstacle, "One value a column.", field="dataframe_split")
+    return [dict(zip(map(str, columns), row, strict=True)) for row in rows]
+
+
+def _from_columns(value: Mapping[str, Any]) -> list[Any]:
+    columns = {name: one if isinstance(one, list) else [one] for name, one in value.items()}
+    lengths = {len(one) for one in columns.values()}
+    if len(lengths) > 1:
+        listed = ", ".join(f"{name}: {len(one)}" for name, one in columns.items())
+        raise Usage(_ATTEMPT, f"inputs: columns of different lengths ({listed})", "One value a record.", field="inputs")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _record(one: Any, signature: Signature) -> Any:
+    """A record; a row of values, or the ``features`` of SageMaker's own models, gets the names of the inputs."""
+    if isinstance(one, dict) and one.keys() == {"features"} and "features" not in signature.inputs:
+        one = one["features"]
+    if not isinstance(one, list):
+        return one
+    return named(one, signature)
+
+
+def named(row: Sequence[Any], signature: Signature) -> dict[str, Any]:
+    """A row of values as a record. Raises Usage if it has not one for each input."""
+    names = list(signature.inputs)
+    if len(row) != len(names):
+        raise Usage(_ATTEMPT, f"a row of {len(row)} values; the model takes {len(names)}", f"In this order: {names}.")
+    return dict(zip(names, row, strict=True))
+
+
+def _from_csv(body: bytes, signature: Signature) -> list[Any]:
+    try:
+        rows = [row for row in csv.reader(io.StringIO(body.decode(), newline=""), strict=True) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Usage(_ATTEMPT, f"the body is not CSV: {error}", "Send UTF-8 with commas.") from None
+    if rows and set(signature.inputs) <= {cell.strip() for cell in rows[0]}:
+        names = [cell.strip() for cell in rows.pop(0)]
+    else:
+        names = list(signature.inputs)
+    for place, row in enumerate(rows):
+        if len(row) != len(names):
+            raise Usage(_ATTEMPT, f"row {place}: {len(row)} values, expected {len(names)}", f"In this order: {names}.")
+    return [
+        {name: _cell(cell, signature.inputs.get(name)) for name, cell in zip(names, row, strict=True)} for row in rows
+    ]
+
+
+def _cell(cell: str, kind: str | None) -> Any:
+    """A cell as its input's type wants it; what does not fit stays a text, and is refused with its field's name."""
+    if cell == "":
+        return None
+    text = cell.strip()
+    if kind == "boolean":
+        return True if text.lower() in _TRUE else False if text.lower() in _FALSE else cell
+    if kind in ("number", "integer"):
+        for convert in (int, float):
+            try:
+                return convert(text)
+            except ValueError:
+                continue
+    return cell
+
+
+def _shown(value: Any) -> str:
+    text = _encode(value).decode()
+    return text if len(text) <= 80 else f"{text[:77]}..."
