@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.conftest import Hub, environment, make_workspace
+from tests.hub.conftest import Hub, environment, make_workspace, visit
 
 
 class Shell:
@@ -108,3 +108,31 @@ def visits(tmp_path: Path) -> Path:
         "number,time,page,visitor,seconds\n1,2026-01-01 10:00,/a,joe,3.5\n2,2026-01-02,/b,,\n3,never,/c,ann,1\n"
     )
     return path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    name = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    done = subprocess.run(["git", *name, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def load(here: Here, *ids: str) -> None:
+    file = here.folder / "visits.ndjson"
+    file.write_text("".join(json.dumps(visit(id, page=f"/{id[0]}")) + "\n" for id in ids))
+    here("log", "load", str(file))
+
+
+def run(here: Here, *arguments: str) -> str:
+    return str(here.json("run", *arguments)["run"])
+
+
+@pytest.fixture
+def committed(here: Here, request: pytest.FixtureRequest) -> Here:
+    """A workspace in a folder of a git repository, with three events and the STEPS of the test's module, committed."""
+    (here.folder / "steps.py").write_text(request.module.STEPS)
+    (here.folder / ".gitignore").write_text(".sampan/\n__pycache__/\n*.ndjson\n")
+    git(here.folder.parent, "init", "-q")
+    git(here.folder.parent, "add", "shop")
+    git(here.folder.parent, "commit", "-qm", "first")
+    load(here, "a1", "a2", "b1")
+    return here

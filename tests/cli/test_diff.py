@@ -1,8 +1,6 @@
 """`sampan diff`: what differs between two runs of the flow, and between two logged runs; nothing else is told."""
 
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +8,7 @@ from sampan.hub.code_diff import State, code_diff
 from sampan.hub.differences import changes, environments
 from sampan.track.records import Dataset, Input, Metric
 from sampan.track.tracking import Tracking
-from tests.cli.conftest import Here
-from tests.hub.conftest import visit
+from tests.cli.conftest import Here, git, load, run
 
 STEPS = """
 from sampan import step
@@ -27,38 +24,31 @@ def score(pages: list, weight: float = 1.0) -> dict:
 """
 
 
-def git(folder: Path, *arguments: str) -> str:
-    name = ("-c", "user.name=a", "-c", "user.email=a@example.com")
-    done = subprocess.run(["git", *name, *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def load(here: Here, *ids: str) -> None:
-    file = here.folder / "visits.ndjson"
-    file.write_text("".join(json.dumps(visit(id, page=f"/{id[0]}")) + "\n" for id in ids))
-    here("log", "load", str(file))
-
-
-def run(here: Here, *arguments: str) -> str:
-    return str(here.json("run", *arguments)["run"])
-
-
-@pytest.fixture
-def committed(here: Here) -> Here:
-    """A workspace in a folder of a git repository, with events and a step, committed."""
-    (here.folder / "steps.py").write_text(STEPS)
-    (here.folder / ".gitignore").write_text(".sampan/\n__pycache__/\n*.ndjson\n")
-    git(here.folder.parent, "init", "-q")
-    git(here.folder.parent, "add", "shop")
-    git(here.folder.parent, "commit", "-qm", "first")
-    load(here, "a1", "a2", "b1")
-    return here
-
-
 def test_two_runs_of_the_same_differ_in_nothing(committed: Here) -> None:
     first, second = run(committed), run(committed)
     assert committed("diff", first, second) == "Nothing differs.\n"
     assert committed("diff", first, "last") == "Nothing differs.\n"
+
+
+@pytest.mark.parametrize("top", [".", ".."])
+def test_a_run_before_the_first_commit_is_told_line_by_line(here: Here, top: str) -> None:
+    (here.folder / "steps.py").write_text(STEPS)
+    (here.folder / ".gitignore").write_text(".sampan/\n__pycache__/\n*.ndjson\n")
+    git(here.folder / top, "init", "-q")
+    load(here, "a1")
+    first = run(here)
+    git(here.folder, "add", ".")
+    git(here.folder, "commit", "-qm", "first")
+    committed = run(here)
+    found = here.json("diff", first, committed)["code"]
+    assert (found["files"], found["text"], found["said"]) == ([], "", ""), "it was committed as it was"
+    (here.folder / "steps.py").write_text(STEPS.replace("weight: float = 1.0", "weight: float = 2.0"))
+    found = here.json("diff", first, run(here))["code"]
+    assert [line for line in found["text"].splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")] == [
+        "-def score(pages: list, weight: float = 1.0) -> dict:",
+        "+def score(pages: list, weight: float = 2.0) -> dict:",
+    ]
+    assert "gone" not in here("diff", first, "last")
 
 
 def test_code_data_parameters_and_metrics_of_the_flow_are_told_and_only_what_differs(committed: Here) -> None:

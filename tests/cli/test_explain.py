@@ -1,10 +1,7 @@
 """`sampan diff --explain`: factors swapped one at a time through the cache, and the change of a metric shared out."""
 
-import pytest
-
 from sampan.runs.shapley import from_first, from_second, shares
-from tests.cli.conftest import Here
-from tests.cli.test_diff import git, load, run
+from tests.cli.conftest import Here, git, load, run
 from tests.hub.conftest import Hub
 
 STEPS = """
@@ -28,18 +25,6 @@ def busy(pages: list, weight: float = 1.0) -> Fitted:
 """
 LONGER = ("len(rows)", "len(rows) + 10")
 HEAVIER = ("weight: float = 1.0", "weight: float = 2.0")
-
-
-@pytest.fixture
-def committed(here: Here) -> Here:
-    """A workspace in a git repository, with a model whose score is (pages + what the code adds) × weight."""
-    (here.folder / "steps.py").write_text(STEPS)
-    (here.folder / ".gitignore").write_text(".sampan/\n__pycache__/\n*.ndjson\n")
-    git(here.folder.parent, "init", "-q")
-    git(here.folder.parent, "add", "shop")
-    git(here.folder.parent, "commit", "-qm", "first")
-    load(here, "a1", "a2", "b1")
-    return here
 
 
 def rewrite(here: Here, *changes: tuple[str, str]) -> None:

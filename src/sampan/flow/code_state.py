@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LIMIT: Final = 16 << 20
 """Bytes of a patch at most."""
 _ATTEMPTED: Final = "Record the code of this run"
-_SUFFIXES: Final = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml", ".cfg", ".ini", ".md")
+SUFFIXES: Final = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml", ".cfg", ".ini", ".md")
 _SKIPPED: Final = {"__pycache__", "node_modules", "dist", "build"}
 _DIFF: Final = (
     *("-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "-c", "diff.relative=false", "diff", "HEAD"),
@@ -175,7 +175,7 @@ def _read(listed: bytes) -> tuple[set[str], list[str]]:
 
 def _is_code(name: str) -> bool:
     """Hidden files and folders belong to tools, and may hold what nobody else should read."""
-    return name.endswith(_SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+    return name.endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _code(root: Path, inside: str = "") -> Iterator[str]:

@@ -13,13 +13,15 @@ from typing import Final
 
 import msgspec
 
+from sampan.flow.code_state import SUFFIXES
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}\Z")
 _PATIENCE: Final = 20.0  # seconds for each question
 LONGEST: Final = 200_000  # characters
 
 
 class State(msgspec.Struct, frozen=True):
-    """A commit, and the patch of what was not committed."""
+    """A commit, and the patch of what was not committed; before the first commit, a patch that adds every file."""
 
     commit: str
     patch: bytes = b""
@@ -32,8 +34,10 @@ class _NotAtHand(Exception):
 def code_diff(root: Path, before: State, after: State) -> tuple[str, str]:
     """The differences of what lies in a folder of a repository, and what stood in the way of telling them."""
     for one in (before, after):
-        if not _COMMIT.match(one.commit):
-            return "", f"{one.commit[:60]!r} is no commit" if one.commit else "no commit was recorded"
+        if one.commit and not _COMMIT.match(one.commit):
+            return "", f"{one.commit[:60]!r} is no commit"
+        if not one.commit and not one.patch:
+            return "", "no commit was recorded"
     try:
         with tempfile.TemporaryDirectory(prefix="sampan-diff-") as folder:
             top, prefix, objects = _ask(
@@ -42,7 +46,10 @@ def code_diff(root: Path, before: State, after: State) -> tuple[str, str]:
             store = (root / objects).resolve()
             trees = [_tree((Path(top), root), Path(folder), store, one, at) for at, one in enumerate((before, after))]
             environment = _apart(Path(folder), store)
-            plain = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", *trees, "--", prefix or "."]
+            within = [prefix or "."]
+            if not (before.commit and after.commit):  # then nothing but code was recorded of one of them
+                within = [f":(glob){prefix}**/*{ending}" for ending in SUFFIXES]
+            plain = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", *trees, "--", *within]
             text = "\n".join(_ask(Path(top), plain, environment))
     except _NotAtHand as obstacle:
         return "", str(obstacle)
@@ -55,12 +62,15 @@ def _tree(places: tuple[Path, Path], folder: Path, store: Path, state: State, at
     """The tree of a state. A patch's names lie below the repository's top folder, or below the workspace's."""
     environment = {**_apart(folder, store), "GIT_INDEX_FILE": str(folder / f"index-{at}")}
     try:
-        _ask(places[0], ["read-tree", f"{state.commit}^{{commit}}"], environment)
+        _ask(places[0], ["read-tree", f"{state.commit}^{{commit}}" if state.commit else "--empty"], environment)
     except _NotAtHand:
         raise _NotAtHand(f"the workspace's repository has no commit {state.commit[:12]}") from None
     if state.patch:
         apply = ["apply", "--cached", "--whitespace=nowarn", "-"]
         try:
+            below = places[1].resolve().relative_to(places[0].resolve()).as_posix()
+            if not state.commit and below != ".":  # then its names lie below the workspace's folder
+                apply = [*apply[:-1], f"--directory={below}", "-"]
             _ask(places[0], apply, environment, state.patch)
         except _NotAtHand as error:
             try:

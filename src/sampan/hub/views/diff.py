@@ -129,6 +129,8 @@ def _flow_code(parts: Parts, before: FlowRun, after: FlowRun, steps: list[Change
         states.append(State(run.git or "", patch))
     text, said = ("", "") if states[0] == states[1] else code_diff(parts.folder.root, *states)
     files = changes(*(run.manifest.get("untracked") or {} for run in (before, after)))
+    if not all((before.git, after.git)) and not said:  # what was committed in between is neither gone nor new
+        files = []  # and the text tells of all others
     return CodeChange(
         before=before.git or "",
         after=after.git or "",
