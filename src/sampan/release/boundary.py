@@ -7,6 +7,10 @@ Statistics 49 (2021), section 3.2, the one-sided normal mixture (Robbins' mixtur
 
     √(4r / (V + r)) · exp(M² / (2(V + r))) · Φ(M / √(V + r))  <  1/α   for all times.
 
+r says at which variance the bound is lowest; below it, the bound soon lies far out. So three of them are mixed, which
+is a martingale again: the bound is 5 % higher where it is tuned to, and stays low down to a thousandth of that
+variance, so that an effect much larger than expected is found early, too.
+
 With the variance estimated the bound is asymptotic: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform
 central limit theory and asymptotic confidence sequences", Annals of Statistics 52 (2024), theorem 2.2, and appendix B
 for one side. It needs no bound on the values, as betting does (Waudby-Smith and Ramdas, JRSS-B 86, 2024), which money
@@ -18,6 +22,7 @@ from typing import Final
 
 _ROOT: Final = math.sqrt(2.0)
 _STEPS: Final = 50
+_PARTS: Final = ((0.6, 1.0), (0.2, 1 / 16), (0.2, 1 / 256))  # weights, and shares of r
 
 
 def reach(variance: float, tuned: float, alpha: float) -> float:
@@ -25,17 +30,26 @@ def reach(variance: float, tuned: float, alpha: float) -> float:
 
     ``tuned`` is r of the module's text, in units of the variance.
     """
-    spread = variance + tuned
-    goal = 0.5 * math.log(spread / tuned) - math.log(2 * alpha)
-    z = math.sqrt(2 * (goal + math.log(2)))  # not below the solution, as Φ(z) >= 1/2
-    for _ in range(_STEPS):  # Newton, of z²/2 + log Φ(z) = goal
-        density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-        below = 0.5 * math.erfc(-z / _ROOT)
-        step = (z * z / 2 + math.log(below) - goal) / (z + density / below)
-        z -= step
-        if abs(step) < 1e-12:
+    parts = [(weight, tuned * share, variance + tuned * share) for weight, share in _PARTS]
+    # Newton, of the logarithm of the mixture, which is convex, from above: no part alone reaches 1/α later
+    first = 0.5 * math.log(parts[0][2] / parts[0][1]) - math.log(2 * alpha * parts[0][0])
+    found = math.sqrt(2 * (first + math.log(2)) * parts[0][2])
+    for _ in range(_STEPS):
+        logs, slopes = [], []
+        for weight, r, spread in parts:
+            z = found / math.sqrt(spread)
+            below = 0.5 * math.erfc(-z / _ROOT)
+            logs.append(math.log(weight) + 0.5 * math.log(4 * r / spread) + z * z / 2 + math.log(below))
+            slopes.append((z + math.exp(-z * z / 2) / math.sqrt(2 * math.pi) / below) / math.sqrt(spread))
+        most = max(logs)
+        shares = [math.exp(one - most) for one in logs]
+        whole = math.fsum(shares)
+        slope = math.fsum(share * one for share, one in zip(shares, slopes, strict=True)) / whole
+        step = (most + math.log(whole) + math.log(alpha)) / slope
+        found -= step
+        if abs(step) <= 1e-12 * found:
             break
-    return z * math.sqrt(spread)
+    return found
 
 
 def tuning(variance: float, alpha: float) -> float:
