@@ -297,7 +297,8 @@ def table(rows: list[Row]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        shown = f"{row.median():.0f}" if row.scenario.gain else ""
+        days = row.median() if row.scenario.gain else math.nan
+        shown = "" if math.isnan(days) else f"over {row.scenario.weeks * 7}" if math.isinf(days) else f"{days:.0f}"
         count = len(row.ended)
         lines.append(
             f"| {row.says} | {count:,} | {row.scenario.weeks} | {wilson(row.share(FULL), count)} | "
