@@ -189,3 +189,17 @@ def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:
 
 def test_the_root_command_has_no_command_that_is_not_in_the_list() -> None:
     assert root.list_commands(click.Context(root)) == list(ENTRIES)
+
+
+def test_what_goes_wrong_while_a_stopped_command_cleans_up_is_a_stop(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(**_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise NameError("name 'coroutines' is not defined")  # a module that was being imported is half there
+
+    monkeypatch.setattr(root, "main", stopped)
+    told = here.run("runs")
+    assert (told.returncode, told.stderr) == (130, "Stopped.\n")

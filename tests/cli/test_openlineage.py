@@ -342,9 +342,10 @@ def test_a_run_that_is_stopped_is_told_as_aborted_with_the_step_that_was_going_o
         while ("START", "flow.slow") not in collector.told() and time.monotonic() < until:
             time.sleep(0.05)
         process.terminate()
-        process.communicate(timeout=60)
+        said = process.communicate(timeout=60)[1].decode()
     check(collector.events)
-    assert collector.told()[-3:] == [("COMPLETE", "flow.pages"), ("ABORT", "flow.slow"), ("ABORT", "flow")]
+    assert (process.returncode, "Traceback" in said) == (130, False), said
+    assert collector.told()[-3:] == [("COMPLETE", "flow.pages"), ("ABORT", "flow.slow"), ("ABORT", "flow")], said
     assert all(event["outputs"] == [] for event in collector.events)
 
 

@@ -46,7 +46,7 @@ TIMELESS = {
 #: Commands that do something. ``run``, which derives as of a time, takes one.
 DOING = {
     *("init", "up", "resume", "demo", "gc", "sync", "backup", "restore", "replay", "replay resume", "replay approve"),
-    *("reproduce", "promote", "approve"),
+    *("reproduce", "promote", "approve", "rollback", "score"),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),
     *("model register", "model alias", "model unalias", "model delete", "model golden", "model test"),

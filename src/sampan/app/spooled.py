@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sampan.app.repeating import repeat
 from sampan.track.spool import SPOOL
 from sampan.track.sync import Sync, waiting
 from sampan.track.tracking import Tracking
@@ -18,6 +17,8 @@ _PAUSE: Final = 1.0  # seconds between two looks
 
 async def keep_taking(data: Path, tracking: Tracking) -> None:
     """Until it is cancelled."""
+    from sampan.app.repeating import repeat
+
     taking = Sync(data, tracking).take
     await repeat(taking, _LOG, "what sampan.log logged could not be taken", first=0.0, pause=_PAUSE)
 

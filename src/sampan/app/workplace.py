@@ -301,12 +301,12 @@ class Workplace:
     def tells(self, uses: bool) -> Mapping[str, str]:
         """What MLflow's client in a step is told: the hub's address, or that of a door for as long as the command runs,
         which is opened for a step that is known to use it."""
+        if self._hub is None and self._door is None and not uses:
+            return {}
         from sampan.app.step_tracking import Door, said
 
         if self._hub is not None:
             return said(self._hub.url, self._hub.gate.step_secret)
-        if not uses and self._door is None:
-            return {}
         if self._door is None:
             self._door = Door(self)
         return said(self._door.url, self._door.secret)

@@ -45,11 +45,20 @@ def run_command(arguments: Sequence[str], make_app: Callable[[Path | None], Any]
             return 0
         return end.code if isinstance(end.code, int) else 3
     except Exception as error:
+        if _while_stopping(error):
+            click.echo("Stopped.", err=True)
+            return _INTERRUPTED
         if os.environ.get("SAMPAN_DEBUG") == "1":
             raise
         known = _of_the_disk(error) if isinstance(error, OSError) else None
         click.echo(f"Error: {known}" if known else unforeseen(error), err=True)
         return 3
+
+
+def _while_stopping(error: BaseException) -> bool:
+    """Whether it came of being stopped: a module that was being imported then is half there, and in the way."""
+    cause = error.__context__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _while_stopping(cause))
 
 
 def _of_the_disk(error: OSError) -> SampanError | None:
