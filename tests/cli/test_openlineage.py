@@ -341,6 +341,7 @@ def test_a_run_that_is_stopped_is_told_as_aborted_with_the_step_that_was_going_o
         until = time.monotonic() + 60
         while ("START", "flow.slow") not in collector.told() and time.monotonic() < until:
             time.sleep(0.05)
+        time.sleep(1)  # the step is told as begun before its process is asked to begin
         process.terminate()
         said = process.communicate(timeout=60)[1].decode()
     check(collector.events)
