@@ -153,9 +153,9 @@ class Database:
                 if synced is not self._synced:
                     connection.execute(f"PRAGMA synchronous={_FULL if synced else _NORMAL}")
                     self._synced = synced
-                connection.execute("BEGIN IMMEDIATE")
                 self._owner = threading.get_ident()
                 try:
+                    connection.execute("BEGIN IMMEDIATE")  # within: Ctrl-C may come as it ends
                     yield connection
                 except BaseException:
                     self._roll_back(connection)
