@@ -192,6 +192,22 @@ def test_what_has_gone_is_named(shop: Here) -> None:
     assert "is not in the repository any more" in found["said"]
 
 
+def test_without_git_or_its_repository_that_is_said(shop: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shop.folder / ".git").rename(shop.folder / "moved")
+    said = shop.complaint("reproduce", "busy@1", "--here", code=3)
+    assert "commit: " in said and "is no git repository any more" in said and ".sampan" in said
+    monkeypatch.setenv("PATH", "")
+    assert "git: git is not installed" in shop.complaint("reproduce", "busy@1", "--here", code=3)
+
+
+def test_a_patch_whose_bytes_changed_is_not_applied(shop: Here) -> None:
+    patch = json.loads(shop("runs", "show", "last", "--json").stdout)["manifest"]["patch"]
+    blob = shop.folder / ".sampan" / "blobs" / patch[:2] / patch[2:]
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes() + b"more\n")
+    assert "is not as it was written" in shop.complaint("reproduce", "busy@1", "--here", code=3)
+
+
 def test_a_training_that_fails_shows_its_last_lines(shop: Here) -> None:
     shop.extra["BREAK"] = "1"
     found = shop.json("reproduce", "busy@1", "--here", code=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flow_bench import Bench
 
-from sampan.base.errors import BadWorkspace, SampanError
+from sampan.base.errors import BadStep, BadWorkspace, SampanError
 from sampan.flow import code_state, hardware
 from sampan.flow.patch import Added, adding
 from sampan.runs.provenance import Item, items
@@ -168,6 +168,25 @@ def test_without_git_a_run_in_a_repository_does_not_start(bench: Bench, monkeypa
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BadWorkspace, match="git cannot be started"):
         bench.run()
+
+
+@pytest.mark.parametrize("how", ["pipe", "loop"])
+def test_a_dataset_without_a_digest_keeps_the_run_from_starting(bench: Bench, how: str) -> None:
+    workspace(bench)
+    file = bench.root / "data" / "weights.csv"
+    file.unlink()
+    os.mkfifo(file) if how == "pipe" else file.symlink_to(file)
+    with pytest.raises(BadStep, match=r"the file 'data/weights.csv', which steps.py:\d+ declares, cannot be read"):
+        bench.run()
+    assert not bench.engine.runs.list()
+
+
+def test_a_lock_that_cannot_be_read_keeps_the_run_from_starting(bench: Bench) -> None:
+    workspace(bench)
+    (bench.root / "uv.lock").mkdir()
+    with pytest.raises(BadWorkspace, match=r"Record the packages of this run: .*uv\.lock is there and cannot be read"):
+        bench.run()
+    assert not bench.engine.runs.list()
 
 
 def test_a_patch_beyond_the_limit_is_refused_with_the_file_that_makes_it_large(

@@ -89,9 +89,15 @@ def test_what_follows_at_is_a_branch_or_a_commit(shop: Path) -> None:
     commit = json.loads(sampan(shop, "branch", "list", "--json").stdout)
     head = next(one["head"] for one in commit["branches"] if one["name"] == "main")
     assert open_table(f"pages@{head}", workspace=shop).digest == open_table("pages@main", workspace=shop).digest
-    for name in ("pages@nothing", "nothing@main"):
-        with pytest.raises(NotFound):
+    for name, said in {
+        "pages@nothing": "'nothing' is neither a branch nor a commit\n  Branches: main.",
+        "pages@@nothing": "neither a branch nor a commit",
+        "nothing@main": "no table 'nothing' on main",
+        "visit": 'visit is a kind of event, and no table\n  `sampan.sql("FROM visit")` gives events.',
+    }.items():
+        with pytest.raises(NotFound) as raised:
             open_table(name, workspace=shop)
+        assert said in str(raised.value)
 
 
 def test_an_answer_in_sql_is_shown_and_handed_on(shop: Path) -> None:
@@ -138,6 +144,8 @@ def test_the_extension_needs_no_ipython_to_be_imported(shop: Path) -> None:
     assert sorted(shell.magics) == ["sampan", "sampan_sql"]
     with pytest.raises(Usage):
         shell.magics["sampan_sql"]("two words", "SELECT 1")
+    with pytest.raises(Usage, match="No closing quotation"):
+        shell.magics["sampan_sql"]("'never closed", "SELECT 1")
     assert shell.magics["sampan"]("'never closed") is None
 
 

@@ -19,6 +19,7 @@ from sampan.lake.read import Table
 
 if TYPE_CHECKING:
     from sampan.app import App
+    from sampan.lake.lake import Snapshot
     from sampan.lake.query import Source
     from sampan.runs.records import Run as FlowRun
     from sampan.track.records import Run as LoggedRun
@@ -27,6 +28,7 @@ _ROWS: Final = 10
 _LONGEST: Final = 200  # characters of a value
 _LEAST: Final = 4  # of an id that is cut off
 _BRIEF: Final = 40
+_WANTED: Final = "Write %%sampan_sql [--ref REF] [NAME], and the question below it."
 _STYLE: Final = (
     "font:13px/1.5 system-ui,sans-serif;border-collapse:collapse;color:inherit;background:transparent;margin:.3em 0"
 )
@@ -136,12 +138,37 @@ def table(name: str, ref: str = "main", workspace: Path | str | None = None) -> 
     named, at, said = name.partition("@")
     with _open(workspace) as app:
         if at and said:
-            ref = said if said in app.lake.branches() else f"@{said.removeprefix('@')}"
-        snapshot = app.lake.table(named, ref)
+            ref = _ref(app, name, said)
+        snapshot = _snapshot(app, named, ref)
         source = app.lake.source_of(snapshot, named)
         address = _address(app)
         page = f"{address}{Urls.table(named, snapshot=snapshot.id)}" if address else ""
         return ShownTable(source, named, ref.removeprefix("@"), snapshot.rows, snapshot.id, page)
+
+
+def _ref(app: "App", name: str, said: str) -> str:
+    """The branch or commit that follows ``@`` in a table's name. Raises NotFound with the branches that there are."""
+    branches = app.lake.branches()
+    if said in branches:
+        return said
+    commit = f"@{said.removeprefix('@')}"
+    try:
+        app.lake.commit_at(commit)
+    except NotFound:
+        there = f"Branches: {', '.join(branches) or 'main'}. `sampan branch log` lists commits."
+        raise NotFound(f"Open {name!r}", f"{said!r} is neither a branch nor a commit", there) from None
+    return commit
+
+
+def _snapshot(app: "App", name: str, ref: str) -> "Snapshot":
+    """A table's snapshot. Raises NotFound; for a kind of event, with how to ask for events."""
+    try:
+        return app.lake.table(name, ref)
+    except NotFound:
+        if name not in app.log.contracts.types():
+            raise
+        advice = f'`sampan.sql("FROM {name}")` gives events.'
+        raise NotFound("Open a table", f"{name} is a kind of event, and no table", advice) from None
 
 
 def sql(text: str, ref: str = "main", workspace: Path | str | None = None) -> Answer:
@@ -308,10 +335,14 @@ def _command(line: str) -> Shown | None:
 
 def _question(line: str) -> tuple[str, str]:
     """The name and the ref of a magic's line. Raises Usage."""
-    words = shlex.split(line)
+    problem = f"{line.strip()[:_BRIEF]!r}"
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise Usage("Read %%sampan_sql", f"{problem}: {error}", _WANTED) from None
     ref = "main"
     if words[:1] == ["--ref"] and len(words) > 1:
         ref, words = words[1], words[2:]
     if len(words) > 1 or (words and not words[0].isidentifier()):
-        raise Usage("Read %%sampan_sql", f"{line.strip()[:_BRIEF]!r}", "%%sampan_sql [--ref REF] [NAME]")
+        raise Usage("Read %%sampan_sql", problem, _WANTED)
     return (words[0] if words else ""), ref

@@ -148,9 +148,10 @@ class Reproduction:
             path = self._app.blobs.path(patch)
             if not path.exists():
                 raise NotRebuilt("patch", f"the patch {patch[:12]} of run {run.id} is gone", _GONE)
+            if digest_file(path) != patch:
+                raise NotRebuilt("patch", f"the patch {patch[:12]} is not as it was written: restore a backup")
             environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(self._home)}
-            command = ["git", "apply", "--whitespace=nowarn", str(path)]
-            done = subprocess.run(command, cwd=to, env=environment, capture_output=True, text=True, check=False)
+            done = _git(environment, "apply", "--whitespace=nowarn", str(path), where=to)
             if done.returncode:
                 raise NotRebuilt("patch", f"the patch {patch[:12]} does not apply: {done.stderr.strip()}")
         return to / str(run.manifest["prefix"])
@@ -160,12 +161,15 @@ class Reproduction:
         environment = {**os.environ, "GIT_INDEX_FILE": str(self._home / "index"), "GIT_OPTIONAL_LOCKS": "0"}
 
         def git(where: Path | str, *arguments: str) -> str:
-            command = ["git", "-C", str(where), *arguments]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            done = _git(environment, *arguments, where=where)
             if done.returncode:
                 raise NotRebuilt("commit", f"git cannot check {commit[:12]} out: {done.stderr.strip()}")
             return done.stdout.strip()
 
+        asked = _git({**environment, "LC_ALL": "C"}, "rev-parse", "--git-dir", where=root)
+        if "not a git repository" in asked.stderr:
+            said = f"{root} is no git repository any more, and {self._version.ref} was made from its commit {commit}"
+            raise NotRebuilt("commit", said, "Clone the repository again, and put the folder .sampan into the clone.")
         top = git(root, "rev-parse", "--show-toplevel")
         try:
             git(top, "cat-file", "-e", f"{commit}^{{commit}}")
@@ -243,6 +247,15 @@ class Reproduction:
 def discard(home: Path) -> None:
     """Remove what an attempt has made."""
     shutil.rmtree(home, ignore_errors=True)
+
+
+def _git(environment: Mapping[str, str], *arguments: str, where: Path | str) -> "subprocess.CompletedProcess[str]":
+    """Ask git in a folder. Raises NotRebuilt where there is no git."""
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NotRebuilt("git", "git is not installed, which gives the code of then", "Install git.") from None
 
 
 def _metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Figure, Figure]]:

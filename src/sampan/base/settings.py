@@ -137,5 +137,5 @@ def find_folder(start: Path | None = None) -> Folder:
     raise NotFound(
         "Find the workspace",
         f"no sampan.toml in {here} or above it",
-        "Run `sampan init NAME` to make one, or go into its folder.",
+        "Run `sampan init NAME` to make one, go into its folder, or name it: `sampan -C DIR …`.",
     )

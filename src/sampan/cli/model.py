@@ -1,5 +1,6 @@
 """``sampan model``: models and their frozen versions."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -75,19 +76,7 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    fields((key, found[key]) for key in ("ref", "kind", "format", "digest", "run"))
-    classes = ", ".join(str(label) for label in found["signature"].get("classes") or ())
-    fields([("classes", classes or "none"), ("serving", ", ".join(found["serving"]) or "nowhere")])
-    fields([("aliases", ", ".join(found["aliases"]) or "none")])
-    fields((f"tag {one['key']}", one["value"]) for one in found["remarks"]["tags"])
-    if found["origin"]:
-        fields([("registered from", f"logged run {found['origin']['run']} by {found['actor']}")])
-    tried = found["rebuilds"][0] if found["rebuilds"] else None
-    last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else f"never: `sampan reproduce {found['ref']}`"
-    if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
-        last += f"; succeeded {iso(found['rebuilt'])[:19]}"
-    fields([("last rebuilt", last), ("golden requests", _golden(found)), ("tests", found["tests"]["said"])])
-    fields([("ONNX", _onnx(found))])
+    fields(_facts(found))
     if found["remarks"]["note"]:
         click.echo(f"\n{found['remarks']['note']}")
     click.echo()
@@ -97,6 +86,25 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     table(["metric", "value", "better is"], rows, empty="No metrics.")
     click.echo()
     table(["input", "type"], list(found["signature"]["inputs"].items()))
+
+
+def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a version is, where it is used, and what came of the attempts to check it."""
+    yield from ((key, found[key]) for key in ("ref", "kind", "format", "digest", "run"))
+    yield "classes", ", ".join(str(label) for label in found["signature"].get("classes") or ()) or "none"
+    yield "serving", ", ".join(found["serving"]) or "nowhere"
+    yield "aliases", ", ".join(found["aliases"]) or "none"
+    yield from ((f"tag {one['key']}", one["value"]) for one in found["remarks"]["tags"])
+    if found["origin"]:
+        yield "registered from", f"logged run {found['origin']['run']} by {found['actor']}"
+    tried = found["rebuilds"][0] if found["rebuilds"] else None
+    last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else f"never: `sampan reproduce {found['ref']}`"
+    if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
+        last += f"; succeeded {iso(found['rebuilt'])[:19]}"
+    yield "last rebuilt", last
+    yield "golden requests", _golden(found)
+    yield "tests", found["tests"]["said"]
+    yield "ONNX", _onnx(found)
 
 
 def _onnx(found: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ A big file's digest is remembered with its size, time and inode, and used again 
 at the time of hashing: one written within the clock's grain afterwards would look the same (git calls it racy).
 """
 
+import errno
+import stat
 import time
 from pathlib import Path
 from typing import Final
@@ -14,6 +16,7 @@ from sampan.base.digests import digest_bytes, digest_file, digest_value
 from sampan.base.files import write_cache
 
 MISSING: Final = "missing"
+UNREADABLE: Final = "unreadable: "
 _SMALL: Final = 1 << 20
 _SETTLED: Final = 2_000_000_000
 
@@ -36,7 +39,7 @@ class Files:
         self._changed = False
 
     def digest(self, name: str) -> str:
-        """A file's or folder's digest, or ``missing``."""
+        """A file's or folder's digest, ``missing``, or ``unreadable: `` and why."""
         path = self._root / name
         try:
             if path.is_dir():
@@ -45,7 +48,7 @@ class Files:
         except (FileNotFoundError, NotADirectoryError):
             return MISSING
         except OSError as error:
-            return f"unreadable: {error.strerror}"
+            return f"{UNREADABLE}{error.strerror}"
 
     def save(self) -> None:
         if not self._changed or self._cache is None or self._known is None:
@@ -55,6 +58,8 @@ class Files:
 
     def _file(self, path: Path) -> str:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "a device or a pipe, and no file")  # reading it might never end
         if status.st_size <= _SMALL:
             return digest_bytes(path.read_bytes())
         known = self._load().get(str(path))

@@ -7,10 +7,12 @@ run from starting.
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from sampan import __version__
 from sampan.base.digests import digest_file
+from sampan.base.errors import BadWorkspace
 from sampan.flow.graph import Node
 from sampan.flow.hardware import accelerator, device, runtime
 from sampan.flow.key import python_version, seed_of
@@ -21,7 +23,6 @@ from sampan.money.prices import Prices
 
 def opening(workspace: Workspace, nodes: Iterable[Node], prices: Prices, **facts: Any) -> dict[str, Any]:
     """The part of a manifest that is known before the first step. Raises SampanError for what cannot be recorded."""
-    lock = workspace.folder.root / "uv.lock"
     system = os.uname()
     packages = workspace.packages.all()
     return {
@@ -30,7 +31,7 @@ def opening(workspace: Workspace, nodes: Iterable[Node], prices: Prices, **facts
         "os": f"{system.sysname} {system.release}",
         **device(),
         "executable": sys.executable,
-        "lock": digest_file(lock) if lock.exists() else None,
+        "lock": _lock(workspace.folder.root / "uv.lock"),
         "packages": packages,
         "sources": workspace.packages.sources(),
         "framework": workspace.framework(nodes),
@@ -65,6 +66,20 @@ def flags(workspace: Workspace, state: NodeState) -> list[str]:
     """What makes a node's result less certain than it could be."""
     table = state.stored.table if state.stored is not None else None
     return [*workspace.flags(state.node), *(table.flags if table is not None else ())]
+
+
+def _lock(path: Path) -> str | None:
+    """The digest of the lock of the packages; None where there is none. Raises BadWorkspace for one that hides."""
+    try:
+        return digest_file(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadWorkspace(
+            "Record the packages of this run",
+            f"{path} is there and cannot be read ({error.strerror})",
+            "Make it readable, or remove it: `uv lock` writes another.",
+        ) from None
 
 
 def _seed(state: NodeState) -> int | None:

@@ -13,7 +13,7 @@ from sampan.base.digests import digest_bytes, digest_value
 from sampan.base.errors import BadStep, Usage
 from sampan.base.settings import Folder
 from sampan.flow.dbt import dbt_nodes
-from sampan.flow.files import Files
+from sampan.flow.files import MISSING, UNREADABLE, Files
 from sampan.flow.graph import MODEL, Graph, Node, build_graph, did_you_mean
 from sampan.flow.key import KEY_VERSION, KeyParts, python_version
 from sampan.flow.packages import Packages
@@ -134,11 +134,17 @@ class Workspace:
         reach = self.reach(node)
         files = {name: self.files.digest(name) for name in reach.files}
         for name, digest in files.items():
-            if digest == "missing":
+            if digest == MISSING:
                 raise BadStep(
                     f"Plan {node.name}",
                     f"the file {name!r}, which {node.where} declares, is not in {self.folder.root}",
                     "Put it there, or change the path in File(...).",
+                )
+            if digest.startswith(UNREADABLE):
+                raise BadStep(
+                    f"Plan {node.name}",
+                    f"the file {name!r}, which {node.where} declares, cannot be read ({digest[len(UNREADABLE) :]})",
+                    "A result needs the digest of what it was made of. Make it readable, or change the path.",
                 )
         environment = {
             name: digest_bytes(value.encode("utf-8", "surrogateescape"))[:16]

@@ -138,13 +138,17 @@ class Models:
             number = alias.number
         found = self._select(f"{_LIVING} AND model = ?2 AND number = coalesce(?3, number)", name, number, limit=1)
         if not found:
-            names = sorted({version.model for version in self.list()})
-            raise NotFound(
-                f"Find the version {ref!r}",
-                "there is none",
-                f"Known models: {', '.join(names)}." if names else "A model step registers one: `sampan run`.",
-            )
+            raise NotFound(f"Find the version {ref!r}", *self._there(name))
         return found[0]
+
+    def _there(self, name: str) -> tuple[str, str]:
+        """What stands in the way of one who asks for a version that is not there, and what there is."""
+        if versions := self.list(name):
+            newest = versions[0].number
+            return "there is none of that number", f"The newest of {name} is {name}@{newest}."
+        names = sorted({version.model for version in self.list()})
+        advice = f"Known models: {', '.join(names)}." if names else "A model step registers one: `sampan run`."
+        return "there is none", advice
 
     def list(self, model: str | None = None, by: int | None = None) -> VersionList:
         """All versions, or those of one model, newest first; ``by``: those that there were at an instant."""
