@@ -134,6 +134,20 @@ def test_new_data_makes_the_result_stale(shop: Here, tmp_path: Path) -> None:
     assert state(shop) == ("passed", ())
 
 
+def test_a_version_is_tested_on_the_tables_of_a_branch_which_counts_once_main_has_them(shop: Here) -> None:
+    file = shop.folder / "tables" / "reads.sql"
+    file.write_text(file.read_text().replace("AS stayed", "AS stayed, 1 AS one"))
+    shop("branch", "new", "try", "--reason", "one more column")
+    shop("run", "--branch", "try")
+    found = shop.json("model", "test", "stay", "--branch", "try")
+    assert (found["number"], found["report"]["branch"], found["report"]["seen"]) == (1, "try", 60)
+    assert state(shop) == ("stale", ("reads",)), "main has other tables"
+    assert " rows of reads on try: " in shop("model", "test", "stay", "--branch", "try")
+    shop("branch", "merge", "try")
+    assert state(shop) == ("passed", ())
+    assert "no branch 'nobody'" in shop.complaint("model", "test", "stay", "--branch", "nobody", code=1)
+
+
 FRAME = """
 
 @step

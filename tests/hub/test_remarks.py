@@ -47,6 +47,33 @@ def test_each_kind_is_tried() -> None:
     assert {kind for kind, _ in THINGS} | {"column"} == set(KINDS)
 
 
+def test_names_with_a_slash_are_found_shown_and_commented_on_by_forms_and_programs(shop: Shop) -> None:
+    hub, name = shop.hub, "orders/2026 %2F 7"
+    shop.ask("v1", name, 30.0)
+    address = KINDS["prediction"].address(name)
+    assert "%2F" in address and hub.json(address)["id"] == name
+    path = quote(name, safe="")
+    assert ask(hub, "POST", f"/v1/comments/prediction/{path}", {"text": "by a program"})[0] == 201
+    assert ask(hub, "PUT", f"/v1/labels/prediction/{path}", {"tags": {"a": "b"}})[0] == 200
+    form = urlencode({"text": "by a form"}).encode()
+    response, _ = hub.ask("POST", f"/comments/prediction/{path}/add", form, content_type=FORM)
+    assert (response.status, response.headers["location"]) == (303, f"{address}#comments")
+    said = hub.json(address)["remarks"]
+    assert {one["text"] for one in said["comments"]} == {"by a program", "by a form"} and said["tags"]
+    assert hub.json(f"/lineage/{path}")["name"] == name
+    assert ask(hub, "POST", f"/v1/predictions/{path}/recompute", {})[0] == 200
+    for wrong in (
+        "/predictions/a%2Fb/c",
+        "/predictions/a/b",
+        "/tables/a%2Fb",
+        "/predictions/%EF%B7%90",
+        "/static/..%2Fa",
+    ):
+        response, answer = hub.ask("GET", wrong)
+        assert response.status == 404, wrong
+        assert "\ufdd0" not in answer.decode()
+
+
 @pytest.mark.parametrize(("kind", "name"), THINGS)
 def test_a_page_shows_what_is_said_of_its_thing_and_runs_none_of_it(shop: Shop, kind: str, name: str) -> None:
     address = page(shop.hub, kind, name)

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from sampan.api import slashes
 from sampan.api.policies import ANYBODY, BASIC, QUERY_SECRET, Policies
 from sampan.base.errors import SampanError
 from sampan.team.gate import Gate
@@ -66,6 +67,8 @@ class Guard:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         kind = scope["type"]
+        if kind == "http":
+            slashes.keep(scope)
         verdict = self._judge(scope, kind) if kind != "lifespan" else None
         if verdict is None:
             return self._app(scope, receive, send)
@@ -132,7 +135,11 @@ class Guard:
             return 401, self._why_not(authorization or secret, cookie), {b"www-authenticate": b'Bearer realm="sampan"'}
         scope[PRINCIPAL] = principal
         if acts is None:
-            return 404, SampanError("Answer a request", f"there is nothing at {scope['path'][:200]!r}"), {}
+            return (
+                404,
+                SampanError("Answer a request", f"there is nothing at {slashes.shown(scope['path'])[:200]!r}"),
+                {},
+            )
         if method == "OPTIONS":
             allow = ", ".join(sorted({*acts, "OPTIONS"} | ({"HEAD"} if "GET" in acts else set())))
             return 204, SampanError("", ""), {b"allow": allow.encode()}

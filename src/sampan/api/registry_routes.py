@@ -61,9 +61,11 @@ class CommentRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SuiteRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Which version is to be tested: ``MODEL@NUMBER``, ``MODEL@ALIAS``, or ``MODEL`` for the one on main."""
+    """Which version is to be tested: ``MODEL@NUMBER``, ``MODEL@ALIAS``, or ``MODEL`` for the one on
+    the branch, whose tables it is tested on."""
 
     ref: str
+    branch: str = "main"
 
 
 def registry_routes(work: Work) -> list[BaseRouteHandler]:
@@ -120,6 +122,6 @@ def registry_routes(work: Work) -> list[BaseRouteHandler]:
 
     @post("/v1/tests")
     async def test(request: Ask, data: SuiteRequest) -> Response[bytes]:
-        return answer(await asyncio.to_thread(work.test_model, data.ref, who(request).name), 201)
+        return answer(await asyncio.to_thread(work.test_model, data.ref, who(request).name, data.branch), 201)
 
     return [create, delete_model, register, delete_version, move, remove, approve, label, comment, withdraw, test]

@@ -11,6 +11,7 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.routes import ASGIRoute, HTTPRoute
 
+from sampan.api import slashes
 from sampan.base.errors import NotFound, SampanError, Usage
 
 Ask = Request[Any, Any, Any]
@@ -30,6 +31,7 @@ def site(handlers: Sequence[BaseRouteHandler], body_limit: int = 16_777_216) -> 
     """The application. No handler sees a path that the guard has not let through."""
     return _Site(
         route_handlers=list(handlers),
+        before_request=_whole,
         openapi_config=None,  # sampan.api.openapi describes every route, those before the router too
         exception_handlers={
             SampanError: _foreseen,
@@ -41,6 +43,10 @@ def site(handlers: Sequence[BaseRouteHandler], body_limit: int = 16_777_216) -> 
         logging_config=None,
         debug=False,
     )
+
+
+async def _whole(request: Ask) -> None:
+    slashes.restore(request.scope)
 
 
 def live_routes(site: Litestar) -> Iterable[tuple[str, str]]:
@@ -69,7 +75,9 @@ def _foreseen(request: Ask, error: SampanError) -> Response[bytes]:
 
 def _http(request: Ask, error: HTTPException) -> Response[bytes]:
     if error.status_code == 404:
-        return _json(404, NotFound("Answer a request", f"there is nothing at {request.url.path[:200]!r}"))
+        return _json(
+            404, NotFound("Answer a request", f"there is nothing at {slashes.shown(request.url.path)[:200]!r}")
+        )
     extra = getattr(error, "extra", None)
     text = f"{error.detail}: {extra}" if extra else error.detail
     return _json(error.status_code, Usage("Read a request", text[:500], "/v1/openapi describes every route."))

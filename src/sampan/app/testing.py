@@ -44,11 +44,11 @@ class Testing(Workplace):
         results, root = SuiteResults(self.db), self.folder.root
         return suite_state(results, root, version.ref, lambda: lake.names(lake.ref_at(MAIN, by)), by)
 
-    def test_model(self, ref: str, actor: str) -> Any:
-        """Run the suite of a version's model on its frozen files and the tables on main; write down what came of it.
+    def test_model(self, ref: str, actor: str, branch: str = "main") -> Any:
+        """Run the suite of a version's model on its frozen files and the tables of a branch; keep what came of it.
 
-        Raises NotFound without a version or a suite, BadWorkspace and BadQuery for a suite that does not read, Usage
-        for one that this version cannot be asked.
+        Raises NotFound without a version, a suite or a branch, BadWorkspace, BadQuery for a suite that does not read,
+        Usage for one that this version cannot be asked.
         """
         import msgspec
 
@@ -56,7 +56,9 @@ class Testing(Workplace):
         from sampan.models.suites import parse
         from sampan.models.tests import Report, SuiteResults, suite_path
 
-        version = self.models.get(ref)
+        names = self.lake.names(branch)
+        number = self.lake.versions(branch).get(ref)  # a model alone: the version on the branch
+        version = self.models.get(ref if number is None else f"{ref}@{number}")
         attempted, path = f"Test {version.ref}", f"suites/{version.model}.toml"
         try:
             text = suite_path(self.folder.root, version.model).read_bytes()
@@ -64,13 +66,14 @@ class Testing(Workplace):
             advice = "Write what the model must hold there: docs/how-to/models.md shows how."
             raise NotFound(attempted, f"there is no {path}", advice) from None
         began, suite = time.monotonic(), parse(text, path)
-        errand, data = self._errand(attempted, path, version, suite)
+        errand, data = self._errand(attempted, path, version, suite, names, branch)
         with _ONE:
             found = _examined(attempted, errand, lambda: self._hub is not None and self._hub.ending)
         report = Report(
             ref=version.ref,
             suite=digest_bytes(text),
             path=path,
+            branch=branch,
             table=errand.table,
             target=errand.target if suite.measured else "",
             where=suite.where,
@@ -83,27 +86,28 @@ class Testing(Workplace):
         with self._as_writer("Keep what came of a suite"):
             return msgspec.to_builtins(SuiteResults(self.db).add(report, actor=actor, clock=self.clock))
 
-    def _errand(self, attempted: str, path: str, version: "Version", suite: "Suite") -> "tuple[Errand, dict[str, str]]":
+    def _errand(
+        self, attempted: str, path: str, version: "Version", suite: "Suite", names: dict[str, str], branch: str
+    ) -> "tuple[Errand, dict[str, str]]":
         """What to ask, and the snapshot of each table that it is asked on."""
         from sampan.models.examine import Errand
 
         blobs = str(self.blobs.folder.resolve())
         if not suite.on_rows:
             return Errand(version=version, blobs=blobs, suite=suite, sources={}), {}
-        names = self.lake.names()
         node = self._declared(version.model) if suite.measured and not suite.target else {}
         target = suite.target or str(node.get("target") or "")
         if suite.measured and not target:
             advice = 'Say it at the top of the suite, target = "…", or in the code: @model(target="…").'
             raise Usage(attempted, "nothing says which column holds the outcome", advice)
         trained = self._trained(version)
-        table = suite.table or self._default_table(attempted, version, names, trained)
+        table = suite.table or self._default_table(attempted, version, names, trained, branch)
         spelled = {name.lower(): name for name in names}
         read: dict[str, str] = {}
         for name in [table, *_named(path, suite)]:
             if name.lower() not in spelled:
                 there = f"There are: {', '.join(names)}." if names else "`sampan run` makes them."
-                raise NotFound(attempted, f"{path} reads {name!r}, and there is no such table on main", there)
+                raise NotFound(attempted, f"{path} reads {name!r}, and there is no such table on {branch}", there)
             read[spelled[name.lower()]] = names[spelled[name.lower()]]
         table = spelled[table.lower()]
         sources = {name: self.lake.source_of(self.lake.snapshot(id), name) for name, id in read.items()}
@@ -151,13 +155,13 @@ class Testing(Workplace):
         return found[0] if len(found) == 1 else None
 
     def _default_table(
-        self, attempted: str, version: "Version", names: dict[str, str], trained: _Trained | None
+        self, attempted: str, version: "Version", names: dict[str, str], trained: _Trained | None, branch: str
     ) -> str:
         if trained is not None and trained.name in names:
             return trained.name
         obstacle = "it is not known which table it was trained on"
         if trained is not None:
-            obstacle = f"the table that it was trained on, {trained.name}, is not on main"
+            obstacle = f"the table that it was trained on, {trained.name}, is not on {branch}"
         raise Usage(attempted, obstacle, 'Name the one to test on at the top of the suite: table = "…"')
 
 

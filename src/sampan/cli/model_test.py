@@ -15,20 +15,22 @@ _CASES = 3
 
 @click.command()
 @click.argument("ref")
+@click.option("--branch", default="main", metavar="NAME", help="Test on the tables of this branch.", show_default=True)
 @click.option("--all", "whole", is_flag=True, help="Show every failing row that was kept, not only the worst three.")
 @json_option
 @click.pass_context
-def test(ctx: click.Context, ref: str, whole: bool, as_json: bool) -> None:
+def test(ctx: click.Context, ref: str, branch: str, whole: bool, as_json: bool) -> None:
     """Run a model's suite (suites/MODEL.toml) against one version.
 
-    REF is MODEL@NUMBER, MODEL@ALIAS, or MODEL for the one on main. Its frozen files are asked, on the tables as they
-    are on main now. What came of it is kept with the version. Exits with 0 if every test holds, with 1 if one does not
-    or has not enough evidence, with 2 if the suite cannot be read or asked.
+    REF is MODEL@NUMBER, MODEL@ALIAS, or MODEL for the one on the branch. Its frozen files are asked, on the tables as
+    they are on main now, or on --branch. What came of it is kept with the version, and counts as evidence while main
+    holds these tables. Exits with 0 if every test holds, with 1 if one does not or has not enough evidence, with 2 if
+    the suite cannot be read or asked.
     """
     from sampan.cli.run import me
 
     app: App = ctx.obj
-    found = app.work().test_model(ref, me())
+    found = app.work().test_model(ref, me(), branch)
     if as_json:
         emit(found)
     else:
@@ -39,7 +41,7 @@ def test(ctx: click.Context, ref: str, whole: bool, as_json: bool) -> None:
 def show(report: dict[str, Any], *, whole: bool) -> None:
     """Print what came of a suite: a table of tests, then the rows that did not hold."""
     if report["table"]:
-        click.echo(f"{report['ref']} on {report['rows']:,} rows of {report['table']}: {_seen(report)}.\n")
+        click.echo(f"{report['ref']} on {report['rows']:,} rows of {_table(report)}: {_seen(report)}.\n")
     outcomes = report["outcomes"]
     table(
         ["test", "kind", "result", "figure", "demand", "rows", "of them trained on"],
@@ -67,6 +69,10 @@ def show(report: dict[str, Any], *, whole: bool) -> None:
     parts = [f"{good} of {len(outcomes)} tests hold"]
     parts += [f"{broken} failed"] * bool(broken) + [f"{short} had not enough evidence"] * bool(short)
     click.echo(f"\n{'; '.join(parts)}.")
+
+
+def _table(report: dict[str, Any]) -> str:
+    return str(report["table"]) if report["branch"] == "main" else f"{report['table']} on {report['branch']}"
 
 
 def _seen(report: dict[str, Any]) -> str:

@@ -54,12 +54,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a suite. ``data``: snapshot of each table that was read; ``table``: the one that holds the rows,
-    ``rows`` in all, ``seen`` of them those that the version was trained on."""
+    """What came of a suite. ``data``: snapshot of each table that was read; ``table``: on ``branch`` the
+    one that holds the rows, ``rows`` in all, ``seen`` of them those that the version was trained on."""
 
     ref: str
     suite: str
     path: str
+    branch: str = "main"
     table: str = ""
     target: str = ""
     where: str = ""
