@@ -70,6 +70,10 @@ def test_a_filter_an_order_and_columns_are_those_of_the_address(logged: tuple[Hu
     asked = f"/experiments/{experiment}?filter=metrics.rmse+%3C+1+AND+params.depth+%3D+'1'&order=metrics.rmse+ASC"
     page = hub.json(f"{asked}&columns=params.same,+metrics.rmse,+tags.none")
     assert [run["values"] for run in page["runs"]] == [["1", 0.125, None], ["1", 0.5, None], ["1", 0.875, None]]
+    names = hub.json(f"/experiments/{experiment}?columns=same,+rmse,+none,+metrics.rmse")["columns"]
+    assert names == ["params.same", "metrics.rmse", "none"]
+    response, body = hub.ask("GET", f"/experiments/{experiment}?order=rmse+DESC", accept="text/html")
+    assert response.status == 400 and "Of a metric write metrics.rmse, of a parameter params.rmse." in body.decode()
     text = " ".join(read(hub, asked).text)
     assert "Runs that the filter finds, sorted by metrics.rmse ASC." in text
     response, body = hub.ask("GET", f"/experiments/{experiment}?filter=metrics.rmse+%3C+x", accept="text/html")

@@ -244,6 +244,13 @@ def test_a_frame_is_mapped_not_copied(workspace, lake):
     assert read.arrow(lake.source_of(lake.add(built, "s"))).to_pylist() == [{"s": 4_999_950_000}]
 
 
+def test_values_that_are_there_once_are_counted_and_not_estimated(workspace, lake):
+    snapshot = workspace.build("t", "SELECT 'id-' || i AS id, 'c' || i % 3000 AS c FROM range(5000) r(i)")
+    id, c = lake.profile(snapshot.id).columns
+    assert (id.distinct, id.exact, id.bars[0].count) == (5000, True, 1)
+    assert not c.exact
+
+
 def test_a_profile_tells_nulls_range_and_shape_and_is_kept(workspace, lake):
     snapshot = workspace.build(
         "t",
@@ -261,6 +268,12 @@ def test_a_profile_tells_nulls_range_and_shape_and_is_kept(workspace, lake):
     assert columns["at"].bars[0].label.startswith("2020-01-01")
     assert columns["nothing"].nulls == 1.0
     assert columns["l"].bars == columns["x"].bars == ()
+    assert (columns["c"].distinct, columns["c"].exact, columns["n"].exact, columns["x"].exact) == (
+        3,
+        True,
+        False,
+        False,
+    )
     kept = workspace.folder / "cache" / "profiles" / f"{snapshot.id}.json"
     assert kept.exists()
     lake.paths(snapshot)[0].unlink()

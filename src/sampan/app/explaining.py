@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from sampan.base.settings import Folder
 
 _MOST: Final = 8  # of what differs in a factor, that are named
+_NOW: Final = "it is never swapped: everything is trained in the environment of now, and its share is what that leaves"
 _ENVIRONMENT: Final = ("packages", "environment", "python")
 _CODE: Final = ("code", "files", "options", "node")
 _TIMES: Final = ("seconds", "_time", "_ms")  # of metrics that measure time, and say nothing of a model
@@ -232,7 +233,7 @@ class Explaining:
             if places[0].get(name) != places[1].get(name)
         ]
         if told:
-            yield Factor(ENVIRONMENT, _few(told), False, "everything is trained in the environment of now")
+            yield Factor(ENVIRONMENT, _few(told), False, _NOW)
 
     def _noted(self) -> Iterator[str]:
         for model in self.models:

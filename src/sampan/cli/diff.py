@@ -30,7 +30,8 @@ def diff(app: "App", before: str, after: str, explain: bool, plan_only: bool, mo
 
     With --explain, of two runs of the flow: each combination of their code, data and parameters is trained (what is
     cached is not trained again), and the change of each metric is shared out among these by their Shapley values. The
-    shares add up to the difference. What cannot be swapped is named, and its share is the rest.
+    shares add up to the difference. The environment (packages, Python) is never swapped: all is trained in the one of
+    now, and its share is the rest, as is that of whatever else cannot be swapped.
     """
     if explain:
         _explain(app, {"before": before, "after": after, "model": model}, plan_only, as_json)
@@ -92,12 +93,19 @@ def _show_plan(plan: dict[str, Any]) -> None:
 
 def _show_explanation(made: dict[str, Any]) -> None:
     report = made["report"]
+    kept = {one["name"] for one in report["factors"] if not one["swapped"]}
     for one in report["metrics"]:
         said = f"{one['before']:.6g} → {one['after']:.6g} ({one['difference']:+.6g})"
         click.echo(f"\n{one['model']}.{one['metric']}: {said}")
         table(
             ["factor", "share", "in the first run", "before the second"],
-            [[s["factor"], *(_signed(s[key]) for key in ("share", "first", "second"))] for s in one["shares"]],
+            [
+                [
+                    f"{s['factor']} (not swapped)" if kept.issuperset(s["factor"].split(", ")) else s["factor"],
+                    *(_signed(s[key]) for key in ("share", "first", "second")),
+                ]
+                for s in one["shares"]
+            ],
         )
         if not one["orders"]:
             click.echo("  It cannot be shared out: no order of the factors could be trained from end to end.")

@@ -1,6 +1,7 @@
 """What is in a table at a glance: a few rows, and per column nulls, range, distinct values and a small histogram.
 
-For people to look at, never an input of a step: distinct counts are approximate. A snapshot never changes, so its
+For people to look at, never an input of a step: distinct counts are approximate where counting them
+would take another pass. A snapshot never changes, so its
 profile is computed once and kept under ``.sampan/cache``.
 """
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 BARS: Final = 12
 TOP: Final = 8
-_VERSION: Final = 1
+_VERSION: Final = 2
 _NUMBERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_STRETCHED: Final = ("DOUBLE", "FLOAT", "DECIMAL", "DATE", "TIMESTAMP")  # bars of these are stretches of values
 _NESTED: Final = ("STRUCT", "MAP", "UNION", "BLOB")
 
 
@@ -31,7 +33,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class ColumnProfile(msgspec.Struct, frozen=True):
-    """One column. ``nulls`` is a share from 0 to 1; ``distinct`` is approximate."""
+    """One column. ``nulls`` is a share from 0 to 1; ``distinct`` is approximate unless ``exact``."""
 
     name: str
     type: str
@@ -40,6 +42,7 @@ class ColumnProfile(msgspec.Struct, frozen=True):
     min: str | None
     max: str | None
     bars: tuple[Bar, ...] = ()
+    exact: bool = False
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -97,8 +100,19 @@ def _profile(connection: "duckdb.DuckDBPyConnection") -> Profile:
         there, distinct, low, high = figures[1 + 4 * number : 5 + 4 * number]
         bars = _bars(connection, name, type_, distinct) if there and _plain(type_) else ()
         nulls = (rows - there) / rows if rows else 0.0
-        columns.append(ColumnProfile(name, type_, nulls, min(distinct, there), low, high, bars))
+        counted = _counted(type_, bars, there)
+        found = min(distinct, there) if counted is None else counted
+        columns.append(ColumnProfile(name, type_, nulls, found, low, high, bars, exact=counted is not None))
     return Profile(rows, tuple(columns))
+
+
+def _counted(type_: str, bars: tuple[Bar, ...], there: int) -> int | None:
+    """How many values there are, where the most frequent ones tell: each is there once, or they are all."""
+    if not bars or type_.startswith(_STRETCHED):
+        return None
+    if max(bar.count for bar in bars) == 1 and type_ not in _NUMBERS:
+        return there
+    return len(bars) if sum(bar.count for bar in bars) == there and type_ not in _NUMBERS else None
 
 
 def _plain(type_: str) -> bool:
@@ -110,7 +124,7 @@ def _bars(connection: "duckdb.DuckDBPyConnection", name: str, type_: str, distin
     if type_ in _NUMBERS and distinct <= BARS:
         values = f"SELECT {column}::VARCHAR, count(*) FROM it WHERE {column} IS NOT NULL GROUP BY {column}"
         return tuple(Bar(*row) for row in connection.execute(f"{values} ORDER BY {column} LIMIT {BARS}").fetchall())
-    if type_ in _NUMBERS or type_.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
+    if type_ in _NUMBERS or type_.startswith(_STRETCHED[:3]):
         number = f"{column}::DOUBLE"
         return _stretches(connection, number, lambda at: f"{at:.6g}")
     if type_ == "DATE" or type_.startswith("TIMESTAMP"):

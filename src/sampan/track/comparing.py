@@ -30,7 +30,7 @@ class Comparing:
         wanted = list(dict.fromkeys(uuids))
         attempted = f"Compare {len(wanted)} runs" if len(wanted) != 1 else "Compare runs"
         if len(wanted) < FEWEST:
-            raise Usage(attempted, f"{len(wanted) or 'none'} was named", f"Choose {FEWEST} to {MOST}.")
+            raise Usage(attempted, f"{len(wanted) or 'none'} was chosen", f"Choose {FEWEST} to {MOST}.")
         if len(wanted) > MOST:
             raise Usage(attempted, f"at most {MOST} can be compared", "Leave some out, or narrow them with a filter.")
         query = "SELECT uuid, id FROM runs WHERE uuid IN (SELECT value FROM json_each(?))"

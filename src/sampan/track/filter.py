@@ -136,7 +136,11 @@ def read_field(words: Words, attributes: Attributes) -> Field:
         key = _ALIASES.get(key, key)
         if key not in attributes:
             valid = ", ".join(sorted(attributes.texts | attributes.numbers))
-            raise Usage(words.attempted, f"invalid attribute key {place}", f"Valid are {valid}.")
+            others = [f"{name}.{key}" for name in ("metrics", "params") if name[:-1] in attributes.entities]
+            advice = f"Valid are {valid}."
+            if others and key.isidentifier():
+                advice += f" Of a metric write {others[0]}, of a parameter {others[-1]}."
+            raise Usage(words.attempted, f"invalid attribute key {place}", advice)
     if entity == "dataset" and key not in DATASET_KEYS:
         raise Usage(words.attempted, f"invalid dataset key {place}", f"Valid are {', '.join(sorted(DATASET_KEYS))}.")
     return Field(entity, key)

@@ -86,7 +86,7 @@ def compare(parts: Parts, query_: Query) -> Comparison:
         runs, more = tracking.comparing.runs([run.id for run in page.found]), bool(page.next)
     rows = rows_of(runs)
     differing = [row for row in rows if row.differs]
-    wanted = chosen_columns(query_)
+    wanted = chosen_columns(query_, runs)
     columns = wanted or default_columns(runs)
     everything = query_.get("all") == "1"
     shown_rows = rows if everything else differing

@@ -23,6 +23,7 @@ from sampan.track.spool import RUN_TAG, STEP_TAG
 
 PER_PAGE: Final = 100
 _COLUMNS: Final = 6  # of each kind, where nobody has chosen
+_SAID: Final = ("metrics.", "params.", "tags.", "inputs.")  # in which order a name alone is looked for
 _MOST_COLUMNS: Final = 40
 _DRAWN: Final = 24
 _SYSTEM: Final = "system/"
@@ -158,7 +159,7 @@ def experiment(parts: Parts, query: Query) -> ExperimentPage:
         token=str(query.get("after") or ""),
     )
     runs: list[Run] = page.found
-    wanted = chosen_columns(query)
+    wanted = chosen_columns(query, runs)
     columns = wanted or default_columns(runs)
     return ExperimentPage(
         one.id,
@@ -280,10 +281,15 @@ def _known(runs: Iterable[Run]) -> list[str]:
     return [name for name, _ in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
-def chosen_columns(query: Query) -> list[str]:
-    """The columns that an address names."""
+def chosen_columns(query: Query, runs: list[Run]) -> list[str]:
+    """The columns that an address names; ``auc`` alone is ``metrics.auc`` where a run has that, else the parameter."""
     wanted = (name.strip() for name in str(query.get("columns") or "").split(","))
-    return list(dict.fromkeys(name for name in wanted if name))[:_MOST_COLUMNS]
+    names = [name for name in dict.fromkeys(wanted) if name][:_MOST_COLUMNS]
+    if all(name.startswith(_SAID) for name in names):
+        return names
+    known = frozenset(_known(runs))
+    whole = (next((f"{kind}{name}" for kind in _SAID if f"{kind}{name}" in known), name) for name in names)
+    return list(dict.fromkeys(whole))
 
 
 def default_columns(runs: list[Run]) -> list[str]:
