@@ -4,16 +4,21 @@ Reading the metadata of a full environment takes a tenth of a second, so the ind
 folders on the import path: installing, upgrading or removing a package changes its folder's time.
 """
 
+import csv
 import json
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from sampan.base.files import write_cache
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from importlib.metadata import Distribution as Installed
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION: Final = 2
@@ -99,12 +104,14 @@ class Packages:
 
         index = _Index(stamp, {}, {})
         for one in distributions():
-            name = one.metadata["Name"]
+            told = _told(one)
+            name = told.get("Name", "")
             if not name or normalised(name) in index.distributions:
                 continue  # the first on the path wins, as with imports
             key = normalised(name)
-            requires = [required for text in one.requires or () if (required := _required(text))]
-            index.distributions[key] = Distribution(name, one.version, requires, _source(one))
+            asked = told.get_all("Requires-Dist") or (one.read_text("requires.txt") and one.requires) or ()
+            requires = [required for text in asked if (required := _required(text))]
+            index.distributions[key] = Distribution(name, told.get("Version", ""), requires, _source(one))
             for top in _top_levels(one):
                 index.imports.setdefault(top, []).append(key)
         if self._cache is not None:
@@ -125,25 +132,34 @@ def _required(text: str) -> str | None:
     return normalised(found.group().rstrip("._-")) if found else None
 
 
-def _source(one: object) -> str:
+def _told(one: "Installed") -> "Message":
+    """What a distribution says of itself, read once and without its description, which is most of it."""
+    from email.parser import HeaderParser
+
+    text = next(filter(None, map(one.read_text, ("METADATA", "PKG-INFO", ""))), "")
+    return HeaderParser().parsestr(text.partition("\n\n")[0] + "\n\n")
+
+
+def _source(one: "Installed") -> str:
     """The address of a folder, a file, or a repository with its commit, as its installer noted it (PEP 610); empty for
     what came from an index."""
     try:
-        told = json.loads(one.read_text("direct_url.json") or "{}")  # type: ignore[attr-defined]
+        told = json.loads(one.read_text("direct_url.json") or "{}")
         address, vcs = str(told.get("url", "")), told.get("vcs_info")
         return f"{vcs['vcs']}+{address}@{vcs['commit_id']}" if vcs else address
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 
 
-def _top_levels(one: object) -> set[str]:
-    text = one.read_text("top_level.txt")  # type: ignore[attr-defined]
+def _top_levels(one: "Installed") -> set[str]:
+    text = one.read_text("top_level.txt")
     if text:
         return set(text.split())
     names = set()
-    for file in one.files or ():  # type: ignore[attr-defined]
-        first = file.parts[0]
-        if len(file.parts) == 1:
+    record = one.read_text("RECORD")
+    files = [row[0] for row in csv.reader(record.splitlines()) if row] if record else map(str, one.files or ())
+    for first, below in {(first, bool(below)) for first, below, _ in (file.partition("/") for file in files)}:
+        if not below:
             if first.endswith((".py", ".so", ".pyd")):
                 names.add(first.partition(".")[0])
         elif not first.endswith((".dist-info", ".data", ".egg-info")) and first not in ("..", "__pycache__"):
