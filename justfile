@@ -10,38 +10,38 @@ default:
 setup:
     uv sync
 
-# Every quick test; `just test -m night` for the long ones, `just test tests/log` for a part
+# Every quick test; `-m slow` and `-m night` for longer ones, `-m "not night" tests/log` for all of a part but the longest
 test *args:
     uv run pytest {{ args }}
 
-# The tests that need dbt, which does not fit into the environment of the others
+# The tests that need dbt (slow ones included, as in the verbs below), which does not fit into the environment of the others
 test-dbt *args:
     uv run --isolated --no-default-groups --extra dbt --with hypothesis,pytest,pytest-timeout,pytest-xdist \
-        pytest tests/flow/test_dbt.py {{ args }}
+        pytest -m "not night" tests/flow/test_dbt.py {{ args }}
 
 # The tests that need Metaflow, which runs flows in processes and folders of its own
 test-metaflow *args:
     uv run --isolated --no-default-groups --extra metaflow --with hypothesis,pytest,pytest-timeout,pytest-xdist \
-        pytest tests/flow/test_metaflow.py {{ args }}
+        pytest -m "not night" tests/flow/test_metaflow.py {{ args }}
 
 # The tests with a client of MLflow's, with the oldest one that is supported
 test-mlflow *args:
     uv run --isolated --no-project --with-editable . \
         --with mlflow-skinny==2.22.5,hypothesis,lightgbm,pandas,psutil,pytest,pytest-timeout,pytest-xdist,scikit-learn,xgboost-cpu \
-        pytest tests/api/test_mlflow.py tests/api/test_mlflow_libraries.py tests/api/test_mlflow_registry.py {{ args }}
+        pytest -m "not night" tests/api/test_mlflow.py tests/api/test_mlflow_libraries.py tests/api/test_mlflow_registry.py {{ args }}
 
 # The conversion of models to ONNX, with packages that the other tests do without
 test-onnx *args:
-    uv run --isolated --extra onnx-convert pytest tests/models/test_onnx_form.py {{ args }}
+    uv run --isolated --extra onnx-convert pytest -m "not night" tests/models/test_onnx_form.py {{ args }}
 
 # The tests that need PyTorch: 6.6 GB, which the environment of the others does without
 test-torch *args:
     uv run --isolated --extra torch --extra onnx-convert --with lightning==2.6.6 \
-        pytest tests/models/test_pytorch.py tests/docs/test_models_page.py tests/api/test_mlflow_pytorch.py {{ args }}
+        pytest -m "not night" tests/models/test_pytorch.py tests/docs/test_models_page.py tests/api/test_mlflow_pytorch.py {{ args }}
 
 # The tests of predictions with real clients of the Open Inference Protocol
 test-clients *args:
-    uv run --isolated --with "tritonclient[http]==2.73.0,kserve==0.21.0" pytest tests/serve/test_protocols.py {{ args }}
+    uv run --isolated --with "tritonclient[http]==2.73.0,kserve==0.21.0" pytest -m "not night" tests/serve/test_protocols.py {{ args }}
 
 # Style, types, import floors
 lint:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,23 @@ query = "SELECT count(*) <= 30 FROM reads"
 
 @pytest.fixture
 def shop(tmp_path) -> Iterator[Shop]:
-    made = Shop(tmp_path / "shop")
+    yield from begin(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Iterator[Shop]:
+    yield from begin(tmp_path_factory.mktemp("cards"))
+
+
+@pytest.fixture
+def kept(ran) -> Shop:
+    """A shop for tests that change nothing but its card."""
+    write(ran, CARD)
+    return ran
+
+
+def begin(folder: Path) -> Iterator[Shop]:
+    made = Shop(folder / "shop")
     made.hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
     made.run()
     write(made, CARD)
@@ -96,9 +113,9 @@ def test_a_claim_that_does_not_hold_any_more_gets_its_mark(shop):
         ("DROP TABLE reads", "its question has no answer"),
     ],
 )
-def test_a_question_without_a_plain_answer_is_not_known_and_never_holds(shop, query, says):
-    write(shop, f"[[claim]]\ntext = 'x'\nquery = {json.dumps(query)}\n")
-    found = next(one for one in card(shop)["claims"] if one["written"])
+def test_a_question_without_a_plain_answer_is_not_known_and_never_holds(kept, query, says):
+    write(kept, f"[[claim]]\ntext = 'x'\nquery = {json.dumps(query)}\n")
+    found = next(one for one in card(kept)["claims"] if one["written"])
     assert found["state"] == "not known"
     assert says in found["says"]
 
@@ -119,33 +136,33 @@ def test_what_a_version_has_proved_stands_among_the_claims(shop):
 
 
 @pytest.mark.parametrize("text", ["[[claim]", "[[claim]]\ntext = 'x'", "purpos = 'x'", "limits = 'none'"])
-def test_a_card_that_cannot_be_read_is_said_in_one_message(shop, text):
-    write(shop, text)
-    response, body = shop.hub.ask("GET", "/models/stay/1/card", accept="application/json")
+def test_a_card_that_cannot_be_read_is_said_in_one_message(kept, text):
+    write(kept, text)
+    response, body = kept.hub.ask("GET", "/models/stay/1/card", accept="application/json")
     assert response.status == 400
     assert json.loads(body)["error"]["attempted"] == "Read cards/stay.toml"
 
 
-def test_hostile_texts_are_texts(shop):
-    write(shop, f"purpose = {json.dumps(PAYLOAD)}\n[[claim]]\ntext = {json.dumps(PAYLOAD)}\nquery = 'SELECT true'\n")
-    _, body = shop.hub.ask("GET", "/models/stay/1/card")
+def test_hostile_texts_are_texts(kept):
+    write(kept, f"purpose = {json.dumps(PAYLOAD)}\n[[claim]]\ntext = {json.dumps(PAYLOAD)}\nquery = 'SELECT true'\n")
+    _, body = kept.hub.ask("GET", "/models/stay/1/card")
     assert b"<script>attack" not in body
     assert b"<img src=x" not in body
     assert b"{{7*7}}" in body
 
 
-def test_the_command_writes_one_file_that_stands_alone(shop, tmp_path):
+def test_the_command_writes_one_file_that_stands_alone(kept, tmp_path):
     out = tmp_path / "card.html"
-    done = sampan(shop.folder, "card", "stay@1", "--out", str(out), "--check")
+    done = sampan(kept.folder, "card", "stay@1", "--out", str(out), "--check")
     assert done.returncode == 0, done.stderr
     assert "There are readers" in done.stdout
     text = out.read_text()
     assert "Says who will stay." in text
     assert not re.search(r"""(?:src|href)=["'](?:https?:|/)""", text)
-    write(shop, "[[claim]]\ntext = 'x'\nquery = 'SELECT false'\n")
-    assert sampan(shop.folder, "card", "stay@1", "--check").returncode == 1
-    assert sampan(shop.folder, "card", "stay").returncode == 2
-    assert sampan(shop.folder, "card", "stay@9").returncode == 1
+    write(kept, "[[claim]]\ntext = 'x'\nquery = 'SELECT false'\n")
+    assert sampan(kept.folder, "card", "stay@1", "--check").returncode == 1
+    assert sampan(kept.folder, "card", "stay").returncode == 2
+    assert sampan(kept.folder, "card", "stay@9").returncode == 1
 
 
 def test_the_card_of_the_flow_marks_what_does_not_hold(shop, tmp_path):
