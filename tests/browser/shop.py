@@ -4,6 +4,7 @@ Every text that somebody else writes carries a script that would like to run.
 """
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ class Shop:
             " (length(visitor) + length(page)) % 2 = 0 AS stayed FROM visit GROUP BY visitor, page\n"
         )
         self.hub = Hub(folder)
+
+    @classmethod
+    def copy(cls, pattern: Path, folder: Path) -> "Shop":
+        """A copy of the workspace that another shop has left, with a hub of its own."""
+        made = cls.__new__(cls)
+        made.folder, made.waiting = shutil.copytree(pattern, folder), pattern.parent / "waiting"
+        made.hub = Hub(folder)
+        return made
 
     def fill(self) -> "Shop":
         """Something on every page."""

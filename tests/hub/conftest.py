@@ -184,3 +184,16 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     return make_workspace(tmp_path / "shop")
+
+
+@pytest.fixture(scope="session")
+def after_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace to copy (``Shop.copy``), whose flow has run over twenty events."""
+    from tests.browser.shop import Shop
+    from tests.browser.shop import visit as read
+
+    shop = Shop(tmp_path_factory.mktemp("pattern") / "shop")
+    shop.hub.send(*[read(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
+    shop.run()
+    assert shop.hub.stop() == 0
+    return shop.folder

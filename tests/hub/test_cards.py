@@ -28,13 +28,13 @@ query = "SELECT count(*) <= 30 FROM reads"
 
 
 @pytest.fixture
-def shop(tmp_path) -> Iterator[Shop]:
-    yield from begin(tmp_path)
+def shop(tmp_path, after_a_run) -> Iterator[Shop]:
+    yield from begin(after_a_run, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Iterator[Shop]:
-    yield from begin(tmp_path_factory.mktemp("cards"))
+def ran(tmp_path_factory, after_a_run) -> Iterator[Shop]:
+    yield from begin(after_a_run, tmp_path_factory.mktemp("cards"))
 
 
 @pytest.fixture
@@ -44,10 +44,8 @@ def kept(ran) -> Shop:
     return ran
 
 
-def begin(folder: Path) -> Iterator[Shop]:
-    made = Shop(folder / "shop")
-    made.hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
-    made.run()
+def begin(pattern: Path, folder: Path) -> Iterator[Shop]:
+    made = Shop.copy(pattern, folder / "shop")
     write(made, CARD)
     yield made
     assert made.hub.stop() == 0

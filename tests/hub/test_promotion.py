@@ -71,10 +71,8 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path) -> Iterator[Office]:
-    shop = Shop(tmp_path / "shop")
-    shop.hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
-    shop.run()
+def office(tmp_path, after_a_run) -> Iterator[Office]:
+    shop = Shop.copy(after_a_run, tmp_path / "shop")
     yield Office(shop)
     assert shop.hub.stop() == 0
 
