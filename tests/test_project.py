@@ -250,6 +250,23 @@ def test_the_readme_shows_the_commands_that_continuous_integration_runs() -> Non
         assert f"step uv run {verb}" in script
 
 
+def is_slow(node: ast.AST) -> bool:
+    """Whether it is marked, or takes a mark, as too long for the quick tests."""
+    return any(isinstance(one, ast.Attribute) and one.attr in ("slow", "night") for one in ast.walk(node))
+
+
+def test_most_tests_of_each_folder_are_quick() -> None:
+    """Quick and all tests, folder by folder; a case of many that is slow makes its test no slow one."""
+    found: dict[str, list[bool]] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        whole = any(isinstance(one, ast.Assign) and "pytestmark" in ast.dump(one) and is_slow(one) for one in tree.body)
+        tests = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")]
+        slow = [any(not isinstance(mark, ast.Call) and is_slow(mark) for mark in one.decorator_list) for one in tests]
+        found.setdefault(path.parent.name, []).extend(not (whole or one) for one in slow)
+    assert {folder: (sum(quick), len(quick)) for folder, quick in found.items() if 2 * sum(quick) < len(quick)} == {}
+
+
 # -- code that must never be written (ROBUSTNESS: standing gates)
 
 ALLOWED = {

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 from flow_bench import Bench, outcome
+from tests.slow import mostly_slow
 
 FAILURES = {
     "returns nothing": ("return None", "it returned None"),
@@ -21,7 +22,7 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize("name", mostly_slow(FAILURES, "raises in a helper", "is killed"))
 def test_a_step_that_fails_says_so_in_one_message(bench: Bench, name: str) -> None:
     body, said = FAILURES[name]
     bench.file("helpers.py", "def helper():\n    prices = {}\n    return prices['price']\n")

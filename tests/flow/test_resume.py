@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from flow_bench import Bench, outcome
+from tests.slow import mostly_slow
 
 from sampan.base.clock import ManualClock
 from sampan.base.errors import NotFound, Refused
@@ -111,7 +112,11 @@ def killed_at(bench: Bench, point: str, delay: float) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize(("point", "delay"), POINTS, ids=[f"{point} {delay}".strip() for point, delay in POINTS])
+@pytest.mark.parametrize(
+    ("point", "delay"),
+    mostly_slow(POINTS, ("second running", 0.0), (" publishing", 0.0)),
+    ids=[f"{point} {delay}".strip() for point, delay in POINTS],
+)
 def test_a_killed_run_resumes_to_the_digests_of_an_uninterrupted_one(
     bench: Bench, ran: Path, undisturbed: dict[str, str], point: str, delay: float
 ) -> None:

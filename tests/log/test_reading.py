@@ -17,6 +17,7 @@ from sampan.log.read import Item, StreamReader
 from sampan.log.sealed import ROWS, frames
 from sampan.log.seek import Wanted, seek
 from tests.log.conftest import Shop, line
+from tests.slow import mostly_slow
 
 MANY = ROWS + 3_000  # so that the first sealed segment has two row groups
 
@@ -206,7 +207,7 @@ READS: dict[str, Callable[[StreamReader, Log], object]] = {
 }
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", mostly_slow(READS, "items"))
 @pytest.mark.parametrize("listing", ["unsealed", "manifests"])
 def test_a_segment_that_is_sealed_between_two_steps_of_a_reading_does_not_vanish(
     three: Path, make_shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch, read: str, listing: str

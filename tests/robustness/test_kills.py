@@ -9,6 +9,7 @@ import pytest
 from sampan.log.stream import read_mark
 from tests.robustness.oracles import Producer, aimed_kill, check_log, random_kills
 from tests.robustness.server import Server, needs_strace, workspace
+from tests.slow import mostly_slow
 
 
 def test_ten_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
@@ -28,10 +29,11 @@ AIMS = [("write", when) for when in (2, 3, 5, 8, 12)]
 AIMS += [("fdatasync", when) for when in (2, 4, 5, 6, 7, 8, 9)]
 AIMS += [("rename", when) for when in (1, 3, 4, 5)]
 AIMS += [("ftruncate", 1), ("ftruncate", 2), ("unlink", 1), ("unlink", 2)]
+QUICK = (("write", 3), ("fdatasync", 5), ("rename", 3), ("unlink", 1))
 
 
 @needs_strace
-@pytest.mark.parametrize(("call", "when"), AIMS)
+@pytest.mark.parametrize(("call", "when"), mostly_slow(AIMS, *QUICK))
 def test_a_kill_aimed_at_a_system_call_loses_and_doubles_nothing(tmp_path: Path, call: str, when: int) -> None:
     faults, _ = aimed_kill(tmp_path, call, when)
     assert faults == []
