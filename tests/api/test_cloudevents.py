@@ -52,6 +52,7 @@ def event(id: str = "1", **more: Any) -> dict[str, Any]:
     return said | {"data": {"item": "tea", "price": 1.5}} | more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binary", [True, False])
 def test_the_sdk_delivers_in_either_mode_and_the_event_is_in_the_log(start: Start, binary: bool) -> None:
     hub = start()
@@ -227,6 +228,7 @@ def test_no_bytes_make_the_hub_stumble_and_none_are_lost(shared: Hub) -> None:
         send(shared, binary, body)
 
 
+@pytest.mark.slow
 def test_a_repaired_event_keeps_its_attributes(start: Start, tmp_path: Path) -> None:
     hub = start()
     head = {"ce-specversion": "1.0", "ce-id": "r", "ce-source": "/s", "ce-type": "item_purchased", "ce-color": "red"}

@@ -75,6 +75,7 @@ def test_a_token_of_nobody_learns_nothing(ended: tuple[Hub, str, str, str]) -> N
         assert "the token is none of this hub's" in said["message"] and "till" not in said["message"], secret
 
 
+@pytest.mark.slow
 def test_the_stock_client_says_so(ended: tuple[Hub, str, str, str], mlflow_alone: ModuleType) -> None:
     hub, secret, how, _ = ended
     os.environ["MLFLOW_TRACKING_TOKEN"] = secret
@@ -93,6 +94,7 @@ def mlflow_alone(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return mlflow
 
 
+@pytest.mark.slow
 def test_who_signs_in_with_it_reads_so_on_the_page(ended: tuple[Hub, str, str, str]) -> None:
     hub, secret, how, cookie = ended
     form = {"content_type": FORM, "accept": "text/html", "origin": hub.url}
@@ -106,6 +108,7 @@ def test_who_signs_in_with_it_reads_so_on_the_page(ended: tuple[Hub, str, str, s
     assert "Your session has ended" in page.decode() and 'action="/sign-in"' in page.decode()
 
 
+@pytest.mark.slow
 def test_a_command_says_so(ended: tuple[Hub, str, str, str], tmp_path: Path) -> None:
     hub, secret, how, _ = ended
     (tmp_path / "away").mkdir()
@@ -114,6 +117,7 @@ def test_a_command_says_so(ended: tuple[Hub, str, str, str], tmp_path: Path) -> 
     assert how in done.stderr and AGAIN in done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_script_logged_waits_and_is_there_with_another_token(
     ended: tuple[Hub, str, str, str], tmp_path: Path
 ) -> None:

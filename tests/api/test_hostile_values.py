@@ -162,6 +162,7 @@ def held(hub: Hub) -> list[bytes]:
     return [bytes(item.raw) for item in Quarantine(the_log(hub.folder)).items(limit=None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_each_value_has_its_verdict_and_takes_no_other_event_with_it(hub: Hub, name: str) -> None:
     how, told = PROTOCOLS[name], Counted(hub)
@@ -254,6 +255,7 @@ def test_pages_and_tables_of_it_all_can_be_looked_at(hub: Hub) -> None:
     assert json.loads(body)["rows"][0][0] == hub.json("/v1/log/stats")["accepted"] == len(events)
 
 
+@pytest.mark.slow
 def test_five_megabytes_are_taken_and_lists_of_them_stay_small(hub: Hub) -> None:
     """The last: pages read what lies beside them."""
     for name, how in PROTOCOLS.items():

@@ -59,6 +59,7 @@ def test_two_who_begin_alike_at_once_have_a_run_each(victim: Victim) -> None:
     assert victim.create() != victim.create()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("touch", ["metric", "param", "tag", "artifact", "end"])
 def test_a_run_that_somebody_has_touched_is_not_given_to_another(victim: Victim, touch: str) -> None:
     first = victim.create()

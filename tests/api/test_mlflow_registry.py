@@ -130,6 +130,7 @@ def test_bytes_that_are_not_those_that_were_registered_are_not_handed_out(hub: H
     assert "the bytes of 'MLmodel' are not those that were registered" in said["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "record",
     [
@@ -179,6 +180,7 @@ def test_artifacts_of_any_kind_are_registered_from_a_run(client: Any, experiment
     assert (model.description, model.tags) == ("By hand", {"team": "a"})
 
 
+@pytest.mark.slow
 def test_versions_are_tagged_described_and_searched(client: Any, log_model: Any) -> None:
     run, one = log_model("searched", 0.1)
     log_model("searched", 0.2)

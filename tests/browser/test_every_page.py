@@ -10,6 +10,8 @@ from tests.browser.addresses import addresses
 from tests.browser.conftest import Watched, watch
 from tests.browser.shop import Shop
 
+pytestmark = pytest.mark.slow
+
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESK: ViewportSize = {"width": 1280, "height": 900}
 #: What stored text would have become if it were not shown as text.

@@ -27,6 +27,7 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["run"], ["plan"], ["sql", "FROM visit"], ["log", "stats"], ["log", "tail"], ["quarantine", "list"]]
 )
@@ -60,6 +61,7 @@ def test_a_damaged_page_of_a_sealed_segment_is_noticed_when_it_is_read(loaded: H
     assert f"00000001.events.parquet at byte {at}" in loaded("log", "verify", code=1)
 
 
+@pytest.mark.slow
 def test_a_damaged_table_is_named_and_built_again_once_it_is_gone(loaded: Here) -> None:
     (file,) = [path for path in (loaded.folder / ".sampan" / "lake").rglob("*") if path.is_file()]
     whole = file.read_bytes()
@@ -135,6 +137,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(loaded: Here, tmp_path: Path, v
         unmount(place)
 
 
+@pytest.mark.slow
 def test_a_notebook_reads_tables_by_name(loaded: Here) -> None:
     script = (
         "import sampan\nfrom sampan.base.errors import NotFound\n"
@@ -175,6 +178,7 @@ def wait_for(shell: Shell, state: str) -> None:
     raise AssertionError(f"the run did not become {state}: {runs}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_command_and_the_run_in_the_hub_goes_on(here: Here, hub: Hub) -> None:
     hub.send(visit("1"))
     (here.folder / "steps.py").write_text(SLOW.replace("sleep(5)", "sleep(1.5)"))

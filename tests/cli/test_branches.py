@@ -57,6 +57,7 @@ def test_a_change_is_tried_merged_and_undone_through_the_hub(shell: Shell, hub: 
     assert hub.json("/branches/main")["commits"][0]["actor"] == "owner"
 
 
+@pytest.mark.slow
 def test_a_branch_s_page_shows_what_it_changes_and_merges_it(hub: Hub, here: Here, visits: Path) -> None:
     assert "No branch beside main." in " ".join(read(hub, "/branches").text)
     here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
@@ -99,6 +100,7 @@ RENAMED = (
 )
 
 
+@pytest.mark.slow
 def test_a_field_renamed_on_a_branch_is_told_with_what_it_reaches(here: Here, visits: Path) -> None:
     here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")
     (here.folder / "steps.py").write_text(STEPS)
@@ -156,6 +158,7 @@ DECLARED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DECLARED)
 def test_a_renamed_field_is_told_however_its_contract_is_declared(here: Shell, how: str) -> None:
     contracts, shared = DECLARED[how]

@@ -115,6 +115,7 @@ def test_clean_up_keeps_what_is_young_and_lets_a_measurement_hold_nothing_else(s
     assert shop.json("data", "show")["candidate"] == "mended", "what was measured stays known"
 
 
+@pytest.mark.slow
 def test_changes_of_data_and_of_the_model_are_ranked_together(shop: Here) -> None:
     impact(shop)
     (model,) = shop.json("data", "list")["models"]
@@ -146,6 +147,7 @@ def test_what_it_cannot_do_is_said_in_one_message(shop: Here) -> None:
     assert "exclude each other" in shop.complaint(*asked, "--at-random", code=2)
 
 
+@pytest.mark.slow
 def test_through_a_hub_it_is_the_same_and_its_pages_show_it(shop: Here, up: Hub) -> None:
     empty = " ".join(read(up, "/impact?model=other").text)
     assert "Nothing was measured yet." in empty and "sampan data impact" in empty

@@ -92,6 +92,7 @@ def test_a_day_through_a_hub_that_is_named(shell: Shell, hub: Hub, visits: Path,
     assert "It looks like" in elsewhere.complaint("log", "stats", code=2)
 
 
+@pytest.mark.slow
 def test_a_failed_check_says_no_and_shows_its_candidate(shell: Shell, here: Here, visits: Path) -> None:
     load(here, visits)
     (shell.folder / "checks").mkdir()
@@ -106,6 +107,7 @@ def test_a_failed_check_says_no_and_shows_its_candidate(shell: Shell, here: Here
     assert "the published tables are as they were" in complaint
 
 
+@pytest.mark.slow
 def test_a_step_that_raises_is_told_with_its_line(shell: Shell, here: Here, visits: Path) -> None:
     load(here, visits)
     (shell.folder / "steps.py").write_text(
@@ -117,6 +119,7 @@ def test_a_step_that_raises_is_told_with_its_line(shell: Shell, here: Here, visi
     assert "so far" in here("runs", "logs", "last", "half")
 
 
+@pytest.mark.slow
 def test_quarantined_events_are_repaired_once(here: Here, hub: Hub, visits: Path) -> None:
     load(here, visits)
     (reason,) = here.json("quarantine", "list")["reasons"]
@@ -136,6 +139,7 @@ def test_quarantined_events_are_repaired_once(here: Here, hub: Hub, visits: Path
     assert "line 2" in here.complaint("quarantine", "fix", "--rule", str(rule), code=2)
 
 
+@pytest.mark.slow
 def test_tokens_open_what_their_role_may(here: Here, hub: Hub) -> None:
     secrets = {role: here("token", "create", role, "--role", role).strip() for role in ("producer", "viewer", "editor")}
     allowed = {
@@ -159,6 +163,7 @@ def test_tokens_open_what_their_role_may(here: Here, hub: Hub) -> None:
     assert states == {"producer": True, "viewer": False, "editor": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "ndjson"])
 def test_rows_of_every_form_become_events(here: Here, tmp_path: Path, form: str) -> None:
     from datetime import datetime
@@ -200,6 +205,7 @@ def test_whole_events_are_loaded_line_by_line_whatever_is_wrong_with_one(here: H
     }
 
 
+@pytest.mark.slow
 def test_what_was_loaded_is_sealed_when_the_command_ends(here: Here, tmp_path: Path) -> None:
     """Else each command that follows would read all of it again, event by event."""
     (here.folder / "sampan.toml").write_text("[settings]\nsegment_events = 2500\n")
@@ -213,6 +219,7 @@ def test_what_was_loaded_is_sealed_when_the_command_ends(here: Here, tmp_path: P
     assert len(list(stream.glob("*.json"))) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("events", "sealed"), [(100, 0), (20_000, 1)])
 def test_a_rest_is_sealed_if_there_is_much_in_it(here: Here, tmp_path: Path, events: int, sealed: int) -> None:
     path = tmp_path / "events.jsonl"
@@ -233,6 +240,7 @@ def many_pages(pages: list) -> str | None:
 """
 
 
+@pytest.mark.slow
 def test_a_check_that_only_warns_is_shown_by_run_and_page_and_all_is_published(here: Here, visits: Path) -> None:
     (here.folder / "steps.py").write_text(WARNS)
     here("log", "load", str(visits), "--type", "visit", "--map", "visitor=visitor")

@@ -30,6 +30,7 @@ def test_two_runs_of_the_same_differ_in_nothing(committed: Here) -> None:
     assert committed("diff", first, "last") == "Nothing differs.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top", [".", ".."])
 def test_a_run_before_the_first_commit_is_told_line_by_line(here: Here, top: str) -> None:
     (here.folder / "steps.py").write_text(STEPS)

@@ -1,5 +1,7 @@
 """`sampan diff --explain`: factors swapped one at a time through the cache, and the change of a metric shared out."""
 
+import pytest
+
 from sampan.runs.shapley import from_first, from_second, shares
 from tests.cli.conftest import Here, git, load, run
 from tests.hub.conftest import Hub
@@ -34,6 +36,7 @@ def rewrite(here: Here, *changes: tuple[str, str]) -> None:
     (here.folder / "steps.py").write_text(text)
 
 
+@pytest.mark.slow
 def test_each_factor_alone_has_the_whole_change(committed: Here) -> None:
     first = run(committed)
     rewrite(committed, LONGER)
@@ -52,6 +55,7 @@ def test_each_factor_alone_has_the_whole_change(committed: Here) -> None:
     assert metric["shares"] == [{"factor": "parameters", "share": 6.0, "first": 6.0, "second": 6.0}]
 
 
+@pytest.mark.slow
 def test_what_changed_together_is_shared_out_and_the_shares_add_up(committed: Here) -> None:
     first = run(committed)
     rewrite(committed, LONGER, HEAVIER)
@@ -87,6 +91,7 @@ def test_what_changed_together_is_shared_out_and_the_shares_add_up(committed: He
     assert "8 combinations, 0 trainings" in said and "busy.score: 2 → 26 (+24)" in said and "+15" in said
 
 
+@pytest.mark.slow
 def test_a_combination_that_does_not_train_counts_its_orders_out(committed: Here) -> None:
     first = run(committed)
     rewrite(committed, ("return len(rows)", "assert len(rows) > 2, 'too few'\n    return len(rows) + 10"))
@@ -104,6 +109,7 @@ def test_a_combination_that_does_not_train_counts_its_orders_out(committed: Here
     assert "Of 2 orders of the factors 1 could be trained" in committed("diff", first, second, "--explain")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_swapped_is_said_and_its_share_is_the_rest(committed: Here) -> None:
     rewrite(committed, LONGER)
     git(committed.folder, "commit", "-qam", "second")
@@ -124,6 +130,7 @@ def test_what_cannot_be_swapped_is_said_and_its_share_is_the_rest(committed: Her
     assert "is not to be had" in committed("diff", second, third, "--explain", "--plan")
 
 
+@pytest.mark.slow
 def test_another_environment_is_named_and_not_swapped(committed: Here) -> None:
     (committed.folder / "steps.py").write_text(
         STEPS.replace("import numpy as np", "import os\n\nimport numpy as np", 1).replace(
@@ -142,6 +149,7 @@ def test_another_environment_is_named_and_not_swapped(committed: Here) -> None:
     assert {one["factor"]: one["share"] for one in metric["shares"]} == {"data": 1.0, "environment": 4.0}
 
 
+@pytest.mark.slow
 def test_code_that_is_in_no_repository_is_swapped_as_well(here: Here) -> None:
     rewrite(here)
     load(here, "a1", "b1")

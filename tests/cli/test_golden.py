@@ -79,6 +79,7 @@ def test_a_hub_that_is_up_writes_it_down_and_shows_it(shop: Here) -> None:
         assert hub.stop() == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_is_said(shop: Here) -> None:
     assert "the tolerance is 2.0" in shop.complaint("model", "golden", "busy@1", "--tolerance", "2", code=2)
     assert "there is none" in shop.complaint("model", "golden", "busy@9", code=1)

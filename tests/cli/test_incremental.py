@@ -63,6 +63,7 @@ def test_late_says_which_partitions_the_next_run_builds(here: Here) -> None:
     assert here.json("late")[0]["partitions"] == []
 
 
+@pytest.mark.slow
 def test_verifying_keeps_what_it_found_for_the_tables_page(here: Here) -> None:
     assert page(here)["cut"] == {"how": "by day of day", "partitions": 3, "proof": None}
     (found,) = here.json("verify", "incremental", "--partitions", "2", "--seed", "7")
@@ -75,6 +76,7 @@ def test_verifying_keeps_what_it_found_for_the_tables_page(here: Here) -> None:
     assert page(here, "pages")["cut"] is None
 
 
+@pytest.mark.slow
 def test_what_differs_is_shown_row_by_row_and_exits_with_1(here: Here) -> None:
     (here.folder / "tables" / "total.sql").write_text(
         TOTAL.replace("by day of day", "by day of day, looking back 9 days")
@@ -88,11 +90,13 @@ def test_what_differs_is_shown_row_by_row_and_exits_with_1(here: Here) -> None:
     assert page(here, "total")["cut"]["proof"]["unequal"]
 
 
+@pytest.mark.slow
 def test_a_table_that_is_built_whole_is_not_verified(here: Here) -> None:
     assert "These are: daily" in here.complaint("verify", "incremental", "pages", code=2)
     assert "no table 'nothing'" in here.complaint("verify", "incremental", "nothing", code=1)
 
 
+@pytest.mark.slow
 def test_through_a_hub_it_is_the_same(here: Here) -> None:
     hub = Hub(here.folder)
     try:

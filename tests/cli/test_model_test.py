@@ -95,6 +95,7 @@ def test_a_version_that_holds_ends_with_0_and_is_kept(shop: Here) -> None:
     assert state(shop) == ("passed", ())
 
 
+@pytest.mark.slow
 def test_a_version_that_does_not_hold_ends_with_1_and_shows_why(shop: Here) -> None:
     write(shop, FAILING)
     said = shop("model", "test", "stay", code=1)
@@ -113,6 +114,7 @@ def test_too_few_rows_end_with_1_too(shop: Here) -> None:
     assert state(shop)[0] == "failed"
 
 
+@pytest.mark.slow
 def test_another_suite_makes_the_result_stale(shop: Here) -> None:
     shop("model", "test", "stay")
     write(shop, SUITE + "# changed\n")
@@ -121,6 +123,7 @@ def test_another_suite_makes_the_result_stale(shop: Here) -> None:
     assert state(shop) == ("passed", ())
 
 
+@pytest.mark.slow
 def test_new_data_makes_the_result_stale(shop: Here, tmp_path: Path) -> None:
     shop("model", "test", "stay")
     more = tmp_path / "more.ndjson"
@@ -164,6 +167,7 @@ def line(data: pa.Table) -> Fitted:
 """
 
 
+@pytest.mark.slow
 def test_a_frame_of_a_step_is_a_table_like_any_other(shop: Here) -> None:
     with (shop.folder / "steps.py").open("a") as file:
         file.write(FRAME)
@@ -188,6 +192,7 @@ def test_a_suite_of_a_model_that_there_is_not_is_asked_of_nothing(shop: Here) ->
     assert "Find the version 'stay@7'" in shop.complaint("model", "test", "stay@7", code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suite", "error", "said"),
     [
@@ -229,6 +234,7 @@ def test_the_running_hub_asks_and_keeps_it(shop: Here) -> None:
         assert hub.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_hub_elsewhere_is_asked_by_its_address(shop: Here, tmp_path: Path) -> None:
     hub = Hub(shop.folder)
     try:
@@ -239,6 +245,7 @@ def test_a_hub_elsewhere_is_asked_by_its_address(shop: Here, tmp_path: Path) -> 
         assert hub.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_stopped_does_not_wait_for_a_long_suite(shop: Here) -> None:
     long = "seconds > (SELECT count(*) FROM range(100000000) a, range(100000) b)"
     write(shop, SUITE.replace("page IN ('/0', '/1')", long))
@@ -290,6 +297,7 @@ def test_the_same_prediction_is_added_once(shop: Here) -> None:
     shop("model", "case", "decision-1", *CASE, "--name", "again")
 
 
+@pytest.mark.slow
 def test_features_by_hand_make_a_suite_where_there_is_none(shop: Here) -> None:
     (shop.folder / "suites" / "stay.toml").unlink()
     by_hand = ("--model", "stay", "--features", '{"seconds": null}')
@@ -330,6 +338,7 @@ def test_a_suite_that_does_not_read_is_left_alone(shop: Here) -> None:
     assert suite(shop) == SUITE + "nonsense\n"
 
 
+@pytest.mark.slow
 def test_an_incident_becomes_a_case_while_the_hub_runs(shop: Here) -> None:
     hub = Hub(shop.folder)
     try:

@@ -74,6 +74,7 @@ def test_a_version_is_registered_named_and_found(tell: Any, shop: tuple[Path, li
     assert all(use["until"] for use in tell("history", name)["uses"])
 
 
+@pytest.mark.slow
 def test_what_is_said_of_it_stays_until_it_is_taken_away(tell: Any, shop: tuple[Path, list[str]]) -> None:
     name = f"{tell.model}-said"
     tell("register", name, "--run", shop[1][0])
@@ -107,6 +108,7 @@ def test_a_comment_stays_with_who_made_it_until_that_one_withdraws_it(tell: Any,
     assert "only be looked at" in tell("comment", "model", name, "a", "--as-of", "2026-01-01", code=2)
 
 
+@pytest.mark.slow
 def test_what_is_needed_is_not_deleted(tell: Any, shop: tuple[Path, list[str]]) -> None:
     name = f"{tell.model}-gone"
     for run in shop[1][:2]:
@@ -119,6 +121,7 @@ def test_what_is_needed_is_not_deleted(tell: Any, shop: tuple[Path, list[str]]) 
     assert tell("register", name, "--run", shop[1][2])["number"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

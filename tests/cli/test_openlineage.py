@@ -239,6 +239,7 @@ def small(double: int) -> bool:
 """
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_is_told_with_its_error_and_nothing_counts_as_made(shop: Here, collector: Collector) -> None:
     (shop.folder / "steps.py").write_text(STEPS)
     assert shop.run("run").returncode == 3
@@ -253,6 +254,7 @@ def test_a_step_that_fails_is_told_with_its_error_and_nothing_counts_as_made(sho
     assert all(event["outputs"] == [] for event in collector.events)
 
 
+@pytest.mark.slow
 def test_what_a_check_holds_back_is_not_told_as_made(shop: Here, collector: Collector) -> None:
     (shop.folder / "steps.py").write_text(CHECKED)
     assert shop.run("run").returncode == 1
@@ -270,6 +272,7 @@ def test_what_a_check_holds_back_is_not_told_as_made(shop: Here, collector: Coll
     ]
 
 
+@pytest.mark.slow
 def test_values_are_datasets_too_so_that_the_way_is_whole(shop: Here, collector: Collector) -> None:
     (shop.folder / "steps.py").write_text(CHECKED.replace("< 4", "< 5"))
     shop("run")
@@ -282,6 +285,7 @@ def test_values_are_datasets_too_so_that_the_way_is_whole(shop: Here, collector:
     assert collector.one("COMPLETE", "flow.small")["outputs"] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_finds_everything_cached_is_told_alone(shop: Here, collector: Collector) -> None:
     shop("run")
     collector.events.clear()
@@ -289,6 +293,7 @@ def test_a_run_that_finds_everything_cached_is_told_alone(shop: Here, collector:
     assert collector.told() == [("START", "flow"), ("COMPLETE", "flow")]
 
 
+@pytest.mark.slow
 def test_a_branch_is_a_namespace_of_its_own_and_its_merge_is_main_s(shop: Here, collector: Collector) -> None:
     shop("run")
     shop("branch", "new", "try")
@@ -308,6 +313,7 @@ def test_a_branch_is_a_namespace_of_its_own_and_its_merge_is_main_s(shop: Here, 
     assert collector.told()[-1] == ("COMPLETE", "flow")
 
 
+@pytest.mark.slow
 def test_a_replay_sends_nothing_until_it_is_approved(shop: Here, collector: Collector) -> None:
     shop("run")
     query = shop.folder / "tables" / "pages.sql"
@@ -321,6 +327,7 @@ def test_a_replay_sends_nothing_until_it_is_approved(shop: Here, collector: Coll
     assert collector.told()[-1] == ("COMPLETE", "flow")
 
 
+@pytest.mark.slow
 def test_a_run_gone_on_with_is_another_run_there(shop: Here, collector: Collector) -> None:
     (shop.folder / "steps.py").write_text(STEPS)
     shop.run("run")
@@ -332,6 +339,7 @@ def test_a_run_gone_on_with_is_another_run_there(shop: Here, collector: Collecto
     assert collector.one("FAIL", "flow")["run"]["runId"] != first
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_is_told_as_aborted_with_the_step_that_was_going_on(
     shop: Here, collector: Collector
 ) -> None:
@@ -350,6 +358,7 @@ def test_a_run_that_is_stopped_is_told_as_aborted_with_the_step_that_was_going_o
     assert all(event["outputs"] == [] for event in collector.events)
 
 
+@pytest.mark.slow
 def test_the_source_s_place_is_told_without_who_may_read_it(shop: Here, collector: Collector) -> None:
     for command in (
         ["init", "-q"],
@@ -497,6 +506,7 @@ def test_the_endpoint_is_the_one_that_openlineage_s_clients_would_take(
     emitter.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["marquez:5000", "ftp://example.org", "http://", "http://example.org:99999"])
 def test_what_is_no_address_is_said_before_anything_runs(shop: Here, url: str) -> None:
     shop.extra = {"OPENLINEAGE_URL": url}

@@ -26,6 +26,7 @@ def tell(folder: Path, *words: str, code: int = 0) -> Any:
     return json.loads(done.stdout) if code == 0 else done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "whole"),
     [

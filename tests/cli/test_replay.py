@@ -167,6 +167,7 @@ def worth(action: str, outcome: str | None) -> float | None:
     return None if outcome is None else 0.0 if action == "wait" else 3.0 if outcome == "true" else -1.0
 
 
+@pytest.mark.slow
 def test_without_a_change_nothing_would_have_been_different(shop: Copy) -> None:
     stray = {"endpoint": "buys", "version": "buys@9", "bundle": "", "entity": "", "features": {}}
     stray |= {"prediction": 0.5, "action": "call", "rule": "somebody else's"}
@@ -216,6 +217,7 @@ def test_another_rule_is_held_against_what_turned_out(shop: Copy) -> None:
     assert "'bys' is neither a rule" in shop.complaint("replay", "--set", "bys.likely=0.1", code=2)
 
 
+@pytest.mark.slow
 def test_another_query_is_derived_learned_from_and_decided_by_as_of_its_time(shop: Copy) -> None:
     shop.edit("tables/features.sql", "visit, minutes,", "visit, least(minutes, 12) AS minutes,")
     shop.edit("tables/training.sql", "USING (visit, minutes)", "USING (visit)")
@@ -238,6 +240,7 @@ def test_another_query_is_derived_learned_from_and_decided_by_as_of_its_time(sho
     assert "minutes in" in said and "would have served" in said
 
 
+@pytest.mark.slow
 def test_features_that_use_the_future_let_no_decision_be_taken_again(shop: Copy) -> None:
     shop.edit("tables/features.sql", "(ORDER BY seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)", "()")
     made = shop.json("replay")
@@ -247,6 +250,7 @@ def test_features_that_use_the_future_let_no_decision_be_taken_again(shop: Copy)
     assert found["answered"] == 0
 
 
+@pytest.mark.slow
 def test_a_check_that_would_refuse_is_told_and_ends_nothing(shop: Copy) -> None:
     (shop.folder / "checks").mkdir()
     (shop.folder / "checks" / "short.sql").write_text("SELECT * FROM visits WHERE minutes > 18\n")
@@ -346,6 +350,7 @@ def test_a_replay_that_was_killed_goes_on_and_finds_the_same(shop: Copy) -> None
     assert shop.json("branch", "list")["branches"][0]["head"] == head
 
 
+@pytest.mark.slow
 def test_its_page_shows_it_and_approves_it(shop: Copy) -> None:
     hub = Hub(shop.folder)
     try:

@@ -107,6 +107,7 @@ def test_a_step_that_others_need_and_that_is_gone_is_named(shop: Here) -> None:
     assert "visits" in said and "pages" in said
 
 
+@pytest.mark.slow
 def test_main_that_has_moved_is_derived_anew_and_a_changed_definition_is_a_conflict(shop: Here) -> None:
     edit(shop, "pages", "sum(seconds)", "max(seconds)")
     first = shop.json("replay")

@@ -99,6 +99,7 @@ def shop(made: Path, tmp_path: Path) -> Iterator[Here]:
     yield Here(folder)
 
 
+@pytest.mark.slow
 def test_it_comes_out_bit_identical_though_the_code_and_the_data_have_moved_on(shop: Here, tmp_path: Path) -> None:
     (shop.folder / "steps.py").write_text(STEPS.replace("0.25", "0.75").replace("trees: int = 20", "trees: int = 5"))
     (shop.folder / "tables" / "pages.sql").write_text(PAGES.replace("count(*)", "7"))
@@ -116,6 +117,7 @@ def test_it_comes_out_bit_identical_though_the_code_and_the_data_have_moved_on(s
     assert shop.json("reproduce", "busy@2", "--here")["level"] == "bit-identical"
 
 
+@pytest.mark.slow
 def test_a_model_of_raw_events_gets_those_of_its_time(tmp_path: Path) -> None:
     steps = STEPS.replace("pages: pa.Table, bias: float", "visit: pa.Table, bias: float")
     steps = steps.replace(
@@ -143,6 +145,7 @@ def test_each_attempt_is_kept_with_the_version(shop: Here) -> None:
     assert "; succeeded " in shop("model", "show", "busy@1")
 
 
+@pytest.mark.slow
 def test_another_result_is_a_no_unless_its_metrics_are_near_enough(shop: Here) -> None:
     shop.extra["NOISE"] = "1.001"
     found = shop.json("reproduce", "busy@1", "--here", code=1)
@@ -155,11 +158,13 @@ def test_another_result_is_a_no_unless_its_metrics_are_near_enough(shop: Here) -
     assert near["digest"] != shop.json("model", "show", "busy@1")["digest"]
 
 
+@pytest.mark.slow
 def test_another_model_with_the_same_metrics_is_within_any_tolerance_but_not_bit_identical(shop: Here) -> None:
     shop.extra["SHIFT"] = "100"
     assert shop.json("reproduce", "busy@1", "--here")["level"] == "within tolerance"
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_another_is_told_with_the_answer(shop: Here) -> None:
     recorded(shop, "$.cpus", 1024)
     recorded(shop, "$.accelerator.driver", "nvidia 550.54.15")
@@ -208,6 +213,7 @@ def test_a_patch_whose_bytes_changed_is_not_applied(shop: Here) -> None:
     assert "is not as it was written" in shop.complaint("reproduce", "busy@1", "--here", code=3)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_shows_its_last_lines(shop: Here) -> None:
     shop.extra["BREAK"] = "1"
     found = shop.json("reproduce", "busy@1", "--here", code=3)
@@ -233,6 +239,7 @@ def test_another_environment_is_not_taken_for_the_recorded_one(shop: Here, tmp_p
     assert "package odd-one: not there → 1.0" in found["said"]
 
 
+@pytest.mark.slow
 def test_through_the_hub_the_attempt_is_written_down_by_the_hub(shop: Here) -> None:
     hub = Hub(shop.folder)
     try:
@@ -244,6 +251,7 @@ def test_through_the_hub_the_attempt_is_written_down_by_the_hub(shop: Here) -> N
         hub.stop()
 
 
+@pytest.mark.slow
 def test_the_schedule_tries_each_version_in_use_when_it_is_due_and_not_before(shop: Here) -> None:
     patch = shop.json("runs", "show", "last")["manifest"]["patch"]
     there = shop.folder / ".sampan" / "blobs" / patch[:2] / patch[2:]

@@ -42,6 +42,7 @@ def test_a_port_that_is_none_is_wrong_usage(tmp_path, port):
     assert done.returncode == 2 and "--port" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_stopped_takes_its_hub_along(tmp_path, number):
     started = subprocess.Popen(

@@ -27,6 +27,7 @@ def orders(shop):
     return shop.orders(datetime(2011, 4, 1, tzinfo=UTC), LAST)
 
 
+@pytest.mark.slow
 def test_every_line_is_sent_once_in_the_order_of_time(shop):
     moments, ids, items = [], set(), 0
     for line in shop.lines(FIRST, LAST):

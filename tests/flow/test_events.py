@@ -87,6 +87,7 @@ def shop(tmp_path: Path) -> Iterator[LogBench]:
     made.db.close()
 
 
+@pytest.mark.slow
 def test_new_events_of_a_type_rerun_what_reads_it_and_nothing_else(shop: LogBench) -> None:
     shop.write(**FLOW)
     shop.send(*(line(n) for n in range(6)))
@@ -122,6 +123,7 @@ def test_a_changed_contract_reruns_and_a_comment_in_it_does_not(shop: LogBench) 
     assert shop.why("orders") == "input order_line changed"
 
 
+@pytest.mark.slow
 def test_events_arrive_in_an_order_that_does_not_depend_on_their_arrival(tmp_path: Path) -> None:
     found = set()
     digests = set()

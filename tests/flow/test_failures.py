@@ -72,6 +72,7 @@ def test_a_step_past_its_time_is_killed(bench: Bench) -> None:
     assert result.seconds < 10
 
 
+@pytest.mark.slow
 def test_imports_before_the_fork_are_not_the_steps_time(bench: Bench) -> None:
     bench.write(
         steps="""
@@ -110,6 +111,7 @@ def test_a_step_past_its_memory_is_killed_and_told_how_much(bench: Bench) -> Non
     assert outcome(result, "modest").state == "ran"
 
 
+@pytest.mark.slow
 def test_a_step_is_tried_again_as_often_as_it_says(bench: Bench) -> None:
     bench.write(
         steps="""
@@ -139,6 +141,7 @@ def test_a_step_is_tried_again_as_often_as_it_says(bench: Bench) -> None:
     assert [event.state for event in bench.events if event.step == "flaky"].count("retrying") == 2
 
 
+@pytest.mark.slow
 def test_a_step_stays_on_the_processors_it_asked_for(bench: Bench) -> None:
     bench.write(
         steps="""
@@ -154,6 +157,7 @@ def test_a_step_stays_on_the_processors_it_asked_for(bench: Bench) -> None:
     assert bench.value("one") == 1
 
 
+@pytest.mark.slow
 def test_a_query_that_fails_when_it_runs_is_one_message(bench: Bench) -> None:
     bench.write(tables__a="SELECT 1 AS x", tables__b="SELECT y FROM a")
     result = bench.run()
@@ -176,6 +180,7 @@ def test_nothing_is_published_by_a_run_that_fails(bench: Bench) -> None:
     assert arrow(held["a"]).to_pylist() == [{"x": 2}], "the candidate can be looked at"
 
 
+@pytest.mark.slow
 def test_output_of_native_code_is_captured_too(bench: Bench) -> None:
     bench.file(
         "steps.py",
@@ -195,6 +200,7 @@ def test_output_of_native_code_is_captured_too(bench: Bench) -> None:
     assert set(log.splitlines()) == {"from Python", "from below", "from a child"}
 
 
+@pytest.mark.slow
 def test_a_query_that_needs_more_memory_than_the_workspace_may_take_spills_and_is_not_killed(bench: Bench) -> None:
     bench.file("sampan.toml", '[settings]\nmemory = "500MB"\n')
     bench.write(tables__large="SELECT hash(i) AS h, i, i + 1 AS j, i + 2 AS k FROM range(8000000) AS r (i) ORDER BY h")

@@ -225,6 +225,7 @@ def test_judged_by_the_wrong_labels_the_same_models_are_told_apart_less_well(sho
     assert found.report.other.side == "base" and right is not None and wrong is not None and right - wrong > 0.1
 
 
+@pytest.mark.slow
 def test_other_labels_wrong_instead_show_no_difference(shop: Bench) -> None:
     found = measure(shop, branch(shop, "elsewhere", again=9), seeds=5)
     for one in found.report.judged.figures:
@@ -242,6 +243,7 @@ def test_a_seed_holds_out_the_same_rows_on_both_sides_and_others_than_the_next(s
     assert (first & second).mean() == pytest.approx(0.0625, abs=0.01), "as if drawn independently"
 
 
+@pytest.mark.slow
 def test_a_training_sees_exactly_the_rows_that_are_not_held_out(shop: Bench) -> None:
     found = measure(shop, branch(shop, "mended", wrong=0.0), step="tells")
     rows = shop.db.rows("SELECT value FROM results WHERE step LIKE 'tells %' AND kind = 'model'")
@@ -253,6 +255,7 @@ def test_a_training_sees_exactly_the_rows_that_are_not_held_out(shop: Bench) -> 
     assert found.report.judged.rows == np.mean([one.sum() for one in held]), "and it is judged on all others"
 
 
+@pytest.mark.slow
 def test_slices_are_told_one_by_one_and_small_ones_marked(shop: Bench) -> None:
     found = measure(shop, branch(shop, "mended", wrong=0.0), seeds=5)
     slices = {(one.column, one.value): one for one in found.report.judged.slices}
@@ -282,6 +285,7 @@ def test_of_the_step_s_own_results_nothing_changes(shop: Bench) -> None:
     assert not [run for run in shop.engine.runs.list() if run.target == "comes_back"]
 
 
+@pytest.mark.slow
 def test_every_training_is_told_with_its_ref_and_seed(shop: Bench) -> None:
     told: list[Progress] = []
     measure(shop, branch(shop, "elsewhere", again=9), told, share=0.3)
@@ -290,6 +294,7 @@ def test_every_training_is_told_with_its_ref_and_seed(shop: Bench) -> None:
     assert told[0].state == "started" and "trained 4 times" in told[0].message and told[-1].state == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_new_column_is_judged_where_both_can_be(shop: Bench) -> None:
     found = measure(shop, branch(shop, "wider", extra=True))
     assert found.report.tables[0].new_columns == ("weather",)
@@ -321,6 +326,7 @@ def test_a_class_that_one_side_never_saw_counts_against_it(shop: Bench) -> None:
     assert found.report.other.figures[0].candidate is not None, "on rows without crates both can be judged, too"
 
 
+@pytest.mark.slow
 def test_numbers_are_judged_by_their_errors_and_rows_without_a_target_left_out(shop: Bench) -> None:
     found = measure(shop, branch(shop, "dearer-parcels", "parcels", shift=1.0), step="prices", judge="base")
     assert [one.metric for one in found.report.judged.figures] == ["rmse", "mae", "r2"]
@@ -332,6 +338,7 @@ def test_numbers_are_judged_by_their_errors_and_rows_without_a_target_left_out(s
     assert found.report.judged.rows == np.mean([one.sum() for one in held])
 
 
+@pytest.mark.slow
 def test_a_ranking_is_judged_within_its_groups(shop: Bench) -> None:
     mended = branch(shop, "offers-mended", "offers", wrong=0.0)
     found = measure(shop, mended, step="orders_offers", seeds=3)
@@ -397,6 +404,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
     assert not [event for event in told if event.step]
 
 
+@pytest.mark.slow
 def test_rows_without_a_key_need_one_to_be_named(shop: Bench) -> None:
     bare, other = branch(shop, "bare", named=False), branch(shop, "bare-too", named=False, wrong=0.0)
     with pytest.raises(Usage) as refused:
@@ -443,6 +451,7 @@ def seen(shop: Bench, since: int) -> list[tuple[int, ...]]:
     return [tuple(model.metrics["seen"]) for model in models if model is not None]
 
 
+@pytest.mark.slow
 def test_where_a_time_is_declared_each_seed_learns_from_what_came_before_all_that_it_is_judged_on(shop: Bench) -> None:
     before, began = timed(shop, "timed"), SystemClock().micros()
     found = measure(shop, timed(shop, "timed-mended", wrong=0.0), base=before, step="tells_timed", seeds=3)
@@ -470,6 +479,7 @@ def test_the_event_time_of_a_table_counts_without_being_named(shop: Bench) -> No
     assert measure(shop, after, base=before).report.time == "_time"
 
 
+@pytest.mark.slow
 def test_what_turned_in_the_meantime_is_seen_by_time_and_hidden_by_chance(shop: Bench) -> None:
     before = timed(shop, "turned", turned=True, wrong=0.0)
     after = timed(shop, "turned-otherwise", turned=True, wrong=0.01)

@@ -119,6 +119,7 @@ def test_a_late_event_rewrites_exactly_the_partitions_that_late_lists(shop: Shop
     assert shop.listed("by_day") == set()
 
 
+@pytest.mark.slow
 def test_an_event_sent_twice_rewrites_nothing(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -137,6 +138,7 @@ def test_nothing_is_late_before_the_first_run_and_all_is_built(shop: Shop) -> No
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
@@ -171,6 +173,7 @@ def test_whatever_comes_in_whatever_order_it_is_equal_to_the_whole_query(
         shop.close()
 
 
+@pytest.mark.slow
 def test_another_query_and_another_contract_build_it_whole(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -182,6 +185,7 @@ def test_another_query_and_another_contract_build_it_whole(shop: Shop) -> None:
     assert "built all 13 partitions" in shop.succeed()["by_day"]
 
 
+@pytest.mark.slow
 def test_a_comment_elsewhere_builds_nothing_and_another_cut_builds_it_whole(shop: Shop) -> None:
     shop.send(sale(1, "2011-01-01"))
     shop.succeed()
@@ -192,6 +196,7 @@ def test_a_comment_elsewhere_builds_nothing_and_another_cut_builds_it_whole(shop
     assert set(shop.files("by_day")) == {"2010-12-27"}
 
 
+@pytest.mark.slow
 def test_a_table_that_is_read_whole_builds_it_whole_when_it_changes(shop: Shop) -> None:
     shop.write(
         tables__rates="SELECT count(*) AS factor FROM rate",
@@ -208,6 +213,7 @@ def test_a_table_that_is_read_whole_builds_it_whole_when_it_changes(shop: Shop) 
     assert shop.lake.sample(shop.lake.table("by_day").id)[0]["pence"] == 200
 
 
+@pytest.mark.slow
 def test_what_was_made_of_a_missing_file_is_built_whole(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -216,6 +222,7 @@ def test_what_was_made_of_a_missing_file_is_built_whole(shop: Shop) -> None:
     assert "built all 13 partitions" in shop.succeed()["by_day"]
 
 
+@pytest.mark.slow
 def test_a_table_that_loses_all_its_rows_of_a_day_loses_the_partition(shop: Shop) -> None:
     shop.write(
         tables__few="""
@@ -234,6 +241,7 @@ def test_a_table_that_loses_all_its_rows_of_a_day_loses_the_partition(shop: Shop
     assert [name for name, _ in shop.lake.table("few").fields] == ["day", "shops"]
 
 
+@pytest.mark.slow
 def test_no_event_at_all_makes_an_empty_table(shop: Shop) -> None:
     shop.succeed()
     assert shop.lake.table("by_day").rows == 0
@@ -242,6 +250,7 @@ def test_no_event_at_all_makes_an_empty_table(shop: Shop) -> None:
     assert shop.lake.table("weekly").rows == 1
 
 
+@pytest.mark.slow
 def test_a_branch_that_replays_less_of_the_log_does_not_go_on_from_more(shop: Shop) -> None:
     shop.send(sale(1, "2011-01-01"))
     early = shop.event_log.position()
@@ -256,6 +265,7 @@ def test_a_branch_that_replays_less_of_the_log_does_not_go_on_from_more(shop: Sh
 # -- what does not hold
 
 
+@pytest.mark.slow
 def test_a_promise_that_the_query_does_not_keep_is_refused_when_it_is_built(shop: Shop) -> None:
     shop.edit("tables/weekly.sql", ", looking back 7 days", "")
     shop.send(
@@ -271,6 +281,7 @@ def test_a_promise_that_the_query_does_not_keep_is_refused_when_it_is_built(shop
     assert "Look farther back" in error
 
 
+@pytest.mark.slow
 def test_verifying_finds_what_building_did_not(shop: Shop) -> None:
     """A running total of all days so far: true of what was built whole, no longer of what late events add to."""
     shop.write(
@@ -292,6 +303,7 @@ def test_verifying_finds_what_building_did_not(shop: Shop) -> None:
     assert "pence=1200" in worst.only_here[0]
 
 
+@pytest.mark.slow
 def test_a_draw_is_repeated_by_its_seed(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -301,6 +313,7 @@ def test_a_draw_is_repeated_by_its_seed(shop: Shop) -> None:
     assert len(first) == 4
 
 
+@pytest.mark.slow
 def test_what_has_changed_since_it_was_built_is_not_compared(shop: Shop) -> None:
     shop.send(sale(1, "2011-01-01"))
     shop.succeed()
@@ -309,6 +322,7 @@ def test_what_has_changed_since_it_was_built_is_not_compared(shop: Shop) -> None
     assert "changed since it was built" in found.skipped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -332,6 +346,7 @@ def test_a_remark_that_begins_with_the_word_declares_nothing(shop: Shop) -> None
     assert shop.engine.late() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -378,6 +393,7 @@ def test_only_what_is_built_bit_by_bit_can_be_verified(shop: Shop) -> None:
         shop.engine.prove("by_day")
 
 
+@pytest.mark.slow
 def test_two_states_are_compared_by_the_partitions_that_differ(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -395,6 +411,7 @@ def test_two_states_are_compared_by_the_partitions_that_differ(shop: Shop) -> No
     assert (more.rows_before, more.rows_after, more.removed) == (13, 12, 1)
 
 
+@pytest.mark.slow
 def test_a_state_that_only_has_more_partitions_is_compared_all_the_same(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -408,6 +425,7 @@ def test_a_state_that_only_has_more_partitions_is_compared_all_the_same(shop: Sh
 # -- what a review found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", ["0001-01-02T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_a_time_at_the_end_of_all_times_is_a_partition_like_others(shop: Shop, time: str) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
@@ -431,6 +449,7 @@ def test_rows_that_lose_their_time_are_refused_however_little_is_built(shop: Sho
     assert "rows have no day" in made.steps[0].error
 
 
+@pytest.mark.slow
 def test_verifying_looks_where_the_table_has_no_partition(shop: Shop) -> None:
     """A row lands forty days after its event, which the declaration does not say."""
     query = "SELECT date_trunc('day', _time) + INTERVAL (CASE WHEN shop = 'x' THEN 40 ELSE 0 END) DAY AS day FROM sale"
@@ -444,6 +463,7 @@ def test_verifying_looks_where_the_table_has_no_partition(shop: Shop) -> None:
     assert [(one.label, one.rows, one.rows_whole) for one in found.unequal] == [("2011-05-08", 0, 1)]
 
 
+@pytest.mark.slow
 def test_an_input_that_is_cut_anew_is_read_whole(shop: Shop) -> None:
     shop.edit("tables/by_day.sql", "-- incremental: by day of day", "")
     shop.file(
@@ -462,6 +482,7 @@ def test_an_input_that_is_cut_anew_is_read_whole(shop: Shop) -> None:
     assert shop.lake.table("weekly").rows == 4
 
 
+@pytest.mark.slow
 def test_columns_that_depend_on_all_rows_cannot_be_built_bit_by_bit(shop: Shop) -> None:
     pivot = "-- incremental: by day of day\nPIVOT (SELECT day, shop, pence FROM by_day) ON shop{} USING max(pence)"
     shop.file("tables/weekly.sql", pivot.format(""))
@@ -475,6 +496,7 @@ def test_columns_that_depend_on_all_rows_cannot_be_built_bit_by_bit(shop: Shop) 
     assert not any(one.unequal for one in shop.engine.prove())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["ORDER BY day LIMIT 5", "ORDER BY day OFFSET 2"])
 def test_a_choice_among_all_rows_cannot_be_built_bit_by_bit(shop: Shop, end: str) -> None:
     shop.file("tables/weekly.sql", f"-- incremental: by day of day\nSELECT day FROM by_day {end}")
@@ -482,6 +504,7 @@ def test_a_choice_among_all_rows_cannot_be_built_bit_by_bit(shop: Shop, end: str
         shop.plan()
 
 
+@pytest.mark.slow
 def test_what_would_change_too_much_is_said_to_be_built_whole(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()
@@ -491,6 +514,7 @@ def test_what_would_change_too_much_is_said_to_be_built_whole(shop: Shop) -> Non
     assert "built all 12 partitions" in shop.succeed()["by_day"]
 
 
+@pytest.mark.slow
 def test_events_that_are_read_otherwise_now_are_not_held_against_a_table(shop: Shop) -> None:
     shop.send(*(sale(number, day) for number, day in enumerate(DAYS)))
     shop.succeed()

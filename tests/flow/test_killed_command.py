@@ -91,6 +91,7 @@ def tables(command: Command) -> dict[str, str]:
     return {table["name"]: table["snapshot"] for table in command.json("table", "list")["tables"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", range(1, STEPS + 1))
 def test_a_command_killed_after_a_step_resumes_to_the_same_digests(
     tmp_path: Path, undisturbed: tuple[dict[str, str], Any], lines: int

@@ -86,6 +86,7 @@ def test_a_run_lists_all_eleven_each_with_a_digest(bench: Bench) -> None:
     assert found["driver"].says == hardware.accelerator({})["driver"]
 
 
+@pytest.mark.slow
 def test_outside_of_git_the_whole_code_is_kept_and_comes_back_from_nothing(bench: Bench, tmp_path: Path) -> None:
     workspace(bench)
     found = manifest(bench)
@@ -118,6 +119,7 @@ def test_changes_new_modules_and_ignored_files_that_a_step_declares_are_in_the_p
     assert same(bench, again(bench, tmp_path / "again"), "steps.py", "shop.py", "data/weights.csv")
 
 
+@pytest.mark.slow
 def test_a_workspace_within_a_repository_is_found_again_where_it_was(tmp_path: Path) -> None:
     root = tmp_path / "all" / "shop"
     root.mkdir(parents=True)
@@ -134,6 +136,7 @@ def test_a_workspace_within_a_repository_is_found_again_where_it_was(tmp_path: P
     bench.db.close()
 
 
+@pytest.mark.slow
 def test_a_clean_tree_has_no_patch_and_says_so(bench: Bench) -> None:
     workspace(bench)
     git(bench.root, "init", "-q")

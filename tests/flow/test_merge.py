@@ -39,6 +39,7 @@ def rows(bench: Bench, ref: str = "main") -> int:
     return bench.lake.table("large", ref).rows
 
 
+@pytest.mark.slow
 def test_a_run_on_a_branch_touches_nothing_on_main(shop: Bench) -> None:
     before = shop.lake.head()
     shop.lake.branch("try")
@@ -50,6 +51,7 @@ def test_a_run_on_a_branch_touches_nothing_on_main(shop: Bench) -> None:
     assert shop.engine.runs.get(made.run).branch == "try"
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_not_there_ends_a_run_before_it_begins(shop: Bench) -> None:
     runs = len(shop.engine.runs.list())
     with pytest.raises(NotFound, match="no branch 'nope'"):
@@ -87,6 +89,7 @@ def test_a_definition_that_both_sides_changed_is_a_conflict_and_is_named(shop: B
     assert (len(shop.engine.runs.list()), rows(shop)) == (runs, 3)  # refused before anything ran
 
 
+@pytest.mark.slow
 def test_the_same_change_on_both_sides_is_no_conflict(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.edit("tables/large.sql", "> 10", "> 14")
@@ -115,6 +118,7 @@ def test_changes_in_different_places_go_together_if_the_workspace_holds_both(sho
     assert shop.ran() == []
 
 
+@pytest.mark.slow
 def test_what_came_and_went_on_a_branch_comes_and_goes_on_main(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.write(tables__small="SELECT * FROM numbers WHERE v < 4")
@@ -127,6 +131,7 @@ def test_what_came_and_went_on_a_branch_comes_and_goes_on_main(shop: Bench) -> N
     assert "total" not in shop.lake.commit_of(shop.lake.head() or "").code
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_at_the_merge_leaves_main_and_the_branch(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.edit("tables/large.sql", "> 10", "> 14")
@@ -140,6 +145,7 @@ def test_a_check_that_fails_at_the_merge_leaves_main_and_the_branch(shop: Bench)
     assert shop.lake.head() == head
 
 
+@pytest.mark.slow
 def test_parameters_that_were_set_for_a_branch_must_be_written_down_to_be_merged(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.engine.run(None, {"total.factor": 3}, branch="try")
@@ -149,6 +155,7 @@ def test_parameters_that_were_set_for_a_branch_must_be_written_down_to_be_merged
     assert shop.engine.merge("try").state == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_branch_on_which_nothing_is_another_has_nothing_to_merge(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.engine.run(branch="try")
@@ -158,6 +165,7 @@ def test_a_branch_on_which_nothing_is_another_has_nothing_to_merge(shop: Bench) 
         shop.engine.merge("main")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_target_keeps_what_else_the_branch_has(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.edit("tables/large.sql", "> 10", "> 14")
@@ -168,6 +176,7 @@ def test_a_run_of_a_target_keeps_what_else_the_branch_has(shop: Bench) -> None:
     assert {name for name in head.code if head.code[name] != main.code[name]} == {"large"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_on_its_branch(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.edit("tables/large.sql", "> 10", "> 14")
@@ -199,6 +208,7 @@ MODEL = """
     """
 
 
+@pytest.mark.slow
 def test_a_version_made_on_a_branch_is_not_the_one_in_use_until_it_is_merged(bench: Bench) -> None:
     bench.write(tables__training="SELECT i AS v, i > 5 AS big FROM range(12) AS r (i)", models=MODEL)
     bench.models._published = bench.lake.versions
@@ -224,6 +234,7 @@ CONTRACT = """
     """
 
 
+@pytest.mark.slow
 def test_a_changed_contract_is_a_definition_like_any_other(bench: Bench) -> None:
     bench.write(**FLOW, contracts=CONTRACT)
     bench.run()
@@ -252,6 +263,7 @@ def killed_at_statement(bench: Bench, at: int, work: Callable[[Bench], object]) 
     return killed(counted)
 
 
+@pytest.mark.slow
 def test_a_merge_that_is_killed_anywhere_leaves_main_as_it_was_or_merged(shop: Bench) -> None:
     shop.lake.branch("try")
     shop.edit("tables/large.sql", "> 10", "> 14")
@@ -296,6 +308,7 @@ FRAME = """
     """
 
 
+@pytest.mark.slow
 def test_after_a_commit_was_undone_a_plan_says_that_a_run_would_bring_it_again(bench: Bench) -> None:
     bench.write(tables__a="SELECT 1 AS n", tables__b="SELECT n + 1 AS n FROM a", steps=FRAME)
     bench.run()

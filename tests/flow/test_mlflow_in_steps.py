@@ -112,10 +112,12 @@ def test_with_a_hub_steps_log_to_it_and_both_pages_lead_to_each_other(shop: Path
     assert made["run"] in json.dumps(page)
 
 
+@pytest.mark.slow
 def test_without_a_hub_they_log_all_the_same(shop: Path) -> None:
     check(shop, run(shop))
 
 
+@pytest.mark.slow
 def test_no_secret_is_left_behind_and_the_cache_does_not_know_of_it(shop: Path) -> None:
     run(shop)
     secret = re.compile(rb"smp_[0-9A-Za-z]{38}")
@@ -129,6 +131,7 @@ def test_no_secret_is_left_behind_and_the_cache_does_not_know_of_it(shop: Path) 
         hub.stop()
 
 
+@pytest.mark.slow
 def test_where_the_environment_names_a_server_that_one_is_meant(shop: Path, tmp_path: Path) -> None:
     (shop / "steps.py").write_text(
         "import mlflow, os\nfrom sampan import step\n\n\n@step\ndef told(pages: list) -> list:\n"
@@ -142,6 +145,7 @@ def test_where_the_environment_names_a_server_that_one_is_meant(shop: Path, tmp_
     assert not (tmp_path / "shop" / ".sampan" / "tracking.db").exists()
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_leaves_a_failed_run(shop: Path) -> None:
     (shop / "steps.py").write_text(
         "import mlflow\nfrom sampan import step\n\n\n@step\ndef broken(pages: list) -> int:\n"
@@ -151,6 +155,7 @@ def test_a_step_that_fails_leaves_a_failed_run(shop: Path) -> None:
     assert [one.status for one in logged(shop, "broken")] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_metrics_of_a_model_are_logged_without_a_client_once_for_each_training(shop: Path) -> None:
     (shop / "steps.py").write_text(PLAIN)
     first = run(shop)

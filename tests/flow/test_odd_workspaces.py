@@ -177,6 +177,7 @@ def test_a_setting_that_makes_no_sense_is_refused_before_the_run(bench: Bench, s
 # -- parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("default", "given", "value"),
     [
@@ -200,6 +201,7 @@ def test_a_parameter_is_read_as_its_type(bench: Bench, default: str, given: Any,
     assert type(bench.value("one")[0]) is type(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("default", "given"),
     [
@@ -225,6 +227,7 @@ def test_a_value_that_is_not_of_the_parameters_type_is_refused(bench: Bench, def
 DEFAULTS = ["None", "1e999", "True", "1", "1.0", "'1'", "b'1'", "(1, 2)", "[1, 2]", "{1: 2}", "{'1': 2}", "{1, 2}"]
 
 
+@pytest.mark.slow
 def test_defaults_that_differ_in_type_only_are_told_apart_and_arrive_as_written(bench: Bench) -> None:
     for default in DEFAULTS:
         bench.file("steps.py", HEAD + f"@step\ndef one(n: object = {default}) -> str:\n    return repr(n)\n")
@@ -245,6 +248,7 @@ def test_parameters_that_must_not_be_named_keep_their_places(bench: Bench) -> No
 # -- values
 
 
+@pytest.mark.slow
 def test_mappings_with_any_keys_are_values_whose_digest_does_not_depend_on_their_order(bench: Bench) -> None:
     digests = set()
     for pairs in ("{1: 'a', (2, 'x'): 'b', None: {3}}", "{None: {3}, (2, 'x'): 'b', 1: 'a'}"):
@@ -255,6 +259,7 @@ def test_mappings_with_any_keys_are_values_whose_digest_does_not_depend_on_their
     assert outcome(bench.run(), "one").digest not in digests
 
 
+@pytest.mark.slow
 def test_postponed_annotations_decide_delivery_too(bench: Bench) -> None:
     bench.file("tables/t.sql", "SELECT 1 AS x")
     bench.file(

@@ -147,6 +147,7 @@ def test_a_killed_run_resumes_to_the_digests_of_an_uninterrupted_one(
     assert digests == undisturbed
 
 
+@pytest.mark.slow
 def test_resuming_with_edited_code_is_refused_unless_told_to(bench: Bench, ran: Path) -> None:
     bench.write(**FLOW)
     bench.edit("steps.py", "return sum(parts)", "return 1 // 0")
@@ -163,6 +164,7 @@ def test_resuming_with_edited_code_is_refused_unless_told_to(bench: Bench, ran: 
     assert [step.name for step in result.steps if step.state == "ran"] == ["last"]
 
 
+@pytest.mark.slow
 def test_a_comment_does_not_hinder_resuming(bench: Bench, ran: Path) -> None:
     bench.write(**FLOW)
     bench.write(checks__positive="SELECT * FROM total WHERE total > 0")
@@ -174,6 +176,7 @@ def test_a_comment_does_not_hinder_resuming(bench: Bench, ran: Path) -> None:
     assert outcome(again, "last").state == "cached"
 
 
+@pytest.mark.slow
 def test_resume_keeps_the_parameters_of_the_run(bench: Bench) -> None:
     bench.write(
         steps="""
@@ -196,6 +199,7 @@ def test_resume_keeps_the_parameters_of_the_run(bench: Bench) -> None:
     assert bench.value("two") == 5
 
 
+@pytest.mark.slow
 def test_what_cannot_be_resumed_says_why(bench: Bench) -> None:
     bench.write(tables__a="SELECT 1 AS x")
     done = bench.run()
@@ -205,6 +209,7 @@ def test_what_cannot_be_resumed_says_why(bench: Bench) -> None:
         bench.engine.resume("nosuchrun")
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_the_engine(bench: Bench, tmp_path: Path) -> None:
     bench.file(
         "steps.py",

@@ -124,6 +124,7 @@ def test_a_kill_between_record_and_delivery_tells_it_under_one_id(folder: Path, 
         assert hub.stop() == 0
 
 
+@pytest.mark.slow
 def test_commands_try_targets_and_silence_kinds(folder: Path, receiver: Receiver) -> None:
     assert sampan(folder, "alert", "list").stdout == "No alert so far.\n"
     done = sampan(folder, "alert", "test", DESK_SECRET=SECRET)

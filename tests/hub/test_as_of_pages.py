@@ -290,6 +290,7 @@ def test_what_is_past_cannot_be_pressed(story: Story) -> None:
     assert b'method="post"' not in body.replace(b'method="post" action="/sign-out"', b"")
 
 
+@pytest.mark.slow
 def test_commands_say_the_same(story: Story) -> None:
     def said(*arguments: str) -> str:
         done = sampan(story.folder, *arguments, "--as-of", story.at["asked"])
@@ -326,6 +327,7 @@ def test_a_prediction_made_once_more_is_the_same_under_what_was_in_force_then(st
     assert found["then"]["digest"] in sampan(story.folder, "lineage", "d1", "--recompute").stdout
 
 
+@pytest.mark.slow
 def test_a_forged_prediction_differs_and_ends_with_1(story: Story) -> None:
     data = story.hub.json("/predictions/d1")
     forged = {name: data[name] for name in ("endpoint", "version", "bundle", "entity", "features", "context")}

@@ -64,6 +64,7 @@ def states(found: Any) -> dict[str, str]:
     return {one["text"]: one["state"] for one in found["claims"]}
 
 
+@pytest.mark.slow
 def test_a_card_says_what_people_wrote_and_what_is_known(shop):
     shop.put("/v1/labels/model/stay", {"tags": {"owner": "ann"}})
     shop.post("/v1/endpoints", {"name": "stay", "reason": "first"})
@@ -97,6 +98,7 @@ def test_a_claim_that_does_not_hold_any_more_gets_its_mark(shop):
     assert "no longer holds" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "says"),
     [
@@ -118,6 +120,7 @@ def test_a_question_without_a_plain_answer_is_not_known_and_never_holds(kept, qu
     assert says in found["says"]
 
 
+@pytest.mark.slow
 def test_what_a_version_has_proved_stands_among_the_claims(shop):
     assert states(card(shop))["It passes the tests of its model"] == "not known"
     assert states(card(shop))["It answers as it did when it was trained"] == "not known"
@@ -141,6 +144,7 @@ def test_a_card_that_cannot_be_read_is_said_in_one_message(kept, text):
     assert json.loads(body)["error"]["attempted"] == "Read cards/stay.toml"
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_texts(kept):
     write(kept, f"purpose = {json.dumps(PAYLOAD)}\n[[claim]]\ntext = {json.dumps(PAYLOAD)}\nquery = 'SELECT true'\n")
     _, body = kept.hub.ask("GET", "/models/stay/1/card")
@@ -163,6 +167,7 @@ def test_the_command_writes_one_file_that_stands_alone(kept, tmp_path):
     assert sampan(kept.folder, "card", "stay@9").returncode == 1
 
 
+@pytest.mark.slow
 def test_the_card_of_the_flow_marks_what_does_not_hold(shop, tmp_path):
     found = shop.hub.json("/card")
     assert {one["name"]: one["holds"] for one in found["steps"]} == {"reads": True, "stay": True, "loud": True}
@@ -187,6 +192,7 @@ def test_the_card_of_the_flow_marks_what_does_not_hold(shop, tmp_path):
     assert "How everything is derived" in out.read_text()
 
 
+@pytest.mark.slow
 def test_steps_that_have_never_run_are_not_told_to_be_broken(tmp_path):
     made = Shop(tmp_path / "shop")
     found = made.hub.json("/card")

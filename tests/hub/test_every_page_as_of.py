@@ -160,6 +160,7 @@ def test_the_list_of_pages_without_a_time_is_short_and_gives_reasons() -> None:
     assert all(why.endswith(".") and len(why) > 20 for why in NOW.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", DATED, ids=lambda page: page.path)
 def test_a_page_as_of_a_time_knows_nothing_that_came_later(past: Past, page: Page) -> None:
     address = past.at[page.path][0]
@@ -242,6 +243,7 @@ def test_each_command_takes_a_time_or_has_a_reason_not_to() -> None:
     assert not TIMELESS.keys() & DOING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIMED)
 def test_a_command_hands_its_time_on(past: Past, name: str) -> None:
     said = [*name.split(), *ABOUT.get(name, [])]

@@ -79,6 +79,7 @@ def test_no_known_default_opens_it(fresh: Hub) -> None:
         assert answer.status in (401, 429)
 
 
+@pytest.mark.slow
 def test_ten_wrong_tokens_within_a_minute_are_enough(fresh: Hub) -> None:
     answers = [fresh.ask("POST", "/sign-in", b"token=smp_wrong", token=False)[0].status for _ in range(12)]
     assert answers == [401] * 10 + [429] * 2
@@ -102,6 +103,7 @@ def test_the_records_hold_no_usable_secret(hub: Hub) -> None:
             assert secret.encode() not in data, file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_other_machines_are_let_in_only_by_decision(workspace: Path, host: str) -> None:
     done = sampan(workspace, "up", "--host", host, "--port", "0")
@@ -145,6 +147,7 @@ def test_a_second_hub_of_the_same_workspace_is_one_message(hub: Hub) -> None:
     assert "writer.lock is held by process" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told_and_says_so_by_zero(workspace: Path, number: int) -> None:
     hub = Hub(workspace)
@@ -165,6 +168,7 @@ def test_the_wheel_holds_no_password() -> None:
             assert not re.search(r"smp_[0-9A-Za-z]{38}|password\s*=\s*['\"]\w", file.read_text("utf-8")), file
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_left_when_it_was_killed(workspace: Path) -> None:
     hub = Hub(workspace)
     hub.process.kill()

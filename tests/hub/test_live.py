@@ -131,6 +131,7 @@ def test_the_hub_stops_at_once_though_pages_are_open_and_some_read_nothing(works
         page.close()
 
 
+@pytest.mark.slow
 def test_two_hundred_pages_are_told_the_same(running: Hub) -> None:
     pages = [Page(running, "log") for _ in range(200)]
     running.send(*[visit(str(n)) for n in range(50)])

@@ -95,6 +95,7 @@ def test_an_alias_that_a_policy_guards_moves_only_when_all_is_there(office):
     assert "1 approval by risk" in refused[0]["refused"]
 
 
+@pytest.mark.slow
 def test_two_tokens_of_one_name_are_one_person(office):
     office.policy()
     office.say("bea")
@@ -102,6 +103,7 @@ def test_two_tokens_of_one_name_are_one_person(office):
     assert office.page()["missing"] == ["2 approvals in all, of which 1 there"]
 
 
+@pytest.mark.slow
 def test_an_alias_that_no_rule_names_moves_as_before(office):
     office.policy()
     assert office.promote(alias="challenger")[0] == 200
@@ -129,6 +131,7 @@ def test_new_data_makes_an_approval_void(office):
     assert office.promote()[0] == 200
 
 
+@pytest.mark.slow
 def test_tests_that_were_run_since_make_an_approval_void(office):
     office.policy()
     office.say("bea")
@@ -140,6 +143,7 @@ def test_tests_that_were_run_since_make_an_approval_void(office):
     assert any("tested again since" in one for one in office.page()["missing"])
 
 
+@pytest.mark.slow
 def test_a_rejection_stands_in_the_way_until_it_is_taken_back(office):
     office.policy()
     for who in ("bea", "dan"):
@@ -151,6 +155,7 @@ def test_a_rejection_stands_in_the_way_until_it_is_taken_back(office):
     assert office.page()["ready"] is True
 
 
+@pytest.mark.slow
 def test_evidence_that_nobody_has_is_missing_and_never_passes_on_silence(office):
     office.policy("tests", "golden", "replay", "rebuild", more='shadow = "3 days"\n')
     for who in ("bea", "dan"):
@@ -160,6 +165,7 @@ def test_evidence_that_nobody_has_is_missing_and_never_passes_on_silence(office)
     assert office.promote()[0] == 403
 
 
+@pytest.mark.slow
 def test_a_replay_that_made_the_version_is_evidence(office):
     office.policy("replay")
     assert office.page()["missing"][0].startswith("replay: no replay has made it")
@@ -172,6 +178,7 @@ def test_a_replay_that_made_the_version_is_evidence(office):
     assert office.page()["missing"][0].startswith("replay: no replay has made it")
 
 
+@pytest.mark.slow
 def test_tests_and_golden_requests_that_hold_are_evidence(office):
     office.policy("tests", "golden")
     (office.shop.folder / "suites").mkdir()
@@ -185,6 +192,7 @@ def test_tests_and_golden_requests_that_hold_are_evidence(office):
     assert office.page()["missing"][0].startswith("tests: The table reads changed since")
 
 
+@pytest.mark.slow
 def test_what_the_alias_named_before_may_be_gone_back_to(office):
     assert office.promote()[0] == 200  # before there was a policy
     steps = office.shop.folder / "steps.py"
@@ -199,6 +207,7 @@ def test_what_the_alias_named_before_may_be_gone_back_to(office):
     assert office.promote(number=2)[0] == 403
 
 
+@pytest.mark.slow
 def test_whoever_made_the_version_may_be_left_out(office):
     office.policy(more="author_counts = false\n")
     made = office.shop.hub.json("/runs")["runs"][0]["actor"]
@@ -207,6 +216,7 @@ def test_whoever_made_the_version_may_be_left_out(office):
     assert any(f"the approval by {made} does not count" in one for one in office.page()["missing"])
 
 
+@pytest.mark.slow
 def test_a_policy_that_cannot_be_read_lets_nothing_through(office):
     (office.shop.folder / "policy.toml").write_text("[[promotion]\n")
     status, told = office.promote()
@@ -223,6 +233,7 @@ def test_roles_that_may_only_look_say_nothing(office):
     assert office.ask("app", "PUT", "/v1/models/stay/aliases/champion", {"number": 1})[0] == 403
 
 
+@pytest.mark.slow
 def test_the_page_tells_it_to_people_and_takes_what_they_say(office):
     office.policy("tests")
     cookie = office.shop.hub.sign_in()

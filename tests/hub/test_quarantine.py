@@ -99,6 +99,7 @@ def test_a_rule_is_applied_once_with_reason_author_and_text(hub: Hub) -> None:
     assert sorted(one["id"] for one in hub.json("/log")["events"]) == ["a", "b", "good"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "status"),
     [
@@ -114,6 +115,7 @@ def test_what_was_not_tried_or_is_not_explained_is_not_applied(hub: Hub, changed
     assert hub.json("/quarantine")["total"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -147,6 +149,7 @@ def test_only_our_own_page_may_make_a_browser_repair(hub: Hub) -> None:
     assert hub.ask("POST", "/quarantine/try", body, cookie=cookie, origin=hub.url, **FORM)[0].status == 200
 
 
+@pytest.mark.slow
 def test_the_command_leaves_the_same_history(hub: Hub) -> None:
     rule = hub.folder / "repairs" / "seconds.py"
     done = sampan(hub.folder, "quarantine", "fix", "--rule", str(rule), "--why", "by hand", "--json")
@@ -157,6 +160,7 @@ def test_the_command_leaves_the_same_history(hub: Hub) -> None:
     assert hub.json(f"/quarantine/repairs/{record['id']}")["text"] == RULE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "status"), [("producer", 403), ("viewer", 403), ("editor", 200)])
 def test_who_may_only_send_repairs_nothing_and_nobody_repairs_as_somebody_else(
     hub: Hub, role: str, status: int
@@ -179,6 +183,7 @@ def test_a_text_of_another_digest_is_not_kept(hub: Hub) -> None:
     assert response.status == 400
 
 
+@pytest.mark.slow
 def test_bytes_are_shown_by_what_they_are_with_the_wrong_place_marked(hub: Hub) -> None:
     hub.ask("POST", "/v1/events", b"\xff\xfe\x00binary\x01", content_type="application/json")
     hub.ask("POST", "/v1/events", b"just words", content_type="application/json")
@@ -193,6 +198,7 @@ def test_bytes_are_shown_by_what_they_are_with_the_wrong_place_marked(hub: Hub) 
     assert wrong[0].startswith(('"page": 7', '"seconds": -'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("item", "kind"), [(b"1,", "text"), (b"[1],", "text"), (b'"\xff",', "bytes")])
 def test_the_page_of_a_large_item_comes_at_once_and_shows_its_beginning(hub: Hub, item: bytes, kind: str) -> None:
     body = b'{"id": [' + item * (8_000_000 // len(item)) + b"1]}"

@@ -15,6 +15,8 @@ from tests.browser.shop import PAYLOAD, THINGS, VISITOR, Shop
 from tests.hub.conftest import Hub
 from tests.hub.test_pages import read
 
+pytestmark = pytest.mark.slow
+
 FORM = "application/x-www-form-urlencoded"
 
 

@@ -86,6 +86,7 @@ def keep_asking(shop: Shop, stop: threading.Event, seen: list[Seen]) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_deploys_and_rollbacks_in_turn_fail_no_request_and_mix_nothing(shop: Shop) -> None:
     stop, seen, switches, took = threading.Event(), [], [], []
     askers = [threading.Thread(target=keep_asking, args=(shop, stop, seen)) for _ in range(4)]
@@ -125,6 +126,7 @@ def test_deploys_and_rollbacks_in_turn_fail_no_request_and_mix_nothing(shop: Sho
     assert (history[0]["actor"], history[0]["reason"]) == ("owner", "worse")
 
 
+@pytest.mark.slow
 def test_a_warm_process_that_was_killed_does_not_stand_in_the_way(shop: Shop) -> None:
     (before,) = {*serving_processes(shop)} - ({*serving_processes(shop)} - live(shop))
     deploy_second(shop)

@@ -13,6 +13,8 @@ import pytest
 from tests.browser.shop import PAYLOAD, VISITOR, Shop
 from tests.hub.test_pages import read
 
+pytestmark = pytest.mark.slow
+
 KNOWN = 4  # of the ten decisions about regulars
 
 

@@ -85,6 +85,7 @@ def busy(here: Here) -> Iterator[Hub]:
     running.stop()
 
 
+@pytest.mark.slow
 def test_a_backup_under_load_is_a_whole_workspace_elsewhere(busy: Hub, here: Here, tmp_path: Path) -> None:
     to, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
     with Sender(busy) as sender:
@@ -125,6 +126,7 @@ def test_a_backup_under_load_is_a_whole_workspace_elsewhere(busy: Hub, here: Her
     assert there.json("gc")["missing"] == {}
 
 
+@pytest.mark.slow
 def test_a_backup_without_keys_says_so_and_holds_none(busy: Hub, here: Here, tmp_path: Path) -> None:
     busy.send(*(visit(number) for number in range(20)))
     whole = here.json("backup", str(tmp_path / "backup"))
@@ -278,6 +280,7 @@ def killed_at(at: int, work: Callable[[], object]) -> bool:
     return killed(counted)
 
 
+@pytest.mark.slow
 def test_a_backup_that_was_killed_is_none_and_leaves_the_one_before(workspace: Workspace, tmp_path: Path) -> None:
     to = tmp_path / "backup"
     assert killed_at(12, lambda: workspace.backup(to))
@@ -298,6 +301,7 @@ def test_a_backup_that_was_killed_is_none_and_leaves_the_one_before(workspace: W
     there.close()
 
 
+@pytest.mark.slow
 def test_a_restore_that_was_killed_is_no_workspace_and_goes_on(workspace: Workspace, tmp_path: Path) -> None:
     to = tmp_path / "backup"
     workspace.backup(to)

@@ -258,6 +258,7 @@ def pasts(draw: some.DrawFn) -> list[tuple[str, int, int]]:
     return draw(some.lists(act, min_size=6, max_size=25))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, phases=NO_SHRINKING)
 @given(pasts())
 def test_after_any_past_everything_that_has_a_name_reads_back(acts: list[tuple[str, int, int]]) -> None:
@@ -408,6 +409,7 @@ def _old_past(data: Path) -> Past:
     return past
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_whole_state_that_the_next_clean_up_ends(tmp_path: Path) -> None:
     whole = _old_past(tmp_path / "whole")
     gone(whole)

@@ -46,6 +46,7 @@ def pages(folder: str, snapshot: int | None = None) -> list[tuple[str, int]]:
     return sorted(zip(found["page"].to_pylist(), found["visits"].to_pylist(), strict=True))
 
 
+@pytest.mark.slow
 def test_clean_up_keeps_every_file_that_published_metadata_names_until_it_is_unpublished(shop: Here) -> None:
     keep(shop, "10 days")
     folder = shop.json("table", "publish", "pages")["tables"][0]["folder"]
@@ -91,6 +92,7 @@ def test_all_tables_are_published_and_a_frame_as_a_copy_which_is_said(shop: Here
     assert sorted(framed["twice"].to_pylist()) == [2, 2]
 
 
+@pytest.mark.slow
 def test_all_leaves_out_what_iceberg_cannot_hold_and_says_so(shop: Here) -> None:
     (shop.folder / "tables" / "spans.sql").write_text("SELECT page, INTERVAL 1 DAY AS span FROM pages")
     shop("run")
@@ -100,6 +102,7 @@ def test_all_leaves_out_what_iceberg_cannot_hold_and_says_so(shop: Here) -> None
     assert "Cast it in the table" in shop.complaint("table", "publish", "spans", code=1)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_said(shop: Here, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = shop.complaint("table", "publish", "pages", "--to", str(tmp_path / "file" / "below"), code=1)
@@ -107,6 +110,7 @@ def test_a_folder_that_cannot_be_made_is_said(shop: Here, tmp_path: Path) -> Non
     assert "Nothing is published" in shop("table", "published")
 
 
+@pytest.mark.slow
 def test_one_s_own_files_are_neither_published_over_nor_unpublished(shop: Here, tmp_path: Path) -> None:
     mine = tmp_path / "exports" / "framed" / "data" / "mine.parquet"
     mine.parent.mkdir(parents=True)
@@ -120,6 +124,7 @@ def test_one_s_own_files_are_neither_published_over_nor_unpublished(shop: Here, 
     assert [path for path in (tmp_path / "exports").rglob("*") if path.is_file()] == [mine]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("pages", "--all")])
 def test_one_table_or_all_of_them(shop: Here, arguments: tuple[str, ...]) -> None:
     assert "name one table, or say --all" in shop.complaint("table", "publish", *arguments, code=2)
@@ -135,6 +140,7 @@ def test_a_table_is_published_while_the_hub_is_up_and_in_the_workspace_itself(
     assert "SAMPAN_URL" in here.complaint("table", "publish", "pages", code=2)
 
 
+@pytest.mark.slow
 def test_a_restored_workspace_says_what_is_to_be_published_once_more(shop: Here, tmp_path: Path) -> None:
     shop("table", "publish", "pages")
     shop("branch", "new", "try")

@@ -64,6 +64,7 @@ def files(here: Here) -> set[str]:
     return {name for kind in ("lake", "blobs") for _, _, names in os.walk(data / kind) for name in names}
 
 
+@pytest.mark.slow
 def test_what_was_removed_is_built_again_by_a_run(shop: Here) -> None:
     first = shop.json("table", "list")["tables"]
     before = files(shop)
@@ -162,6 +163,7 @@ def test_what_is_wrong_in_retention_is_said_on_the_page_and_before_a_hub_starts(
     assert "every is '1 second'" in shop.complaint("up", "--port", "0", code=2)
 
 
+@pytest.mark.slow
 def test_the_hub_cleans_up_by_itself_where_that_is_asked_for(shop: Here) -> None:
     edit(shop, "count(*)", "count(*) + 1")
     shop("run")

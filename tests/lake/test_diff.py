@@ -31,6 +31,7 @@ def values(rows):
     return f"SELECT * FROM (VALUES {shown}) AS it (n, t, f)"
 
 
+@pytest.mark.slow
 @given(before=ROWS, after=ROWS)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_that_only_one_side_has_are_those_of_a_plain_count(workspace, before, after):

@@ -177,6 +177,7 @@ def test_what_a_killed_worker_left_behind_is_swept_away(workspace):
     assert mine.exists()
 
 
+@pytest.mark.slow
 def test_of_fifty_commits_at_once_one_wins_each_version_and_no_reader_sees_a_mix(workspace, lake):
     """Each writer changes two tables to the same snapshot: at no commit may they differ (R17 for tables)."""
     ids = [workspace.build("t", f"SELECT {number} AS x").id for number in range(50)]

@@ -248,6 +248,7 @@ def test_which_cells_belong_together_shows():
     assert digest_arrow(one) != digest_arrow(crossed)
 
 
+@pytest.mark.slow
 def test_many_near_alike_rows_have_distinct_digests():
     numbers = pa.array(range(20_000), pa.int64())
     seen = set()

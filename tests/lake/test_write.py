@@ -192,6 +192,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before", "inside", "after"])
 def test_a_kill_around_the_commit_publishes_all_tables_or_none(tmp_path, place):
     folder = tmp_path / "lake"
@@ -224,6 +225,7 @@ def test_a_kill_around_the_commit_publishes_all_tables_or_none(tmp_path, place):
     db.close()
 
 
+@pytest.mark.slow
 @needs_strace
 @pytest.mark.parametrize("call", ["fdatasync", "fsync", "rename"])
 @pytest.mark.parametrize("nth", [1, 2])

@@ -312,6 +312,7 @@ def test_messages_that_become_too_many_events_are_refused_early(adapted: Shop, c
     assert error.value.count == (products if calls == 1 else 51_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "rest"),
     [

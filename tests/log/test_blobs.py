@@ -88,6 +88,7 @@ def test_bytes_of_the_same_request_can_be_named_too(shop: Shop) -> None:
     assert [one.verdict for one in verdicts] == ["accepted", "accepted"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "reason", "path"),
     [

@@ -29,6 +29,7 @@ def reason(checker: Checker, event: Any) -> str | None:
 ODD = json.dumps(line("a")).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "said"),
     [
@@ -139,6 +140,7 @@ JSON = st.recursive(
 ITEMS = JSON.map(lambda value: json.dumps(value).encode()) | st.sampled_from([b'{"a": NaN}', b"[1, 2"])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(extra=st.dictionaries(st.text(max_size=6).map("x".__add__), JSON, max_size=5), indent=st.sampled_from([None, 1]))
 def test_unknown_fields_of_any_shape_are_kept_and_refuse_nothing(extra: dict[str, Any], indent: int | None) -> None:

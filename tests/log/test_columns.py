@@ -56,6 +56,7 @@ def test_a_type_without_events_has_its_columns(shop: Shop) -> None:
     assert "prediction_id" in table(shop, "outcome").schema.names
 
 
+@pytest.mark.slow
 def test_a_newer_contract_shows_old_events_in_its_own_columns(shop: Shop) -> None:
     shop.send(line("a"))
     writer = shop.writer()
@@ -71,6 +72,7 @@ def test_a_newer_contract_shows_old_events_in_its_own_columns(shop: Shop) -> Non
         table(shop)
 
 
+@pytest.mark.slow
 def test_personal_values_are_unreadable_on_disk_and_gone_with_their_key(shop: Shop) -> None:
     signup = {"id": "s1", "type": "signup", "source": "web", "time": "2026-01-01T00:00:00Z"}
     signup |= {"data": {"customer": "c7", "email": "ann@example.org", "born": "1980-02-03T00:00:00Z"}}

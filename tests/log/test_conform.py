@@ -118,6 +118,7 @@ def test_a_source_that_turns_to_pence_differs_from_what_it_sent_before(shop: Sho
     assert "newest 200 events" in found.findings[0].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "field", "kind", "said"),
     [
@@ -204,6 +205,7 @@ def test_a_field_without_contract_is_a_note(shop: Shop) -> None:
     assert [(one.field, one.kind, one.severity) for one in found.findings] == [("trace", "extra", "note")]
 
 
+@pytest.mark.slow
 def test_personal_values_are_not_looked_at(shop: Shop) -> None:
     found = compared(shop, sales("north", 200, setting(mail="a@x")), sales("south", 200, setting(mail="N/A")))
     assert found.findings == ()
@@ -219,6 +221,7 @@ def test_producers_can_be_compared_and_nothing_else(shop: Shop) -> None:
         conform(shop.log(), "none")
 
 
+@pytest.mark.slow
 def test_the_same_position_gives_the_same_answer_whether_sealed_or_not(shop: Shop) -> None:
     found = compared(shop, sales("north", 900), sales("south", 300, lambda d, n: d.update(price=d["price"] * 100)))
     writer = shop.writer()
@@ -261,6 +264,7 @@ def retail() -> Any:
     return table.to_pandas().query("UnitPrice >= 0 and Quantity > 0")
 
 
+@pytest.mark.slow
 def test_real_orders_of_many_countries_show_no_difference(retail: Any) -> None:
     groups = {"uk": retail[retail.Country == "United Kingdom"], "rest": retail[retail.Country != "United Kingdom"]}
     groups |= dict(iter(retail.groupby("Country")))

@@ -48,6 +48,7 @@ BEFORE = """class Paid(Event, version=1):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("after", "named"),
     [

@@ -132,6 +132,7 @@ def test_quarantine_is_found_without_reading_what_is_not_in_it(log: Log, everyth
     assert [(one.position, one.reason) for one in brief] == [(one.position, one.reason) for one in listed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["c5", "c996", "ann", "c", "nobody"])
 def test_events_about_somebody_are_found_by_envelope_or_field_whatever_their_spelling(
     log: Log, everything: list[Item], subject: str

@@ -220,6 +220,7 @@ def test_a_choice_of_two_objects_is_told_and_not_checked(choice: Any) -> None:
     assert any("a choice that cannot be checked" in remark for remark in made.remarks)
 
 
+@pytest.mark.slow
 @given(properties=st.dictionaries(st.sampled_from(["a", "b", "é 1", "_id", "str"]), SCHEMAS, max_size=3))
 def test_whatever_the_schema_says_the_contract_loads(
     tmp_path_factory: pytest.TempPathFactory, properties: dict[str, Any]

@@ -28,6 +28,7 @@ def test_a_sound_log_has_no_faults(sealed: Shop) -> None:
     assert sealed.log().verify() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [40, pytest.param(400, marks=pytest.mark.night)])
 def test_flipping_any_bit_of_a_segment_is_reported_with_segment_and_byte(sealed: Shop, bits: int) -> None:
     chance = random.Random(8)
@@ -57,6 +58,7 @@ def test_a_missing_file_or_segment_is_named(sealed: Shop) -> None:
     assert "missing" in sealed.log().verify()[0].what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.night)])
 def test_truncating_the_last_segment_anywhere_recovers_to_the_record_before(make_shop, every: int) -> None:  # type: ignore[no-untyped-def]
     shop = make_shop()

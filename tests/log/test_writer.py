@@ -52,6 +52,7 @@ def test_counts_positions_and_root_are_the_same_after_a_restart_and_a_seal(shop:
     assert before["position"] == "intake:2"
 
 
+@pytest.mark.slow
 def test_an_earlier_root_can_be_computed_later(shop: Shop) -> None:
     roots = {}
     for number in range(6):
@@ -97,6 +98,7 @@ def test_a_seal_keeps_every_byte_as_sent(shop: Shop) -> None:
     assert [event.raw for event in shop.log().events()] == raws[:3]
 
 
+@pytest.mark.slow
 def test_segments_are_sealed_by_size_and_readers_see_one_log(make_shop) -> None:  # type: ignore[no-untyped-def]
     shop = make_shop(segment_events=7)
     writer = shop.writer()

@@ -190,6 +190,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 def test_the_same_fit_in_two_processes_gives_the_same_digest():
     def digests(jobs, seed):
         command = [sys.executable, "-c", FIT_AND_FREEZE, jobs]

@@ -229,6 +229,7 @@ def test_orders_of_many_are_compared_in_time_that_grows_with_them():
     assert metrics.kendall_tau(truth, predicted) == pytest.approx(stats.kendalltau(truth, predicted).statistic)
 
 
+@pytest.mark.slow
 def test_groups_are_told_apart_whatever_names_them():
     found = metrics.ranking([1, 0, 1, 0], [0.9, 0.1, 0.1, 0.9], [None, None, "b", "b"])
     assert found["mrr"] == 0.75

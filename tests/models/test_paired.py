@@ -79,6 +79,7 @@ def test_rows_of_one_unit_are_drawn_together() -> None:
     assert together > 1.5 * alone, "ten rows that are alike tell as much as one"
 
 
+@pytest.mark.slow
 def test_of_changes_that_change_nothing_few_seem_to() -> None:
     """Base and candidate differ in which labels chance got wrong; at most one interval in ten may miss 0."""
     missed = 0

@@ -161,6 +161,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what a kernel's client warns of is its own affair
 def test_a_notebook_runs_in_a_real_kernel(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient")

@@ -176,6 +176,7 @@ def test_no_rows_whatever_raise_and_few_units_never_pass(given_rows: list[tuple[
     assert judge(paired(gather(*rows), 1.0), replace(TERMS, units=200)).verdict == OPEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.05, 0.5])
 def test_looking_again_and_again_finds_no_more_than_declared(share: float) -> None:
     wrong = {BETTER: 0, WORSE: 0}

@@ -116,6 +116,7 @@ def hostile(folder: Path, requests: int, sabotage: str | None = None) -> None:
     assert log.verify() == []
 
 
+@pytest.mark.slow
 def test_two_thousand_hostile_requests_conserve_every_item(tmp_path: Path) -> None:
     hostile(tmp_path, 2_000)
 
@@ -163,6 +164,7 @@ MANY: dict[str, tuple[str, bytes, dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MANY)
 @pytest.mark.parametrize("item", [b"1", b"{}"])
 def test_far_too_many_items_are_refused_before_anything_is_made_of_them(tmp_path: Path, kind: str, item: bytes) -> None:

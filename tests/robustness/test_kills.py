@@ -12,6 +12,7 @@ from tests.robustness.server import Server, needs_strace, workspace
 from tests.slow import mostly_slow
 
 
+@pytest.mark.slow
 def test_ten_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     faults, slowest = random_kills(tmp_path, 10)
     assert faults == []
@@ -79,5 +80,6 @@ def sigterm(tmp_path: Path, rounds: int, sabotage: str | None = None) -> None:
     assert check_log(tmp_path, acknowledged) == []
 
 
+@pytest.mark.slow
 def test_three_times_sigterm_under_load_ends_cleanly(tmp_path: Path) -> None:
     sigterm(tmp_path, 3)

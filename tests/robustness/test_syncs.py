@@ -13,6 +13,7 @@ def test_no_answer_leaves_before_a_sync_that_covers_it(tmp_path: Path) -> None:
     assert order_of_calls(tmp_path) == []
 
 
+@pytest.mark.slow
 @needs_strace
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 6])
 def test_one_failed_sync_stops_every_acknowledgement_until_a_restart(tmp_path: Path, when: int) -> None:

@@ -60,6 +60,7 @@ def file(shop) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_it_says_the_same_under_the_rules_and_thresholds_that_it_was_made_with(shop, file):
     events = ask(shop, record(), record(orders=-2), record(customer_id="17850"))
     (shop.root / "decisions.py").write_text("raise RuntimeError('other rules by now')")
@@ -72,6 +73,7 @@ def test_it_says_the_same_under_the_rules_and_thresholds_that_it_was_made_with(s
         assert found.then.digest == digest_value({name: data[name] for name in ("action", "prediction", "rule")})
 
 
+@pytest.mark.slow
 def test_who_it_was_about_is_tried_as_text_and_as_a_number(shop, file):
     events = ask(shop, *(record(customer_id=one) for one in (7, "7", "007", "8", None)))
     found = [again(shop, one) for one in events]

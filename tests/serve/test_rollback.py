@@ -146,6 +146,7 @@ def test_what_crashes_is_left_for_what_was_warm(shop, fitted):
     assert told(answer)["predictions"][0]["rule"] == "likely to return"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "stays"), [(0, False), (2, True)])
 def test_a_process_stays_warm_for_as_long_as_the_setting_says(make_shop, fitted, seconds, stays):
     shop = make_shop(warm_for=seconds)

@@ -286,6 +286,7 @@ def test_a_file_swapped_while_it_is_loaded_is_never_what_is_loaded(shop, fitted)
     assert refused and served
 
 
+@pytest.mark.slow
 def test_when_nobody_is_left_to_ask_the_process_ends(shop):
     """The hub is killed with SIGKILL, once while the process idles and once while a rule keeps it busy."""
     code = (
@@ -326,6 +327,7 @@ def test_stopping_answers_what_was_asked_and_leaves_no_process(shop):
     assert gone(pid, 0.5)
 
 
+@pytest.mark.slow
 def test_a_rule_that_hangs_is_ended_and_others_are_served_again(make_shop):
     shop = make_shop(predict_timeout=1)
 
@@ -438,6 +440,7 @@ def test_an_endpoint_without_rules_predicts_and_takes_no_action(shop):
     assert one["action"] == one["rule"] == "" and 0 < one["prediction"] < 1
 
 
+@pytest.mark.slow
 def test_a_stream_held_by_somebody_else_is_waited_for(shop):
     from sampan.store.lock import FileLock
 

@@ -143,6 +143,7 @@ def test_values_arrive_while_a_run_goes_on_and_a_killed_one_is_killed(away: Path
     assert killed["info"]["status"] == "KILLED" and loss(killed, hub) == [0.5]
 
 
+@pytest.mark.slow
 def test_a_hub_that_has_lost_the_beginning_is_sent_all_of_it(away: Path, tmp_path: Path) -> None:
     port = free_port()
     hub = Hub(make_workspace(tmp_path / "shop"), "--port", str(port))

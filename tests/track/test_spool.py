@@ -91,6 +91,7 @@ def test_a_run_whose_process_is_killed_keeps_what_it_logged(shop: Path) -> None:
     assert (run.name, run.status, run.metrics[0].value, run.metrics[0].step) == ("training", "KILLED", 99.0, 99)
 
 
+@pytest.mark.slow
 def test_a_hub_takes_what_is_logged_while_the_run_goes_on(shop: Path) -> None:
     process = script(shop, _WAITS)
     hub = Hub(shop)

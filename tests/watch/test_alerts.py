@@ -379,6 +379,7 @@ def test_a_slow_target_does_not_hold_up_another(scene: Scene, receiver: Receiver
     assert order == ["here", "slow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 500])
 def test_while_records_cannot_be_written_a_message_is_sent_once(scene: Scene, receiver: Receiver, status: int) -> None:
     receiver.status = status
@@ -399,6 +400,7 @@ def test_while_records_cannot_be_written_a_message_is_sent_once(scene: Scene, re
     assert scene.watch.alerts.deliveries()[0].state == ("delivered" if status == 200 else WAITING)
 
 
+@pytest.mark.slow
 def test_a_version_in_use_that_cannot_be_made_anew_is_told_until_it_can(scene: Scene) -> None:
     report = Rebuilt(ref="reorder@3", level="failed", cause="commit", said="the commit 1f0a is gone")
     failed = Rebuild("r1", "reorder", 3, "failed", report, 1.0, "schedule", scene.now())
