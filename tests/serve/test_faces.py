@@ -290,7 +290,7 @@ def test_probabilities_go_in_the_order_of_the_classes(bare):
         bare._bundle, model=msgspec.structs.replace(bare._bundle.model, signature=signature)
     )
     answers = [{"prediction": {"low": 0.1, "high": 0.7, "odd": 0.2}}, {"prediction": {"low": 1.0, "high": 0, "odd": 0}}]
-    said = Said(answers, bundle, None)
+    said = Said([{**one, "version": bundle.version} for one in answers], bundle, None)
     assert json.loads(face(INVOCATIONS).write(said, None)[0])["predictions"] == [[0.1, 0.7, 0.2], [1.0, 0, 0]]
     assert face(INVOCATIONS).write(said, "text/csv")[0] == b"0.1,0.7,0.2\n1.0,0,0\n"
     wanted = face(INFERENCE).read(json.dumps({"inputs": [tensor("x", [1.0, 2.0])]}).encode(), {}, bundle).wanted

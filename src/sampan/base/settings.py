@@ -42,6 +42,12 @@ SETTINGS: Final = tuple(
         ("predict_queue", 1_024, "Requests to one endpoint that may be under way before it answers 503."),
         ("predict_timeout", 10, "Seconds after which a request to an endpoint gives up and its process is replaced."),
         (
+            "candidate_timeout",
+            1_000,
+            "Milliseconds in which a rollout's candidate has to answer; then the champion does.",
+        ),
+        ("candidate_queue", 64, "Requests that may wait for a rollout's candidate; the champion answers any more."),
+        (
             "warm_for",
             86_400,
             "Seconds in which what an endpoint served before stays loaded, to go back to at once; 0: it does not.",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EVENTS_SHOWN = 50
 _EVENTS_TOLD = 5
-_OWN_EVENTS = ("prediction", "outcome")
+_OWN_EVENTS = ("prediction", "outcome", "shadow")
 
 
 class Origin(msgspec.Struct, omit_defaults=True):

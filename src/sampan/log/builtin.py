@@ -1,4 +1,4 @@
-"""Events that every workspace knows: what was predicted, and what turned out to be true."""
+"""Events that every workspace knows: what was predicted, what turned out to be true, what a shadow would have said."""
 
 from typing import Any
 
@@ -6,7 +6,12 @@ from sampan.log.declare import Event
 
 
 class Prediction(Event, version=1, type="prediction"):
-    """One answer of an endpoint. The event's id is the prediction's, its subject the entity."""
+    """One answer of an endpoint. The event's id is the prediction's, its subject the entity.
+
+    ``version`` and ``bundle`` are those that answered. In a rollout ``variant`` says who was to answer; where that was
+    the candidate and ``fallback`` says why it did not, the champion answered. Fields may be added with a default that
+    is true of every event before.
+    """
 
     endpoint: str
     version: str
@@ -18,7 +23,10 @@ class Prediction(Event, version=1, type="prediction"):
     rule: str
     context: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it; what else the rules could read
     value: dict[str, Any] | None = None
-    variant: str = "champion"
+    variant: str = "champion"  # or "candidate"
+    rollout: str = ""  # empty: there was none
+    stage: int = 0
+    fallback: str = ""
     latency_us: int = 0
     error: str = ""  # why the decision function gave no action of its own
 
@@ -30,4 +38,24 @@ class Outcome(Event, version=1, type="outcome"):
     value: bool | float | str
 
 
-BUILTIN: tuple[type[Event], ...] = (Prediction, Outcome)
+class Shadow(Event, version=1, type="shadow"):
+    """What a candidate would have answered, had it been asked. No prediction: nobody was told, nothing was done.
+
+    ``error`` says why it has no answer, or why its rule gave no action of its own.
+    """
+
+    prediction_id: str
+    endpoint: str
+    rollout: str
+    stage: int
+    version: str
+    bundle: str
+    prediction: float | str | list[float] | None = None
+    action: str = ""
+    rule: str = ""
+    value: dict[str, Any] | None = None
+    latency_us: int = 0
+    error: str = ""
+
+
+BUILTIN: tuple[type[Event], ...] = (Prediction, Outcome, Shadow)

@@ -14,6 +14,7 @@ import msgspec
 from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_id
+from sampan.models.inputs import Inputs
 from sampan.serve.bundle import OpenBundle, place_of
 from sampan.serve.decisions import Prediction, expected_value
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
@@ -40,11 +41,37 @@ class Asked(NamedTuple):
     arrived: float
     face: int = NATIVE
     wanted: Any = None
+    pinned: bool = False  # to the version that is served: no other may answer
 
     @property
     def chosen(self) -> frozenset[str]:
         """The ids that the client chose."""
         return frozenset(self.ids) if self.chosen_ids else frozenset()
+
+
+class Verdict(msgspec.Struct, array_like=True):
+    """What a bundle says to one record. ``error``: why there is none, or why its rule gave no action of its own."""
+
+    output: float | str | list[float] | None
+    action: str = ""
+    rule: str = ""
+    value: dict[str, Any] | None = None
+    error: str = ""
+
+
+class Author(NamedTuple):
+    """Whose answer it is: version, the bundle's digest, and what its model reads of a record."""
+
+    version: str
+    bundle: str
+    inputs: tuple[str, ...]
+
+
+class Arm(NamedTuple):
+    """Whose answer a record of a rollout got, and what its event says about that."""
+
+    author: Author
+    told: Mapping[str, Any]
 
 
 class Answered(NamedTuple):
@@ -60,11 +87,15 @@ class Answerer:
     def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock) -> None:
         self._endpoint = endpoint
         self._bundle = opened.bundle
-        self._digest = opened.bundle.digest
         self._predictor = opened.predictor
         self._decision = opened.decision
         self._clock = clock
         self._inputs = tuple(opened.bundle.model.signature.inputs)
+        self.author = Author(opened.bundle.version, opened.bundle.digest, self._inputs)
+        self._own = Arm(self.author, {})
+        #: Versions whose classes are known to be one's own: a candidate's, too.
+        self.alike = {opened.bundle.version}
+        self._checked = Inputs(opened.bundle.model.signature)
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
         facts = opened.bundle.decision
@@ -83,6 +114,14 @@ class Answerer:
         arrived = time.perf_counter()
         call = face(number).read(body, headers, self._bundle)
         records = call.records
+        self.fit(records)
+        now = self._clock.micros()
+        ids = self._ids(call.ids, len(records))
+        when = now if call.time is msgspec.UNSET else _time(call.time, now)
+        return Asked(records, ids, call.ids is not None, when, arrived, number, call.wanted, call.pinned)
+
+    def fit(self, records: Sequence[Any]) -> None:
+        """Raises Usage for what are no records, or not those that the rules take."""
         if not records:
             raise Usage(_ATTEMPT, "the list of records is empty", "Send at least one record.")
         if len(records) > RECORDS_LIMIT:
@@ -100,10 +139,14 @@ class Answerer:
                 )
             if self._entity:
                 self._name(record, place)
-        now = self._clock.micros()
-        ids = self._ids(call.ids, len(records))
-        when = now if call.time is msgspec.UNSET else _time(call.time, now)
-        return Asked(records, ids, call.ids is not None, when, arrived, number, call.wanted)
+
+    def check(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Raises Usage as ``predict`` does, for records that another bundle is to answer."""
+        self._checked.rows(records)
+
+    def about(self, record: Mapping[str, Any]) -> str:
+        """Whom a record that fits is about; empty for nobody."""
+        return self._name(record, 0) if self._entity else ""
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         """Raw model output per record. Raises Usage for a record that does not fit the signature."""
@@ -111,43 +154,56 @@ class Answerer:
 
     def decide(self, asked: Asked, outputs: "Sequence[Output]") -> Answered:
         """Apply the rules; one event and one answer per record."""
+        return self.tell(asked, self.judge(asked.records, outputs))
+
+    def judge(self, records: Sequence[Mapping[str, Any]], outputs: "Sequence[Output]") -> list[Verdict]:
+        """Apply the rules."""
+        verdicts = []
+        for record, output in zip(records, outputs, strict=True):
+            prediction = self._prediction(output)
+            action, rule, error = self._act(prediction, record)
+            verdicts.append(Verdict(output, action, rule, self._value(prediction, action), error))
+        return verdicts
+
+    def tell(self, asked: Asked, verdicts: Sequence[Verdict], arms: Sequence[Arm] | None = None) -> Answered:
+        """One answer and one event per record; ``arms``: whose verdicts they are, where not all are one's own."""
         answers: list[dict[str, Any]] = []
         events = []
         when = iso(asked.time)
-        for place, (record, output) in enumerate(zip(asked.records, outputs, strict=True)):
-            prediction = self._prediction(output)
-            action, rule, error = self._act(prediction, record)
-            identity = asked.ids[place]
+        for place, (record, verdict) in enumerate(zip(asked.records, verdicts, strict=True)):
+            arm = self._own if arms is None else arms[place]
+            identity, author = asked.ids[place], arm.author
             answer = {
                 "id": identity,
-                "prediction": prediction,
-                "action": action,
-                "rule": rule,
-                "version": self._bundle.version,
-                "bundle": self._digest,
+                "prediction": self._prediction(verdict.output),
+                "action": verdict.action,
+                "rule": verdict.rule,
+                "version": author.version,
+                "bundle": author.bundle,
             }
-            if error:
-                answer["error"] = error
+            if verdict.error:
+                answer["error"] = verdict.error
             answers.append(answer)
-            entity = self._name(record, place) if self._entity else ""
-            features, context = self._split(record)
+            entity = self.about(record)
+            features, context = self._split(record, author.inputs)
             event: dict[str, Any] = {"id": identity, "type": "prediction", "source": SOURCE + self._endpoint}
             event["time"] = when
             if entity:
                 event["subject"] = entity
             event["data"] = {
                 "endpoint": self._endpoint,
-                "version": self._bundle.version,
-                "bundle": self._digest,
+                "version": author.version,
+                "bundle": author.bundle,
                 "entity": entity,
                 "features": features,
                 "context": context,
-                "prediction": output,
-                "action": action,
-                "rule": rule,
-                "value": self._value(prediction, action),
+                "prediction": verdict.output,
+                "action": verdict.action,
+                "rule": verdict.rule,
+                "value": verdict.value,
                 "latency_us": round((time.perf_counter() - asked.arrived) * 1e6),
-                "error": error,
+                "error": verdict.error,
+                **arm.told,
             }
             events.append(_encode(event))
         return Answered(answers, events)
@@ -177,7 +233,7 @@ class Answerer:
 
     def retell(self, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """The answer that was given when a stored prediction was made."""
-        same_version = data["version"] == self._bundle.version  # else the classes may be others
+        same_version = data["version"] in self.alike  # else the classes may be others
         answer = {
             "id": identity,
             "prediction": self._prediction(data["prediction"]) if same_version else data["prediction"],
@@ -185,15 +241,16 @@ class Answerer:
         }
         return {**answer, "error": data["error"]} if data.get("error") else answer
 
-    def _split(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _split(self, record: Mapping[str, Any], inputs: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A record's model inputs, and what else the rules can read."""
-        features = {name: record.get(name) for name in self._inputs}
+        features = {name: record.get(name) for name in inputs}
         return features, {n: v for n, v in record.items() if n not in features and n != self._entity}
 
-    def _prediction(self, output: "Output") -> Prediction:
+    def _prediction(self, output: Any) -> Prediction:
         if isinstance(output, list):
             return dict(zip(self._classes, output, strict=True))
-        return output
+        prediction: Prediction = output
+        return prediction
 
     def _act(self, prediction: Prediction, record: Mapping[str, Any]) -> tuple[str, str, str]:
         """(action, rule, error) for one record."""

@@ -31,6 +31,7 @@ class Call(NamedTuple):
     ids: Any = None
     time: Any = msgspec.UNSET
     wanted: Any = None
+    pinned: bool = False  # the request names the version that is served
 
 
 class Said(NamedTuple):

@@ -1,8 +1,9 @@
-"""Frames between the hub and a serving process, over a socket pair that nobody else can reach.
+"""Frames between the hub and a serving process, and between the champion's and the candidate's process of a rollout.
 
     u32 length of the payload | u32 request | u8 kind | u16 status | payload
 
-Several requests are under way at once; ``request`` tells their answers apart.
+Several requests are under way at once; ``request`` tells their answers apart. They go over a socket pair that nobody
+else can reach; from process to process over a Unix socket in a private folder, which is gone once they are connected.
 """
 
 import asyncio
@@ -23,12 +24,19 @@ class Kind(IntEnum):
     STOP = 4
     GIVE = 5  # answer what was asked, let go of the stream, and stay loaded
     TRY = 6  # payload: records to be answered, in an ANSWER, without being kept
+    LISTEN = 7  # payload: the path of a socket on which the champion's process will connect
+    ASSIGN = 8  # payload: whom to ask beside oneself, and for what (``Assigned``, or null)
+    # from the champion's process to the candidate's
+    WEIGH = 9  # payload: records to be answered, in an ANSWER, without being kept (``Errand``)
     # from the serving process
     READY = 11  # model and rules are loaded
     TAKEN = 12
     ANSWER = 13  # status and body
     FAILED = 14  # payload: the error; the process ends
     GIVEN = 15
+    LISTENING = 16
+    ASSIGNED = 17  # status: 1 if the candidate's process is connected
+    NEWS = 18  # payload: how the candidate does (``News``)
 
 
 class Frame(NamedTuple):
@@ -75,6 +83,11 @@ class Frames(asyncio.Protocol):
         """Queue a frame; nothing happens if the other end is gone."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(_HEADER.pack(len(payload), request, kind, status) + payload)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the other end has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def close(self) -> None:
         if self._transport is not None:

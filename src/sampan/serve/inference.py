@@ -53,7 +53,8 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
     tensors = read_tensors(given.get("inputs"), rest)
     wanted = Wanted(str(given.get("id") or ""), _outputs(given.get("outputs"), bundle), False)
     wanted.binary = bool(flags(given.get("parameters")).get("binary_data_output"))
-    return Call(_records(tensors, bundle.model.signature), wanted=wanted)
+    records = _records(tensors, bundle.model.signature)
+    return Call(records, wanted=wanted, pinned=bool(headers.get(VERSION)))
 
 
 def write(said: Said, wanted: Wanted) -> tuple[bytes, Headers]:
@@ -63,8 +64,11 @@ def write(said: Said, wanted: Wanted) -> tuple[bytes, Headers]:
     made = {tensor.name: tensor for tensor in _tensors(said)}
     chosen = dict.fromkeys(made, wanted.binary) if wanted.outputs is None else wanted.outputs
     parts = [write_tensor(made[name], binary=binary) for name, binary in chosen.items()]
-    model, _, version = said.bundle.version.partition("@")
-    answer: dict[str, Any] = {"model_name": model, "model_version": version}
+    versions = {str(one["version"]) for one in said.answers}
+    model, _, version = (versions.pop() if len(versions) == 1 else said.bundle.version).partition("@")
+    answer: dict[str, Any] = {"model_name": model}
+    if not versions:  # of several, in a rollout, the protocol has room for none
+        answer["model_version"] = version
     if wanted.id:
         answer["id"] = wanted.id
     head = _encode({**answer, "outputs": [part for part, _ in parts]})

@@ -1,6 +1,7 @@
 """The serving process of one endpoint: loads one bundle, answers from it, writes its own stream of the log.
 
-Started by ``sampan.serve.worker`` with one end of a socket pair; it reads no records and listens on nothing.
+Started by ``sampan.serve.worker`` with one end of a socket pair; it reads no records. The candidate of a rollout is
+such a process without the stream: it listens, where it is told to, for one connection from the champion's.
 """
 
 import asyncio
@@ -18,11 +19,14 @@ from sampan.base.clock import Clock, SharedClock, SystemClock
 from sampan.base.errors import Busy, Damaged, SampanError
 from sampan.base.settings import Folder, Settings
 from sampan.serve.answer import Answerer
+from sampan.serve.apart import Apart
+from sampan.serve.assignment import Assigned
 from sampan.serve.bundle import Order, open_bundle
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.orphan import end_with
 from sampan.serve.service import Service
 from sampan.serve.stream import Stream
+from sampan.serve.variants import Variants
 from sampan.store.blobs import Blobs
 
 _PATIENCE: Final = 5.0  # seconds in which the process before this one has to let go of the stream
@@ -48,12 +52,15 @@ async def _serve(connection: socket.socket) -> int:
     news: asyncio.Queue[Frame | None] = asyncio.Queue()
     service: Service | None = None
     answerer: Answerer | None = None
+    beside: _Beside | None = None
 
     def on_frame(frame: Frame) -> None:
         if frame.kind is Kind.ASK and service is not None:
             service.ask(frame.request, frame.payload, frame.status)
         elif frame.kind is Kind.TRY and answerer is not None:
             link.send(Kind.ANSWER, frame.request, _tried(answerer, frame.payload), 200)
+        elif frame.kind in (Kind.LISTEN, Kind.ASSIGN) and beside is not None:
+            beside.told(frame)
         else:
             news.put_nowait(frame)
 
@@ -79,6 +86,7 @@ async def _serve(connection: socket.socket) -> int:
         settings = folder.settings()
         clock = _clock(settings, folder)
         answerer = Answerer(order.endpoint, open_bundle(order.bundle, Blobs(folder.data / "blobs")), clock)
+        beside = _Beside(answerer, link)
         link.send(Kind.READY)
     except Exception as error:  # noqa: BLE001
         fail(error)
@@ -99,11 +107,12 @@ async def _serve(connection: socket.socket) -> int:
             fail(error)
             await asyncio.sleep(0.05)
             return 3
-        service = Service(answerer, stream, answer)
+        service = Service(answerer, stream, answer, beside.variants, order.endpoint)
         link.send(Kind.TAKEN)
         while (frame := await news.get()) is not None and frame.kind not in (Kind.STOP, Kind.GIVE):
             pass
         await service.finish()
+        beside.variants.end()
         code = 3 if stream.broken else 0
         stream.close()
         service = None
@@ -113,6 +122,36 @@ async def _serve(connection: socket.socket) -> int:
     link.close()
     await asyncio.sleep(0)
     return code
+
+
+class _Beside:
+    """What a process does beside answering: it listens for another, or goes by an assignment; one after the other."""
+
+    def __init__(self, answerer: Answerer, link: Frames) -> None:
+        self.variants = Variants(answerer, lambda news: link.send(Kind.NEWS, payload=msgspec.json.encode(news)))
+        self._apart = Apart(answerer)
+        self._link = link
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def told(self, frame: Frame) -> None:
+        task = asyncio.get_running_loop().create_task(self._do(frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, frame: Frame) -> None:
+        async with self._turn:
+            if frame.kind is Kind.ASSIGN:
+                assigned = msgspec.json.decode(frame.payload, type=Assigned | None)
+                there = await self.variants.take(assigned)
+                self._link.send(Kind.ASSIGNED, status=int(there))
+                return
+            try:
+                await self._apart.listen(frame.payload.decode())
+            except OSError as error:
+                sys.stderr.write(f"Listen for the champion's process: {error}\n")
+            else:
+                self._link.send(Kind.LISTENING)
 
 
 def _tried(answerer: Answerer, records: bytes) -> bytes:

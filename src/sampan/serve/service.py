@@ -1,7 +1,8 @@
 """Requests of one serving process: read, predict together, decide, keep, answer. No sockets here.
 
 Requests that arrive in the same moment are predicted in one call and share one sync of the log. An answer leaves
-only when its events are durable.
+only when its events are durable. In a rollout some records are the candidate's to answer (``variants``); where it does
+not, the champion does.
 """
 
 import asyncio
@@ -12,8 +13,12 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from sampan.base.errors import Busy, Conflict, Damaged, SampanError
-from sampan.serve.answer import Answered, Answerer, Asked
+from sampan.serve.answer import Answered, Answerer, Asked, Verdict
+from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
+from sampan.serve.link import Reply
+from sampan.serve.shadow import Shadow
+from sampan.serve.variants import Plan, Variants
 
 _REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
 _encode = msgspec.json.Encoder().encode
@@ -35,13 +40,42 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+class Fresh(NamedTuple):
+    """A request that nobody has asked before. ``plan``: the rollout it falls under; ``places``: of the records that the
+    candidate is to answer; ``told`` is done when its events are durable, where its sender chose its ids."""
+
+    request: int
+    asked: Asked
+    told: "asyncio.Future[None] | None"
+    plan: Plan | None
+    places: Sequence[int] = ()
+
+    @property
+    def own(self) -> list[int]:
+        """Places of the records that the champion is to answer."""
+        theirs = frozenset(self.places)
+        return [place for place in range(len(self.asked.records)) if place not in theirs]
+
+    def records(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        return [self.asked.records[place] for place in places]
+
+
 class Service:
     """Answers requests by calling ``send(request, status, body)``, each exactly once."""
 
-    def __init__(self, answerer: Answerer, sink: Sink, send: Callable[[int, int, bytes], None]) -> None:
+    def __init__(
+        self,
+        answerer: Answerer,
+        sink: Sink,
+        send: Callable[[int, int, bytes], None],
+        variants: Variants | None = None,
+        endpoint: str = "",
+    ) -> None:
         self._answerer = answerer
         self._sink = sink
         self._send = send
+        self._variants = variants or Variants(answerer, lambda news: None)
+        self._shadow = Shadow(endpoint, answerer, self._variants, sink)
         self._waiting: list[tuple[int, bytes, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._given = Given(answerer, sink)
@@ -59,8 +93,37 @@ class Service:
         """Wait until everything asked has been answered."""
         while self._waiting or self._tasks:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
+        await self._shadow.finish()
 
     def _drain(self) -> None:
+        fresh = self._read()
+        theirs = [one for one in fresh if one.places]
+        if theirs:
+            fits = {one.request for one in theirs if self._fits(one)}
+            theirs = [one for one in theirs if one.request in fits]
+            fresh = [one for one in fresh if not one.places or one.request in fits]
+        if not fresh:
+            return
+        replies: dict[int, Reply] = {}
+        if theirs:
+            asked = self._variants.ask([one.records(one.places) for one in theirs])
+            replies = {one.request: reply for one, reply in zip(theirs, asked, strict=True)}
+        own = [one.records(one.own) if one.places else one.asked.records for one in fresh]
+        try:
+            records = [record for some in own for record in some]
+            outputs = self._answerer.predict(records) if records else []
+        except Exception:  # noqa: BLE001 - one request's fault must not become another's
+            for one, some in zip(fresh, own, strict=True):
+                self._alone(one, some, replies.get(one.request))
+            return
+        place = 0
+        for one, some in zip(fresh, own, strict=True):
+            end = place + len(some)
+            self._decide(one, some, outputs[place:end], replies.get(one.request))
+            place = end
+
+    def _read(self) -> list[Fresh]:
+        """What has arrived and has not been asked before; the rest is answered as it was."""
         waiting, self._waiting = self._waiting, []
         fresh: list[tuple[int, Asked]] = []
         for request, body, number in waiting:
@@ -79,46 +142,82 @@ class Service:
                     fresh.append((request, asked))
             except SampanError as error:
                 self._refuse(request, error, number)
-        if not fresh:
-            return
-        try:
-            outputs = self._answerer.predict([record for _, asked in fresh for record in asked.records])
-        except Exception:  # noqa: BLE001 - one request's fault must not become another's
-            for request, asked in fresh:
-                self._alone(request, asked)
-            return
-        place = 0
-        for request, asked in fresh:
-            end = place + len(asked.records)
-            self._decide(request, asked, outputs[place:end])
-            place = end
+        return [self._begun(request, asked) for request, asked in fresh]
 
-    def _alone(self, request: int, asked: Asked) -> None:
+    def _begun(self, request: int, asked: Asked) -> Fresh:
+        told = self._given.begin(asked) if asked.chosen_ids else None
+        plan = None if asked.pinned else self._variants.plan
+        return Fresh(request, asked, told, plan, self._variants.places(asked) if plan is not None else ())
+
+    def _fits(self, one: Fresh) -> bool:
+        """Whether the champion could answer it; else it is refused, whoever's turn it was."""
         try:
-            outputs = self._answerer.predict(asked.records)
+            self._answerer.check(one.asked.records)
         except SampanError as error:
-            self._refuse(request, error, asked.face)
+            self._fail(one, error)
+            return False
+        return True
+
+    def _alone(self, one: Fresh, own: list[dict[str, Any]], reply: Reply | None) -> None:
+        outputs = self._predicted(one, own)
+        if outputs is not None:
+            self._decide(one, own, outputs, reply)
+
+    def _predicted(self, one: Fresh, records: list[dict[str, Any]]) -> "Sequence[Any] | None":
+        """The champion's predictions; None if there are none and the request has been answered with why."""
+        try:
+            return self._answerer.predict(records) if records else []
+        except SampanError as error:
+            self._fail(one, error)
         except Exception as error:  # noqa: BLE001 - the model's own fault, told as such
-            self._refuse(request, Damaged("Predict", f"the model raised {type(error).__name__}: {error}"), asked.face)
-        else:
-            self._decide(request, asked, outputs)
+            self._fail(one, Damaged("Predict", f"the model raised {type(error).__name__}: {error}"))
+        return None
 
-    def _decide(self, request: int, asked: Asked, outputs: Sequence[Any]) -> None:
-        answered = self._answerer.decide(asked, outputs)
-        self._spawn(self._keep(request, asked, answered))
+    def _decide(self, one: Fresh, own: list[dict[str, Any]], outputs: Sequence[Any], reply: Reply | None) -> None:
+        verdicts = self._answerer.judge(own, outputs)
+        if reply is not None:
+            self._spawn(self._join(one, verdicts, reply))
+            return
+        arms = None if one.plan is None else [one.plan.champion] * len(own)
+        self._spawn(self._keep(one, self._answerer.tell(one.asked, verdicts, arms)))
 
-    async def _keep(self, request: int, asked: Asked, answered: Answered) -> None:
-        entry = self._given.begin(asked, answered) if asked.chosen_ids else None
+    async def _join(self, one: Fresh, own: Sequence[Verdict], reply: Reply) -> None:
+        """Put the candidate's answers beside the champion's, and the champion's where the candidate has none."""
+        assert one.plan is not None
+        found = await reply
+        verdicts = dict(zip(one.own, own, strict=True))
+        arms = dict.fromkeys(one.own, one.plan.champion)
+        reasons = []
+        for at, place in enumerate(one.places):
+            reason = found if isinstance(found, str) else found[at].error and ERROR + found[at].error
+            if not reason and not isinstance(found, str):
+                verdicts[place] = found[at]
+            arms[place] = one.plan.instead(reason) if reason else one.plan.candidate
+            reasons.append(reason)
+        self._variants.answered(reasons)
+        if lacking := [place for place in one.places if place not in verdicts]:
+            records = one.records(lacking)
+            outputs = self._predicted(one, records)
+            if outputs is None:
+                return
+            verdicts.update(zip(lacking, self._answerer.judge(records, outputs), strict=True))
+        places = range(len(one.asked.records))
+        told = self._answerer.tell(one.asked, [verdicts[n] for n in places], [arms[n] for n in places])
+        await self._keep(one, told)
+
+    async def _keep(self, one: Fresh, answered: Answered) -> None:
+        if one.told is not None:
+            self._given.fill(one.asked, answered)
         try:
             await self._sink.keep(answered.events)
         except SampanError as error:
-            if entry is not None:
-                self._given.drop(asked, entry, error)
-            self._refuse(request, error, asked.face)
-        else:
-            if entry is not None:
-                entry.set_result(None)
-            self._send(request, *self._answerer.say(asked, answered.answers))
+            self._fail(one, error)
+            return
+        if one.told is not None:
+            one.told.set_result(None)
+        self._send(one.request, *self._answerer.say(one.asked, answered.answers))
+        if one.plan is not None and one.plan.shadow and (own := one.own):
+            self._shadow.see(one.asked, own, one.plan)
 
     async def _repeat(self, request: int, asked: Asked, told: "list[Told]") -> None:
         try:
@@ -129,6 +228,11 @@ class Service:
             self._refuse(request, error, asked.face)
             return
         self._send(request, *self._answerer.say(asked, [one.answer for one in told]))
+
+    def _fail(self, one: Fresh, error: SampanError) -> None:
+        if one.told is not None:
+            self._given.drop(one.asked, one.told, error)
+        self._refuse(one.request, error, one.asked.face)
 
     def _refuse(self, request: int, error: SampanError, number: int) -> None:
         body, headers = face(number).refuse(error)
@@ -177,14 +281,20 @@ class Given:
             )
         return found or None
 
-    def begin(self, asked: Asked, answered: Answered) -> "asyncio.Future[None]":
-        """Note answers whose events are on their way to the disk."""
+    def begin(self, asked: Asked) -> "asyncio.Future[None]":
+        """Note that answers are on their way."""
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for record, answer in zip(asked.records, answered.answers, strict=True):
-            self._told[answer["id"]] = Told(_encode(record), answer, durable)
+        for identity, record in zip(asked.ids, asked.records, strict=True):
+            self._told[identity] = Told(_encode(record), {}, durable)
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         return durable
+
+    def fill(self, asked: Asked, answered: Answered) -> None:
+        """Note what the answers are."""
+        for identity, answer in zip(asked.ids, answered.answers, strict=True):
+            if (told := self._told.get(identity)) is not None:
+                told.answer.update(answer)
 
     def drop(self, asked: Asked, durable: "asyncio.Future[None]", error: SampanError) -> None:
         """Forget answers that did not become durable."""

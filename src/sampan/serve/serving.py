@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from sampan.base.errors import Busy, NotFound, SampanError, Unreachable
+from sampan.base.errors import Busy, Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
+from sampan.serve.assignment import Assignment, CandidateState, check
+from sampan.serve.beside import BACK_OFF, Beside, Limits
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
@@ -22,7 +24,6 @@ from sampan.serve.worker import Worker
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
 _TRY_AGAIN: Final = (503, 507)
-_BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
 
 
 class Answer(NamedTuple):
@@ -44,10 +45,12 @@ class EndpointState(msgspec.Struct, frozen=True):
     restarts: int
     under_way: int
     error: str
+    candidate: CandidateState | None = None  # of a rollout
 
 
 class Lane:
-    """One endpoint: its process now, and the task that starts another when it ends."""
+    """One endpoint: its process now, and the task that starts another when it ends; in a rollout, the candidate's
+    beside it."""
 
     def __init__(
         self, root: Path, endpoint: Endpoint, bundle_of: Callable[[str], Bundle], queue: int, patience: float
@@ -57,6 +60,7 @@ class Lane:
         self._state: State = "starting"
         self.restarts = 0
         self.error = ""
+        self.beside: Beside | None = None
         self._root = root
         self._queue = queue
         self._patience = patience
@@ -85,6 +89,11 @@ class Lane:
     def begin(self, loaded: Worker | None = None) -> None:
         """Serve from now on, first with a process that is loaded already."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep(loaded))
+
+    async def introduce(self) -> None:
+        """Have the process go by the assignment, if there are both."""
+        if self.beside is not None and self._worker is not None and not self._worker.lost.is_set():
+            await self.beside.introduce(self._worker)
 
     async def ask(self, body: bytes, number: int) -> tuple[int, bytes]:
         """Forward one request; status and body of the answer. Raises Busy, Unreachable."""
@@ -151,6 +160,8 @@ class Lane:
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._worker is not None:
             await self._worker.kill()
+        if self.beside is not None and (candidate := await self.beside.detach()) is not None:
+            await candidate.kill()
         self._state = "stopped"
 
     def status(self) -> EndpointState:
@@ -164,6 +175,7 @@ class Lane:
             restarts=self.restarts,
             under_way=self._waiting,
             error=self.error,
+            candidate=self.beside.status() if self.beside is not None else None,
         )
 
     async def _keep(self, loaded: Worker | None) -> None:
@@ -172,6 +184,7 @@ class Lane:
             try:
                 worker = self._worker = loaded or await self.load()
                 loaded = None
+                await self.introduce()  # first: nobody is answered as if there were no rollout
                 await worker.take()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
                 self.error = str(error) or type(error).__name__
@@ -189,7 +202,7 @@ class Lane:
             self._state = "down"
             self._settled.set()
             self.restarts += 1
-            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
+            await asyncio.sleep(BACK_OFF[min(failures, len(BACK_OFF) - 1)])
             failures += 1
 
 
@@ -201,14 +214,25 @@ class Serving:
         self._endpoints = endpoints
         self._queue: int = settings.get("predict_queue")
         self._patience: float = settings.get("predict_timeout")
+        # Half of what the champion's process has itself: the other half is for its own answer.
+        timeout = min(settings.get("candidate_timeout") / 1_000, self._patience / 2)
+        self._limits = Limits(timeout, settings.get("candidate_queue"), self._patience)
         self._lanes: dict[str, Lane] = {}
         self._warm = Warm(settings.get("warm_for"), settings.get("warm_bundles"))
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def start(self) -> None:
-        """Begin to start every endpoint's process; does not wait for them."""
+    async def start(self, assigned: Mapping[str, Assignment] | None = None) -> None:
+        """Begin to start every endpoint's process; does not wait for them.
+
+        ``assigned``: the rollouts under way, by endpoint. From the first answer on they are gone by; while a candidate
+        is still being loaded, the champion answers in its place. One that is no candidate any more is left out.
+        """
         for endpoint in self._endpoints.list():
             lane = self._lanes[endpoint.name] = self._lane(endpoint)
+            if assigned is not None and (one := assigned.get(endpoint.name)) is not None:
+                with contextlib.suppress(SampanError):
+                    lane.beside = self._beside(lane, one)
+                    lane.beside.begin()
             lane.begin()
 
     async def predict(self, name: str, body: bytes, number: int = NATIVE) -> Answer:
@@ -245,13 +269,57 @@ class Serving:
         return await self.switch(endpoint, await self.prepare(name, endpoint.bundle))
 
     async def prepare(self, name: str, bundle: str) -> Worker:
-        """A process with a bundle loaded, for ``switch`` or ``spare``: the warm one, else a new one. Raises what the
-        bundle failed with."""
+        """A process with a bundle loaded, for ``switch`` or ``spare``: the candidate's, which goes on as such until
+        then, or the warm one, else a new one. Raises what the bundle failed with."""
+        beside = self._beside_of(name)
+        if beside is not None and (candidate := beside.lend(bundle)) is not None:
+            return candidate
         return self._warm.take(name, bundle) or await load(self._root, name, self._endpoints.bundle(bundle))
 
     async def spare(self, name: str, bundle: str, loaded: Worker) -> None:
         """Leave a process that was prepared where the next one finds it."""
-        await self._warm.keep(name, bundle, loaded)
+        beside = self._beside_of(name)
+        if beside is None or beside.worker is not loaded:
+            await self._warm.keep(name, bundle, loaded)
+
+    async def assign(self, name: str, assignment: Assignment | None) -> None:
+        """Have a candidate answer, or see, what a stage of a rollout says; None ends that.
+
+        Loads it first. Raises what it failed with, Usage where clients could not be answered by either (``check``),
+        NotFound, Conflict; what was assigned then goes on. Once this returns, requests are answered by it. Another
+        share or stage of the same bundle restarts nothing.
+        """
+        lane = self._lanes.get(name)
+        if lane is None:
+            known = ", ".join(sorted(self._lanes)) or "none yet"
+            raise NotFound(f"Assign a candidate to {name!r}", "it is not served", f"Endpoints: {known}.")
+        if assignment is None:
+            async with self._changing[name]:
+                lane = self._lanes.get(name, lane)
+                beside, lane.beside = lane.beside, None
+                if beside is not None:
+                    await self._left(name, beside.assignment.bundle, await beside.end())
+            return
+        made = self._beside(lane, assignment)
+        now = lane.beside
+        if now is None or now.assignment.bundle != assignment.bundle:
+            loaded = self._warm.take(name, assignment.bundle) or await load(self._root, name, made.bundle)
+        else:
+            loaded = None
+        async with self._changing[name]:
+            if self._lanes.get(name) is not lane or lane.beside is not now:
+                await self._left(name, assignment.bundle, loaded)
+                obstacle = "it was switched, or assigned another, meanwhile"
+                raise Conflict(f"Assign {made.bundle.version} to {name}", obstacle, "Look, and try again.")
+            if now is not None and loaded is None:
+                await now.change(assignment)
+                return
+            before = await now.detach() if now is not None else None
+            lane.beside = made
+            made.begin(loaded)
+            await lane.introduce()
+            if now is not None:
+                await self._left(name, now.assignment.bundle, before)
 
     async def switch(self, endpoint: Endpoint, loaded: Worker) -> EndpointState:
         """Serve with a process that is loaded. The one before answers what it was asked, lets go of the stream, and
@@ -260,15 +328,19 @@ class Serving:
         async with self._changing[name]:
             old, lane = self._lanes.get(name), self._lane(endpoint)
             self._lanes[name] = lane  # requests from now on wait for the new process
-            rested = None
+            rested = candidate = beside = None
             try:
                 if old is not None:
+                    beside, old.beside = old.beside, None  # a rollout is of what was in force
+                    candidate = await beside.detach() if beside is not None else None
                     rested = await old.rest()
             finally:
                 lane.begin(loaded)
             await lane.settled()
             if old is not None and rested is not None:
                 await self._warm.keep(name, old.endpoint.bundle, rested)
+            if beside is not None and candidate is not loaded:
+                await self._left(name, beside.assignment.bundle, candidate)
             return lane.status()
 
     def warm(self, name: str) -> list[str]:
@@ -296,6 +368,27 @@ class Serving:
                 raise Unreachable(f"Wait for endpoint {name}", reason or f"not ready in {patience:g} s")
             await asyncio.sleep(0.02)
         return lane.status()
+
+    async def _left(self, name: str, bundle: str, worker: Worker | None) -> None:
+        """Keep a process that was a candidate's warm, unless something else is, or it is what is served."""
+        if worker is None:
+            return
+        lane = self._lanes.get(name)
+        if lane is not None and lane.endpoint.bundle == bundle:
+            await worker.kill()
+        else:
+            await self._warm.offer(name, bundle, worker)
+
+    def _beside_of(self, name: str) -> Beside | None:
+        lane = self._lanes.get(name)
+        return None if lane is None else lane.beside
+
+    def _beside(self, lane: Lane, assignment: Assignment) -> Beside:
+        """Raises Usage where the two cannot answer the same clients."""
+        candidate = self._endpoints.bundle(assignment.bundle)
+        check(lane.endpoint.name, assignment, lane.bundle, candidate)
+        load_one = partial(load, self._root, lane.endpoint.name, candidate)
+        return Beside(candidate, assignment, self._limits, load_one)
 
     def _lane(self, endpoint: Endpoint) -> Lane:
         return Lane(self._root, endpoint, self._endpoints.bundle, self._queue, self._patience)

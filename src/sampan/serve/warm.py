@@ -60,6 +60,14 @@ class Warm:
         while len(kept) > self._count:
             self._drop(name, kept[0].bundle)
 
+    async def offer(self, name: str, bundle: str, worker: Worker) -> None:
+        """Keep a process if nothing has to go for it; else end it."""
+        kept = [one for one in self._kept.get(name, []) if one.bundle != bundle]
+        if len(kept) < self._count and not worker.lost.is_set():
+            await self.keep(name, bundle, worker)
+        else:
+            self._end(worker)
+
     async def close(self) -> None:
         """End them all."""
         for name, kept in self._kept.items():

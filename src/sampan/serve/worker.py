@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from sampan.base.errors import SampanError, Unreachable
+from sampan.serve.assignment import Assigned, News
 from sampan.serve.bundle import Bundle, Order
 from sampan.serve.endpoints import ONE_THREAD, revive
 from sampan.serve.frames import Frame, Frames, Kind
@@ -21,6 +23,7 @@ from sampan.serve.scoring import Batch
 
 START_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
 _STOP_PATIENCE: Final = 10.0
+_LISTEN_PATIENCE: Final = 1.0
 _LOG_LIMIT: Final = 1 << 20
 
 
@@ -37,12 +40,13 @@ class Worker:
         self.lost = asyncio.Event()
         self.error: SampanError | None = None
         self.answered = 0
+        self.on_news: Callable[[News], None] = lambda news: None
         self._root = root
         self._process: subprocess.Popen[bytes] | None = None
         self._link = Frames(self._on_frame, self._on_lost)
         self._asked: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._numbers = itertools.count(1)
-        self._steps: dict[Kind, asyncio.Future[None]] = {}
+        self._steps: dict[Kind, asyncio.Future[int]] = {}
 
     @property
     def pid(self) -> int | None:
@@ -118,15 +122,28 @@ class Worker:
             return False
         return True
 
+    async def listen(self, path: str) -> None:
+        """Have it wait for the champion's process at a path. Raises Lost, Unreachable."""
+        await self._step(Kind.LISTEN, Kind.LISTENING, path.encode(), _LISTEN_PATIENCE)
+
+    async def assign(self, assigned: Assigned | None) -> bool:
+        """Have it go by an assignment, or by none; whether it has reached the candidate's process. Raises Lost,
+        Unreachable."""
+        return bool(await self._step(Kind.ASSIGN, Kind.ASSIGNED, msgspec.json.encode(assigned), _STOP_PATIENCE))
+
     async def stop(self) -> None:
         """Let it answer what it has, then end it; end it anyway after a while."""
         self._link.send(Kind.STOP)
         await self._ended(_STOP_PATIENCE)
 
-    async def kill(self) -> None:
-        """End it at once."""
+    def end(self) -> None:
+        """Have it ended, without waiting for that."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
+
+    async def kill(self) -> None:
+        """End it at once."""
+        self.end()
         await self._ended(1.0)
 
     async def _ended(self, patience: float) -> None:
@@ -141,20 +158,20 @@ class Worker:
         self._link.close()
         self._on_lost()  # now, and not once the loop notices: nobody may ask it any more
 
-    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"", patience: float = START_PATIENCE) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"", patience: float = START_PATIENCE) -> int:
+        """The status with which it says that it has done so."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._steps[wanted] = done
         self._link.send(kind, 0, payload)
         if self.lost.is_set():
             raise self._lost()
         try:
             async with asyncio.timeout(patience):
-                await done
+                return await done
         except TimeoutError:
+            late = "model and rules did not load" if kind is Kind.OPEN else f"it did not {kind.name.lower()}"
             raise Unreachable(
-                f"Start endpoint {self.endpoint}",
-                f"model and rules did not load in {START_PATIENCE:.0f} s",
-                f"See {self._log_file()}.",
+                f"Start endpoint {self.endpoint}", f"{late} in {patience:.0f} s", f"See {self._log_file()}."
             ) from None
         finally:
             self._steps.pop(wanted, None)
@@ -170,10 +187,12 @@ class Worker:
             for step in self._steps.values():
                 if not step.done():
                     step.set_exception(self.error)
+        elif frame.kind is Kind.NEWS:
+            self.on_news(msgspec.json.decode(frame.payload, type=News))
         else:
             reached = self._steps.get(frame.kind)
             if reached is not None and not reached.done():
-                reached.set_result(None)
+                reached.set_result(frame.status)
 
     def _on_lost(self) -> None:
         self.lost.set()

@@ -22,7 +22,7 @@ from sampan.serve.stream import PREFIX
 
 _PAGE: Final = 50
 _RELATED: Final = 5
-BUILTIN: Final = frozenset({"outcome", "prediction"})
+BUILTIN: Final = frozenset({"outcome", "prediction", "shadow"})
 VERDICTS: Final = ("accepted", "quarantined", "any")
 
 

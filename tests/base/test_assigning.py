@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sampan.release.assigning import gets_candidate, point
+from sampan.base.assigning import gets_candidate, point
 
 SHARES = st.floats(0, 1)
 MANY = [f"customer {number}" for number in range(50_000)]

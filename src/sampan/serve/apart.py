@@ -1,0 +1,111 @@
+"""The candidate's side of a rollout: a process that answers the champion's, and keeps nothing.
+
+What it is asked too late for anybody to wait for the answer, it leaves out, so that it catches up after a slow moment.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from sampan.base.errors import SampanError
+from sampan.serve.answer import Answerer, Verdict
+from sampan.serve.frames import Frame, Frames, Kind
+
+_decode_list = msgspec.msgpack.Decoder(list[Verdict]).decode
+
+
+class Errand(msgspec.Struct, array_like=True):
+    """Records to be answered, and until when (``time.monotonic``, the same in all processes of a machine)."""
+
+    until: float
+    records: list[dict[str, Any]]
+
+
+_decode = msgspec.msgpack.Decoder(Errand).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def read_verdicts(payload: bytes) -> list[Verdict]:
+    """What the candidate's process answered. Raises msgspec.DecodeError for anything else."""
+    return _decode_list(payload)
+
+
+class Apart:
+    """Answers what comes from the champion's process. All that arrives at once is predicted together."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+        self._waiting: list[tuple[Callable[[bytes], None], Errand]] = []
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, path: str) -> None:
+        """Wait at a path for one connection, the champion's."""
+        self._deaf()
+        self._server = await asyncio.get_running_loop().create_unix_server(self._connection, path)
+
+    def _deaf(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _connection(self) -> Frames:
+        def on_frame(frame: Frame) -> None:
+            if frame.kind is Kind.WEIGH:
+                request = frame.request
+                self._take(lambda answer: link.send(Kind.ANSWER, request, answer), frame.payload)
+
+        link = Frames(on_frame, lambda: None)
+        asyncio.get_running_loop().call_soon(self._deaf)
+        return link
+
+    def _take(self, reply: Callable[[bytes], None], payload: bytes) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._drain)
+        self._waiting.append((reply, _decode(payload)))
+
+    def _drain(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        now = time.monotonic()
+        timely = [errand for _, errand in waiting if errand.until > now]
+        verdicts = iter(weigh(self._answerer, [record for errand in timely for record in errand.records]))
+        for reply, errand in waiting:
+            reply(_written([next(verdicts) for _ in errand.records] if errand.until > now else []))
+
+
+def weigh(answerer: Answerer, records: Sequence[Any]) -> list[Verdict]:
+    """What a bundle says to each record; where it raises, in halves, until the record stands alone."""
+    if not records:
+        return []
+    try:
+        answerer.fit(records)
+        return [_sound(one) for one in answerer.judge(records, answerer.predict(records))]
+    except Exception as error:  # noqa: BLE001 - the model and the rules are the user's: the champion answers instead
+        if len(records) == 1:
+            return [Verdict(None, error=_said(error))]
+    half = len(records) // 2
+    return [*weigh(answerer, records[:half]), *weigh(answerer, records[half:])]
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, SampanError):
+        return error.obstacle.removeprefix("record 0: ").removeprefix("record 0, ")
+    return f"the model raised {type(error).__name__}: {error}"
+
+
+def _sound(verdict: Verdict) -> Verdict:
+    """A verdict, or, where it is none that an event can hold, what is wrong with it."""
+    numbers = verdict.output if isinstance(verdict.output, list) else [verdict.output]
+    if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
+        return Verdict(None, error=f"it predicted {verdict.output}")
+    return verdict
+
+
+def _written(verdicts: list[Verdict]) -> bytes:
+    try:
+        return _encode(verdicts)
+    except (TypeError, ValueError, OverflowError) as error:
+        return _encode([Verdict(None, error=f"its answer cannot be written: {error}") for _ in verdicts])

@@ -1,0 +1,108 @@
+"""What a rollout wants of an endpoint: whom the candidate answers, and what is told of it between hub and processes."""
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from sampan.base.errors import Usage
+from sampan.serve.bundle import Bundle
+
+CHAMPION: Final = "champion"
+CANDIDATE: Final = "candidate"
+
+# Why the candidate, though it was its turn, did not answer; "error: ..." says what it raised.
+TIMEOUT: Final = "timeout"
+QUEUE: Final = "queue"
+DOWN: Final = "down"
+CRASH: Final = "crash"
+ENDED: Final = "ended"  # of a shadow: the endpoint was switched or stopped first
+ERROR: Final = "error: "
+
+CandidateStanding: TypeAlias = Literal["starting", "serving", "down"]
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout's stage. ``bundle``: the candidate's digest; ``share``: of the entities, from 0 to 1, whom it answers;
+    ``shadow``: it sees what the champion answers, without effect."""
+
+    rollout: str
+    stage: int
+    bundle: str
+    salt: str
+    share: float = 0.0
+    shadow: bool = False
+
+
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+    """What the champion's process is told. ``inputs``: of the candidate's model; ``socket``: where its process listens,
+    empty for the connection there is, or none. ``timeout`` in seconds."""
+
+    assignment: Assignment
+    version: str
+    inputs: tuple[str, ...]
+    timeout: float
+    queue: int
+    socket: str = ""
+
+
+class News(msgspec.Struct, kw_only=True):
+    """How the candidate has done, as the champion's process sees it: answers, and why there was none, how often.
+
+    ``stuck``: for how many seconds what was asked first has not been answered.
+    """
+
+    answered: int = 0
+    fallbacks: dict[str, int] = {}
+    shadowed: int = 0
+    missed: dict[str, int] = {}
+    connected: bool = False
+    stuck: float = 0.0
+
+
+class CandidateState(msgspec.Struct, frozen=True, kw_only=True):
+    """How the candidate of an endpoint is doing. Counts are since it was assigned; those of an instant before a killed
+    champion may be missing."""
+
+    state: CandidateStanding
+    version: str
+    bundle: str
+    pid: int | None
+    restarts: int
+    error: str
+    rollout: str
+    stage: int
+    share: float
+    shadow: bool
+    answered: int = 0
+    fallbacks: dict[str, int] = {}
+    shadowed: int = 0
+    missed: dict[str, int] = {}
+
+
+def check(endpoint: str, assignment: Assignment, champion: Bundle, candidate: Bundle) -> None:
+    """Raises Usage unless clients can be answered by either: the same kind of prediction, the same classes, rules about
+    the same entity."""
+    attempted = f"Let {candidate.version} answer beside {champion.version} on {endpoint}"
+    if not assignment.rollout or not 0 <= assignment.share <= 1:
+        raise Usage(
+            attempted, f"rollout {assignment.rollout!r} with the share {assignment.share}", "A share is 0 to 1."
+        )
+    if champion.digest == assignment.bundle:
+        raise Usage(attempted, "it is what the endpoint serves already", "Begin with another version or other rules.")
+    now, then = champion.model.signature, candidate.model.signature
+    if (now.output, now.classes) != (then.output, then.classes):
+        said = [
+            f"{one.output} of {', '.join(map(str, one.classes))}" if one.classes else one.output for one in (now, then)
+        ]
+        raise Usage(
+            attempted, f"one gives {said[0]}, the other {said[1]}", "Clients must be able to read both: deploy it."
+        )
+    about = [one.decision.entity if one.decision is not None else None for one in (champion, candidate)]
+    if about[0] != about[1]:
+        said = ["no rules" if one is None else f"rules about {one or 'nobody'}" for one in about]
+        raise Usage(attempted, f"one has {said[0]}, the other {said[1]}", "Deploy rules about the same entity first.")
+
+
+def code(reason: str) -> str:
+    """A reason without what differs each time: under this it is counted."""
+    return reason.partition(":")[0]

@@ -1,0 +1,167 @@
+"""Who answers a record in the champion's process: itself, or the candidate's; and what is counted of that."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from sampan.base.assigning import gets_candidate
+from sampan.serve.answer import Answerer, Arm, Asked, Author
+from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, Assigned, News, code
+from sampan.serve.link import Link, Records, Reply
+
+_TELL: Final = 0.5  # seconds between what the hub is told
+
+
+class Plan(NamedTuple):
+    """A stage of a rollout, ready to be asked about each record."""
+
+    assigned: Assigned
+    champion: Arm
+    candidate: Arm
+    author: Author  # the champion's
+
+    @property
+    def shadow(self) -> bool:
+        return self.assigned.assignment.shadow
+
+    def instead(self, reason: str) -> Arm:
+        """The champion's answer where the candidate's was due."""
+        return Arm(self.author, {**self.candidate.told, "fallback": reason[:300]})
+
+
+class Variants:
+    """The rollout of one endpoint, if there is one. ``tell`` takes news of it to the hub."""
+
+    def __init__(self, answerer: Answerer, tell: Callable[[News], None]) -> None:
+        self._answerer = answerer
+        self._tell = tell
+        self._link: Link | None = None
+        self._news = News()
+        self._telling: asyncio.TimerHandle | None = None
+        self.plan: Plan | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None and self._link.connected
+
+    async def take(self, assigned: Assigned | None) -> bool:
+        """Go by an assignment from now on, or by none; whether the candidate's process is there. What was asked of the
+        one before is answered first."""
+        before = link = self._link
+        if assigned is None:
+            link = None
+        elif assigned.socket:
+            link = Link(lambda: self._changed(at_once=True))
+            try:
+                await link.connect(assigned.socket)
+            except OSError:
+                link = None
+        if assigned is None or self._rollout != assigned.assignment.rollout:
+            self._news = News()
+        self._link, self.plan = link, None
+        if assigned is not None:
+            self.plan = plan_of(assigned, self._answerer.author)
+            self._answerer.alike.add(assigned.version)
+            if link is not None:
+                link.timeout, link.queue = assigned.timeout, assigned.queue
+        if before is not None and before is not link:
+            await _idle(before)
+        return self.connected
+
+    @property
+    def _rollout(self) -> str:
+        return "" if self.plan is None else self.plan.assigned.assignment.rollout
+
+    def end(self) -> None:
+        """Go by none, at once."""
+        self.plan = None
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def places(self, asked: Asked) -> Sequence[int]:
+        """Which of a request's records are the candidate's to answer: by the entity, else by the prediction's id."""
+        plan = self.plan
+        if plan is None or asked.pinned or not plan.assigned.assignment.share:
+            return ()
+        salt, share = plan.assigned.assignment.salt, plan.assigned.assignment.share
+        return [
+            place
+            for place, (record, identity) in enumerate(zip(asked.records, asked.ids, strict=True))
+            if gets_candidate(salt, self._answerer.about(record) or identity, share)
+        ]
+
+    def ask(self, requests: Sequence[Records]) -> list[Reply]:
+        """Have the candidate answer the records of some requests."""
+        if self._link is not None:
+            return self._link.ask(requests)
+        loop = asyncio.get_running_loop()
+        replies: list[Reply] = [loop.create_future() for _ in requests]
+        for one in replies:
+            one.set_result(DOWN)
+        return replies
+
+    def give_up(self, reason: str) -> None:
+        """Wait for nothing of the candidate's any more."""
+        if self._link is not None:
+            self._link.give_up(reason)
+
+    # -- what the hub is told
+
+    def answered(self, reasons: Sequence[str]) -> None:
+        """Count records that were the candidate's to answer: by why it did not, empty where it did."""
+        for reason in reasons:
+            if reason:
+                _count(self._news.fallbacks, code(reason))
+            else:
+                self._news.answered += 1
+        self._changed()
+
+    def seen(self, count: int, reason: str = "") -> None:
+        """Count records that the shadow saw; or why it did not, or gave no answer."""
+        if reason:
+            _count(self._news.missed, code(reason), count)
+        else:
+            self._news.shadowed += count
+        self._changed()
+
+    def _changed(self, *, at_once: bool = False) -> None:
+        if at_once:
+            self._say()
+        elif self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_TELL, self._say)
+
+    def _say(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self.plan is not None:
+            self._news.connected = self.connected
+            self._news.stuck = self._link.stuck if self._link is not None else 0.0
+            self._tell(self._news)
+
+
+def plan_of(assigned: Assigned, champion: Author) -> Plan:
+    """What the events of a stage say, worked out once."""
+    wanted = assigned.assignment
+    told: Mapping[str, object] = {"rollout": wanted.rollout, "stage": wanted.stage}
+    author = Author(assigned.version, wanted.bundle, assigned.inputs)
+    return Plan(
+        assigned,
+        Arm(champion, {"variant": CHAMPION, **told}),
+        Arm(author, {"variant": CANDIDATE, **told}),
+        champion,
+    )
+
+
+async def _idle(link: Link) -> None:
+    """Close a connection once nobody waits for it."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + link.timeout
+    while link.connected and link.under_way and loop.time() < until:
+        await asyncio.sleep(0.005)
+    link.close()
+
+
+def _count(counts: dict[str, int], reason: str, more: int = 1) -> None:
+    counts[reason] = counts.get(reason, 0) + more

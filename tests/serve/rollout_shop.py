@@ -1,0 +1,77 @@
+"""A second version of the shop's model and rules, which nothing serves yet; its rules fail where they are told to."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from serving_shop import RULES, Shop, body, record, told
+
+from sampan.base.assigning import gets_candidate
+from sampan.base.clock import SystemClock
+from sampan.flow.declare import Fitted
+from sampan.log.contracts import Contracts
+from sampan.log.log import Log
+from sampan.serve.assignment import Assignment
+from sampan.serve.serving import Serving
+
+THEIRS = """theirs = context.get("theirs", "")
+    if theirs == "raise":
+        raise RuntimeError("the new rule is wrong")
+    if theirs == "die":
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+    if theirs.startswith("sleep"):
+        import time
+        time.sleep(float(theirs[5:]))
+    """
+SALT = "salt"
+
+
+def candidate(shop: Shop, fitted: Callable[[int], Fitted], trees: int = 9) -> str:
+    """The digest of a bundle with a new version and rules of their own."""
+    before = shop.root / "decisions.py", shop.root / "shop" / "words.py"
+    kept = [path.read_text() for path in before]
+    before[0].write_text(RULES.replace('if context.get("crash")', THEIRS + 'if context.get("crash")'))
+    before[1].write_text('LIKELY = "new words"\n')
+    version = shop.register(fitted(trees))
+    made = shop.endpoints.draft("reorder", version.ref, workspace=shop.root, actor="tester")
+    for path, text in zip(before, kept, strict=True):
+        path.write_text(text)
+    digest: str = made.bundle
+    return digest
+
+
+def stage(bundle: str, share: float = 0.5, **more: Any) -> Assignment:
+    return Assignment(**{"rollout": "r1", "stage": 1, "bundle": bundle, "salt": SALT, "share": share, **more})
+
+
+def due(entity: object, share: float = 0.5) -> bool:
+    """Whether the candidate is to answer somebody."""
+    return gets_candidate(SALT, str(entity), share)
+
+
+#: Somebody whom the champion answers at a half, and somebody whom the candidate does.
+OURS = next(one for one in range(100) if not due(one))
+THEIR = next(one for one in range(100) if due(one))
+
+
+async def predict(serving: Serving, *records: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    """The answers; anything but 200 fails."""
+    answer = await serving.predict("reorder", body(*records, **more))
+    assert answer.status == 200, answer.body
+    answers: list[dict[str, Any]] = told(answer)["predictions"]
+    return answers
+
+
+def events(shop: Shop, type: str = "prediction") -> dict[str, dict[str, Any]]:
+    """The data of the endpoint's events, by the prediction's id."""
+    left_out = {"variant": "champion", "rollout": "", "stage": 0, "fallback": ""}
+    log = Log(shop.folder.data / "log", Contracts(), SystemClock(), shop.settings)
+    try:
+        found = [(one, json.loads(one.data or b"")) for one in log.events(type=type, limit=1_000_000)]
+        return {data.get("prediction_id", one.id): {**left_out, **data, "subject": one.subject} for one, data in found}
+    finally:
+        log.keys.close()
+
+
+__all__ = ["OURS", "THEIR", "body", "candidate", "due", "events", "predict", "record", "stage", "told"]

@@ -1,0 +1,482 @@
+"""Two variants of an endpoint over real processes: who answers whom, and what happens when the candidate does not."""
+
+import asyncio
+import json
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from rollout_shop import OURS, THEIR, candidate, due, events, predict, stage
+from serving_shop import FEATURES, RULES, body, record, told
+from test_serving import alive, gone
+
+from sampan.base.errors import Damaged, NotFound, Usage
+from sampan.serve.faces import INFERENCE, INVOCATIONS, pack, unpack
+
+
+@pytest.fixture
+def bundle(shop, fitted):
+    return candidate(shop, fitted)
+
+
+def standing(serving):
+    return serving.status()[0].candidate
+
+
+async def connected(serving, patience=10.0):
+    async with asyncio.timeout(patience):
+        while (now := standing(serving)) is None or now.state != "serving":
+            await asyncio.sleep(0.01)
+    return now
+
+
+def test_each_is_answered_by_the_same_variant_and_a_growing_share_takes_nobodys_candidate_away(shop, bundle):
+    people = [str(number) for number in range(60)]
+
+    async def ask():
+        found = []
+        async with shop.serving("reorder") as serving:
+            for number, share in enumerate((0.25, 0.25, 0.75)):
+                await serving.assign("reorder", stage(bundle, share, stage=number))
+                pid = standing(serving).pid
+                answers = [await predict(serving, record(customer_id=one)) for one in people]
+                found.append({one: answer["version"] for one, [answer] in zip(people, answers, strict=True)})
+                assert standing(serving).pid == pid, "another share restarted the candidate"
+            return found
+
+    first, again, more = asyncio.run(ask())
+    assert first == again == {one: "reorder@2" if due(one, 0.25) else "reorder@1" for one in people}
+    assert more == {one: "reorder@2" if due(one, 0.75) else "reorder@1" for one in people}
+    assert set(first.values()) == {"reorder@1", "reorder@2"}
+    kept = events(shop).values()
+    assert {(one["variant"], one["version"]) for one in kept} == {
+        ("champion", "reorder@1"),
+        ("candidate", "reorder@2"),
+    }
+    assert {(one["rollout"], one["stage"], one["fallback"]) for one in kept} == {("r1", n, "") for n in range(3)}
+    assert all(one["variant"] == "candidate" for one in kept if one["version"] == "reorder@2")
+
+
+def test_a_request_of_several_is_split_and_answered_in_order(shop, bundle):
+    records = [record(customer_id=number, orders=number - 6) for number in range(12)]
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            return await predict(serving, *records)
+
+    answers = asyncio.run(ask())
+    models = {f"reorder@{n}": shop.models.load(f"reorder@{n}") for n in (1, 2)}
+    versions = [answer["version"] for answer in answers]
+    assert versions == ["reorder@2" if due(number) else "reorder@1" for number in range(12)]
+    for one, answer in zip(records, answers, strict=True):
+        assert [answer["prediction"]] == models[answer["version"]].predict([one])
+    assert {one["rule"] for one in answers} >= {"new words", "likely to return"}
+    assert {one["bundle"] for one in answers if one["version"] == "reorder@2"} == {bundle}
+    kept = events(shop)
+    for one, answer in zip(records, answers, strict=True):
+        data = kept[answer["id"]]
+        assert (data["version"], data["bundle"], data["prediction"]) == (
+            answer["version"],
+            answer["bundle"],
+            answer["prediction"],
+        )
+        assert data["entity"] == data["subject"] == str(one["customer_id"])
+        assert data["features"] == {name: one[name] for name in FEATURES} and data["latency_us"] > 0
+
+
+def test_without_an_entity_it_goes_by_the_predictions_id(shop, bundle):
+    ids = [f"cart-{number}" for number in range(40)]
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            return await predict(serving, *[record(customer_id=None)] * 40, ids=ids)
+
+    versions = [answer["version"] for answer in asyncio.run(ask())]
+    assert versions == ["reorder@2" if due(one) else "reorder@1" for one in ids]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "reason"),
+    [("raise", "error: decisions.py:10: RuntimeError: the new rule is wrong"), ("sleep1", "timeout"), ("die", "crash")],
+)
+def test_where_the_candidate_fails_the_champion_answers_and_the_event_says_why(make_shop, fitted, theirs, reason):
+    shop = make_shop(candidate_timeout=200)
+    bundle = candidate(shop, fitted)
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            [answer] = await predict(serving, record(customer_id=THEIR, theirs=theirs), ids=["it"])
+            [other] = await predict(serving, record(customer_id=OURS, theirs=theirs))
+            async with asyncio.timeout(5):
+                while not standing(serving).fallbacks:
+                    await asyncio.sleep(0.01)
+            counted = standing(serving).fallbacks
+            await connected(serving)
+            while (await predict(serving, record(customer_id=THEIR)))[0]["version"] != "reorder@2":
+                await asyncio.sleep(0.05)
+            return answer, other, counted, standing(serving)
+
+    answer, other, counted, state = asyncio.run(ask())
+    assert (answer["version"], answer["rule"]) == (other["version"], other["rule"]) == ("reorder@1", "likely to return")
+    assert "error" not in answer
+    data = events(shop)["it"]
+    assert (data["variant"], data["version"], data["fallback"]) == ("candidate", "reorder@1", reason)
+    assert (data["rollout"], data["stage"], data["error"]) == ("r1", 1, "")
+    assert counted == {reason.partition(":")[0]: 1}
+    assert state.restarts == (theirs == "die")
+
+
+def test_over_its_queue_and_while_it_is_down_the_champion_answers(make_shop, fitted):
+    shop = make_shop(candidate_timeout=300, candidate_queue=3)
+    bundle = candidate(shop, fitted)
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle, 1.0))
+            first = asyncio.create_task(predict(serving, record(theirs="sleep2"), ids=["hangs"]))
+            await asyncio.sleep(0.1)
+            asks = [predict(serving, record(), ids=[f"q{number}"]) for number in range(6)]
+            answers = [one for [one] in await asyncio.gather(first, *asks)]
+            os.kill(standing(serving).pid, signal.SIGKILL)
+            await asyncio.sleep(0.1)  # until both have noticed, and before there is another
+            answers += await predict(serving, record(), ids=["down"])
+            return answers
+
+    answers = asyncio.run(ask())
+    assert {one["version"] for one in answers} == {"reorder@1"}
+    reasons = {id: data["fallback"] for id, data in events(shop).items()}
+    assert reasons["hangs"] == "timeout" and reasons["down"] == "down"
+    queued = sorted(reason for id, reason in reasons.items() if id.startswith("q"))
+    assert queued == ["queue"] * 4 + ["timeout"] * 2
+
+
+def test_a_candidate_that_hangs_is_ended_and_another_takes_its_place(make_shop, fitted):
+    shop = make_shop(candidate_timeout=100, predict_timeout=1)
+    bundle = candidate(shop, fitted)
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle, 1.0))
+            pid = standing(serving).pid
+            await predict(serving, record(theirs="sleep60"))
+            async with asyncio.timeout(10):
+                while (await predict(serving, record()))[0]["version"] != "reorder@2":
+                    await asyncio.sleep(0.05)
+            return pid, standing(serving).pid
+
+    first, second = asyncio.run(ask())
+    assert first != second and gone(first)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.night)])
+def test_no_request_fails_while_the_candidate_is_killed_and_none_is_lost_when_the_champion_is(shop, bundle, kills):
+    acknowledged: list[dict] = []
+    statuses: list[int] = []
+
+    async def client(serving, number, stop):
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            sent = body(record(customer_id=number * 1000 + turn), ids=[f"{number}-{turn}"])
+            answer = await serving.predict("reorder", sent)
+            statuses.append(answer.status)
+            if answer.status == 200:
+                acknowledged.extend(told(answer)["predictions"])
+            await asyncio.sleep(0.002)
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            stop = asyncio.Event()
+            clients = [asyncio.create_task(client(serving, number, stop)) for number in range(4)]
+            for _ in range(kills):
+                state = await connected(serving)
+                await asyncio.sleep(0.2)
+                os.kill(state.pid, signal.SIGKILL)
+                while standing(serving).state == "serving":
+                    await asyncio.sleep(0.005)
+            await connected(serving)
+            assert set(statuses) == {200}, "a candidate that died made requests fail"
+            for _ in range(kills):
+                pid = (await serving.ready("reorder")).pid
+                await asyncio.sleep(0.2)
+                os.kill(pid, signal.SIGKILL)
+                while serving.status()[0].state == "serving":
+                    await asyncio.sleep(0.005)
+                await serving.ready("reorder")
+                await connected(serving)
+            candidate_pid = standing(serving).pid
+            before = len([one for one in acknowledged if one["version"] == "reorder@2"])
+            while len([one for one in acknowledged if one["version"] == "reorder@2"]) < before + 4:
+                await asyncio.sleep(0.01)
+            assert standing(serving).pid == candidate_pid and standing(serving).restarts == kills
+            stop.set()
+            await asyncio.gather(*clients)
+
+    asyncio.run(ask())
+    assert set(statuses) <= {200, 503}
+    kept = events(shop)
+    for one in acknowledged:
+        assert (kept[one["id"]]["version"], kept[one["id"]]["prediction"]) == (one["version"], one["prediction"])
+    for data in kept.values():
+        assert data["rollout"] == "r1", "answered as if there were no rollout"
+        assert data["variant"] == ("candidate" if due(data["entity"]) else "champion")
+        assert (data["version"] == "reorder@2") == (data["variant"] == "candidate" and not data["fallback"])
+
+
+def test_promoting_switches_to_the_very_process_of_the_candidate_and_no_request_fails(shop, bundle):
+    async def ask():
+        versions = []
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            champion, pid = serving.status()[0].pid, standing(serving).pid
+            stop = asyncio.Event()
+
+            async def client(number):
+                turn = 0
+                while not stop.is_set():
+                    turn += 1
+                    versions.append((await predict(serving, record(customer_id=number * 1000 + turn)))[0]["version"])
+
+            clients = [asyncio.create_task(client(number)) for number in range(4)]
+            await asyncio.sleep(0.1)
+            loaded = await serving.prepare("reorder", bundle)
+            assert loaded.pid == pid
+            tried = await loaded.try_out([record()])
+            assert tried.answers[0]["version"] == "reorder@2"
+            assert (await predict(serving, record(customer_id=THEIR)))[0]["version"] == "reorder@2"
+            now = shop.endpoints.get("reorder")
+            spec = msgspec.structs.replace(now.spec, version="reorder@2")
+            made = shop.endpoints.add(msgspec.structs.replace(now, id="next", bundle=bundle, spec=spec), now)
+            state = await serving.switch(made, loaded)
+            warm = serving.warm("reorder")
+            switched = len(versions)
+            await asyncio.sleep(0.1)
+            stop.set()
+            await asyncio.gather(*clients)
+            later = versions[switched + 4 :]
+            # and back, to the champion's process
+            shop.endpoints.add(shop.endpoints.back(made, now, actor="ann"), made)
+            back = await serving.refresh("reorder")
+            [last] = await predict(serving, record(customer_id=THEIR), ids=["last"])
+            return champion, pid, state, warm, set(later), back, last
+
+    champion, pid, state, warm, later, back, last = asyncio.run(ask())
+    assert (state.pid, state.state, state.candidate) == (pid, "serving", None)
+    assert warm == [shop.endpoints.get("reorder").bundle] and later == {"reorder@2"}
+    assert (back.pid, last["version"]) == (champion, "reorder@1")
+    data = events(shop)["last"]
+    assert (data["variant"], data["rollout"], data["fallback"]) == ("champion", "", "")
+
+
+def test_a_process_that_was_prepared_and_not_switched_to_stays_the_candidates(shop, bundle):
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle, 1.0))
+            loaded = await serving.prepare("reorder", bundle)
+            await serving.spare("reorder", bundle, loaded)
+            [answer] = await predict(serving, record())
+            return loaded.pid, standing(serving).pid, answer["version"], serving.warm("reorder")
+
+    assert (found := asyncio.run(ask()))[0] == found[1] and found[2:] == ("reorder@2", [])
+
+
+def test_ending_an_assignment_leaves_the_process_warm_and_a_deploy_ends_it(shop, bundle, fitted):
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle, 1.0))
+            pid = standing(serving).pid
+            await serving.assign("reorder", None)
+            ended = standing(serving), serving.warm("reorder"), alive(pid)
+            [answer] = await predict(serving, record(), ids=["after"])
+            await serving.assign("reorder", stage(bundle, 1.0, rollout="r2"))
+            again = standing(serving)
+            (shop.root / "shop" / "words.py").write_text('LIKELY = "third words"\n')
+            shop.register(fitted(7))
+            await asyncio.to_thread(shop.deploy, "reorder@3")
+            state = await serving.refresh("reorder")
+            [third] = await predict(serving, record())
+            return pid, ended, answer, again, state, third
+
+    pid, ended, answer, again, state, third = asyncio.run(ask())
+    assert ended == (None, [bundle], True) and answer["version"] == "reorder@1"
+    assert (again.pid, again.rollout, again.restarts) == (pid, "r2", 0)
+    assert state.candidate is None and (third["version"], third["rule"]) == ("reorder@3", "third words")
+    assert events(shop)["after"]["rollout"] == ""
+    assert gone(pid)
+
+
+def test_what_a_hub_starts_with_is_gone_by_from_the_first_answer(shop, bundle):
+    async def ask():
+        async with shop.serving() as serving:
+            await serving.stop()
+            await serving.start({"reorder": stage(bundle, 1.0), "gone": stage(bundle)})
+            first = await predict(serving, record(), ids=["first"])
+            await connected(serving)
+            second = await predict(serving, record())
+            return first + second
+
+    first, second = asyncio.run(ask())
+    assert second["version"] == "reorder@2"
+    data = events(shop)["first"]
+    assert (data["rollout"], data["variant"]) == ("r1", "candidate")
+    assert data["fallback"] == ("" if first["version"] == "reorder@2" else "down")
+
+
+def test_an_id_that_is_asked_again_has_the_answer_of_whoever_gave_it(make_shop, fitted):
+    shop = make_shop(candidate_timeout=400)
+    bundle = candidate(shop, fitted)
+    both = [record(customer_id=THEIR), record(customer_id=OURS)]
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            slow = body(record(customer_id=THEIR, theirs="sleep0.2"), ids=["slow"])
+            at_once = await asyncio.gather(
+                *(serving.predict("reorder", slow) for _ in range(2)), predict(serving, *both, ids=["a", "b"])
+            )
+            again = await predict(serving, *both, ids=["a", "b"])
+            other = await serving.predict("reorder", body(record(customer_id=THEIR, orders=7), ids=["a"]))
+            os.kill(serving.status()[0].pid, signal.SIGKILL)
+            while serving.status()[0].state == "serving":
+                await asyncio.sleep(0.005)
+            await serving.ready("reorder")
+            await serving.assign("reorder", None)
+            later = await predict(serving, *both, ids=["a", "b"])
+            return at_once, again, other.status, later
+
+    (one, two, both_first), again, other, later = asyncio.run(ask())
+    assert one.status in (200, 503) and 200 in (one.status, two.status)
+    assert {told(answer)["predictions"][0]["version"] for answer in (one, two) if answer.status == 200} == {"reorder@2"}
+    assert both_first == again == later
+    assert [answer["version"] for answer in again] == ["reorder@2", "reorder@1"] and other == 409
+    assert sorted(events(shop)) == ["a", "b", "slow"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"orders": None, "spend": "x"},
+        {"orders": "NaN"},
+        {"recency": ...},
+        {"customer_id": ...},
+        {"customer_id": [1]},
+        {"spend": 1e999},
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_as_without_a_rollout(shop, bundle, bad):
+    sent = body(record(), record(**{"customer_id": THEIR, **bad}))
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            before = await serving.predict("reorder", sent)
+            await serving.assign("reorder", stage(bundle, 1.0))
+            return before, await serving.predict("reorder", sent), await predict(serving, record())
+
+    before, during, after = asyncio.run(ask())
+    assert before == during and before.status == 400
+    assert after[0]["version"] == "reorder@2" and len(events(shop)) == 1
+
+
+def test_every_face_answers_with_either_and_a_named_version_is_that_version(shop, bundle):
+    numbers = [OURS, THEIR]
+    records = [record(customer_id=number) for number in numbers]
+
+    def tensors(chosen):
+        columns = {**dict.fromkeys(FEATURES, "FP64"), "customer_id": "BYTES"}
+        return {
+            "inputs": [
+                {
+                    "name": name,
+                    "datatype": kind,
+                    "shape": [len(chosen)],
+                    "data": [str(one[name]) if kind == "BYTES" else float(one[name]) for one in chosen],
+                }
+                for name, kind in columns.items()
+            ]
+        }
+
+    async def through(serving, number, sent, **headers):
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = await serving.predict("reorder", pack(given, json.dumps(sent).encode()), number)
+        assert answer.status == 200, answer.body
+        return json.loads(unpack(answer.body)[1])
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            own = [one["prediction"] for one in await predict(serving, *records)]
+            invoked = await through(serving, INVOCATIONS, {"dataframe_records": records})
+            inferred = await through(serving, INFERENCE, tensors(records))
+            each = [await through(serving, INFERENCE, tensors([one])) for one in records]
+            named = await through(serving, INFERENCE, tensors(records), sampan_version="1")
+            return own, invoked, inferred, each, named
+
+    own, invoked, inferred, each, named = asyncio.run(ask())
+    assert own == [shop.models.load(f"reorder@{n}").predict([one])[0] for n, one in zip((1, 2), records, strict=True)]
+    assert invoked["predictions"] == own
+    assert [one["rule"] for one in invoked["decisions"]] == ["likely to return", "new words"]
+    assert inferred["outputs"][0]["data"] == own and "model_version" not in inferred
+    assert [one["model_version"] for one in each] == ["1", "2"]
+    assert named["model_version"] == "1" and named["outputs"][0]["data"] == shop.models.load("reorder@1").predict(
+        records
+    )
+    kept = events(shop)
+    ids = next(one["data"] for one in named["outputs"] if one["name"] == "id")
+    assert {kept[id]["rollout"] for id in ids} == {""}
+
+
+def test_what_clients_could_not_read_or_does_not_load_is_refused_and_the_champion_goes_on(shop, bundle, fitted):
+    def drafted(rules):
+        (shop.root / "decisions.py").write_text(rules)
+        return shop.endpoints.draft("reorder", "reorder@2", workspace=shop.root, actor="tester").bundle
+
+    other = drafted(RULES.replace("customer_id", "account"))
+    without = drafted("")
+    broken = candidate(shop, fitted, 7)
+    model = shop.endpoints.bundle(broken).model
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            with pytest.raises(Usage, match="rules about customer_id, the other rules about account"):
+                await serving.assign("reorder", stage(other))
+            with pytest.raises(Usage, match="the other no rules"):
+                await serving.assign("reorder", stage(without))
+            with pytest.raises(Usage, match="serves already"):
+                await serving.assign("reorder", stage(shop.endpoints.get("reorder").bundle))
+            with pytest.raises(Usage, match=r"share 1\.5"):
+                await serving.assign("reorder", stage(bundle, 1.5))
+            with pytest.raises(NotFound, match="it is not served"):
+                await serving.assign("nowhere", stage(bundle))
+            await serving.assign("reorder", stage(bundle, 1.0))
+            path = shop.blobs.path(next(iter(model.files.values())))
+            data = path.read_bytes()
+            path.chmod(0o600)
+            path.write_bytes(b"x" + data[1:])
+            with pytest.raises(Damaged):
+                await serving.assign("reorder", stage(broken))
+            return await predict(serving, record()), standing(serving)
+
+    [answer], state = asyncio.run(ask())
+    assert answer["version"] == "reorder@2" and state.bundle == bundle != broken
+
+
+def test_nothing_is_left_of_the_socket(shop, bundle):
+    def sockets():
+        return {path for path in Path(tempfile.gettempdir()).glob("sampan-*") if (path / "s").exists()}
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            before = sockets()
+            await serving.assign("reorder", stage(bundle, 1.0))
+            [answer] = await predict(serving, record())
+            return sockets() - before, answer["version"]
+
+    assert asyncio.run(ask()) == (set(), "reorder@2")
