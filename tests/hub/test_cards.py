@@ -173,6 +173,12 @@ def test_the_card_of_the_flow_marks_what_does_not_hold(shop, tmp_path):
     assert {one["name"]: one["holds"] for one in found["steps"]} == {"reads": True, "stay": True, "loud": True}
     assert next(one for one in found["steps"] if one["name"] == "reads")["rows"] == 20
     assert found["events"] == ["visit"]
+    shop.hub.send(visit("since-then"))
+    late = shop.hub.json("/card")
+    assert (late["broken"], {one["name"] for one in late["steps"] if one["behind"]}) == (0, {"reads", "stay", "loud"})
+    assert b"3 steps are behind the log" in shop.hub.ask("GET", "/card", accept="text/html")[1]
+    done = sampan(shop.folder, "card", "--check")
+    assert done.returncode == 0 and "behind" in done.stdout
     query = shop.folder / "tables" / "reads.sql"
     query.write_text(query.read_text().replace("-- one row a visitor", "-- One row a visitor and page."))
     query.write_text(query.read_text().replace("% 2 = 0", "% 2 = 1"))

@@ -12,7 +12,7 @@ from sampan.app.notebook import Answer, load_ipython_extension
 from sampan.app.notebook import show as show_page
 from sampan.app.notebook import sql as ask
 from sampan.app.notebook import table as open_table
-from sampan.base.errors import BadQuery, NotFound, Usage
+from sampan.base.errors import BadQuery, NotFound, StepFailed, Usage
 from tests.hub.conftest import environment, make_workspace, sampan, visit
 
 HOSTILE = "<script>alert(1)</script>"
@@ -147,6 +147,8 @@ def test_the_extension_needs_no_ipython_to_be_imported(shop: Path) -> None:
     with pytest.raises(Usage, match="No closing quotation"):
         shell.magics["sampan_sql"]("'never closed", "SELECT 1")
     assert shell.magics["sampan"]("'never closed") is None
+    with pytest.raises(StepFailed, match="`%sampan run --nothing` ended with 2"):
+        shell.magics["sampan"]("run --nothing")
 
 
 CELLS = [
@@ -156,6 +158,7 @@ CELLS = [
     "busy",
     "%sampan run --set slope.times=5",
     "%sampan diff nobody last",
+    "%sampan run --set slope.nothing=1",
     "sampan.show('slope@1')",
     "sampan.table('nothing')",
 ]
@@ -180,7 +183,8 @@ def test_a_notebook_runs_in_a_real_kernel(shop: Path, tmp_path: Path, monkeypatc
     assert said[2] == [] and ">n<" in html[3] and "1 row<" in html[3] and ">12<" in html[3]
     assert "slope" in text[4] and "<iframe" in html[4]
     assert "there is none" in text[5] and "Traceback" not in text[5] and html[5] == ""
-    assert "<iframe" in html[6]
-    wrong = json.dumps(said[7])
+    assert "`%sampan run --set slope.nothing=1` ended with 2" in text[6] and "Traceback" not in text[6]
+    assert "<iframe" in html[7]
+    wrong = json.dumps(said[8])
     assert "no table" in wrong and "Traceback" not in wrong and "notebook.py" not in wrong
     assert isinstance(ask("SELECT 1 AS one", workspace=shop), Answer)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from urllib.parse import urlencode
 
-from sampan.base.errors import NotFound, SampanError, Usage
+from sampan.base.errors import NotFound, SampanError, StepFailed, Usage
 from sampan.lake.read import Table
 
 if TYPE_CHECKING:
@@ -328,7 +328,9 @@ def _command(line: str) -> Shown | None:
         except KeyboardInterrupt:
             child.terminate()
             raise
-    if arguments[:1] == ["run"] and child.returncode == 0 and "--json" not in arguments and "--help" not in arguments:
+    if arguments[:1] == ["run"] and child.returncode:  # so that a notebook that is run as a whole stops here
+        raise StepFailed("Run the flow", f"`%sampan {line}` ended with {child.returncode}", "It says why above.")
+    if arguments[:1] == ["run"] and "--json" not in arguments and "--help" not in arguments:
         return show("last")
     return None
 

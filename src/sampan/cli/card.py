@@ -1,7 +1,7 @@
 """``sampan card``: a version, or all that is derived, told to people who do not look at code."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
@@ -42,10 +42,20 @@ def card(ctx: click.Context, ref: str, out: Path | None, check: bool, as_json: b
     if as_json:
         emit(found)
     elif ref:
-        table(["claim", "now", "because"], [[c["text"], c["state"], c["says"]] for c in found["claims"]])
+        table(["claim", "now", "because"], [[c["text"], _word(c["state"]), c["says"]] for c in found["claims"]])
     else:
-        rows = [[s["name"], s["kind"], "holds" if s["holds"] else "broken", s["why"]] for s in found["steps"]]
+        rows = [[s["name"], s["kind"], _stands(s), s["why"]] for s in found["steps"]]
         table(["step", "kind", "now", "because"], rows, empty="Nothing is derived yet: `sampan run`.")
     if out is not None and not as_json:
         click.echo(f"\nWritten to {out}.")
     ctx.exit(No.exit_code if check and found["broken"] else 0)
+
+
+def _word(state: str) -> str:
+    return "no longer holds" if state == "broken" else state
+
+
+def _stands(step: dict[str, Any]) -> str:
+    if step["holds"]:
+        return "holds"
+    return "not yet" if step["state"] == "new" else "behind" if step["behind"] else "no longer holds"

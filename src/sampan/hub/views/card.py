@@ -1,5 +1,6 @@
 """Cards for people who do not look at code: of a version, and of all that is derived."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -77,7 +78,8 @@ class Card(msgspec.Struct, kw_only=True):
 
 class StepLine(msgspec.Struct, kw_only=True):
     """A step on the card of the flow. ``state``: what became of it in its last run. ``holds``: what is published is
-    what the workspace, as it stands, would give; ``why`` says what is not so."""
+    what the workspace, as it stands, would give; ``why`` says what is not so. ``behind``: nothing is wrong with it, and
+    events have come since."""
 
     name: str
     kind: str
@@ -88,6 +90,7 @@ class StepLine(msgspec.Struct, kw_only=True):
     why: str
     rows: int | None
     holds: bool
+    behind: bool = False
 
 
 class FlowCard(msgspec.Struct, kw_only=True):
@@ -165,7 +168,7 @@ def flow(parts: Parts, query: Query) -> FlowCard:
     except SampanError as error:
         problem = str(error)
     names = parts.lake.names(MAIN) if parts.lake.commit_at(MAIN) is not None else {}
-    steps = []
+    steps, late = [], _late(planned)
     for name in dict.fromkeys([*uses.steps, *planned]):
         ran, plan = uses.steps.get(name), planned.get(name)
         failed = ran is not None and ran.state == "failed"
@@ -187,6 +190,7 @@ def flow(parts: Parts, query: Query) -> FlowCard:
                 why=why,
                 rows=found.rows if found is not None else None,
                 holds=not why,
+                behind=name in late and not failed,
             )
         )
     known = {one.name for one in steps}
@@ -197,6 +201,20 @@ def flow(parts: Parts, query: Query) -> FlowCard:
         run=last,
         finished=finished,
         events=events,
-        broken=sum(not one.holds and one.state != NEW for one in steps),
+        broken=sum(not one.holds and not one.behind and one.state != NEW for one in steps),
         problem=problem,
     )
+
+
+def _late(planned: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The steps that would run for nothing but new events, their own or those of what they are made of."""
+    late: set[str] = set()
+    for name, one in planned.items():  # what is needed comes first
+        if one["state"] == "cached":
+            continue
+        held = {need for need in one["needs"] if need in planned and planned[need]["state"] != "cached"}
+        events = {f"input {need} changed" for need in one["needs"] if need not in planned}
+        waits = bool(held) and one["why"] == f"{' and '.join(n for n in one['needs'] if n in held)} may change"
+        if (waits and held <= late) or (not held and events.issuperset(one["why"].split("; "))):
+            late.add(name)
+    return late
