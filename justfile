@@ -10,9 +10,13 @@ default:
 setup:
     uv sync
 
-# Every quick test; `-m slow` and `-m night` for longer ones, `-m "not night" tests/log` for all of a part but the longest
+# Every quick test; `just test -m night` for the longest ones, `just test tests/log` for a part
 test *args:
     uv run pytest {{ args }}
+
+# The slower tests, of everything or of a part
+test-slow *args:
+    uv run pytest -m "slow and not night" {{ args }}
 
 # The tests that need dbt (slow ones included, as in the verbs below), which does not fit into the environment of the others
 test-dbt *args:

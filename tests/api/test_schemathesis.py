@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.hub.conftest import Hub, make_workspace, sampan, visit
 
+pytestmark = pytest.mark.slow
+
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_headers_conformance,response_schema_conformance"

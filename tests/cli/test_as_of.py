@@ -47,6 +47,7 @@ def ids(here: Here, *more: str) -> list[str]:
     return [row[0] for row in here.json("sql", "select _id from visit order by all", *more)["rows"]]
 
 
+@pytest.mark.slow
 def test_a_run_as_of_a_time_derives_what_was_known_then_on_a_branch(here: Here) -> None:
     assert "Name a branch for it" in here.complaint("run", "--as-of", "2026-01-11", code=2)
     assert "still to come" in here.complaint("run", "--branch", "then", "--as-of", "2027-01-11", code=2)
@@ -64,6 +65,7 @@ def test_a_run_as_of_a_time_derives_what_was_known_then_on_a_branch(here: Here) 
     assert pages(here, "--ref", "then") == pages(here)
 
 
+@pytest.mark.slow
 def test_a_table_built_bit_by_bit_does_not_go_on_from_another_time(here: Here) -> None:
     query = "-- incremental: by day of day\nSELECT date_trunc('day', _time) AS day, page FROM visit\n"
     (here.folder / "tables" / "pages.sql").write_text(query)
@@ -102,6 +104,7 @@ def test_questions_as_of_a_time(here: Here) -> None:
     questions(here)
 
 
+@pytest.mark.slow
 def test_questions_as_of_a_time_through_a_hub(here: Here, tmp_path: Path) -> None:
     hub = Hub(here.folder)
     try:

@@ -18,6 +18,7 @@ def workspace(tmp_path):
     return copytree(str(RETAIL), tmp_path / "shop", ignore=ignore_patterns("__pycache__"))
 
 
+@pytest.mark.slow
 def test_the_workspace_s_own_tests_pass_with_plain_pytest(workspace):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", str(workspace)],

@@ -98,6 +98,7 @@ def test_what_the_pages_on_events_and_steps_show_works(plant: Shell) -> None:
     assert "file limits.csv changed" in plan["over_limit"]
 
 
+@pytest.mark.slow
 def test_what_the_page_on_models_shows_works(plant: Shell) -> None:
     load_shown(plant)
     load_many(plant)

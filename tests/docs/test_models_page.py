@@ -52,6 +52,7 @@ def test_what_the_page_shows_of_pytorch_works(tmp_path: Path) -> None:
     assert 0 < stays < 0.2 < 0.5 < leaves < 1, (stays, leaves)
 
 
+@pytest.mark.slow
 def test_what_the_page_shows_of_a_package_works(tmp_path: Path) -> None:
     text = section("A model that a package brings")
     shop = write(text, tmp_path / "shop")

@@ -2,7 +2,10 @@
 
 import random
 
+import pytest
 from test_events import LogBench, line
+
+pytestmark = pytest.mark.slow
 
 FLOW = {
     "tables__orders": """

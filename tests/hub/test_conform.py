@@ -43,6 +43,7 @@ def sales(source: str, count: int, factor: float = 1) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_page_turns_red_by_itself_and_the_next_run_warns(tmp_path: Path) -> None:
     hub = Hub(workspace(tmp_path / "shop"))
     try:
@@ -88,6 +89,7 @@ def test_what_goes_wrong_while_comparing_is_said_once_and_tried_again(
     assert said == ["sources could not be compared: ValueError: nobody foresaw this"]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_hub_looks_before_it_publishes(tmp_path: Path) -> None:
     shell = Shell(workspace(tmp_path / "shop"))
     file = shell.folder / "sales.ndjson"

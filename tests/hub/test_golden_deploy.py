@@ -39,6 +39,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     yield here
 
 
+@pytest.mark.slow
 def test_without_a_hub_a_process_of_its_own_is_asked(shop: Here) -> None:
     told = shop("endpoint", "deploy", "busy")
     assert "7 of 7 golden requests got the same answer" in told
@@ -58,6 +59,7 @@ def history(shop: Here) -> Any:
     return shop.json("endpoint", "show", "busy")["history"]
 
 
+@pytest.mark.slow
 def test_what_answers_otherwise_is_not_switched_to_and_who_must_says_why(shop: Here) -> None:
     altered(shop, by=0.5)
     hub = Hub(shop.folder)

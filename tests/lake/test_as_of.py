@@ -21,6 +21,7 @@ moments = st.integers(min_value=0, max_value=20)  # seconds after the start
 sent = st.lists(st.tuples(moments, st.none() | moments), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(events=sent, sealed=st.integers(min_value=0, max_value=8), then=moments)
 def test_sql_as_of_a_time_is_a_filter_on_what_was_known_by_then(events, sealed, then) -> None:

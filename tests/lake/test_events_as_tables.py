@@ -64,6 +64,7 @@ def test_from_order_line_is_that_type_at_the_position(workspace, log):
     writer.close()
 
 
+@pytest.mark.slow
 def test_the_unsealed_part_is_read_further_not_again_and_an_earlier_position_still_means_less(workspace, log):
     writer = log.writer()
     seen = []

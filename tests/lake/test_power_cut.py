@@ -73,6 +73,7 @@ def wrong(place: Path, acknowledged: list[str]) -> str:
         db.close()
 
 
+@pytest.mark.slow
 @needs_strace
 @pytest.mark.parametrize("count", [48, pytest.param(600, marks=pytest.mark.night)])
 def test_every_image_of_a_power_cut_holds_what_was_acknowledged(tmp_path: Path, count: int) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from sampan.log.project import open_source
 from tests.log.conftest import Shop, line
 
 
+@pytest.mark.slow
 def test_ten_shuffled_arrival_orders_with_resent_events_give_one_state(make_shop: Callable[..., Shop]) -> None:
     chance = random.Random(11)
     events = [line(f"e{number}", quantity=number, customer=str(number % 7)) for number in range(400)]

@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def entries(keys: list[bytes], start: int) -> Entries:
     return words[:, 0].copy(), words[:, 1].copy(), numbers * np.uint64(7), numbers
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(runs=st.lists(st.sets(KEYS, max_size=40), max_size=6), absent=st.sets(KEYS, max_size=20))
 def test_an_index_knows_what_a_dictionary_knows(tmp_path_factory, runs, absent) -> None:  # type: ignore[no-untyped-def]

@@ -126,6 +126,7 @@ CELL = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_whatever_the_cells_are_the_contract_loads_and_accepts_them(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

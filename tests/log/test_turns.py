@@ -108,6 +108,7 @@ def test_what_a_writer_tells_of_its_frames_is_what_the_file_says(shop: Shop, mon
     assert counts == {name: log.stats()[name] for name in counts}
 
 
+@pytest.mark.slow
 def test_what_another_process_writes_afterwards_is_counted_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sampan.log.rates._FOLLOWED", 0.0)
     log = shop.log()
