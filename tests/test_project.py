@@ -250,20 +250,22 @@ def test_the_readme_shows_the_commands_that_continuous_integration_runs() -> Non
         assert f"step uv run {verb}" in script
 
 
-def is_slow(node: ast.AST) -> bool:
-    """Whether it is marked, or takes a mark, as too long for the quick tests."""
-    return any(isinstance(one, ast.Attribute) and one.attr in ("slow", "night") for one in ast.walk(node))
+def marked(node: ast.AST, name: str) -> bool:
+    return any(isinstance(one, ast.Attribute) and one.attr == name for one in ast.walk(node))
 
 
 def test_most_tests_of_each_folder_are_quick() -> None:
-    """Quick and all tests, folder by folder; a case of many that is slow makes its test no slow one."""
+    """Those of the night aside. A test of which only some cases are slow is quick."""
     found: dict[str, list[bool]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         tree = ast.parse(path.read_text())
-        whole = any(isinstance(one, ast.Assign) and "pytestmark" in ast.dump(one) and is_slow(one) for one in tree.body)
-        tests = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")]
-        slow = [any(not isinstance(mark, ast.Call) and is_slow(mark) for mark in one.decorator_list) for one in tests]
-        found.setdefault(path.parent.name, []).extend(not (whole or one) for one in slow)
+        whole = [one for one in tree.body if isinstance(one, ast.Assign) and "pytestmark" in ast.dump(one)]
+        for test in ast.walk(tree):
+            if not isinstance(test, ast.FunctionDef) or not test.name.startswith("test_"):
+                continue
+            marks = [*whole, *(one for one in test.decorator_list if not isinstance(one, ast.Call))]
+            if not any(marked(one, "night") for one in marks):
+                found.setdefault(path.parent.name, []).append(not any(marked(one, "slow") for one in marks))
     assert {folder: (sum(quick), len(quick)) for folder, quick in found.items() if 2 * sum(quick) < len(quick)} == {}
 
 
