@@ -28,9 +28,11 @@ class Collector:
 
     name = ""
     token = ""
+    seconds = 0.0
+    """From its last start to its first answer."""
 
-    def __init__(self) -> None:
-        self.folder = work_folder(f"intake-{type(self).__name__.lower()}")
+    def __init__(self, kind: str = "intake") -> None:
+        self.folder = work_folder(f"{kind}-{type(self).__name__.lower()}")
         self.environ = clean_environ(self.folder)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -59,7 +61,8 @@ class Collector:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start it and wait until it answers, whatever it answers."""
+        """Start it and wait for its first answer."""
+        began = time.perf_counter()
         with (self.folder / "output.txt").open("ab") as output:
             self.process = subprocess.Popen(
                 self.command(), cwd=self.folder, env=self.environ, stdout=output, stderr=output, start_new_session=True
@@ -67,9 +70,8 @@ class Collector:
         give_up = time.monotonic() + 120
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/v1/events", b"[]", timeout=60).read()
-                return
-            except urllib.error.HTTPError:
+                self.poke()
+                self.seconds = time.perf_counter() - began
                 return
             except OSError:
                 pass
@@ -77,7 +79,12 @@ class Collector:
                 said = (self.folder / "output.txt").read_text(errors="replace").strip()[-300:]
                 self.stop()
                 raise WentWrong(f"{self.name} did not start: {said}")
-            time.sleep(0.05)
+            time.sleep(0.02)
+
+    def poke(self) -> None:
+        """Ask once, to see whether it answers, whatever it answers. Raises OSError if it does not."""
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{self.url}/v1/events", b"[]", timeout=60).read()
 
     def stop(self) -> None:
         if self.process is None:

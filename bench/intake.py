@@ -179,11 +179,16 @@ def _round(
 
 
 def _load(
-    collector: Collector, bodies: Path, connections: int, seconds: int, said: Mapping[str, str] = NOTHING
+    collector: Collector,
+    bodies: Path,
+    connections: int,
+    seconds: int,
+    said: Mapping[str, str] = NOTHING,
+    script: str = "fresh.lua",
 ) -> dict[str, float]:
     environ = os.environ | {"BODIES": str(bodies), "AUTHORIZATION": f"Bearer {collector.token}"} | said
-    script = str(Path(__file__).with_name("fresh.lua"))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script, collector.url]
+    path = str(Path(__file__).with_name(script))
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", path, collector.url]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     found = re.search(r"JSON (.*)", done.stdout)
     if not found:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import statistics
@@ -68,6 +69,23 @@ def _busy() -> float:
 def _children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def memory_of(root: int) -> tuple[int, int]:
+    """Bytes of a process and all below it, shared pages counted once, and how many they are."""
+    below: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            below.setdefault(int(path.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(path.parent.name))
+    total, count, todo = 0, 0, [root]
+    while todo:
+        process = todo.pop()
+        todo += below.get(process, [])
+        with contextlib.suppress(OSError):
+            said = Path(f"/proc/{process}/smaps_rollup").read_text()
+            total += int(re.search(r"Pss:\s+(\d+)", said)[1]) * 1024  # type: ignore[index]
+            count += 1
+    return total, count
 
 
 @dataclass

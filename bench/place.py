@@ -88,6 +88,8 @@ ENVIRONMENTS = {
         Environment("floor", ("msgspec", *_SERVER)),
         Environment("fastapi", ("fastapi", "pydantic>=2", "asyncpg", *_SERVER)),
         Environment("mlflow", ("mlflow>=3",)),
+        Environment("serving", ("granian", "msgspec", "scikit-learn", "skl2onnx", "onnx<1.19", "onnxruntime")),
+        Environment("bentoml", ("bentoml>=1.4", "scikit-learn", "onnxruntime")),
     )
 }
 

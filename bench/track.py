@@ -17,11 +17,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from bench.engines import PEERS
 from bench.hub import TOKEN, Hub
-from bench.measure import Result, WentWrong, run
+from bench.measure import Result, WentWrong, memory_of, run
 from bench.place import ROOT, Unavailable, clean_environ, environment, work_folder
 from bench.table import OURS, Row, at_least, at_most, times
 
@@ -85,7 +84,7 @@ def track_hub(rounds: int, only: Sequence[str]) -> list[Row]:
                 with serve() as uri:
                     start[name].values.append(_STARTED[uri])
                     time.sleep(_SETTLED)
-                    bytes_, processes = _memory(_SERVING[uri])
+                    bytes_, processes = memory_of(_SERVING[uri])
                     memory[name].values.append(bytes_ / 1e6)
                     memory[name].note = f"{processes} processes" if processes > 1 else ""
                     weight[name].values.append(_weight(name, uri) / 1000)
@@ -236,20 +235,3 @@ def _weight(name: str, uri: str) -> int:
             )
         )
     return total
-
-
-def _memory(root: int) -> tuple[int, int]:
-    """Bytes of a process and all below it, shared pages counted once, and how many they are."""
-    below: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):
-            below.setdefault(int(path.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(path.parent.name))
-    total, count, todo = 0, 0, [root]
-    while todo:
-        process = todo.pop()
-        todo += below.get(process, [])
-        with contextlib.suppress(OSError):
-            said = Path(f"/proc/{process}/smaps_rollup").read_text()
-            total += int(re.search(r"Pss:\s+(\d+)", said)[1]) * 1024  # type: ignore[index]
-            count += 1
-    return total, count

@@ -1,13 +1,18 @@
 """The bench's own arithmetic: a table that flatters would be worse than none."""
 
 import json
+import math
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench.engines import ENGINES, Place
+from bench import intake, serving
+from bench.engines import ENGINES, PEERS, Place
 from bench.measure import Result, Timed, WentWrong, alternate
 from bench.place import Unavailable
+from bench.servers import ONNX, Server, differing
 from bench.table import Row, at_most, times
 
 from sampan.app import App
@@ -76,3 +81,95 @@ def test_a_workspace_of_the_bench_can_be_planned(job: str, tmp_path: Path, monke
             "frame": {"made", "used"},
         }[job]
     )
+
+
+SCORER = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Scorer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
+        body = json.dumps({"predictions": [[1 - row[0], row[0] + float(sys.argv[2])] for row in rows]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_): pass
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Scorer).serve_forever()
+"""
+
+
+class Honest(Server):
+    """A server whose model says the row's first value."""
+
+    name = "honest"
+    wrong_by = 0.0
+
+    def prepare(self) -> None:
+        pass
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", SCORER, str(self.port), str(self.wrong_by)]
+
+
+class Liar(Honest):
+    name = "liar"
+    wrong_by = 0.01
+
+
+class Absent(Honest):
+    name = "absent"
+
+    def prepare(self) -> None:
+        raise Unavailable("it is not installed")
+
+
+@pytest.fixture
+def scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[place / 128, 0.0] for place in range(128)]
+    monkeypatch.setattr("bench.place.ROOT", tmp_path)
+    monkeypatch.setattr("bench.servers.asked", lambda: {"rows": rows, "answers": [row[0] for row in rows]})
+
+
+def test_answers_that_are_far_missing_or_no_numbers_are_wrong() -> None:
+    assert not differing([0.5, 0.25], [0.50001, 0.25])
+    assert differing([0.5], [0.501]) == "it answered 0.5 where the model says 0.501"
+    assert differing([0.5], [0.5, 0.5]) == "1 answers to 2 rows"
+    assert differing([math.nan], [0.5])
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.usefixtures("scorers")
+def test_a_server_that_answers_otherwise_or_is_not_there_has_a_reason_and_no_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "SERVERS", ((ONNX, Liar), (ONNX, Absent)))
+    rows = {row.name: row for row in serving.serve(1, [])}
+    notes = [result.note for result in rows["serve-singles-onnx"].results]
+    assert notes == ["1 rows: it answered 0.01 where the model says 0.0", "it is not installed"]
+    assert not any(row.medians() for row in rows.values())
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.usefixtures("scorers")
+def test_half_load_is_the_rate_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "SECONDS", 2)
+    with Honest(ONNX) as server:
+        seen = serving._load(server, 1, rate=60)
+    assert 45 < seen["requests"] / seen["seconds"] < 70
+
+
+def test_the_workspace_that_serves_can_be_planned(tmp_path: Path) -> None:
+    shutil.copytree(PEERS / "serving" / "sampan", tmp_path, dirs_exist_ok=True)
+    shutil.copy(PEERS / "serving" / "trained.py", tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    app = App(tmp_path)
+    try:
+        assert {step["name"] for step in app.plan()["steps"]} == {"onnx", "sklearn"}
+    finally:
+        app.close()

@@ -1,0 +1,108 @@
+"""Rows about predictions over HTTP: the same model for everybody, its answers checked before anything is timed.
+
+One server is up at a time, each started anew in every round. Single rows and batches of 64 come over 16 connections as
+fast as they are answered; then single rows at half the rate that this server has just reached.
+"""
+
+import shutil
+from collections.abc import Sequence
+
+from bench import intake
+from bench.measure import Result, WentWrong, memory_of
+from bench.place import Unavailable
+from bench.servers import ONNX, SERVERS, SKLEARN, Server
+from bench.table import OURS, Goal, Row, at_most, times
+
+CONNECTIONS = 16
+_BATCH = 64
+_FLOOR = {ONNX: 0.5, SKLEARN: 0.7}
+_FORMS = {ONNX: "ONNX", SKLEARN: "scikit-learn"}
+_FIGURES = {
+    "singles": (f"predictions, single rows, {CONNECTIONS} connections", "requests/s"),
+    "batches": (f"predictions, batches of {_BATCH}, {CONNECTIONS} connections", "requests/s"),
+    "p99": ("predictions, single rows at half load: p99", "ms"),
+    "start": ("serving: start to first answer", "s"),
+    "memory": ("serving one model, after the load: memory", "MB"),
+}
+
+
+def serve(rounds: int, only: Sequence[str]) -> list[Row]:
+    """Requests a second, p99, start and memory of every server, with both forms of the model."""
+    if shutil.which("wrk") is None:
+        missing = Result(OURS, note="wrk is not installed (Debian: apt-get install wrk)")
+        return [_row("singles", form, [missing]) for form in _FORMS]
+    chosen = [each for each in SERVERS if not only or any(word.lower() in each[1].name.lower() for word in only)]
+    found = {each: {figure: Result(each[1].name) for figure in _FIGURES} for each in chosen}
+    left = list(chosen)
+    for number in range(rounds):
+        turn = number % len(left) if left else 0
+        for each in left[turn:] + left[:turn]:
+            form, kind = each
+            try:
+                values = _round(kind, form)
+            except (Unavailable, WentWrong) as reason:
+                left.remove(each)
+                for result in found[each].values():
+                    result.values.clear()
+                    result.note = str(reason)
+                continue
+            rate = values.pop("rate")
+            found[each]["p99"].note = f"at {rate:,.0f} requests/s"
+            for figure, value in values.items():
+                found[each][figure].values.append(value)
+    return [
+        _row(figure, form, [found[each][figure] for each in chosen if each[0] == form])
+        for figure in _FIGURES
+        for form in _FORMS
+    ]
+
+
+def _round(kind: type[Server], form: str) -> dict[str, float]:
+    """One server from its start to its end. Raises Unavailable, WentWrong."""
+    with kind(form) as server:
+        server.check()
+        singles = _load(server, 1)
+        batches = _load(server, _BATCH)
+        half = _load(server, 1, singles["requests"] / singles["seconds"] / 2)
+        memory, _ = memory_of(server.process.pid) if server.process else (0, 0)
+        return {
+            "singles": singles["requests"] / singles["seconds"],
+            "batches": batches["requests"] / batches["seconds"],
+            "p99": half["p99"],
+            "rate": half["requests"] / half["seconds"],
+            "start": server.seconds,
+            "memory": memory / 1e6,
+        }
+
+
+def _load(server: Server, size: int, rate: float = 0.0) -> dict[str, float]:
+    """Requests of so many rows. Raises WentWrong if one was refused, or not kept by a server that keeps them."""
+    bodies, said = server.bodies(size), {"TARGET": server.target}
+    if rate:
+        said["RATE"] = str(rate)
+    else:
+        intake._load(server, bodies, CONNECTIONS, 1, said, "steady.lua")  # warms it up
+    before = server.stored() if server.keeps else 0
+    seen = intake._load(server, bodies, CONNECTIONS, intake.SECONDS, said, "steady.lua")
+    if seen["errors"]:
+        raise WentWrong(f"{seen['errors']:.0f} of {seen['requests']:.0f} requests went wrong")
+    kept, acknowledged = server.stored() - before if server.keeps else 0, int(seen["requests"]) * size
+    # what was under way when wrk stopped is kept without having been counted
+    if server.keeps and not acknowledged <= kept <= acknowledged + CONNECTIONS * size:
+        raise WentWrong(f"acknowledged {acknowledged:,} predictions, kept {kept:,}")
+    return seen
+
+
+def _row(figure: str, form: str, results: Sequence[Result]) -> Row:
+    title, unit = _FIGURES[figure]
+    return Row(f"serve-{figure}-{form}", f"{title} ({_FORMS[form]})", unit, results, _goals(figure, form))
+
+
+def _goals(figure: str, form: str) -> list[Goal]:
+    if figure in ("singles", "batches"):
+        # BentoML with the same form of the model, so that no win is only ONNX's
+        against = [times("BentoML", 10, least=True)] if form == ONNX and figure == "singles" else []
+        return [times("floor", _FLOOR[form], least=True), *against]
+    if figure == "p99":
+        return [times("floor", 1.5, least=False)]
+    return [at_most(2, "s") if figure == "start" else at_most(200, "MB")]
