@@ -232,6 +232,7 @@ def test_who_may_not_log_is_told_so(hub: Hub, mlflow: ModuleType) -> None:
     create = ("POST", f"{API}/runs/create", {"experiment_id": "0"})
     response, answer = hub.ask("POST", f"{API}/runs/create", b"{}", token=False)
     assert (response.status, json.loads(answer)["error_code"]) == (401, "UNAUTHENTICATED")
+    assert "Set MLFLOW_TRACKING_TOKEN" in json.loads(answer)["message"]
     assert ask(hub, *create, authorization=token("viewer"))[1]["error_code"] == "PERMISSION_DENIED"
     trainer = token("trainer")
     status, made = ask(hub, *create, authorization=trainer)

@@ -112,6 +112,7 @@ def test_a_view_is_saved_under_a_name_followed_and_removed(logged: tuple[Hub, st
     assert status == 303
     assert hub.json(where)["runs"] == listed["runs"]
     compared = hub.json(f"{here}/compare?run={runs[1]}&run={runs[2]}&metric=rmse&all=1")
+    assert "sampan.view" not in hub.ask("GET", "/experiments", accept="text/html")[1].decode()
     status, where, _ = form(hub, f"{here}/views", name="two", view=compared["here"])
     assert status == 303
     assert {k: v for k, v in hub.json(where).items() if k != "views"} == {

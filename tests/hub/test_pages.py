@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.hub.render import parted, share
+from sampan.hub.render import parted, seconds, share
 from tests.hub.conftest import Hub, make_workspace, sampan, visit
 
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>'\"&"
@@ -301,3 +301,11 @@ def test_the_styles_use_no_rule_that_a_page_may_not_use() -> None:
         assert " style=" not in text, template
         assert "|safe" not in text, template
         assert "<script>" not in text, template
+
+
+@pytest.mark.parametrize(
+    ("took", "said"),
+    [(61, "61 s"), (7199, "119 min 59 s"), (7200, "2 h 0 min"), (172_740, "47 h 59 min"), (180_000, "2 days 2 h")],
+)
+def test_long_durations_are_told_in_units_that_can_be_read(took: float, said: str) -> None:
+    assert seconds(took) == said

@@ -47,6 +47,10 @@ class Hosts:
         return host.lower() in self._exact
 
 
+#: Why a request that names nobody is refused.
+NOBODY: Final = "nobody is signed in"
+
+
 def refusal_json(scope: Scope, status: int, error: SampanError) -> tuple[bytes, bytes]:
     """A refusal for machines."""
     return b"application/json", msgspec.json.encode(error.body())
@@ -169,7 +173,7 @@ class Guard:
         ended = any(part.strip().startswith(self._cookie.encode() + b"=") for part in cookies.split(b";"))
         return SampanError(
             "Answer a request",
-            "your session has ended" if ended else "nobody is signed in",
+            "your session has ended" if ended else NOBODY,
             "Send `Authorization: Bearer TOKEN`, or open a sign-in link: `sampan token link` makes one.",
         )
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from sampan.api.guard import Scope
+from sampan.api.guard import NOBODY, Scope
 from sampan.base.errors import Busy, Conflict, Damaged, DiskFull, Frozen, NotFound, Refused, SampanError, Usage
 
 #: Paths of the protocol.
@@ -51,6 +51,9 @@ def refusal(scope: Scope, status: int, error: SampanError) -> tuple[bytes, bytes
     """The guard's answer to a client of MLflow's; None for everybody else."""
     if not scope["path"].startswith(PREFIXES):
         return None
+    if status == 401 and error.obstacle == NOBODY:
+        advice = "Set MLFLOW_TRACKING_TOKEN: `sampan token create` makes one."
+        error = SampanError(error.attempted, error.obstacle, advice)
     return b"application/json", _body(_OF_STATUS.get(status, "BAD_REQUEST"), error)
 
 

@@ -196,7 +196,10 @@ def seconds(value: float | None) -> str:
         return f"{value * 1000:.0f} ms"
     if value < 99.5:
         return f"{value:.2g} s" if value < 9.95 else f"{value:.0f} s"
-    return f"{int(value // 60)} min {int(value % 60)} s"
+    minutes, hours = int(value // 60), int(value // 3600)
+    if minutes < 120:
+        return f"{minutes} min {int(value % 60)} s"
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours // 24:,} days {hours % 24} h"
 
 
 def size(value: int | None) -> str:
