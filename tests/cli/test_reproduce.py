@@ -302,4 +302,12 @@ def test_a_package_that_is_not_to_be_had_is_named(shop: Here) -> None:
     recorded(shop, "$.packages.msgspec", "0.0.77")
     found = Shell(shop.folder).json("reproduce", "busy@1", code=3)
     assert found["cause"] == "package"
-    assert "msgspec==0.0.77" in found["said"]
+    assert "msgspec==0.0.77" in found["said"] and "UV_INDEX_URL" in found["said"]
+
+
+def test_a_python_that_is_not_to_be_had_is_named_and_no_index_is_sent_for_it(shop: Here) -> None:
+    recorded(shop, "$.python", "cpython 3.9.99")
+    found = Shell(shop.folder).json("reproduce", "busy@1", code=3)
+    assert found["cause"] == "Python"
+    assert "3.9.99 is not to be had" in found["said"] and "uv python install" in found["said"]
+    assert "UV_INDEX_URL" not in found["said"]

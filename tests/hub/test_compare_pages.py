@@ -171,6 +171,9 @@ def test_the_columns_that_are_chosen_go_along(logged: tuple[Hub, str, list[str]]
     address = f"/experiments/{experiment}/compare?filter={quote('metrics.rmse < 1', safe='').replace('%20', '+')}"
     assert f"{address}&columns=params.depth" in page.links
     assert hub.json(f"{address}&columns=params.depth")["columns"] == ["params.depth"]
+    text = hub.ask("GET", f"/experiments/{experiment}?filter=metrics.rmse+%3C+1", accept="text/html")[1].decode()
+    ticks = text.split(f'action="/experiments/{experiment}/compare"')[1]
+    assert '<input type="hidden" name="filter" value="metrics.rmse &lt; 1">' in ticks, "without a tick, what is listed"
 
 
 def test_two_runs_stand_on_a_page_of_their_own_with_what_was_not_logged(logged: tuple[Hub, str, list[str]]) -> None:

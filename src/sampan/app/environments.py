@@ -20,6 +20,10 @@ from sampan.flow.key import python_version
 from sampan.flow.packages import Packages
 
 _LINES: Final = 6
+_ADVICE: Final = {
+    "Python": "Install that version: uv takes those of the system, and what `uv python install` has brought.",
+    "package": "An index or a cache of uv's that still has it will do: uv reads UV_INDEX_URL and UV_FIND_LINKS.",
+}
 
 
 class NotRebuilt(Exception):
@@ -128,8 +132,7 @@ def _uv(command: list[str], cwd: Path, cause: str, said: str, ended: Callable[[]
     done = apart(command, cwd, environment, ended)
     if done.returncode:
         lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in done.stderr.splitlines() if line.strip()]
-        advice = "An index or a cache of uv's that still has it will do: uv reads UV_INDEX_URL and UV_FIND_LINKS."
-        raise NotRebuilt(cause, f"{said}: " + "\n    ".join(lines[-_LINES:]), advice)
+        raise NotRebuilt(cause, f"{said}: " + "\n    ".join(lines[-_LINES:]), _ADVICE[cause])
 
 
 def _copy_sampan(where: Path) -> None:
