@@ -112,7 +112,8 @@ def test_an_answer_in_sql_is_shown_and_handed_on(shop: Path) -> None:
 
 def test_runs_versions_and_comparisons_are_pages_of_the_hub_in_a_frame(shop: Path) -> None:
     newest, first = runs(shop)[:2]
-    assert newest in page_in(show_page(workspace=shop))
+    page = page_in(show_page(workspace=shop))
+    assert newest in page and "Run again" not in page
     assert "slope" in page_in(show_page("slope@1", workspace=shop))
     assert "What differs" in page_in(show_page(first, newest, workspace=shop))
     one, other = logged(shop)
