@@ -93,11 +93,12 @@ def test_what_answers_otherwise_is_not_switched_to_and_who_must_says_why(shop: H
 
 
 def test_a_hub_asks_the_process_that_it_is_about_to_switch_to(shop: Here) -> None:
+    query = "SELECT count(*) AS n FROM prediction"
+    ((before,),) = shop.json("sql", query)["rows"]
     hub = Hub(shop.folder)
     try:
         assert "7 of 7 golden requests got the same answer" in shop("endpoint", "deploy", "busy", "--set", "many=40")
         assert hub.predict("busy", BODY)[0] == 200
-        events = shop.json("sql", "SELECT count(*) AS n FROM prediction")["rows"]
-        assert events == [[4]]  # one for each time that a client asked; golden requests leave none
+        assert shop.json("sql", query)["rows"] == [[before + 1]]  # a client asked once; golden requests leave none
     finally:
         assert hub.stop() == 0
