@@ -31,7 +31,7 @@ class Promoting(Testing):
 
         found = promotion(self, ref, alias)
         if found.missing:
-            why = "; ".join(found.missing)
+            why = "; ".join(one.rstrip(".") for one in found.missing)
             model, _, number = ref.partition("@")
             self.models.aliases.refuse(model, alias, int(number), actor=actor, reason=reason, why=why)
             advice = f"`sampan promote {ref} --to {alias} --check` shows all that the policy asks for."
