@@ -162,7 +162,6 @@ def held(hub: Hub) -> list[bytes]:
     return [bytes(item.raw) for item in Quarantine(the_log(hub.folder)).items(limit=None)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_each_value_has_its_verdict_and_takes_no_other_event_with_it(hub: Hub, name: str) -> None:
     how, told = PROTOCOLS[name], Counted(hub)
