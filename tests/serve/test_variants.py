@@ -157,7 +157,7 @@ def test_over_its_queue_and_while_it_is_down_the_champion_answers(make_shop, fit
 
 
 def test_a_candidate_that_hangs_is_ended_and_another_takes_its_place(make_shop, fitted):
-    shop = make_shop(candidate_timeout=100, predict_timeout=1)
+    shop = make_shop(candidate_timeout=100, predict_timeout=3)
     bundle = candidate(shop, fitted)
 
     async def ask():
@@ -165,7 +165,7 @@ def test_a_candidate_that_hangs_is_ended_and_another_takes_its_place(make_shop, 
             await serving.assign("reorder", stage(bundle, 1.0))
             pid = standing(serving).pid
             await predict(serving, record(theirs="sleep60"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while (await predict(serving, record()))[0]["version"] != "reorder@2":
                     await asyncio.sleep(0.05)
             return pid, standing(serving).pid

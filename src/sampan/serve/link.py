@@ -55,6 +55,13 @@ class Link:
         return self._frames is not None
 
     @property
+    def room(self) -> int:
+        """How many more requests may be asked now."""
+        if self._frames is None or self.stuck > self.timeout or self._frames.waiting > _BYTES:
+            return 0  # nobody need find out once more that it hangs
+        return max(0, self.queue - self.under_way)
+
+    @property
     def stuck(self) -> float:
         """For how many seconds what was asked first has not been answered."""
         return time.monotonic() - next(iter(self._sent.values())).at if self._sent else 0.0
@@ -65,9 +72,7 @@ class Link:
         replies: list[Reply] = [loop.create_future() for _ in requests]
         if self._frames is None:
             return _all(replies, DOWN)
-        room = max(0, self.queue - self.under_way)
-        if self._frames.waiting > _BYTES or self.stuck > self.timeout:  # nobody need find out that it hangs once more
-            room = 0
+        room = self.room
         taken = replies[:room]
         _all(replies[room:], QUEUE)
         if not taken:

@@ -46,6 +46,9 @@ class Shadow:
 
     def see(self, asked: Asked, places: Sequence[int], plan: Plan) -> None:
         """Take the records of a request, by their places, that the champion has answered."""
+        if reason := self._variants.full:
+            self._variants.seen(len(places), reason)
+            return
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._drain)
         self._waiting.append(_Seen(asked, places, plan))

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from sampan.base.assigning import gets_candidate
 from sampan.serve.answer import Answerer, Arm, Asked, Author
-from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, Assigned, News, code
+from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, QUEUE, Assigned, News, code
 from sampan.serve.link import Link, Records, Reply
 
 _TELL: Final = 0.5  # seconds between what the hub is told
@@ -100,6 +100,13 @@ class Variants:
         for one in replies:
             one.set_result(DOWN)
         return replies
+
+    @property
+    def full(self) -> str:
+        """Why nothing can be asked now; empty if something can."""
+        if not self.connected:
+            return DOWN
+        return "" if self._link is not None and self._link.room else QUEUE
 
     def give_up(self, reason: str) -> None:
         """Wait for nothing of the candidate's any more."""
