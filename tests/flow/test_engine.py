@@ -149,6 +149,22 @@ def test_a_file_as_a_default_counts_as_declared(bench: Bench) -> None:
     assert bench.ran() == ["first"]
 
 
+def test_what_a_package_outside_of_the_installation_says_of_itself_is_no_undeclared_read(bench: Bench) -> None:
+    bench.write(
+        steps="""
+        from pathlib import Path
+        from sampan import step
+
+        @step
+        def plugins() -> str:
+            return Path("site/sails-1.0.dist-info/entry_points.txt").read_text()
+        """
+    )
+    (bench.folder.root / "site" / "sails-1.0.dist-info").mkdir(parents=True)
+    bench.file("site/sails-1.0.dist-info/entry_points.txt", "[console_scripts]")
+    assert not bench.run().steps[0].warnings
+
+
 def test_an_undeclared_read_is_warned_of_and_looked_at_by_the_next_plan(bench: Bench) -> None:
     bench.write(
         steps="""

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sampan.flow.files import Files
 
 _IGNORED: Final = (".py", ".pyc", ".pyi", ".so", ".dylib", ".pth", ".pyd")
+_METADATA: Final = (f".dist-info{os.sep}", f".egg-info{os.sep}")  # of packages, wherever they lie: the environment's
 _SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/etc/", "/usr/", "/lib", "/System/", "/Library/", "/private/etc/")
 
 
@@ -75,6 +76,8 @@ class Watch:
                 self._written.add(self._short(path))
                 return
             if path.endswith(_IGNORED) or path.startswith((*_SYSTEM, *self._installed, self._own)):
+                return
+            if any(folder in path for folder in _METADATA):
                 return
             if any(path == one or path.startswith(one + os.sep) for one in self._declared):
                 return
