@@ -25,6 +25,7 @@ from bench.place import ROOT, Unavailable, clean_environ, environment, work_fold
 from bench.table import OURS, Row, at_least, at_most, times
 
 MLFLOW, FLOOR = "MLflow, one worker", "plain SQLite"
+SILENT = "no server: ready answers"  # what the stock client takes by itself
 _PARTS = ("log", "batch", "create", "search")
 _WIRE = ("batch-wire", "search-wire")  # the same over plain HTTP: what the server takes, without what the client costs
 _QUIET = {
@@ -48,7 +49,10 @@ def track(rounds: int, only: Sequence[str]) -> list[Row]:
             except (Unavailable, WentWrong) as reason:
                 _fail(found, name, reason)
         timed[FLOOR] = ""
+        silent = Result(SILENT)
+        ready = stack.enter_context(_silent())
         for number in range(rounds):
+            silent.values.append(_client(ready, "Default", "create")["create"])
             names = list(timed)
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 try:
@@ -69,7 +73,7 @@ def track(rounds: int, only: Sequence[str]) -> list[Row]:
         "search-wire": (f"{search}, plain HTTP", "ms", [at_most(20, "ms")]),
     }
     return [
-        Row(f"track-{part}", title, unit, list(found[part].values()), goals)
+        Row(f"track-{part}", title, unit, [*found[part].values(), *([silent] if part == "create" else [])], goals)
         for part, (title, unit, goals) in titles.items()
     ]
 
@@ -152,6 +156,23 @@ def _code() -> str:
 
 
 @contextlib.contextmanager
+def _silent() -> Iterator[str]:
+    port = _free_port()
+    command = [sys.executable, str(PEERS / "mlflow" / "silent.py"), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+        server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
 def _mlflow() -> Iterator[str]:
     """MLflow's server on a free loopback port, its store with the runs that are searched."""
     peer = environment("mlflow")
@@ -164,9 +185,7 @@ def _mlflow() -> Iterator[str]:
         kept.parent.mkdir(exist_ok=True)
         shutil.copy(folder / "mlflow.db", kept)
     shutil.copy(kept, folder / "mlflow.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     store = [
         "--backend-store-uri",
         f"sqlite:///{folder}/mlflow.db",
