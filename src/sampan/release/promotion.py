@@ -19,6 +19,8 @@ from sampan.models.golden_checks import GoldenChecks
 from sampan.models.rebuilds import Rebuilds
 from sampan.models.version import Version
 from sampan.release.policy import Demand, Policy, read_policy
+from sampan.release.records import RolloutRecords
+from sampan.release.stages import ENDS
 from sampan.runs.records import Runs
 from sampan.runs.replays import APPROVED as REPLAY_APPROVED
 from sampan.runs.replays import DONE, Replays
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sampan.models.tests import SuiteState
     from sampan.store.database import Database
 
+_DAY: Final = 86_400_000_000
 _REPLAYS: Final = 200  # the newest that are looked through
 
 
@@ -131,6 +134,11 @@ def promotion(sees: Sees, ref: str, alias: str) -> Promotion:
     )
 
 
+def proof(sees: Sees, ref: str, kind: str) -> Proof:
+    """What there is of one kind of evidence: tests, golden, replay or rebuild. Raises NotFound."""
+    return _LOOKED_UP[kind](sees, sees.models.get(ref))
+
+
 def seen(sees: Sees, version: Version) -> Seen:
     """What there is to be seen of a version now."""
     result = sees.test_state(version.ref).result
@@ -195,9 +203,7 @@ def _proofs(sees: Sees, version: Version, demand: Demand) -> Iterator[Proof]:
     for kind in demand.evidence:
         yield _LOOKED_UP[kind](sees, version)
     if demand.shadow:
-        yield Proof(
-            kind="shadow", good=False, says=f"no shadow of it is on record; {counted(demand.days, 'day')} asked"
-        )
+        yield _shadow(sees, version, demand.days)
 
 
 def _tests(sees: Sees, version: Version) -> Proof:
@@ -229,6 +235,25 @@ def _replay(sees: Sees, version: Version) -> Proof:
             said = f"replay {one.id[:10]} of {iso(one.finished or one.started)[:10]}"
             return Proof(kind="replay", good=True, says=said, link=f"/replays/{one.id}", at=one.finished)
     return Proof(kind="replay", good=False, says="no replay has made it: `sampan replay`, before it is on main")
+
+
+def _shadow(sees: Sees, version: Version, days: int) -> Proof:
+    """Of its rollouts the one that was longest in the shadow of another version."""
+    records = RolloutRecords(sees.db, sees.clock)
+    longest, link = 0, ""
+    for one in records.list():
+        if one.versions[1] == version.ref and one.plan.stage[0].shadow:
+            lines = records.lines(one)
+            until = next((line.at for line in lines if line.stage or line.phase in ENDS), sees.clock.micros())
+            if until - one.began > longest:
+                longest, link = until - one.began, f"/rollouts/{one.id}"
+    been = counted(longest // _DAY, "day") if longest >= _DAY else "less than a day"
+    said = (
+        f"{been} in the shadow, {days:,} asked"
+        if link
+        else f"no shadow of it is on record; {counted(days, 'day')} asked"
+    )
+    return Proof(kind="shadow", good=bool(link) and longest >= days * _DAY, says=said, link=link)
 
 
 def _rebuild(sees: Sees, version: Version) -> Proof:

@@ -30,7 +30,9 @@ share = 1.0
 ```
 
 A query gives one row per decision: ``prediction_id``, whose arm, stage and entity are known, and ``value``, NULL as
-long as it is not known. Stages but the first may leave out ``at_least``. Only a gain that is shown leads into the last.
+long as it is not known. What a candidate said in a shadow is a row of ``shadow``: to count it, a query gives rows for
+its ``_id`` too, as ``VALUE_SQL`` does, which is asked where a KPI has no query. Stages but the first may leave out
+``at_least``. Only a gain that is shown leads into the last.
 """
 
 import math
@@ -45,13 +47,29 @@ import sqlglot
 from sqlglot import exp
 
 from sampan.base.digests import digest_bytes
-from sampan.base.errors import BadSetting
+from sampan.base.errors import BadSetting, Usage
 from sampan.base.ids import is_name
 from sampan.lake.sql import analyse
 from sampan.release.evidence import Terms
 
 FILE: Final = "rollouts.toml"
 COLUMNS: Final = ("prediction_id", "value")
+
+#: What decisions earned, those of a shadow by the outcome of what was done: an action is taken to change no outcome.
+VALUE_SQL: Final = """
+WITH known AS (
+    SELECT * FROM outcome
+    QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
+), answered AS (
+    SELECT _id AS prediction_id, _id AS request, value FROM prediction
+    UNION ALL
+    SELECT _id AS prediction_id, prediction_id AS request, value FROM shadow WHERE error = ''
+)
+SELECT
+    answered.prediction_id,
+    CAST(answered.value->'outcomes'->>CAST(known.value AS VARCHAR) AS DOUBLE) AS value
+FROM answered JOIN known ON known.prediction_id = answered.request
+"""
 
 Error: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=0.25)]
 Share: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -61,8 +79,14 @@ Units: TypeAlias = Annotated[int, msgspec.Meta(ge=30, le=10_000_000)]
 Proof: TypeAlias = Literal["tests", "golden", "replay"]
 
 _EFFECT: Final = re.compile(r"(\d+(?:\.\d+)?) ?%")
-_SPAN: Final = re.compile(r"(\d{1,6}) ?(minute|hour|day|week)s?")
-_MICROS: Final = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000, "week": 604_800_000_000}
+_SPAN: Final = re.compile(r"(\d{1,6}) ?(second|minute|hour|day|week)s?")
+_MICROS: Final = {
+    "second": 1_000_000,
+    "minute": 60_000_000,
+    "hour": 3_600_000_000,
+    "day": 86_400_000_000,
+    "week": 604_800_000_000,
+}
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,9 +95,10 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class Kpi(_Part, frozen=True, kw_only=True):
     """What the rollout is decided by: the mean of ``value`` per decision. ``minimum_effect``: the least gain worth
-    having, as a share of the champion's mean ("2 %") or in the KPI's own unit (0.05)."""
+    having, as a share of the champion's mean ("2 %") or in the KPI's own unit (0.05). Without a ``query``: what
+    decisions earned, by the values that ``decisions.py`` declares (``VALUE_SQL``)."""
 
-    query: Query
+    query: Annotated[str, msgspec.Meta(max_length=20_000)] = ""
     minimum_effect: Positive | str
     direction: Literal["up", "down"] = "up"
 
@@ -242,6 +267,46 @@ def read_rollouts(root: Path) -> Rollouts:
     return Rollouts(of=found, digest=digest_bytes(data))
 
 
+def example(endpoint: str) -> str:
+    """A plan to begin with, as text of the file. Raises Usage for what is no endpoint's name."""
+    if not is_name(endpoint):
+        raise Usage(f"Plan a rollout of {endpoint[:80]!r}", "it names no endpoint", "Letters, digits, _ and -.")
+    return _EXAMPLE.replace("NAME", endpoint)
+
+
+_EXAMPLE: Final = """\
+[NAME]
+patience = "8 weeks"     # without enough evidence by then, people are asked
+patience_over = "ask"    # or "wait", "roll back"; never does it promote
+urgent = ["golden"]      # what may stand for evidence, with somebody's name and reason
+
+[NAME.kpi]               # no query: what decisions earned, by the values of decisions.py
+minimum_effect = "2 %"   # the least gain worth having, of the champion's mean
+
+[[NAME.guardrail]]
+kind = "error_rate"
+at_most = 0.01
+
+[[NAME.guardrail]]
+kind = "latency"
+at_most_ms = 200
+
+[[NAME.stage]]
+shadow = true
+at_least = "3 days"
+
+[[NAME.stage]]
+share = 0.05
+at_least = "2 days"
+
+[[NAME.stage]]
+share = 0.5
+
+[[NAME.stage]]
+share = 1.0
+"""
+
+
 # -- what may be wrong
 
 _KINDS: Final = {"error_rate": ErrorRate, "latency": Latency, "floor": Floor, "metric": Metric, "exposure": Exposure}
@@ -267,7 +332,8 @@ def _known(error: str) -> str:
 
 def _problems(one: Rollout) -> Iterator[str]:
     yield from _effects("kpi.minimum_effect", one.kpi.minimum_effect)
-    yield from _query("kpi.query", one.kpi.query)
+    if one.kpi.query:
+        yield from _query("kpi.query", one.kpi.query)
     for place, part in (("kpi", one.kpi), *((f"guardrail {rail.name!r}", rail) for rail in one.guardrail)):
         for name in part.__struct_fields__:
             number = getattr(part, name)

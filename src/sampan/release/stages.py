@@ -32,15 +32,17 @@ DONE: Final = "done"
 ENDS: Final = (REVERTED, STOPPED, DONE)
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
-Verb: TypeAlias = Literal["pause", "resume", "promote", "roll back", "urgent"]
+Verb: TypeAlias = Literal["pause", "resume", "promote", "roll back", "urgent", "finish"]
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, tag="seen"):
     """What is known at a time. ``look``: at the KPI, None where it could not be asked for; ``measured``: the
-    guardrails; ``mismatch``: what is wrong with the sizes of the arms, empty if nothing is shown to be."""
+    guardrails; ``mismatch``: what is wrong with the sizes of the arms, empty if nothing is shown to be; ``failed``: why
+    there is no look."""
 
     at: int
     look: Look | None = None
+    failed: str = ""
     measured: tuple[Reading, ...] = ()
     mismatch: str = ""
 
@@ -169,7 +171,11 @@ def tell(plan: Rollout, state: State, said: Said) -> Move:
     if said.verb == "roll back":
         return _to(state, REVERTED, why, Serve(0.0))
     if state.phase == FULL:
-        raise Refused(attempted, "the candidate is in full use", "It can be rolled back.")
+        if said.verb == "finish":
+            return _to(state, DONE, why, Retire())
+        raise Refused(attempted, "the candidate is in full use", "It can be rolled back, or finished.")
+    if said.verb == "finish":
+        raise Refused(attempted, "the candidate is not in full use yet", "It can be promoted, or rolled back.")
     if said.verb == "pause":
         return _to(state, PAUSED, why)
     if said.verb == "resume":
@@ -212,13 +218,17 @@ def _missing(plan: Rollout, state: State, seen: Seen) -> list[str]:
         found.append(f"the stage lasts {stage.at_least}")
     found += _unmeasured(plan, seen)
     if seen.look is None:
-        return [*found, "the KPI could not be asked for"]
+        return [*found, _unasked(seen)]
     units = stage.units or plan.units
     if min(seen.look.units) < units:
         found.append(f"{min(seen.look.units):,} units in the smaller arm, {units:,} asked")
     if _decisive(plan, state, stage) and seen.look.verdict != BETTER:
         found.append(f"{OPEN}: {seen.look.why}")
     return found
+
+
+def _unasked(seen: Seen) -> str:
+    return f"the KPI could not be asked for{f': {seen.failed}' if seen.failed else ''}"
 
 
 def _unmeasured(plan: Rollout, seen: Seen) -> list[str]:
@@ -241,7 +251,7 @@ def _wanted(plan: Rollout, state: State, said: Said, attempted: str, why: str) -
     if plan.stage[state.stage + 1].share == 1:
         lacking = _unmeasured(plan, last)
         if last.look is None or last.look.verdict != BETTER:
-            lacking.append(f"{OPEN}: {last.look.why if last.look else 'the KPI could not be asked for'}")
+            lacking.append(f"{OPEN}: {last.look.why if last.look else _unasked(last)}")
         if lacking:
             advice = "Wait, or let somebody approve it as urgent." if plan.urgent else "Wait, or roll it back."
             raise Refused(attempted, some(lacking), advice)

@@ -221,6 +221,23 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     ("ALTER TABLE endpoints ADD COLUMN back_from TEXT NOT NULL DEFAULT ''",),  # serve: the bundle that was left behind
     ("ALTER TABLE endpoints ADD COLUMN golden TEXT NOT NULL DEFAULT ''",),  # serve: what came of its golden requests
+    (
+        # -- release: candidates on their way, what was seen of them and said, and what went wrong
+        """CREATE TABLE rollouts (
+            id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, champion TEXT NOT NULL, candidate TEXT NOT NULL,
+            champion_spec TEXT NOT NULL, candidate_spec TEXT NOT NULL, plan TEXT NOT NULL, file TEXT NOT NULL,
+            golden TEXT NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL, began BIGINT NOT NULL)""",
+        "CREATE INDEX rollouts_by_endpoint ON rollouts (endpoint, began)",
+        """CREATE TABLE rollout_entries (
+            rollout TEXT NOT NULL REFERENCES rollouts (id), number BIGINT NOT NULL, at BIGINT NOT NULL,
+            entry TEXT NOT NULL, phase TEXT NOT NULL, stage BIGINT NOT NULL, why TEXT NOT NULL,
+            PRIMARY KEY (rollout, number))""",
+        """CREATE TABLE incidents (
+            id TEXT PRIMARY KEY, rollout TEXT NOT NULL REFERENCES rollouts (id), endpoint TEXT NOT NULL,
+            says TEXT NOT NULL, predictions TEXT NOT NULL, at BIGINT NOT NULL, closed BIGINT, closed_by TEXT NOT NULL,
+            finding TEXT NOT NULL)""",
+        "CREATE INDEX incidents_by_rollout ON incidents (rollout, at)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 
