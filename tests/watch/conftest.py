@@ -19,6 +19,7 @@ from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Compose
 from sampan.watch.limits import Alerting, Limits, Target
 from sampan.watch.outgoing import Outgoing
+from sampan.watch.releasing import Trouble
 from sampan.watch.watch import Watch
 from tests.log.conftest import Shop, line
 
@@ -116,6 +117,9 @@ class Scene:
 
     def sealing_fault(self) -> str:
         return self.unsealed
+
+    def troubles(self) -> Sequence[Trouble]:
+        return self.wrong
 
     def rebuilds(self) -> Sequence[Rebuild]:
         return self.rebuilt

@@ -32,6 +32,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sealing: bool = True
     conform: bool = True
     rebuilds: bool = True
+    rollouts: bool = True
 
 
 #: What each limit means and what values it may have: lowest, highest.
@@ -49,6 +50,7 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
     "sealing": ("Whether a segment that cannot be sealed is told of.", 0, 1),
     "conform": ("Whether sources that send different shapes for the same are told of.", 0, 1),
     "rebuilds": ("Whether a version in use that cannot be made anew is told of.", 0, 1),
+    "rollouts": ("Whether a rollout that was taken back, or asks what is to become of it, is told of.", 0, 1),
 }
 
 

@@ -24,6 +24,7 @@ from sampan.runs.records import FAILED, RUNNING, SUCCEEDED, Runs, refusing
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import SECOND, Limits
 from sampan.watch.rebuilding import failing
+from sampan.watch.releasing import Trouble, waiting
 
 _LOOKED_AT: Final = 1_000  # quarantined items that are read to find the most frequent reason
 _PEOPLE: Final = ("fix:", "command")  # producers that are not expected to go on
@@ -57,6 +58,7 @@ class Sight(Protocol):
     def log_fault(self) -> str: ...
     def sealing_fault(self) -> str: ...
     def rebuilds(self) -> Sequence[Rebuild]: ...
+    def troubles(self) -> Sequence[Trouble]: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -364,6 +366,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "log_fault": log_faults,
     "sealing": sealing,
     "rebuild_failed": failing,
+    "rollout": waiting,
 }
 
 
