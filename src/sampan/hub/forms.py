@@ -40,6 +40,8 @@ class Works(Protocol):
         self, model: str, alias: str, version: str | None, reason: str, token: int | None, actor: str
     ) -> Any: ...
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any: ...
+    def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any: ...
+    def close_incident(self, id: str, finding: str, actor: str) -> Any: ...
 
 
 def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
@@ -109,7 +111,25 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": Urls.endpoint(name)})
 
-    return [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back]
+    @post("/rollouts/{rollout:str}/{verb:str}", status_code=303)
+    async def tell(request: Ask, rollout: str, verb: str, body: bytes) -> Response[bytes]:
+        given = ("", verb, _field(body, "reason"), _who(request), rollout)
+        try:
+            await asyncio.to_thread(works.tell_rollout, *given)
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.rollout(rollout)})
+
+    @post("/incidents/{incident:str}/close", status_code=303)
+    async def close(request: Ask, incident: str, body: bytes) -> Response[bytes]:
+        finding, me = _field(body, "finding"), _who(request)
+        try:
+            await asyncio.to_thread(works.close_incident, incident, finding, me)
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.incident(incident)})
+
+    return [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close]
 
 
 def _field(body: bytes, name: str) -> str:

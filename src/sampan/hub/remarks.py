@@ -12,6 +12,7 @@ from sampan.base.errors import NotFound, Usage
 from sampan.hub.parts import Parts, Query, as_of, may, who
 from sampan.hub.urls import Urls
 from sampan.models.labels import NOTE, TAG, Label
+from sampan.release.records import RolloutRecords
 from sampan.runs.impacts import Impacts
 from sampan.runs.records import Runs
 from sampan.runs.replays import Replays
@@ -119,6 +120,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "replay": Kind(lambda parts, name: Replays(parts.db).get(name).id, Urls.replay),
     "branch": Kind(lambda parts, name: parts.lake.branch_of(name).name, Urls.branch),
     "impact": Kind(lambda parts, name: Impacts(parts.db).get(name).id, Urls.impact),
+    "rollout": Kind(lambda parts, name: RolloutRecords(parts.db, parts.clock).get(name).id, Urls.rollout),
+    "incident": Kind(lambda parts, name: RolloutRecords(parts.db, parts.clock).incident(name).id, Urls.incident),
     "alert": Kind(lambda parts, name: Alerts(parts.db, parts.clock).get(name).id, Urls.alert),
     "event": Kind(_event, Urls.event),
     "item": Kind(_item, Urls.item),

@@ -140,6 +140,14 @@ class Urls:
         return _with_query(_path("endpoints", name), query)
 
     @staticmethod
+    def rollout(rollout: str) -> str:
+        return _path("rollouts", rollout)
+
+    @staticmethod
+    def incident(incident: str) -> str:
+        return _path("incidents", incident)
+
+    @staticmethod
     def alert(alert: str) -> str:
         return _path("alerts", alert)
 

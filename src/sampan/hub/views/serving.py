@@ -9,6 +9,7 @@ from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.events import older
+from sampan.log.log import StoredEvent
 from sampan.log.position import Position
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.stream import PREFIX
@@ -121,21 +122,23 @@ def predictions(parts: Parts, query: Query) -> PredictionList:
     known = outcomes(parts, [event.id or "" for event in found], then)
     lines = []
     for event in found:
-        data = msgspec.json.decode(event.data)
-        lines.append(
-            PredictionLine(
-                id=event.id or "",
-                time=event.time or 0,
-                endpoint=data.get("endpoint", ""),
-                version=data.get("version", ""),
-                entity=str(data.get("entity", "")),
-                prediction=data.get("prediction"),
-                action=data.get("action", ""),
-                rule=data.get("rule", ""),
-                outcome=known.get(event.id or "", (None, None))[0],
-            )
-        )
+        lines.append(PredictionLine(**told(event), outcome=known.get(event.id or "", (None, None))[0]))
     return PredictionList(lines, entity, endpoint, names, older(after, found, _PAGE), then)
+
+
+def told(event: StoredEvent) -> dict[str, Any]:
+    """What a line says of a prediction's event, but for its outcome."""
+    data = msgspec.json.decode(event.data)
+    return {
+        "id": event.id or "",
+        "time": event.time or 0,
+        "endpoint": data.get("endpoint", ""),
+        "version": data.get("version", ""),
+        "entity": str(data.get("entity", "")),
+        "prediction": data.get("prediction"),
+        "action": data.get("action", ""),
+        "rule": data.get("rule", ""),
+    }
 
 
 def _begin(parts: Parts, then: int | None) -> str | None:
