@@ -42,11 +42,14 @@ TIMELESS = {
     "card": "holds what is claimed against what there is now",
     "pin list": "what clean-up keeps from now on",
     "table published": "what lies published now",
+    "rollout check": "reads the file of rollouts as it is now",
+    "rollout plan": "prints a plan to begin with",
 }
 #: Commands that do something. ``run``, which derives as of a time, takes one.
 DOING = {
     *("init", "up", "resume", "demo", "gc", "sync", "backup", "restore", "replay", "replay resume", "replay approve"),
-    *("reproduce", "promote", "approve", "rollback", "score"),
+    *("reproduce", "promote", "approve", "rollback", "score", "incident close"),
+    *(f"rollout {verb}" for verb in ("start", "pause", "resume", "promote", "back", "urgent", "finish")),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),
     *("model register", "model alias", "model unalias", "model delete", "model golden", "model test"),
@@ -68,6 +71,8 @@ ABOUT = {
     "model history": ["stay"],
     "endpoint show": ["stay"],
     "alert show": ["01"],
+    "rollout show": ["stay"],
+    "incident show": ["01"],
 }
 
 

@@ -25,6 +25,7 @@ from sampan.api.routes import (
     CleanRequest,
     ConformRequest,
     EndpointRequest,
+    FindingRequest,
     LoggedAnswer,
     LoggedLines,
     PinRequest,
@@ -498,6 +499,31 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Put what an endpoint served before in force again",
         body={JSON: RollbackRequest},
         answers={JSON: dict[str, Any]},
+    ),
+    ("POST", "/v1/rollouts"): Operation(
+        summary="Begin to lead a candidate over an endpoint by the plan in rollouts.toml",
+        body={JSON: EndpointRequest},
+        answers={JSON: dict[str, Any]},
+        status=201,
+    ),
+    ("POST", "/v1/rollouts/{name}/{verb}"): Operation(
+        summary="Tell the rollout of an endpoint to pause, resume, promote, back, urgent, finish",
+        body={JSON: ReasonRequest},
+        answers={JSON: dict[str, Any]},
+    ),
+    ("GET", "/v1/rollouts/plans"): Operation(
+        summary="What rollouts.toml says, once each of its queries has been asked",
+        answers={JSON: dict[str, Any]},
+        query={"endpoint": "Only the plan of this endpoint"},
+    ),
+    ("POST", "/v1/incidents/{incident}/close"): Operation(
+        summary="Say what an incident was", body={JSON: FindingRequest}, answers={JSON: dict[str, Any]}
+    ),
+    ("POST", "/rollouts/{rollout}/{verb}"): Operation(
+        summary="Tell a rollout what to do, and go to its page", status=303, body={FORM: ReasonRequest}, tag="Pages"
+    ),
+    ("POST", "/incidents/{incident}/close"): Operation(
+        summary="Say what an incident was, and go to its page", status=303, body={FORM: FindingRequest}, tag="Pages"
     ),
     ("POST", "/endpoints/{name}/back"): Operation(
         summary="Go back to an earlier bundle, and to the endpoint's page",

@@ -139,6 +139,12 @@ class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class FindingRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What an incident was found to be."""
+
+    finding: str
+
+
 class AlertTestRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Targets by name; all of sampan.toml, if none are named."""
 
@@ -345,6 +351,24 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (data.name, data.model, data.decision, data.thresholds, data.reason, name, data.without_golden)
         return answer(await asyncio.to_thread(work.deploy, *given))
 
+    @post("/v1/rollouts", status_code=201)
+    async def begin_rollout(request: Ask, data: EndpointRequest) -> Response[bytes]:
+        name = who(request).name
+        given = (data.name, data.model, data.decision, data.thresholds, data.reason, name, data.without_golden)
+        return answer(await asyncio.to_thread(work.begin_rollout, *given), 201)
+
+    @post("/v1/rollouts/{name:str}/{verb:str}", status_code=200)
+    async def tell_rollout(request: Ask, name: str, verb: str, data: ReasonRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.tell_rollout, name, verb, data.reason, who(request).name))
+
+    @get("/v1/rollouts/plans")
+    async def rollout_plans(endpoint: str = "") -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.check_rollouts, endpoint))
+
+    @post("/v1/incidents/{incident:str}/close", status_code=200)
+    async def close_incident(request: Ask, incident: str, data: FindingRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.close_incident, incident, data.finding, who(request).name))
+
     @post("/v1/endpoints/{name:str}/rollback", status_code=200)
     async def rollback(request: Ask, name: str, data: RollbackRequest) -> Response[bytes]:
         given = (name, data.to.strip(), data.reason, who(request).name)
@@ -403,6 +427,10 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         sql,
         deploy,
         rollback,
+        begin_rollout,
+        tell_rollout,
+        rollout_plans,
+        close_incident,
         tokens,
         create_token,
         revoke_token,

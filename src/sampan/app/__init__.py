@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.app.arriving import Arriving
-from sampan.app.deciding import Deciding
 from sampan.app.deriving import Deriving
 from sampan.app.golden import AskingAgain
 from sampan.app.keeping import Keeping
 from sampan.app.promoting import Promoting
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
+from sampan.app.releasing import Releasing
 from sampan.app.remarking import Remarking
 from sampan.app.scoring import Scoring
 from sampan.base.errors import NotFound, Unreachable
@@ -53,7 +53,7 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Deciding, Registering, Remarking, Rebuilding, Promoting, AskingAgain, Scoring):
+class App(Arriving, Deriving, Keeping, Releasing, Registering, Remarking, Rebuilding, Promoting, AskingAgain, Scoring):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

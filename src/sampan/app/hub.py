@@ -30,8 +30,10 @@ from sampan.api.site import live_routes, site
 from sampan.api.vitals import vitals
 from sampan.app.cleaning import keep_clean
 from sampan.app.conforming import keep_comparing
+from sampan.app.leading import keep_leading
 from sampan.app.proving import keep_proving, newest
 from sampan.app.spooled import keep_taking
+from sampan.app.troubles import troubles
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
 from sampan.base.files import write_durably
@@ -53,6 +55,7 @@ from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
+from sampan.serve.assignment import Assignment
 from sampan.serve.endpoints import Endpoint
 from sampan.serve.scoring import Batch
 from sampan.serve.serving import EndpointState, Serving
@@ -61,6 +64,7 @@ from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL
 from sampan.team.tokens import owner_token
 from sampan.track.tracking import Tracking
+from sampan.watch.releasing import Trouble
 from sampan.watch.watch import Watch
 
 if TYPE_CHECKING:
@@ -109,6 +113,9 @@ class Sight:
     def rebuilds(self) -> Sequence[Rebuild]:
         return newest(self._hub.app)
 
+    def troubles(self) -> Sequence[Trouble]:
+        return troubles(self._hub.app)
+
 
 class RunningHub:
     """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
@@ -146,6 +153,7 @@ class RunningHub:
         chores.append(asyncio.ensure_future(keep_taking(app.folder.data, self.tracking)))
         try:
             await self.serving.start()
+            chores.append(asyncio.ensure_future(keep_leading(self)))
             self.watch.start()
             body_limit = app.settings.get("body_limit")
             rest = site(self._routes(), body_limit)
@@ -268,6 +276,11 @@ class RunningHub:
     def spare(self, endpoint: Endpoint, loaded: Worker, keep: bool = True) -> None:
         """Do without a process that was loaded; ``keep``: leave it for whoever asks for the bundle next."""
         self._wait(self.serving.spare(endpoint.name, endpoint.bundle, loaded) if keep else loaded.kill())
+
+    def assign(self, name: str, assignment: Assignment | None) -> None:
+        """Let a candidate answer some requests to an endpoint, or see them; None: not any more. Called in a thread.
+        Raises what the candidate failed with."""
+        self._wait(self.serving.assign(name, assignment))
 
     def try_out(self, loaded: Worker, records: list[dict[str, Any]]) -> Batch:
         """What a process that is loaded answers; nothing is kept."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
     from sampan.models.registry import Models
+    from sampan.release.records import RolloutRecords
     from sampan.runs.records import Runs
     from sampan.serve.endpoints import Endpoints
     from sampan.store.blobs import Blobs
@@ -286,6 +287,12 @@ class Workplace:
         from sampan.serve.endpoints import Endpoints
 
         return self._part("endpoints", lambda: Endpoints(self.db, self.models, self.clock))
+
+    @property
+    def rollouts(self) -> "RolloutRecords":
+        from sampan.release.records import RolloutRecords
+
+        return self._part("rollouts", lambda: RolloutRecords(self.db, self.clock))
 
     @property
     def engine(self) -> "Engine":

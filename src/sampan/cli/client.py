@@ -239,6 +239,28 @@ class HubClient:
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
         return self.post(f"/v1/endpoints/{quote(name, safe='')}/rollback", {"to": to, "reason": reason})
 
+    def begin_rollout(
+        self,
+        endpoint: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        reason: str,
+        actor: str,
+        without_golden: bool = False,
+    ) -> Any:
+        asked = {"name": endpoint, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
+        return self.post("/v1/rollouts", {**asked, "without_golden": without_golden})
+
+    def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/rollouts/{quote(endpoint, safe='')}/{quote(verb, safe='')}", {"reason": reason})
+
+    def check_rollouts(self, endpoint: str = "") -> Any:
+        return self.get("/v1/rollouts/plans", {"endpoint": endpoint} if endpoint else None)
+
+    def close_incident(self, id: str, finding: str, actor: str) -> Any:
+        return self.post(f"/v1/incidents/{quote(id, safe='')}/close", {"finding": finding})
+
     def create_model(self, name: str, actor: str) -> Any:
         return self.post("/v1/models", {"name": name})
 

@@ -44,7 +44,7 @@ def deploy(
     """
     from sampan.cli.run import me
 
-    thresholds = dict(_threshold(text) for text in sets)
+    thresholds = dict(threshold(text) for text in sets)
     made = app.work().deploy(name, model, decision, thresholds, reason, me(), without_golden)
     if as_json:
         emit(made)
@@ -57,7 +57,8 @@ def deploy(
         click.echo("  No hub is up; `sampan up` begins to answer.")
 
 
-def _threshold(text: str) -> tuple[str, object]:
+def threshold(text: str) -> tuple[str, object]:
+    """Read ``--set``. Raises Usage."""
     import json
 
     name, equals, value = text.partition("=")

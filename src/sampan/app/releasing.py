@@ -1,0 +1,360 @@
+"""What commands and the hub ask about rollouts: begun, told what to do, looked at, and put in force as far as they are.
+
+What a rollout comes to is written down first and done after: a hub that is killed in between does it when it starts
+(``settle``), so no state of a rollout is ever lost or half done.
+"""
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import to_builtins
+from msgspec.structs import replace
+
+from sampan.app.deciding import Deciding
+from sampan.app.testing import Testing
+from sampan.base.errors import Conflict, NotFound, SampanError, Usage
+from sampan.release.stages import DONE, ENDS, FULL, Incident, Said, Seen, Serve, Shadow, State, begin, standing, tell
+from sampan.release.stages import step as follow
+from sampan.serve.assignment import Assignment
+
+if TYPE_CHECKING:
+    from sampan.release.looking import Looking
+    from sampan.release.records import Begun
+    from sampan.release.rollouts import Rollout
+    from sampan.release.stages import Move, Verb
+
+VERBS: Final = {
+    "pause": "pause",
+    "resume": "resume",
+    "promote": "promote",
+    "back": "roll back",
+    "urgent": "urgent",
+    "finish": "finish",
+}
+_KEPT: Final = 500  # what was seen is written down where the time since last has grown by a part in this
+_SOONEST: Final = 5_000_000  # microseconds, and not more often than that
+_BY: Final = "rollout"  # who puts a candidate in force when nobody has said so
+
+
+class Releasing(Deciding, Testing):
+    """Leads candidates from shadow to full use, and back."""
+
+    def __init__(self, start: Path | None = None) -> None:
+        super().__init__(start)
+        self._seen: dict[str, Seen] = {}  # of each rollout what this process last saw
+        self._kept: dict[str, int] = {}  # and when that was last written down
+        self._leading = threading.RLock()
+
+    def begin_rollout(
+        self,
+        endpoint: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        reason: str,
+        actor: str,
+        without_golden: bool = False,
+    ) -> Any:
+        """Begin to lead a candidate over an endpoint by the plan in ``rollouts.toml``, if its golden requests are
+        answered as in training and each query of the plan can be asked. Raises Refused, Conflict, NotFound, Usage."""
+        from sampan.release.records import Begun
+
+        attempted = f"Begin a rollout on {endpoint[:100]}"
+        if without_golden and not reason.strip():
+            raise Usage(attempted, "it was asked to leave golden requests out without a reason", "Say why.")
+        plan, file = self._plan(endpoint, attempted)
+        with self._as_writer(attempted):
+            now = self.endpoints.get(endpoint)
+            if (other := self.rollouts.active(endpoint)) is not None:
+                raise self._goes_on(attempted, other)
+            made = self.endpoints.draft(
+                endpoint,
+                model or endpoint,
+                workspace=self.folder.root,
+                decision=decision or None,
+                thresholds=thresholds,
+                actor=actor,
+                reason=reason,
+            )
+            if made.bundle == now.bundle:
+                already = f"{made.spec.version} with these rules and thresholds is what it serves already"
+                raise Usage(attempted, already, "Name another version or rule: --model, --decision, --set.")
+            at = self.clock.micros()
+            begun = Begun(
+                id=self.rollouts.new_id(),
+                endpoint=endpoint,
+                champion=now.bundle,
+                candidate=made.bundle,
+                champion_spec=to_builtins(now.spec),
+                candidate_spec=to_builtins(made.spec),
+                plan=plan,
+                file=file,
+                golden="",
+                actor=actor,
+                reason=reason,
+                began=at,
+            )
+            self._asks(begun, begin(plan, at).state, attempted)
+            hub = self._hub
+            if hub is None:
+                made = self._prove(made, actor, without_golden, None)
+            else:
+                loaded = hub.load(made)
+                try:
+                    made = self._prove(made, actor, without_golden, lambda records: hub.try_out(loaded, records))
+                except BaseException:
+                    hub.spare(made, loaded, keep=False)
+                    raise
+                hub.spare(made, loaded)
+            with self._leading:
+                self.rollouts.begin(replace(begun, golden=made.golden))
+                return self._put(begun)
+
+    def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any:
+        """Pause, resume, promote, roll back, finish a rollout, or let it go as urgent; see ``release.stages.tell``.
+        ``rollout``: only that one. Raises Refused where it must not be, NotFound where none goes on."""
+        if rollout:
+            endpoint = self.rollouts.get(rollout).endpoint
+        attempted = f"{verb[:40].capitalize()} the rollout of {endpoint[:100]}"
+        if verb not in VERBS:
+            raise Usage(attempted, f"{verb[:40]!r} is nothing that a rollout can do", f"Possible: {', '.join(VERBS)}.")
+        with self._as_writer(attempted), self._leading:
+            begun = self.rollouts.active(endpoint)
+            if begun is not None and rollout and begun.id != rollout:
+                raise Conflict(attempted, "it is over, and another one goes on", f"See /rollouts/{begun.id}.")
+            if begun is None:
+                self.endpoints.get(endpoint)
+                raise NotFound(attempted, "none goes on there", f"`sampan rollout start {endpoint} …` begins one.")
+            state, number = self.rollouts.state(begun)
+            seen = self._seen.get(begun.id)
+            if seen is not None and (state.last is None or seen.at > state.last.at):  # what it is decided on stays
+                move = follow(begun.plan, state, seen)
+                state, number = move.state, self.rollouts.add(begun, number, seen, move.state)
+            known: Verb = VERBS[verb]  # type: ignore[assignment]
+            proofs = self._proofs(begun) if verb == "urgent" else ()
+            said = Said(at=self.clock.micros(), verb=known, actor=actor, reason=reason, proofs=proofs)
+            move = tell(begun.plan, state, said)
+            self.rollouts.add(begun, number, said, move.state)
+            self._act(begun, move, said.at)
+            return self._put(begun)
+
+    def check_rollouts(self, endpoint: str = "") -> Any:
+        """Read ``rollouts.toml`` and ask each query once; what each plan says. Raises what is wrong."""
+        from sampan.release.records import Begun
+        from sampan.release.rollouts import read_rollouts
+
+        plans = read_rollouts(self.folder.root).of
+        if endpoint:
+            plans = {endpoint: self._plan(endpoint, f"Check the rollouts of {endpoint[:100]}")[0]}
+        for name, plan in plans.items():
+            begun = Begun(
+                id="none",
+                endpoint=name,
+                champion="",
+                candidate="",
+                champion_spec={},
+                candidate_spec={},
+                plan=plan,
+                file="",
+                golden="",
+                actor="",
+                reason="",
+                began=0,
+            )
+            self._asks(begun, begin(plan, 0).state, f"Check the rollouts of {name}")
+        return {"rollouts": {name: to_builtins(plan) for name, plan in plans.items()}}
+
+    def close_incident(self, id: str, finding: str, actor: str) -> Any:
+        """Say what an incident was. Raises NotFound, Conflict, Usage."""
+        if not finding.strip():
+            raise Usage(f"Close the incident {id[:80]!r}", "nothing is said of it", "Say what it was: --finding.")
+        with self._as_writer("Close an incident"):
+            return to_builtins(self.rollouts.close_incident(id, finding.strip(), actor))
+
+    def last_seen(self, rollout: str) -> Seen | None:
+        """What this process last saw of a rollout, which need not be written down."""
+        return self._seen.get(rollout)
+
+    # -- an endpoint is changed by its rollout alone as long as one goes on
+
+    def deploy(
+        self,
+        name: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        reason: str,
+        actor: str,
+        without_golden: bool = False,
+    ) -> Any:
+        """As ``Deciding.deploy``. Raises Conflict while a rollout goes on."""
+        if (begun := self.rollouts.active(name)) is not None:
+            raise self._goes_on(f"Deploy {name}", begun)
+        return super().deploy(name, model, decision, thresholds, reason, actor, without_golden)
+
+    def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
+        """As ``Deciding.rollback``; of an endpoint with a rollout, the rollout is rolled back."""
+        if (begun := self.rollouts.active(name)) is None:
+            return super().rollback(name, to, reason, actor)
+        if to:
+            raise self._goes_on(f"Roll back {name} to {to[:40]}", begun)
+        begin_ = time.perf_counter()
+        warm = self._hub is not None and begun.champion in self._hub.serving.warm(name)
+        self.tell_rollout(name, "back", reason.strip() or "sampan rollback", actor)
+        now = self.endpoints.get(name)
+        told = {"from_version": begun.versions[1], "changed": True, "warm": warm or not now.back_from}
+        flat = {**to_builtins(now), **to_builtins(now.spec), "back_from": begun.candidate}
+        return {**flat, **told, "seconds": round(time.perf_counter() - begin_, 3)}
+
+    # -- what the hub does again and again
+
+    def lead(self, begun: "Begun", whole: bool) -> None:
+        """Look at a rollout and do what follows. ``whole``: at the KPI too, and not only at how it answers."""
+        state, number = self.rollouts.state(begun)
+        if state.phase in ENDS:
+            return
+        self.settle(begun, state)
+        looking = self._looking(begun, state)
+        seen = looking.whole(self.clock.micros()) if whole else looking.quick(self.clock.micros())
+        with self._leading:
+            state, number = self.rollouts.state(begun)
+            move = follow(begun.plan, state, seen)
+            moved = (move.state.phase, move.state.stage) != (state.phase, state.stage)
+            if not (whole or moved):
+                return
+            self._seen[begun.id] = seen
+            since = seen.at - self._kept.get(begun.id, begun.began)
+            if moved or since >= max(_SOONEST, (seen.at - begun.began) // _KEPT) or begun.id not in self._kept:
+                self.rollouts.add(begun, number, seen, move.state)
+                self._kept[begun.id] = seen.at
+            if moved:
+                self._act(begun, move, seen.at, looking)
+
+    def settle(self, begun: "Begun", state: State) -> None:
+        """Put in force what a state asks for, as far as it is not."""
+        now = self.endpoints.get(begun.endpoint)
+        if state.phase in (FULL, DONE):
+            if now.bundle == begun.champion:
+                self._assign(begun, None)
+                self._put_in_force(self._candidate(begun, state), now)
+            return
+        if state.phase in ENDS:
+            self._assign(begun, None)
+            if now.bundle == begun.candidate:
+                then = next(one for one in self.endpoints.history(begun.endpoint) if one.bundle == begun.champion)
+                back = self.endpoints.back(now, then, actor=_BY, reason=f"rollout {begun.id}: {state.why}")
+                self._put_in_force(back, now)
+            return
+        self._assign(begun, state)
+
+    def settle_all(self) -> None:
+        """What a hub does when it starts: the newest rollout of each endpoint, unless somebody has deployed since."""
+        done = set()
+        for begun in self.rollouts.list():
+            if begun.endpoint in done:
+                continue
+            done.add(begun.endpoint)
+            line = self.rollouts.lines(begun)[-1]
+            now = self.endpoints.find(begun.endpoint)
+            if now is not None and (line.phase not in ENDS or now.created <= line.at):
+                self.settle(begun, self.rollouts.state(begun)[0])
+
+    # -- parts
+
+    def _plan(self, endpoint: str, attempted: str) -> "tuple[Rollout, str]":
+        from sampan.release.rollouts import FILE, read_rollouts
+
+        found = read_rollouts(self.folder.root)
+        if endpoint not in found.of:
+            known = f"It has {', '.join(found.of)}." if found.of else f"Write one: `sampan rollout plan {endpoint}`."
+            raise NotFound(attempted, f"{FILE} has no plan [{endpoint[:80]}]", known)
+        return found.of[endpoint], found.digest
+
+    def _looking(self, begun: "Begun", state: State) -> "Looking":
+        from sampan.release.looking import Looking
+
+        return Looking(self, begun, state)
+
+    def _asks(self, begun: "Begun", state: State, attempted: str) -> None:
+        try:
+            self._looking(begun, state).try_out()
+        except SampanError as error:
+            said = f"a query of rollouts.toml cannot be asked: {error.obstacle}"
+            raise Usage(attempted, said, error.advice or "Try it with `sampan sql`.") from None
+
+    def _proofs(self, begun: "Begun") -> tuple[Any, ...]:
+        """What there is that may stand for patience."""
+        from sampan.release.promotion import proof
+
+        return tuple(kind for kind in begun.plan.urgent if proof(self, begun.versions[1], kind).good)
+
+    def _goes_on(self, attempted: str, begun: "Begun") -> Conflict:
+        state, _ = self.rollouts.state(begun)
+        verb = "finish" if state.phase == FULL else "back"
+        return Conflict(
+            attempted,
+            f"a rollout of {begun.versions[1]} goes on ({state.phase})",
+            f"`sampan rollout {verb} {begun.endpoint} --reason …` ends it.",
+        )
+
+    def _candidate(self, begun: "Begun", state: State) -> Any:
+        import msgspec
+
+        from sampan.base.ids import new_id
+        from sampan.serve.endpoints import Endpoint, EndpointSpec
+
+        return Endpoint(
+            id=new_id(self.clock),
+            name=begun.endpoint,
+            bundle=begun.candidate,
+            spec=msgspec.convert(begun.candidate_spec, EndpointSpec),
+            actor=state.urgent.actor if state.urgent else _BY,
+            reason=f"rollout {begun.id}: {state.why}",
+            created=self.clock.micros(),
+            golden=begun.golden,
+        )
+
+    def _assign(self, begun: "Begun", state: State | None) -> None:
+        """Have the hub let the candidate answer as a state says, or not at all."""
+        if self._hub is None:
+            return
+        action = standing(begun.plan, state)[0] if state is not None else None
+        made = None
+        if state is not None and (isinstance(action, Shadow) or (isinstance(action, Serve) and action.share)):
+            made = Assignment(
+                rollout=begun.id,
+                stage=state.stage,
+                bundle=begun.candidate,
+                salt=begun.id,
+                share=action.share if isinstance(action, Serve) else 0.0,
+                shadow=isinstance(action, Shadow),
+            )
+        self._hub.assign(begun.endpoint, made)
+
+    def _act(self, begun: "Begun", move: "Move", at: int, looking: "Looking | None" = None) -> None:
+        """Do what a move asks for; the way back before all else."""
+        self.settle(begun, move.state)
+        for action in move.actions:
+            if isinstance(action, Incident):
+                seen = move.state.last
+                shown = looking.offending(seen) if looking is not None and seen is not None else []
+                self.rollouts.open_incident(begun, action.says, shown, at)
+
+    def _put(self, begun: "Begun") -> dict[str, Any]:
+        """A rollout as a command shows it, put in force."""
+        state, _ = self.rollouts.state(begun)
+        self.settle(begun, state)
+        stage = begun.plan.stage[state.stage]
+        return {
+            "id": begun.id,
+            "endpoint": begun.endpoint,
+            "champion": begun.versions[0],
+            "candidate": begun.versions[1],
+            "phase": state.phase,
+            "stage": state.stage,
+            "of": len(begun.plan.stage),
+            "shown": stage.shown,
+            "why": state.why,
+        }

@@ -1,0 +1,342 @@
+"""`sampan rollout` through a hub that is asked: from shadow to full use and back, over kills, by commands and pages."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.shop import DECISIONS, PAYLOAD, Shop, visit
+from tests.hub.conftest import Hub, sampan
+from tests.hub.test_rollback import serving_processes
+
+BETTER = """
+WITH told AS (
+    SELECT _id AS prediction_id, variant = 'candidate' AS new FROM prediction
+    UNION ALL SELECT _id, true FROM shadow
+)
+SELECT prediction_id, (CASE WHEN new THEN 2.0 ELSE 1.0 END) + (hash(prediction_id) % 100) / 100.0 AS value FROM told
+"""
+PLAN = """
+[stay]
+units = 30
+{top}
+[stay.kpi]
+query = \"\"\"{query}\"\"\"
+minimum_effect = 0.1
+[[stay.guardrail]]
+kind = "error_rate"
+at_most = 0.05
+[[stay.stage]]
+shadow = true
+at_least = "1 second"
+[[stay.stage]]
+share = 0.5
+at_least = "1 second"
+[[stay.stage]]
+share = 1.0
+"""
+SOON = {"SAMPAN_ROLLOUT_EVERY": "1"}
+
+
+class Yard:
+    """A hub with two versions of a model, the first of them served; somebody asks while a rollout goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shop = Shop(folder)
+        self.shop.hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
+        self.shop.run()
+        steps = folder / "steps.py"
+        steps.write_text(steps.read_text().replace('feature_name=["seconds"]), 5)', 'feature_name=["seconds"]), 9)'))
+        self.shop.run()
+        self.rules("old words")
+        self.shop.post("/v1/endpoints", {"name": "stay", "model": "stay@1", "reason": "first"})
+        self.shop.hub.stop()
+        self.restart()
+
+    @property
+    def hub(self) -> Hub:
+        return self.shop.hub
+
+    def restart(self) -> None:
+        self.shop.hub = Hub(self.shop.folder, **SOON)
+        assert self.hub.predict("stay", body("warm"))[0] == 200
+
+    def rules(self, words: str, more: str = "") -> None:
+        text = DECISIONS.replace(repr("likely " + PAYLOAD), repr(words)).replace(
+            "    return Action", f"{more}    return Action"
+        )
+        (self.shop.folder / "decisions.py").write_text(text)
+
+    def plan(self, query: str = BETTER, top: str = "") -> None:
+        (self.shop.folder / "rollouts.toml").write_text(PLAN.format(query=query, top=top))
+
+    def command(self, *words: str) -> Any:
+        return sampan(self.shop.folder, *words)
+
+    def begin(self, *words: str) -> str:
+        done = self.command("rollout", "start", "stay", "--model", "stay@2", "--reason", "new sails", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["id"])
+
+    def page(self) -> Any:
+        newest = self.hub.json("/rollouts")["rollouts"][0]
+        return self.hub.json(f"/rollouts/{newest['id']}")
+
+    def serves(self) -> str:
+        return str(self.hub.json("/endpoints/stay")["endpoint"]["version"])
+
+    def until(self, phase: str, patience: float = 40.0) -> Any:
+        end = time.monotonic() + patience
+        while (found := self.page())["rollout"]["phase"] != phase:
+            assert time.monotonic() < end, found["rollout"]
+            time.sleep(0.1)
+        return found
+
+    def end(self) -> None:
+        """Whatever the test before left behind."""
+        self.rules("old words")
+        for verb in ("back", "finish"):
+            self.command("rollout", verb, "stay", "--reason", "the test is over")
+        if self.serves() != "stay@1":
+            self.command("endpoint", "deploy", "stay", "--model", "stay@1", "--reason", "the test is over")
+
+
+def body(visitor: str, seconds: float = 39.0) -> bytes:
+    return json.dumps({"records": [{"visitor": visitor, "seconds": seconds}]}).encode()
+
+
+@pytest.fixture(scope="module")
+def yard_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    made = Yard(tmp_path_factory.mktemp("yard") / "shop")
+    yield made
+    made.hub.stop()
+
+
+@pytest.fixture
+def yard(yard_of_all: Yard) -> Iterator[Yard]:
+    yield yard_of_all
+    yard_of_all.end()
+
+
+@pytest.fixture
+def asked(yard: Yard) -> Iterator[Callable[[], list[tuple[int, str, str]]]]:
+    """Requests of many visitors, one after another, over two connections; gives status, visitor, version of each."""
+    stop, seen = threading.Event(), []
+
+    def ask(first: int) -> None:
+        number, connection = first, None
+        while not stop.is_set():
+            visitor = f"v{number % 400}"
+            try:
+                connection = connection or HTTPConnection("127.0.0.1", yard.hub.port, timeout=30)
+                connection.request(
+                    "POST", "/predict/stay", body(visitor), {"authorization": f"Bearer {yard.hub.token}"}
+                )
+                response = connection.getresponse()
+                told = json.loads(response.read())
+                (one,) = told.get("predictions") or [{}]
+                seen.append((response.status, visitor, str(one.get("version"))))
+            except OSError:
+                connection = None  # the hub was killed
+                time.sleep(0.05)
+            number += 2
+            time.sleep(0.002)
+
+    askers = [threading.Thread(target=ask, args=(first,)) for first in (0, 1)]
+    for one in askers:
+        one.start()
+    yield lambda: seen
+    stop.set()
+    for one in askers:
+        one.join()
+
+
+def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, asked):
+    yard.plan()
+    yard.begin()
+    found = yard.until("full")
+    assert yard.serves() == "stay@2"
+    assert found["evidence"]["verdict"] == "better" and 0.9 < found["evidence"]["gain"] < 1.1
+    assert [one["state"] for one in found["stages"]] == ["over", "over", "now"]
+    assert [one["what"] for one in found["history"]] == ["full", "stage 2", "begun"]
+    assert [one["standing"] for one in found["guardrails"]] == ["holds"]
+    row = yard.hub.json("/endpoints/stay")["served"][0]
+    assert row["reason"].startswith(f"rollout {found['rollout']['id']}: after 0.5 of traffic")
+
+    done = yard.command("rollback", "stay", "--reason", "the sails are torn")
+    assert done.returncode == 0 and "serves stay@1" in done.stdout, done.stderr
+    assert yard.until("reverted")["history"][0]["why"] == "the sails are torn"
+    assert yard.serves() == "stay@1"
+    assert {status for status, _, _ in asked()} == {200}
+    assert {version for _, _, version in asked()} == {"stay@1", "stay@2"}
+
+
+def test_in_a_share_the_same_entity_always_gets_the_same_version(yard, asked):
+    yard.plan(top='patience = "1 hour"')
+    yard.begin()
+    end = time.monotonic() + 40
+    while yard.page()["rollout"]["stage"] != 1:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert yard.command("rollout", "pause", "stay", "--reason", "let me see").returncode == 0
+    if yard.page()["rollout"]["phase"] != "paused":
+        pytest.skip("it was in full use before it could be paused")
+    before = len(asked())
+    time.sleep(2)
+    got: dict[str, set[str]] = {}
+    for _, visitor, version in asked()[before + 10 :]:
+        got.setdefault(visitor, set()).add(version)
+    assert all(len(one) == 1 for one in got.values())
+    new = sum(one == {"stay@2"} for one in got.values())
+    assert 0.3 < new / len(got) < 0.7
+
+
+def test_a_candidate_that_fails_is_taken_back_within_ten_seconds_and_nobody_notices(yard, asked):
+    yard.plan()
+    yard.rules(
+        "new words", '    if context.get("visitor", "v0") != "warm":\n        raise RuntimeError("torn sails")\n'
+    )
+    began = time.monotonic()
+    yard.begin("--without-golden")
+    found = yard.until("reverted")
+    assert time.monotonic() - began < 25
+    assert "error rate" in found["rollout"]["why"]
+    assert yard.serves() == "stay@1"
+    assert {status for status, _, _ in asked()} == {200}
+    (incident,) = found["incidents"]
+    assert incident["predictions"] and "error rate" in incident["says"]
+    listed = yard.command("incident", "list", "--open")
+    assert listed.returncode == 1 and incident["id"] in listed.stdout
+    shown = yard.hub.json(f"/incidents/{incident['id']}")
+    assert shown["predictions"]
+    end = time.monotonic() + 20
+    while not any(line["alert"]["kind"] == "rollout" for line in yard.hub.json("/alerts")["open"]):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    closed = yard.command("incident", "close", incident["id"], "--finding", "the rule was wrong")
+    assert closed.returncode == 0, closed.stderr
+    assert yard.command("incident", "list", "--open").returncode == 0
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_hub_that_is_killed_at_any_stage_goes_on_where_it_was(yard, asked, stage):
+    yard.plan()
+    id = yard.begin()
+    end = time.monotonic() + 40
+    while yard.page()["rollout"]["stage"] < stage:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    yard.hub.stop(signal.SIGKILL)
+    yard.restart()
+    found = yard.page()
+    assert found["rollout"]["id"] == id and found["rollout"]["stage"] >= stage
+    assert yard.until("full")["rollout"]["id"] == id
+    assert yard.serves() == "stay@2"
+    assert {status for status, _, _ in asked()} <= {200, 503}
+
+
+def test_a_candidate_whose_process_is_killed_makes_no_request_fail(yard, asked):
+    yard.plan(query="SELECT _id AS prediction_id, 1.0 AS value FROM prediction")  # nothing is ever known of it
+    yard.begin()
+    time.sleep(1)
+    import os
+
+    for _ in range(3):
+        for pid in serving_processes(yard.shop):
+            if pid != yard.hub.json("/endpoints/stay")["endpoint"].get("pid"):
+                os.kill(pid, signal.SIGKILL)
+                break
+        time.sleep(0.5)
+    assert {status for status, _, _ in asked()} <= {200, 503}
+
+
+def test_a_silent_kpi_promotes_nobody_however_long_it_lasts(yard, asked):
+    yard.plan(query="SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction")
+    yard.begin()
+    time.sleep(4)
+    found = yard.page()
+    assert (found["rollout"]["phase"], found["rollout"]["stage"]) == ("running", 0)
+    assert found["evidence"]["verdict"] == "not enough evidence"
+    refused = yard.command("rollout", "promote", "stay", "--reason", "I like it")
+    assert refused.returncode in (0, 1)
+    again = yard.command("rollout", "promote", "stay", "--reason", "I like it very much")
+    assert again.returncode == 1 and "not enough evidence" in again.stderr
+    assert yard.serves() == "stay@1"
+
+
+def test_patience_that_is_over_asks_and_promotes_nobody(yard, asked):
+    yard.plan(query="SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction", top='patience = "2 seconds"')
+    yard.begin()
+    found = yard.until("asking")
+    assert "patience of 2 seconds is over" in found["rollout"]["why"]
+    assert yard.command("rollout", "resume", "stay", "--reason", "a little more").returncode == 0
+    assert yard.serves() == "stay@1"
+
+
+def refused(done: Any, code: int, *said: str) -> None:
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    for one in said:
+        assert one in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_begun_is_refused_with_what_to_do(yard):
+    (yard.shop.folder / "rollouts.toml").unlink(missing_ok=True)
+    start = ("rollout", "start", "stay", "--model", "stay@2")
+    refused(yard.command(*start), 1, "no plan [stay]", "sampan rollout plan stay")
+    yard.plan(query="SELECT prediction_id, value FROM nowhere")
+    refused(yard.command(*start), 2, "a query of rollouts.toml cannot be asked", "nowhere")
+    refused(yard.command("rollout", "check"), 2, "nowhere")
+    yard.plan(query="SELECT 1")
+    refused(yard.command(*start), 2, "it must give prediction_id and value")
+    yard.plan()
+    refused(yard.command("rollout", "start", "nobody", "--model", "stay@2"), 1, "no plan [nobody]")
+    refused(yard.command("rollout", "start", "stay", "--model", "stay@1"), 2, "what it serves already")
+    refused(yard.command("rollout", "start", "stay", "--model", "stay@9"), 1, "stay@9")
+    refused(yard.command("rollout", "back", "stay", "--reason", "x"), 1, "none goes on there")
+    refused(yard.command("rollout", "show", "nobody"), 1, "nobody")
+    assert yard.command("rollout", "check").returncode == 0
+    yard.begin()
+    refused(yard.command(*start), 1, "goes on")
+    deploy = yard.command("endpoint", "deploy", "stay", "--model", "stay@2", "--reason", "now")
+    refused(deploy, 1, "a rollout of stay@2 goes on", "sampan rollout back stay")
+    refused(yard.command("rollout", "urgent", "stay", "--reason", "an attack"), 1)
+    refused(yard.command("rollout", "finish", "stay", "--reason", "done"), 1, "not in full use")
+    refused(yard.command("rollback", "stay", "--to", "2020-01-01"), 1, "goes on")
+    assert yard.serves() == "stay@1"
+
+
+def test_an_urgent_rollout_needs_its_proofs_and_stays_marked(yard, asked):
+    yard.plan(query="SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction", top='urgent = ["golden"]')
+    yard.begin()
+    end = time.monotonic() + 20
+    while yard.page()["evidence"] is None:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    done = yard.command("rollout", "urgent", "stay", "--reason", "a new kind of attack")
+    assert done.returncode == 0, done.stderr
+    found = yard.until("full")
+    assert found["rollout"]["why"].startswith("urgent: ") and "a new kind of attack" in found["rollout"]["why"]
+    assert yard.serves() == "stay@2"
+
+
+def test_buttons_of_the_page_tell_a_rollout(yard):
+    yard.plan()
+    id = yard.begin()
+    assert set(yard.page()["verbs"]) >= {"pause", "promote", "back"}
+    cookie = yard.hub.sign_in()
+    path = f"/rollouts/{id}/back"
+    form = {"content_type": "application/x-www-form-urlencoded", "cookie": cookie, "sec_fetch_site": "same-origin"}
+    response, answer = yard.hub.ask("POST", path, b"reason=no+wind", token=False, **form)
+    assert response.status == 303, answer
+    found = yard.page()
+    assert found["rollout"]["phase"] == "reverted" and found["rollout"]["why"].endswith("no wind")
+    assert found["verbs"] == []
+    response, answer = yard.hub.ask("POST", path, b"reason=again", token=False, **form)
+    assert response.status in (404, 409)
