@@ -12,6 +12,7 @@ from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import THEN, Parts, Query, as_of, may
 from sampan.hub.remarks import Remarks, remarks
+from sampan.hub.views.rollouts import RolloutLine, newest
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
@@ -62,6 +63,8 @@ class EndpointPage(msgspec.Struct):
     remarks: Remarks
     earlier: list[Earlier] = []
     can_deploy: bool = False
+    rollout: RolloutLine | None = None
+    """The newest rollout on it."""
     as_of: int | None = None
 
 
@@ -86,6 +89,7 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         remarks=remarks(parts, query, "endpoint", current.name),
         earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
         can_deploy=may(query, DEPLOY),
+        rollout=newest(parts, current.name, then),
         as_of=then,
     )
 

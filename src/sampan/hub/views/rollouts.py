@@ -203,6 +203,12 @@ def incident(parts: Parts, query: Query) -> IncidentPage:
     )
 
 
+def newest(parts: Parts, endpoint: str, then: int | None) -> RolloutLine | None:
+    """The newest rollout of an endpoint, or the newest that there was at a time."""
+    records = RolloutRecords(parts.db, parts.clock)
+    return next((_line(one, records.lines(one, then)) for one in records.list(endpoint, then)), None)
+
+
 # -- parts
 
 
