@@ -1,11 +1,13 @@
 """`sampan rollout` through a hub that is asked: from shadow to full use and back, over kills, by commands and pages."""
 
+import itertools
 import json
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,9 @@ class Yard:
         newest = self.hub.json("/rollouts")["rollouts"][0]
         return self.hub.json(f"/rollouts/{newest['id']}")
 
+    def known(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.hub.token}"}
+
     def serves(self) -> str:
         return str(self.hub.json("/endpoints/stay")["endpoint"]["version"])
 
@@ -130,23 +135,24 @@ def asked(yard: Yard) -> Iterator[Callable[[], list[tuple[int, str, str]]]]:
     stop, seen = threading.Event(), []
 
     def ask(first: int) -> None:
-        number, connection = first, None
-        while not stop.is_set():
+        connection = HTTPConnection("127.0.0.1", yard.hub.port, timeout=30)
+        for number in itertools.count(first, 2):
+            if stop.is_set():
+                break
             visitor = f"v{number % 400}"
             try:
-                connection = connection or HTTPConnection("127.0.0.1", yard.hub.port, timeout=30)
-                connection.request(
-                    "POST", "/predict/stay", body(visitor), {"authorization": f"Bearer {yard.hub.token}"}
-                )
+                connection.request("POST", "/predict/stay", body(visitor), yard.known())
                 response = connection.getresponse()
                 told = json.loads(response.read())
-                (one,) = told.get("predictions") or [{}]
-                seen.append((response.status, visitor, str(one.get("version"))))
-            except OSError:
-                connection = None  # the hub was killed
+            except (OSError, HTTPException, ValueError):  # the hub was killed
+                connection.close()
+                connection = HTTPConnection("127.0.0.1", yard.hub.port, timeout=30)
                 time.sleep(0.05)
-            number += 2
+                continue
+            (one,) = told.get("predictions") or [{}]
+            seen.append((response.status, visitor, str(one.get("version"))))
             time.sleep(0.002)
+        connection.close()
 
     askers = [threading.Thread(target=ask, args=(first,)) for first in (0, 1)]
     for one in askers:
@@ -245,8 +251,6 @@ def test_a_candidate_whose_process_is_killed_makes_no_request_fail(yard, asked):
     yard.plan(query="SELECT _id AS prediction_id, 1.0 AS value FROM prediction")  # nothing is ever known of it
     yard.begin()
     time.sleep(1)
-    import os
-
     for _ in range(3):
         for pid in serving_processes(yard.shop):
             if pid != yard.hub.json("/endpoints/stay")["endpoint"].get("pid"):
