@@ -81,6 +81,19 @@ def fix(event, reason):
     event["data"]["page"] = "/" + str(event["data"]["page"])
     return event
 '''
+ROLLOUT = """
+[stay.kpi]
+minimum_effect = 0.1
+[[stay.guardrail]]
+kind = "exposure"
+at_most = 1.0
+query = "SELECT _id AS prediction_id, 5.0 AS value FROM prediction"
+[[stay.stage]]
+share = 0.999
+at_least = "1 hour"
+[[stay.stage]]
+share = 1.0
+"""
 VISITOR = "v7"
 JSON = "application/json"
 
@@ -96,6 +109,7 @@ def visit(id: str, page: str = "/", **more: Any) -> dict[str, Any]:
 THINGS = (
     *(("model", "stay"), ("version", "stay@1"), ("table", "reads"), ("contract", "visit"), ("run", "last")),
     *(("endpoint", "stay"), ("replay", "last"), ("branch", "main"), ("impact", "last"), ("alert", "last")),
+    *(("rollout", "last"), ("incident", "last")),
     *(("event", "intake:1"), ("item", "intake:63"), ("prediction", "decision-1")),
 )
 
@@ -115,7 +129,7 @@ class Shop:
             "-- one row a visitor\nSELECT visitor, page, count(*) AS visits, sum(seconds) AS seconds,"
             " (length(visitor) + length(page)) % 2 = 0 AS stayed FROM visit GROUP BY visitor, page\n"
         )
-        self.hub = Hub(folder)
+        self.hub = Hub(folder, SAMPAN_ROLLOUT_EVERY="1")
 
     @classmethod
     def copy(cls, pattern: Path, folder: Path) -> "Shop":
@@ -149,10 +163,22 @@ class Shop:
         self.ask(VISITOR, "decision-1", 30.0)
         self.ask(nasty, "decision-2", 1.0)
         self.outcome("decision-1")
+        self.release()
         self.measure(self.replay())
         self.await_alert()
         self.register(self.log())
         return self
+
+    def release(self) -> None:
+        """A rollout that is taken back at its first answer, since that risks more than it may."""
+        (self.folder / "rollouts.toml").write_text(ROLLOUT)
+        asked = {"name": "stay", "thresholds": {"likely": 0.6}, "reason": PAYLOAD, "without_golden": True}
+        self.post("/v1/rollouts", asked)
+        self.ask("v9", "decision-9", 30.0)
+        until = time.monotonic() + 60
+        while self.hub.json("/rollouts")["rollouts"][0]["phase"] != "reverted":
+            assert time.monotonic() < until
+            time.sleep(0.2)
 
     def await_alert(self) -> None:
         """The hub looks every few seconds, and sees that a run has failed."""

@@ -110,6 +110,11 @@ class Past:
         steps.write_text(steps.read_text().replace(BROKEN, "").replace('"seconds"]), 5)', '"seconds"]), 6)'))
         shop.run()
         shop.post("/v1/endpoints", {"name": "stay", "model": "stay@2", "thresholds": {"likely": 0.9}})
+        shop.post(f"/v1/incidents/{hub.json('/incidents')['incidents'][0]['id']}/close", {"finding": "a wrong cap"})
+        shop.post(
+            "/v1/rollouts", {"name": "stay", "thresholds": {"likely": 0.7}, "without_golden": True, "reason": "b"}
+        )
+        shop.post("/v1/rollouts/stay/back", {"reason": "enough"})
         shop.put("/v1/models/stay/aliases/champion", {"number": 2, "reason": "the newer one"})
         shop.put("/v1/labels/model/stay", {"tags": {"owner": "bob"}, "note": "What it is now."})
         shop.put("/v1/labels/version/stay@1", {"tags": {"stage": "old"}})

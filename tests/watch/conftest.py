@@ -83,6 +83,7 @@ class Scene:
         self.fault = ""
         self.unsealed = ""
         self.rebuilt: list[Rebuild] = []
+        self.wrong: list[Trouble] = []
         self.served: list[EndpointState] = []
         self.alerting = Alerting((target,) if target else (), Limits(**{"disk_free": 0.0, **limits}), allowed, 0.1)
         self.changes: list[Alert] = []

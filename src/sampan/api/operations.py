@@ -522,7 +522,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/rollouts/{rollout}/{verb}"): Operation(
         summary="Tell a rollout what to do, and go to its page", status=303, body={FORM: ReasonRequest}, tag="Pages"
     ),
-    ("POST", "/incidents/{incident}/close"): Operation(
+    ("POST", "/incidents/{incident}/end"): Operation(
         summary="Say what an incident was, and go to its page", status=303, body={FORM: FindingRequest}, tag="Pages"
     ),
     ("POST", "/endpoints/{name}/back"): Operation(

@@ -113,7 +113,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/rollouts/{rollout}/{verb}"): DEPLOY,
     ("GET", "/incidents"): READ,
     ("GET", "/incidents/{incident}"): READ,
-    ("POST", "/incidents/{incident}/close"): DEPLOY,
+    ("POST", "/incidents/{incident}/end"): DEPLOY,
     ("GET", "/predictions"): READ,
     ("GET", "/predictions/{prediction}"): READ,
     ("GET", "/lineage/{object}"): READ,

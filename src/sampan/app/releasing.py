@@ -9,21 +9,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import to_builtins
-from msgspec.structs import replace
-
 from sampan.app.deciding import Deciding
 from sampan.app.testing import Testing
 from sampan.base.errors import Conflict, NotFound, SampanError, Usage
-from sampan.release.stages import DONE, ENDS, FULL, Incident, Said, Seen, Serve, Shadow, State, begin, standing, tell
-from sampan.release.stages import step as follow
-from sampan.serve.assignment import Assignment
 
 if TYPE_CHECKING:
     from sampan.release.looking import Looking
     from sampan.release.records import Begun
     from sampan.release.rollouts import Rollout
-    from sampan.release.stages import Move, Verb
+    from sampan.release.stages import Move, Seen, State, Verb
 
 VERBS: Final = {
     "pause": "pause",
@@ -59,7 +53,11 @@ class Releasing(Deciding, Testing):
     ) -> Any:
         """Begin to lead a candidate over an endpoint by the plan in ``rollouts.toml``, if its golden requests are
         answered as in training and each query of the plan can be asked. Raises Refused, Conflict, NotFound, Usage."""
+        from msgspec import to_builtins
+        from msgspec.structs import replace
+
         from sampan.release.records import Begun
+        from sampan.release.stages import begin
 
         attempted = f"Begin a rollout on {endpoint[:100]}"
         if without_golden and not reason.strip():
@@ -115,6 +113,9 @@ class Releasing(Deciding, Testing):
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any:
         """Pause, resume, promote, roll back, finish a rollout, or let it go as urgent; see ``release.stages.tell``.
         ``rollout``: only that one. Raises Refused where it must not be, NotFound where none goes on."""
+        from sampan.release.stages import Said, tell
+        from sampan.release.stages import step as follow
+
         if rollout:
             endpoint = self.rollouts.get(rollout).endpoint
         attempted = f"{verb[:40].capitalize()} the rollout of {endpoint[:100]}"
@@ -142,8 +143,11 @@ class Releasing(Deciding, Testing):
 
     def check_rollouts(self, endpoint: str = "") -> Any:
         """Read ``rollouts.toml`` and ask each query once; what each plan says. Raises what is wrong."""
+        from msgspec import to_builtins
+
         from sampan.release.records import Begun
         from sampan.release.rollouts import read_rollouts
+        from sampan.release.stages import begin
 
         plans = read_rollouts(self.folder.root).of
         if endpoint:
@@ -168,12 +172,14 @@ class Releasing(Deciding, Testing):
 
     def close_incident(self, id: str, finding: str, actor: str) -> Any:
         """Say what an incident was. Raises NotFound, Conflict, Usage."""
+        from msgspec import to_builtins
+
         if not finding.strip():
             raise Usage(f"Close the incident {id[:80]!r}", "nothing is said of it", "Say what it was: --finding.")
         with self._as_writer("Close an incident"):
             return to_builtins(self.rollouts.close_incident(id, finding.strip(), actor))
 
-    def last_seen(self, rollout: str) -> Seen | None:
+    def last_seen(self, rollout: str) -> "Seen | None":
         """What this process last saw of a rollout, which need not be written down."""
         return self._seen.get(rollout)
 
@@ -196,6 +202,8 @@ class Releasing(Deciding, Testing):
 
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
         """As ``Deciding.rollback``; of an endpoint with a rollout, the rollout is rolled back."""
+        from msgspec import to_builtins
+
         if (begun := self.rollouts.active(name)) is None:
             return super().rollback(name, to, reason, actor)
         if to:
@@ -212,6 +220,9 @@ class Releasing(Deciding, Testing):
 
     def lead(self, begun: "Begun", whole: bool) -> None:
         """Look at a rollout and do what follows. ``whole``: at the KPI too, and not only at how it answers."""
+        from sampan.release.stages import ENDS
+        from sampan.release.stages import step as follow
+
         state, number = self.rollouts.state(begun)
         if state.phase in ENDS:
             return
@@ -232,8 +243,10 @@ class Releasing(Deciding, Testing):
             if moved:
                 self._act(begun, move, seen.at, looking)
 
-    def settle(self, begun: "Begun", state: State) -> None:
+    def settle(self, begun: "Begun", state: "State") -> None:
         """Put in force what a state asks for, as far as it is not."""
+        from sampan.release.stages import DONE, ENDS, FULL
+
         now = self.endpoints.get(begun.endpoint)
         if state.phase in (FULL, DONE):
             if now.bundle == begun.champion:
@@ -251,6 +264,8 @@ class Releasing(Deciding, Testing):
 
     def settle_all(self) -> None:
         """What a hub does when it starts: the newest rollout of each endpoint, unless somebody has deployed since."""
+        from sampan.release.stages import ENDS
+
         done = set()
         for begun in self.rollouts.list():
             if begun.endpoint in done:
@@ -272,12 +287,12 @@ class Releasing(Deciding, Testing):
             raise NotFound(attempted, f"{FILE} has no plan [{endpoint[:80]}]", known)
         return found.of[endpoint], found.digest
 
-    def _looking(self, begun: "Begun", state: State) -> "Looking":
+    def _looking(self, begun: "Begun", state: "State") -> "Looking":
         from sampan.release.looking import Looking
 
         return Looking(self, begun, state)
 
-    def _asks(self, begun: "Begun", state: State, attempted: str) -> None:
+    def _asks(self, begun: "Begun", state: "State", attempted: str) -> None:
         try:
             self._looking(begun, state).try_out()
         except SampanError as error:
@@ -291,6 +306,8 @@ class Releasing(Deciding, Testing):
         return tuple(kind for kind in begun.plan.urgent if proof(self, begun.versions[1], kind).good)
 
     def _goes_on(self, attempted: str, begun: "Begun") -> Conflict:
+        from sampan.release.stages import FULL
+
         state, _ = self.rollouts.state(begun)
         verb = "finish" if state.phase == FULL else "back"
         return Conflict(
@@ -299,7 +316,7 @@ class Releasing(Deciding, Testing):
             f"`sampan rollout {verb} {begun.endpoint} --reason …` ends it.",
         )
 
-    def _candidate(self, begun: "Begun", state: State) -> Any:
+    def _candidate(self, begun: "Begun", state: "State") -> Any:
         import msgspec
 
         from sampan.base.ids import new_id
@@ -316,8 +333,11 @@ class Releasing(Deciding, Testing):
             golden=begun.golden,
         )
 
-    def _assign(self, begun: "Begun", state: State | None) -> None:
+    def _assign(self, begun: "Begun", state: "State | None") -> None:
         """Have the hub let the candidate answer as a state says, or not at all."""
+        from sampan.release.stages import Serve, Shadow, standing
+        from sampan.serve.assignment import Assignment
+
         if self._hub is None:
             return
         action = standing(begun.plan, state)[0] if state is not None else None
@@ -335,6 +355,8 @@ class Releasing(Deciding, Testing):
 
     def _act(self, begun: "Begun", move: "Move", at: int, looking: "Looking | None" = None) -> None:
         """Do what a move asks for; the way back before all else."""
+        from sampan.release.stages import Incident
+
         self.settle(begun, move.state)
         for action in move.actions:
             if isinstance(action, Incident):

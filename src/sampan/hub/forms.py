@@ -120,7 +120,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": Urls.rollout(rollout)})
 
-    @post("/incidents/{incident:str}/close", status_code=303)
+    @post("/incidents/{incident:str}/end", status_code=303)
     async def close(request: Ask, incident: str, body: bytes) -> Response[bytes]:
         finding, me = _field(body, "finding"), _who(request)
         try:

@@ -119,8 +119,9 @@ class RolloutRecords:
         return after + 1
 
     def get(self, id: str) -> Begun:
-        """A rollout by its id. Raises NotFound."""
-        row = self._db.row("SELECT * FROM rollouts WHERE id = ?", (id,))
+        """A rollout by its id; ``last``: the newest. Raises NotFound."""
+        newest = "SELECT * FROM rollouts WHERE id = ? OR ? = 'last' ORDER BY began DESC, rowid DESC LIMIT 1"
+        row = self._db.row(newest, (id, id))
         if row is None:
             raise NotFound(f"Find the rollout {id[:80]!r}", "there is none of that id", "`sampan rollout list`.")
         return _begun(row)
@@ -179,8 +180,9 @@ class RolloutRecords:
         return self.incident(id)
 
     def incident(self, id: str) -> IncidentRecord:
-        """One incident. Raises NotFound."""
-        row = self._db.row("SELECT * FROM incidents WHERE id = ?", (id,))
+        """One incident; ``last``: the newest. Raises NotFound."""
+        newest = "SELECT * FROM incidents WHERE id = ? OR ? = 'last' ORDER BY at DESC, rowid DESC LIMIT 1"
+        row = self._db.row(newest, (id, id))
         if row is None:
             raise NotFound(f"Find the incident {id[:80]!r}", "there is none of that id", "`sampan incident list`.")
         return _incident(row)
