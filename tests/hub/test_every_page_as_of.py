@@ -105,6 +105,7 @@ class Past:
         hub.send(*[visit(f"more{n}", f"/{n}", visitor="v0", subject="v0") for n in range(9)])
         hub.send(visit("bad-5", seconds=-1), visit("bad-6", page=8))
         shop.outcome("decision-2")
+        shop.outcome("decision-9")
         shop.ask("v0", "decision-3", 30.0)
         steps = shop.folder / "steps.py"
         steps.write_text(steps.read_text().replace(BROKEN, "").replace('"seconds"]), 5)', '"seconds"]), 6)'))
