@@ -173,7 +173,7 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     assert [one["what"] for one in found["history"]] == ["full", "stage 2", "begun"]
     assert [one["standing"] for one in found["guardrails"]] == ["holds"]
     row = yard.hub.json("/endpoints/stay")["served"][0]
-    assert row["reason"].startswith(f"rollout {found['rollout']['id']}: after 0.5 of traffic")
+    assert row["reason"].startswith(f"rollout {found['rollout']['id']}: after 50 % of traffic")
 
     done = yard.command("rollback", "stay", "--reason", "the sails are torn")
     assert done.returncode == 0 and "serves stay@1" in done.stdout, done.stderr

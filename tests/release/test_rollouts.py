@@ -82,7 +82,7 @@ def test_without_a_file_there_are_none(tmp_path: Path) -> None:
 
 def test_the_whole_file_is_read(tmp_path: Path) -> None:
     found = read(tmp_path, WHOLE)
-    assert [stage.shown for stage in found.stage] == ["shadow", "0.05 of traffic", "0.5 of traffic", "1 of traffic"]
+    assert [stage.shown for stage in found.stage] == ["shadow", "5 % of traffic", "50 % of traffic", "100 % of traffic"]
     assert [stage.micros for stage in found.stage] == [259_200_000_000, 129_600_000_000, 0, 0]
     assert [one.name for one in found.guardrail] == ["error rate", "latency", "floor", "brier", "exposure"]
     assert isinstance(found.guardrail[1], Latency)

@@ -166,7 +166,7 @@ class Stage(_Part, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> str:
-        return "shadow" if self.shadow else f"{self.share or 0:.4g} of traffic"
+        return "shadow" if self.shadow else f"{100 * (self.share or 0):.4g} % of traffic"
 
 
 class Rollout(_Part, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from sampan.hub.views.serving import PredictionLine, told
 from sampan.release.evidence import Look
 from sampan.release.guardrails import Reading
 from sampan.release.records import Begun, IncidentRecord, Line, RolloutRecords
-from sampan.release.stages import ASKING, ENDS, FULL, PAUSED, RUNNING, Said, Seen
+from sampan.release.stages import ASKING, DONE, ENDS, FULL, PAUSED, RUNNING, Said, Seen
 from sampan.team.roles import DEPLOY
 
 _DRAWN = 300  # looks that a chart shows at most
@@ -248,6 +248,8 @@ def _stages(one: Begun, lines: Sequence[Line]) -> list[StageLine]:
     for number, stage in enumerate(one.plan.stage):
         over = number < last.stage or (number == last.stage and last.phase in ENDS)
         state = "over" if over and number in since else "now" if number == last.stage else "to come"
+        if last.phase in ENDS and number == last.stage and last.phase != DONE:
+            state = "ended here"
         if last.phase in ENDS and number > last.stage:
             state = "never"
         if over and number not in since:
@@ -353,10 +355,12 @@ def _verbs(phase: str, urgent: bool) -> list[str]:
 
 
 def _offence(parts: Parts, prediction: str) -> Offence | None:
-    """Of a shadow's answer, that of the request which both have answered."""
-    event = parts.log.find(prediction.partition("~")[0], type="prediction")
+    """A prediction as it was answered; of a shadow: what it said to the request that both have seen."""
+    asked, _, shadow = prediction.partition("~")
+    event = parts.log.find(asked, type="prediction")
     if event is None:
         return None
-    data = msgspec.json.decode(event.data)
-    more = {name: data[name] for name in ("error", "fallback", "latency_us") if name in data}
-    return Offence(**told(event), **more)
+    said = parts.log.find(prediction, type="shadow") if shadow else event
+    data = msgspec.json.decode(said.data) if said is not None else {}
+    names = ("version", "prediction", "action", "rule", "error", "fallback", "latency_us")
+    return Offence(**told(event) | {name: data[name] for name in names if name in data})
