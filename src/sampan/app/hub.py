@@ -152,7 +152,7 @@ class RunningHub:
         chores.append(asyncio.ensure_future(keep_proving(self)))
         chores.append(asyncio.ensure_future(keep_taking(app.folder.data, self.tracking)))
         try:
-            await self.serving.start()
+            await self.serving.start(app.assigned())
             chores.append(asyncio.ensure_future(keep_leading(self)))
             self.watch.start()
             body_limit = app.settings.get("body_limit")

@@ -83,7 +83,7 @@ class Registering(Workplace):
             return {"deleted": name}
 
     def _in_use(self, version: "Version") -> str:
-        query = "SELECT name FROM endpoints WHERE json_extract(spec, '$.version') = ? LIMIT 1"
+        query = "SELECT name FROM bundles WHERE version = ? LIMIT 1"
         served = self.db.row(query, (version.ref,))
         return f"the endpoint {served['name']} has served it" if served is not None else ""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sampan.release.records import Begun
     from sampan.release.rollouts import Rollout
     from sampan.release.stages import Move, Seen, State, Verb
+    from sampan.serve.assignment import Assignment
 
 VERBS: Final = {
     "pause": "pause",
@@ -105,7 +106,8 @@ class Releasing(Deciding, Testing):
                 except BaseException:
                     hub.spare(made, loaded, keep=False)
                     raise
-                hub.spare(made, loaded)
+                room = len(hub.serving.warm(endpoint)) < self.settings.get("warm_bundles")
+                hub.spare(made, loaded, keep=room)  # what is kept to go back to does not go for it
             with self._leading:
                 self.rollouts.begin(replace(begun, golden=made.golden))
                 return self._put(begun)
@@ -250,7 +252,6 @@ class Releasing(Deciding, Testing):
         now = self.endpoints.get(begun.endpoint)
         if state.phase in (FULL, DONE):
             if now.bundle == begun.champion:
-                self._assign(begun, None)
                 self._put_in_force(self._candidate(begun, state), now)
             return
         if state.phase in ENDS:
@@ -333,25 +334,33 @@ class Releasing(Deciding, Testing):
             golden=begun.golden,
         )
 
-    def _assign(self, begun: "Begun", state: "State | None") -> None:
-        """Have the hub let the candidate answer as a state says, or not at all."""
+    def assigned(self) -> "dict[str, Assignment]":
+        """What candidates answer or see, by endpoint, as the records say."""
+        found = {}
+        for endpoint in self.endpoints.list():
+            if (begun := self.rollouts.active(endpoint.name)) is not None:
+                one = self._assignment(begun, self.rollouts.state(begun)[0])
+                if one is not None and endpoint.bundle != begun.candidate:
+                    found[endpoint.name] = one
+        return found
+
+    def _assignment(self, begun: "Begun", state: "State | None") -> "Assignment | None":
         from sampan.release.stages import Serve, Shadow, standing
         from sampan.serve.assignment import Assignment
 
-        if self._hub is None:
-            return
         action = standing(begun.plan, state)[0] if state is not None else None
-        made = None
-        if state is not None and (isinstance(action, Shadow) or (isinstance(action, Serve) and action.share)):
-            made = Assignment(
-                rollout=begun.id,
-                stage=state.stage,
-                bundle=begun.candidate,
-                salt=begun.id,
-                share=action.share if isinstance(action, Serve) else 0.0,
-                shadow=isinstance(action, Shadow),
-            )
-        self._hub.assign(begun.endpoint, made)
+        shadow = isinstance(action, Shadow)
+        share = action.share if isinstance(action, Serve) else 0.0
+        if state is None or not (shadow or 0 < share < 1):
+            return None
+        return Assignment(
+            rollout=begun.id, stage=state.stage, bundle=begun.candidate, salt=begun.id, share=share, shadow=shadow
+        )
+
+    def _assign(self, begun: "Begun", state: "State | None") -> None:
+        """Have the hub let the candidate answer as a state says, or not at all."""
+        if self._hub is not None:
+            self._hub.assign(begun.endpoint, self._assignment(begun, state))
 
     def _act(self, begun: "Begun", move: "Move", at: int, looking: "Looking | None" = None) -> None:
         """Do what a move asks for; the way back before all else."""

@@ -70,7 +70,7 @@ class Replaying:
                 f"Replay until {iso(until)}", "no event had been received by then", "Choose a later time, or none."
             )
         found = past_decisions(app.lake, self._log, self._position, request.since, until)
-        served = {row["bundle"] for row in app.db.rows("SELECT DISTINCT bundle FROM endpoints")}
+        served = {row["bundle"] for row in app.db.rows("SELECT DISTINCT bundle FROM bundles")}
         self._past = [one for one in found if one.bundle in served]  # anybody may send events, of predictions too
         self._strange = len(found) - len(self._past)
         self._bundles = {digest: app.endpoints.once_served(digest) for digest in {one.bundle for one in self._past}}

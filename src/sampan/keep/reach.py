@@ -155,7 +155,7 @@ class Reach:
             _keep_all(self.bytes, _texts(row["files"]).values(), why)
             _keep(self.bytes, row["golden"], f"the golden requests of {why}")
             _keep(self.bytes, row["onnx"], f"the ONNX form of {why}")
-        for row in self._db.rows("SELECT name, bundle FROM endpoints ORDER BY created DESC"):
+        for row in self._db.rows("SELECT name, bundle FROM bundles ORDER BY created DESC"):
             why = f"endpoint {row['name']} serves it, or did"
             if row["bundle"] not in self.bytes:
                 bundle = decode(self._get(row["bundle"], row["name"]))

@@ -266,8 +266,8 @@ class Endpoints:
         return decode(self._blobs.get(digest))
 
     def once_served(self, digest: str) -> Bundle:
-        """A bundle that a name has had in force, now or before. Raises NotFound for any other."""
-        if self._db.row("SELECT 1 FROM endpoints WHERE bundle = ? LIMIT 1", (digest,)) is None:
+        """A bundle that has answered under some name, now or before. Raises NotFound for any other."""
+        if self._db.row("SELECT 1 FROM bundles WHERE bundle = ? LIMIT 1", (digest,)) is None:
             raise NotFound("Open a bundle", f"no endpoint has ever served the bundle {digest[:64]!r}")
         return self.bundle(digest)
 

@@ -237,6 +237,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             says TEXT NOT NULL, predictions TEXT NOT NULL, at BIGINT NOT NULL, closed BIGINT, closed_by TEXT NOT NULL,
             finding TEXT NOT NULL)""",
         "CREATE INDEX incidents_by_rollout ON incidents (rollout, at)",
+        # -- what has answered, or has been asked to, under each name
+        """CREATE VIEW bundles AS
+            SELECT name, bundle, json_extract(spec, '$.version') AS version, created FROM endpoints UNION ALL
+            SELECT endpoint, candidate, json_extract(candidate_spec, '$.version'), began FROM rollouts""",
     ),
 )
 FORMAT: Final = len(MIGRATIONS)
