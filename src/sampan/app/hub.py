@@ -277,6 +277,10 @@ class RunningHub:
         """Do without a process that was loaded; ``keep``: leave it for whoever asks for the bundle next."""
         self._wait(self.serving.spare(endpoint.name, endpoint.bundle, loaded) if keep else loaded.kill())
 
+    def assigned(self, name: str) -> Assignment | None:
+        """What goes on beside an endpoint's champion."""
+        return self.serving.assigned(name)
+
     def assign(self, name: str, assignment: Assignment | None) -> None:
         """Let a candidate answer some requests to an endpoint, or see them; None: not any more. Called in a thread.
         Raises what the candidate failed with."""

@@ -25,12 +25,15 @@ async def keep_leading(hub: "RunningHub") -> None:
 
 def lead_all(hub: "RunningHub", due: dict[str, float]) -> None:
     """Look at each rollout that goes on. ``due``: when its KPI is to be asked for next; empty at a hub's start, which
-    puts in force what was written down. Raises what the first failed with, after all were looked at."""
+    puts in force what was written down, until it succeeds. Raises what the first failed with, after all were seen."""
     app = hub.app
-    if not due:
-        app.settle_all()
-        due[""] = 0.0
     failures: list[Exception] = []
+    if "" not in due:
+        try:
+            app.settle_all()
+            due[""] = 0.0
+        except Exception as error:  # noqa: BLE001 - it is tried again; meanwhile candidates are looked at
+            failures.append(error)
     for name in [one.name for one in app.endpoints.list()]:
         begun = app.rollouts.active(name)
         if begun is None or hub.ending:

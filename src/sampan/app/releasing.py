@@ -6,6 +6,7 @@ What a rollout comes to is written down first and done after: a hub that is kill
 
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +41,7 @@ class Releasing(Deciding, Testing):
         super().__init__(start)
         self._seen: dict[str, Seen] = {}  # of each rollout what this process last saw
         self._kept: dict[str, int] = {}  # and when that was last written down
-        self._leading = threading.RLock()
+        self._leading: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)  # one at a time, by endpoint
 
     def begin_rollout(
         self,
@@ -108,7 +109,7 @@ class Releasing(Deciding, Testing):
                     raise
                 room = len(hub.serving.warm(endpoint)) < self.settings.get("warm_bundles")
                 hub.spare(made, loaded, keep=room)  # what is kept to go back to does not go for it
-            with self._leading:
+            with self._leading[endpoint]:
                 self.rollouts.begin(replace(begun, golden=made.golden))
                 return self._put(begun)
 
@@ -123,7 +124,7 @@ class Releasing(Deciding, Testing):
         attempted = f"{verb[:40].capitalize()} the rollout of {endpoint[:100]}"
         if verb not in VERBS:
             raise Usage(attempted, f"{verb[:40]!r} is nothing that a rollout can do", f"Possible: {', '.join(VERBS)}.")
-        with self._as_writer(attempted), self._leading:
+        with self._as_writer(attempted), self._leading[endpoint]:
             begun = self.rollouts.active(endpoint)
             if begun is not None and rollout and begun.id != rollout:
                 raise Conflict(attempted, "it is over, and another one goes on", f"See /rollouts/{begun.id}.")
@@ -134,13 +135,16 @@ class Releasing(Deciding, Testing):
             seen = self._seen.get(begun.id)
             if seen is not None and (state.last is None or seen.at > state.last.at):  # what it is decided on stays
                 move = follow(begun.plan, state, seen)
-                state, number = move.state, self.rollouts.add(begun, number, seen, move.state)
+                number = self._write(begun, state, number, seen, move)
+                if (move.state.phase, move.state.stage) != (state.phase, state.stage):
+                    self.settle(begun, move.state)
+                    raise Conflict(attempted, f"it has gone on by itself: {move.why}", "Look, and say it again.")
+                state = move.state
             known: Verb = VERBS[verb]  # type: ignore[assignment]
             proofs = self._proofs(begun) if verb == "urgent" else ()
             said = Said(at=self.clock.micros(), verb=known, actor=actor, reason=reason, proofs=proofs)
             move = tell(begun.plan, state, said)
             self.rollouts.add(begun, number, said, move.state)
-            self._act(begun, move, said.at)
             return self._put(begun)
 
     def check_rollouts(self, endpoint: str = "") -> Any:
@@ -231,7 +235,7 @@ class Releasing(Deciding, Testing):
         self.settle(begun, state)
         looking = self._looking(begun, state)
         seen = looking.whole(self.clock.micros()) if whole else looking.quick(self.clock.micros())
-        with self._leading:
+        with self._leading[begun.endpoint]:
             state, number = self.rollouts.state(begun)
             move = follow(begun.plan, state, seen)
             moved = (move.state.phase, move.state.stage) != (state.phase, state.stage)
@@ -240,13 +244,17 @@ class Releasing(Deciding, Testing):
             self._seen[begun.id] = seen
             since = seen.at - self._kept.get(begun.id, begun.began)
             if moved or since >= max(_SOONEST, (seen.at - begun.began) // _KEPT) or begun.id not in self._kept:
-                self.rollouts.add(begun, number, seen, move.state)
+                self._write(begun, state, number, seen, move)
                 self._kept[begun.id] = seen.at
             if moved:
-                self._act(begun, move, seen.at, looking)
+                self.settle(begun, move.state)
 
     def settle(self, begun: "Begun", state: "State") -> None:
         """Put in force what a state asks for, as far as it is not."""
+        with self._leading[begun.endpoint]:
+            self._settle(begun, state)
+
+    def _settle(self, begun: "Begun", state: "State") -> None:
         from sampan.release.stages import DONE, ENDS, FULL
 
         now = self.endpoints.get(begun.endpoint)
@@ -264,10 +272,12 @@ class Releasing(Deciding, Testing):
         self._assign(begun, state)
 
     def settle_all(self) -> None:
-        """What a hub does when it starts: the newest rollout of each endpoint, unless somebody has deployed since."""
+        """What a hub does when it starts: the newest rollout of each endpoint, unless somebody has deployed since.
+        Raises what the first failed with, after all were tried."""
         from sampan.release.stages import ENDS
 
         done = set()
+        failures: list[Exception] = []
         for begun in self.rollouts.list():
             if begun.endpoint in done:
                 continue
@@ -275,7 +285,12 @@ class Releasing(Deciding, Testing):
             line = self.rollouts.lines(begun)[-1]
             now = self.endpoints.find(begun.endpoint)
             if now is not None and (line.phase not in ENDS or now.created <= line.at):
-                self.settle(begun, self.rollouts.state(begun)[0])
+                try:
+                    self.settle(begun, self.rollouts.state(begun)[0])
+                except Exception as error:  # noqa: BLE001 - another endpoint's rollout goes on
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     # -- parts
 
@@ -359,19 +374,17 @@ class Releasing(Deciding, Testing):
 
     def _assign(self, begun: "Begun", state: "State | None") -> None:
         """Have the hub let the candidate answer as a state says, or not at all."""
-        if self._hub is not None:
-            self._hub.assign(begun.endpoint, self._assignment(begun, state))
+        wanted = self._assignment(begun, state)
+        if self._hub is not None and wanted != self._hub.assigned(begun.endpoint):
+            self._hub.assign(begun.endpoint, wanted)
 
-    def _act(self, begun: "Begun", move: "Move", at: int, looking: "Looking | None" = None) -> None:
-        """Do what a move asks for; the way back before all else."""
+    def _write(self, begun: "Begun", state: "State", number: int, seen: "Seen", move: "Move") -> int:
+        """Write down what was seen, with the incidents that it makes."""
         from sampan.release.stages import Incident
 
-        self.settle(begun, move.state)
-        for action in move.actions:
-            if isinstance(action, Incident):
-                seen = move.state.last
-                shown = looking.offending(seen) if looking is not None and seen is not None else []
-                self.rollouts.open_incident(begun, action.says, shown, at)
+        looking = self._looking(begun, state)
+        incidents = [(one.says, looking.offending(seen)) for one in move.actions if isinstance(one, Incident)]
+        return self.rollouts.add(begun, number, seen, move.state, incidents)
 
     def _put(self, begun: "Begun") -> dict[str, Any]:
         """A rollout as a command shows it, put in force."""

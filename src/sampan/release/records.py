@@ -104,9 +104,17 @@ class RolloutRecords:
             )
         return begun
 
-    def add(self, begun: Begun, after: int, entry: Seen | Said, state: State) -> int:
-        """Write an entry down, and the state that it led to; its number. ``after``: that of the entry which was last
-        when the state was worked out. Raises Conflict if another has come in between."""
+    def add(
+        self,
+        begun: Begun,
+        after: int,
+        entry: Seen | Said,
+        state: State,
+        incidents: Sequence[tuple[str, Sequence[str]]] = (),
+    ) -> int:
+        """Write an entry down, the state that it led to, and incidents (what went wrong, predictions that show it) in
+        one; its number. ``after``: that of the entry which was last when the state was worked out. Raises Conflict if
+        another has come in between."""
         with self._db.transaction() as connection:
             row = self._db.row("SELECT max(number) AS last FROM rollout_entries WHERE rollout = ?", (begun.id,))
             if row is None or row["last"] != after:
@@ -116,6 +124,11 @@ class RolloutRecords:
                 "INSERT INTO rollout_entries VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (begun.id, after + 1, entry.at, _text(entry), state.phase, state.stage, state.why),
             )
+            for says, predictions in incidents:
+                connection.execute(
+                    "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, NULL, '', '')",
+                    (new_id(self._clock), begun.id, begun.endpoint, says, _text(predictions), entry.at),
+                )
         return after + 1
 
     def get(self, id: str) -> Begun:
@@ -148,23 +161,6 @@ class RolloutRecords:
         return again(begun.plan, begun.began, entries), lines[-1].number if lines else 0
 
     # -- incidents
-
-    def open_incident(self, begun: Begun, says: str, predictions: Sequence[str], at: int) -> IncidentRecord:
-        """Note that something went wrong."""
-        made = IncidentRecord(
-            id=new_id(self._clock),
-            rollout=begun.id,
-            endpoint=begun.endpoint,
-            says=says,
-            predictions=tuple(predictions),
-            at=at,
-        )
-        with self._db.transaction() as connection:
-            connection.execute(
-                "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, NULL, '', '')",
-                (made.id, made.rollout, made.endpoint, made.says, _text(made.predictions), made.at),
-            )
-        return made
 
     def close_incident(self, id: str, finding: str, actor: str) -> IncidentRecord:
         """Say what it was. Raises NotFound, and Conflict if somebody has said so before."""

@@ -283,6 +283,11 @@ class Serving:
         if beside is None or beside.worker is not loaded:
             await self._warm.keep(name, bundle, loaded)
 
+    def assigned(self, name: str) -> Assignment | None:
+        """What a candidate of an endpoint answers or sees; None if there is none."""
+        lane = self._lanes.get(name)
+        return lane.beside.assignment if lane is not None and lane.beside is not None else None
+
     async def assign(self, name: str, assignment: Assignment | None) -> None:
         """Have a candidate answer, or see, what a stage of a rollout says; None ends that.
 

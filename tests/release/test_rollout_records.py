@@ -110,11 +110,13 @@ def test_finishing_is_for_what_is_in_full_use(records):
 def test_as_of_a_time_only_what_was_known_then_is_there(records):
     one = records.begin(begun())
     broken = Seen(at=5_000, measured=(Reading(name="error rate", standing=BREACHED, says="9 of 9"),))
-    assert go(records, one, broken) == REVERTED
+    move = step(one.plan, records.state(one)[0], broken)
+    records.add(one, 0, broken, move.state, [("error rate", ["p1", "p2"])])
+    assert records.state(one)[0].phase == REVERTED
     assert [line.phase for line in records.lines(one, by=4_999)] == [RUNNING]
     assert records.state(one, by=4_999)[0].phase == RUNNING
     assert records.list(by=999) == []
-    incident = records.open_incident(one, "error rate", ["p1", "p2"], 5_000)
+    (incident,) = records.incidents()
     closed = records.close_incident(incident.id, "a sail was torn", "ann")
     assert (closed.finding, closed.closed_by) == ("a sail was torn", "ann") and closed.closed
     assert records.incidents(by=4_999) == []
@@ -124,7 +126,9 @@ def test_as_of_a_time_only_what_was_known_then_is_there(records):
 
 def test_an_incident_is_closed_once(records):
     one = records.begin(begun())
-    incident = records.open_incident(one, "error rate", [], 5_000)
+    seen = good(2_000)
+    records.add(one, 0, seen, records.state(one)[0], [("error rate", [])])
+    (incident,) = records.incidents("r1")
     records.close_incident(incident.id, "a sail was torn", "ann")
     with pytest.raises(Conflict, match="ann has closed it: a sail was torn"):
         records.close_incident(incident.id, "nothing", "bob")
