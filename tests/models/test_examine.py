@@ -404,6 +404,12 @@ def test_a_case_is_held_to_its_bounds(ask: Any) -> None:
     assert states(ask(f"[[case]]\nname='same'\nreason='r'\n{features}\nequals = {again!r}\n")) == {"same": "passed"}
 
 
+@pytest.mark.parametrize("bound", ["at_most = 2", "at_least = -0.1", "equals = 60"])
+def test_a_bound_that_no_probability_could_break_or_keep_is_refused(ask: Any, bound: str) -> None:
+    with pytest.raises(Usage, match="is no bound of what it answers: probabilities"):
+        ask(f"[[case]]\nreason='r'\nfeatures={{recency=0, orders=0, spend=0, hour=0}}\n{bound}\n")
+
+
 def test_a_missing_value_of_a_case_is_written_nan(ask: Any) -> None:
     model = lgb.LGBMClassifier(n_estimators=8, verbose=-1, n_jobs=1)
     case = "[[case]]\nreason='r'\nfeatures={recency=nan, orders=0.0, spend=0.0, hour=0.0}\nat_least=0\n"

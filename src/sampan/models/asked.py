@@ -1,6 +1,6 @@
 """The rows that a suite asks a version about, with what it predicts for them, and for them changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -239,6 +239,14 @@ class Asked:
             obstacle = "of = says which class, of a model that has several" if of is not None else "it needs of = CLASS"
             raise Usage(f"Test {self._version.ref}: {name}", obstacle, f"Classes: {known or 'none'}.")
         return self._classes.index(self.known_label(name, of))
+
+    def check_bounds(self, name: str, bounds: Iterable[float | None]) -> None:
+        """Raises Usage for what no answer could break, or none keep: a bound of a probability outside of 0 to 1."""
+        if self._version.signature.output in ("probability", "probabilities"):
+            for one in bounds:
+                if one is not None and not 0 <= one <= 1:
+                    obstacle = f"{one:g} is no bound of what it answers: probabilities"
+                    raise Usage(f"Test {self._version.ref}: {name}", obstacle, "Write a number between 0 and 1.")
 
     def known_label(self, name: str, label: Label) -> Label:
         """One of the version's classes, as it knows it. Raises Usage."""

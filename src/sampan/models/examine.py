@@ -213,6 +213,7 @@ def _broken(asked: Asked, case: Case, name: str, output: Floats) -> list[str]:
             found.append(f"class {label}, not {wanted}")
     if case.at_least is None and case.at_most is None and case.equals is None:
         return found
+    asked.check_bounds(name, (case.at_least, case.at_most, case.equals))
     value = float(output[asked.place(name, case.of)])
     if case.at_least is not None and value < case.at_least:
         found.append(f"{value:.4g} is less than {case.at_least:g}")
