@@ -113,6 +113,18 @@ def test_every_event_of_a_large_batch_is_judged_as_it_is_alone(checker: Checker)
     assert batch.ids == [f"e{number}" for number in range(100) if number not in alone]
 
 
+def test_of_our_own_events_only_keys_that_stand_twice_are_not_looked_for(checker: Checker) -> None:
+    good = json.dumps(line("a", quantity=3)).encode()
+    wrong = json.dumps(line("b", quantity="six")).encode()
+    late = json.dumps(line("c", time="9999-12-31T23:30:00-01:00")).encode()
+    latin = json.dumps(line("d")).encode().replace(b"536365", b"\xff\xfe")
+    twice = good.replace(b'"quantity": 3', b'"quantity": 3, "quantity": 3').replace(b'"a"', b'"e"')
+    asked, ours = (checker.batch([good, wrong, late, latin, twice], ours=one) for one in (False, True))
+    assert [bad.index for bad in asked.bads] == [1, 2, 3, 4]
+    assert [bad.index for bad in ours.bads] == [1, 2, 3]
+    assert len(checker.batch([good], ours=True)) == len(checker.batch([good])) == 1
+
+
 def test_events_that_came_alone_are_judged_together_as_they_are_alone(checker: Checker) -> None:
     events = [line(f"e{number}", quantity=number if number % 7 else "x") for number in range(50)]
     raws = [json.dumps(event).encode() for event in events]

@@ -180,8 +180,9 @@ class Checker:
         batch.bads.append(Bad(0, body, Complaint(reason)))
         return batch
 
-    def batch(self, items: Sequence[bytes], also: bytearray | None = None) -> Batch:
-        """Check events given as JSON, one by one. ``also``: how many optional members each of them certainly has."""
+    def batch(self, items: Sequence[bytes], also: bytearray | None = None, *, ours: bool = False) -> Batch:
+        """Check events given as JSON, one by one. ``also``: how many optional members each of them certainly has;
+        ``ours``: this process has just encoded them from objects, so that no key of them stands twice."""
         batch = Batch(self.labels)
         decode = self._decode
         events: list[Any] = []
@@ -207,7 +208,7 @@ class Checker:
             joined = b"".join(raws)
             batch.size = len(joined)
             batch.plain = joined.isascii() and b"\\" not in joined
-            if doubtful := self._doubtful(joined, raws, events, shapes, sum(also or ())):
+            if doubtful := self._doubtful(joined, raws, events, shapes, None if ours else sum(also or ())):
                 self._drop(batch, items, doubtful, raws, events, shapes)
             if self._blobs:
                 self._attach(batch, items, raws, events, shapes)
@@ -248,15 +249,15 @@ class Checker:
                     raws[index] = shape.sealer.seal(raws[index])
 
     def _doubtful(
-        self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape], also: int
+        self, joined: bytes, raws: list[bytes], events: list[Any], shapes: list[_Shape], also: int | None
     ) -> list[int]:
         """Indexes of events in which a key may stand twice, whose bytes may not be UTF-8, or that UTC may have no time
         for.
 
         No event has fewer key tokens than keys. So if all events together have as many tokens as keys for certain,
-        each of them has, and none of them repeats a key.
+        each of them has, and none of them repeats a key. With None for ``also`` none does.
         """
-        surplus = tokens_of(joined) - sum([shape.required for shape in shapes])
+        surplus = 0 if also is None else tokens_of(joined) - sum([shape.required for shape in shapes])
         if surplus == also:
             surplus = 0
         if surplus and self._mappings:

@@ -26,7 +26,7 @@ class Stream:
 
     async def keep(self, events: Sequence[bytes]) -> None:
         """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken."""
-        answer = await self._writer.submit(self._writer.checker.batch(events), self.name)
+        answer = await self._writer.submit(self._writer.checker.batch(events, ours=True), self.name)
         if answer.accepted < len(events):
             odd = next(one for one in answer.verdicts() if one.verdict != "accepted")
             raise Damaged("Keep a prediction", f"its event {odd.id} was {odd.verdict}: {odd.reason}", "Ask again.")
