@@ -1,6 +1,7 @@
 """``sampan endpoint``: where predictions are asked for."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,21 @@ if TYPE_CHECKING:
     from sampan.app import App
 
 
+def bundled(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say, beside the model, what a bundle is made of and whether it is tried."""
+    for option in (
+        click.option(
+            "--without-golden", is_flag=True, help="Whatever its golden requests are answered; needs --reason."
+        ),
+        click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule."),
+        click.option(
+            "--decision", default="", help="Which rule of decisions.py, where several are declared for the model."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group()
 def endpoint() -> None:
     """Where predictions are asked for: POST /predict/NAME."""
@@ -20,9 +36,7 @@ def endpoint() -> None:
 @endpoint.command()
 @click.argument("name")
 @click.option("--model", default="", metavar="MODEL[@N]", help="What to serve; the newest version of NAME otherwise.")
-@click.option("--decision", default="", help="Which rule of decisions.py, where several are declared for the model.")
-@click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule.")
-@click.option("--without-golden", is_flag=True, help="Whatever its golden requests are answered; needs --reason.")
+@bundled
 @click.option("--reason", default="", help="Why; it stays in the endpoint's history.")
 @json_option
 @click.pass_obj

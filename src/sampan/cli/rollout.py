@@ -6,7 +6,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound
-from sampan.cli.endpoint import threshold
+from sampan.cli.endpoint import bundled, threshold
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def rollout() -> None:
 @rollout.command()
 @click.argument("endpoint")
 @click.option("--model", default="", metavar="MODEL[@N]", help="The candidate; else the newest version of ENDPOINT.")
-@click.option("--decision", default="", help="Which rule of decisions.py, where several are declared for the model.")
-@click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule.")
-@click.option("--without-golden", is_flag=True, help="Whatever its golden requests are answered; needs --reason.")
+@bundled
 @click.option("--reason", default="", help="Why; it stays in the rollout's history.")
 @json_option
 @click.pass_obj

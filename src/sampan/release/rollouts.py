@@ -1,33 +1,6 @@
 """``rollouts.toml``: how a candidate may take over an endpoint, and what it must show on the way.
 
-```toml
-[reorder]
-patience = "8 weeks"
-patience_over = "ask"          # or "wait", "roll back"; never does it promote
-urgent = ["replay", "golden"]  # what may stand for patience, with an approver and a reason
-
-[reorder.kpi]
-query = "SELECT prediction_id, earned AS value FROM earned"
-minimum_effect = "2 %"
-
-[[reorder.guardrail]]
-kind = "error_rate"
-at_most = 0.01
-
-[[reorder.stage]]
-shadow = true
-at_least = "3 days"
-
-[[reorder.stage]]
-share = 0.05
-at_least = "2 days"
-
-[[reorder.stage]]
-share = 0.5
-
-[[reorder.stage]]
-share = 1.0
-```
+``example`` gives one to begin with: stages, a KPI, guardrails, how long to be patient.
 
 A query gives one row per decision: ``prediction_id``, whose arm, stage and entity are known, and ``value``, NULL as
 long as it is not known. What a candidate said in a shadow is a row of ``shadow``: to count it, a query gives rows for
