@@ -1,6 +1,8 @@
 """Who sends how much of what, by the hour: exact whatever is sealed, killed or written by somebody else."""
 
+import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -137,6 +139,25 @@ def test_catching_up_counts_the_same_in_small_turns_and_lets_others_in(
     log.rates.catch_up()
     assert turns >= 2
     assert producer_rates(log) == expected
+
+
+def test_catching_up_ends_where_more_comes_than_it_counts(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(shop)
+    shop.close()
+    log, writer, began, sent = shop.log(), shop.writer(), time.perf_counter(), itertools.count()
+
+    def rest(seconds: float) -> None:
+        assert time.perf_counter() - began < 10, "it goes on for as long as something comes"
+        for _ in range(2):
+            send(writer, "site", view(f"more{next(sent)}"))
+
+    monkeypatch.setattr("sampan.log.rates._WORK", 0.0)
+    monkeypatch.setattr("sampan.log.rates._GIVING_WAY", 0.1)
+    with monkeypatch.context() as patched:
+        patched.setattr("sampan.log.rates.time.sleep", rest)
+        log.rates.catch_up()
+    assert next(sent) > 2
+    assert sum(rate.accepted for rate in producer_rates(log)) == log.stats()["accepted"]
 
 
 def test_what_was_counted_of_an_unsealed_segment_is_not_counted_again(

@@ -28,6 +28,7 @@ HOUR: Final = 60 * MINUTE
 _RETRIES: Final = 20  # a segment may be sealed while it is being read
 _WORK: Final = 0.0005  # seconds between two rests of who gives way
 _REST: Final = 8  # times what the work took
+_GIVING_WAY: Final = 2.0  # seconds after which whoever gives way has done so for long enough
 _FOLLOWED: Final = 1.0  # seconds; what is durable is told within milliseconds
 _WORTH_KEEPING: Final = 4 << 20  # bytes of an unsealed segment that the next process shall not count again
 _KEPT: Final = 4  # sealed segments whose minutes stay in memory
@@ -274,9 +275,10 @@ class Rates:
 
         A thread that computes keeps the interpreter for five milliseconds whenever another wants it, and an event loop
         wants it again for each of its callbacks: a tenth of a second of counting held requests up for far longer.
+        Where more keeps coming than it takes up that way, it ends, and whoever asks for the counts takes up the rest.
         """
-        while True:
-            began = time.perf_counter()
+        end = time.perf_counter() + _GIVING_WAY
+        while (began := time.perf_counter()) < end:
             with self._lock:
                 if all(stream.refresh(began + _WORK) for stream in self._found()):
                     return
