@@ -1,9 +1,13 @@
 """`sampan diff --explain`: factors swapped one at a time through the cache, and the change of a metric shared out."""
 
+import time
+import zipfile
+from pathlib import Path
+
 import pytest
 
 from sampan.runs.shapley import from_first, from_second, shares
-from tests.cli.conftest import Here, git, load, run
+from tests.cli.conftest import Here, Shell, git, load, run
 from tests.hub.conftest import Hub
 
 STEPS = """
@@ -131,7 +135,7 @@ def test_what_cannot_be_swapped_is_said_and_its_share_is_the_rest(committed: Her
 
 
 @pytest.mark.slow
-def test_another_environment_is_named_and_not_swapped(committed: Here) -> None:
+def test_variables_of_the_environment_are_named_and_not_swapped(committed: Here) -> None:
     (committed.folder / "steps.py").write_text(
         STEPS.replace("import numpy as np", "import os\n\nimport numpy as np", 1).replace(
             "return len(rows)", "return len(rows) + int(os.environ['MORE'])"
@@ -143,10 +147,86 @@ def test_another_environment_is_named_and_not_swapped(committed: Here) -> None:
     load(committed, "c1")
     second = run(committed)
     found = committed.json("diff", first, second, "--explain")["report"]
-    assert [(one["name"], one["swapped"]) for one in found["factors"]] == [("data", True), ("environment", False)]
+    assert [(one["name"], one["swapped"]) for one in found["factors"]] == [("data", True), ("machine", False)]
     assert found["factors"][1]["what"][0].startswith("$MORE: ")
     (metric,) = found["metrics"]
-    assert {one["factor"]: one["share"] for one in metric["shares"]} == {"data": 1.0, "environment": 4.0}
+    assert {one["factor"]: one["share"] for one in metric["shares"]} == {"data": 1.0, "machine": 4.0}
+
+
+def installed(folder: Path, wheels: Path, version: str) -> Path:
+    """A package of one module that says its version, as a folder to import it from, and as a wheel to be found."""
+    site, told = folder / version / "site-packages", f"weights-{version}.dist-info"
+    files = {
+        "weights.py": f"WEIGHT = {version}\n",
+        f"{told}/METADATA": f"Metadata-Version: 2.1\nName: weights\nVersion: {version}\n",
+        f"{told}/WHEEL": "Wheel-Version: 1.0\nGenerator: by-hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{told}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{told}/RECORD"])
+    with zipfile.ZipFile(wheels / f"weights-{version}-py3-none-any.whl", "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            (site / name).write_text(text)
+    return site
+
+
+@pytest.fixture
+def upgraded(committed: Here, tmp_path: Path) -> tuple[Shell, str, str]:
+    """Two runs between which a package that a model uses was upgraded, and events came; in the newer environment."""
+    (wheels := tmp_path / "wheels").mkdir()
+    old, new = (installed(tmp_path / "packages", wheels, version) for version in ("1.0", "3.0"))
+    (committed.folder / "steps.py").write_text(
+        STEPS.replace("import numpy as np", "import numpy as np\nimport weights", 1).replace(
+            "return len(rows)", "return len(rows) * weights.WEIGHT"
+        )
+    )
+    shell = Shell(committed.folder)
+    shell.extra = {"PYTHONPATH": str(old), "UV_FIND_LINKS": str(wheels)}
+    first = run(shell)
+    shell.extra["PYTHONPATH"] = str(new)
+    load(shell, "c1")
+    return shell, first, run(shell)
+
+
+@pytest.mark.slow
+def test_an_environment_is_made_anew_and_swapped(upgraded: tuple[Shell, str, str]) -> None:
+    shell, first, second = upgraded
+    plan = shell.json("diff", first, second, "--explain", "--plan")
+    assert [(one["name"], one["what"], one["swapped"]) for one in plan["factors"]] == [
+        ("data", ["visit: 3 → 4 events"], True),
+        ("environment", ["weights: 1.0 → 3.0"], True),
+    ]
+    assert (plan["combinations"], plan["trainings"]) == (4, 2), "the runs themselves are cached, in either environment"
+    assert f"The environment of run {first} is made anew" in plan["notes"][-1]
+    made = shell.json("diff", first, second, "--explain")
+    (metric,) = made["report"]["metrics"]
+    assert (metric["before"], metric["after"]) == (2.0, 9.0)  # pages × weight: 2 × 1 → 3 × 3
+    assert [(one["factor"], one["share"], one["first"], one["second"]) for one in metric["shares"]] == [
+        ("data", 2.0, 1.0, 3.0),
+        ("environment", 5.0, 4.0, 6.0),
+    ]
+    assert shell.json("diff", first, second, "--explain", "--plan")["trainings"] == 0
+    runs = [one["runs"][0] for one in made["report"]["combinations"]]
+    recorded = [shell.json("runs", "show", one)["manifest"] for one in runs]
+    assert [one["packages"]["weights"] for one in recorded] == ["1.0", "1.0", "3.0", "3.0"]
+    assert len({one["executable"] for one in recorded}) == 2
+    began = time.monotonic()
+    assert shell.json("diff", first, second, "--explain")["report"]["metrics"] == [metric]
+    assert time.monotonic() - began < made["seconds"], "what was made is kept"
+
+
+@pytest.mark.slow
+def test_an_environment_that_is_not_to_be_had_is_the_rest(upgraded: tuple[Shell, str, str], tmp_path: Path) -> None:
+    shell, first, second = upgraded
+    (tmp_path / "wheels" / "weights-1.0-py3-none-any.whl").unlink()
+    report = shell.json("diff", first, second, "--explain")["report"]
+    data, environment = report["factors"]
+    assert (data["swapped"], environment["swapped"]) == (True, False)
+    assert f"that of run {first} is not to be had" in environment["said"] and "weights==1.0" in environment["said"]
+    (metric,) = report["metrics"]
+    assert {one["factor"]: one["share"] for one in metric["shares"]} == {"data": 3.0, "environment": 4.0}
+    said = shell("diff", first, second, "--explain")
+    assert "environment (not swapped)" in said and "weights==1.0" in said
 
 
 @pytest.mark.slow

@@ -216,12 +216,21 @@ def test_caches_of_what_is_gone_go_with_it(past: Past) -> None:
     names = [f"profiles/{old}.json", f"profiles/{new}.json", f"diffs/{old}.{new}.json", "slices/x.arrow"]
     names += [f"marks/{its_file}", f"marks/{file}"]
     names += ["projections/visit/intake/00000009-aa.parquet"]  # of a segment that there is not
+    names += ["environments/used/left.json", "environments/unused/left.json", "environments/unused.lock"]
     for name in names:
         (cache / name).parent.mkdir(parents=True, exist_ok=True)
         (cache / name).write_text("{}")
+    long_ago = time.time() - 31 * 86_400
+    for name in ("unused/left.json", "unused", "unused.lock"):
+        os.utime(cache / "environments" / name, (long_ago, long_ago))
     past.pass_by(100)
     gone(past)
-    assert [name for name in names if (cache / name).exists()] == [f"profiles/{new}.json", f"marks/{file}"]
+    assert [name for name in names if (cache / name).exists()] == [
+        f"profiles/{new}.json",
+        f"marks/{file}",
+        "environments/used/left.json",
+        "environments/unused.lock",
+    ]
 
 
 def test_a_record_that_nobody_told_of_is_heard_and_nothing_goes(past: Past) -> None:

@@ -4,20 +4,25 @@ uv makes it, out of its cache where it can. Sampan itself is the one that is run
 and does not decide what comes of it.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 
-from sampan.base.errors import Refused
+from sampan.base.digests import digest_value
+from sampan.base.errors import Busy, Refused
 from sampan.flow.hardware import accelerator, device
+from sampan.flow.interpreter import Interpreter
 from sampan.flow.key import python_version
 from sampan.flow.packages import Packages
+from sampan.store.lock import FileLock
 
 _LINES: Final = 6
 _ADVICE: Final = {
@@ -111,6 +116,48 @@ def rebuild(manifest: Mapping[str, Any], home: Path, code: Path, ended: Callable
         _uv(install, code, "package", "its packages are not to be had", ended)
     _copy_sampan(where)
     return python, left
+
+
+def kept(
+    manifest: Mapping[str, Any], data: Path, code: Path, ended: Callable[[], bool]
+) -> tuple[Interpreter, list[str]]:
+    """The same, made once and kept among the caches of a workspace's ``data``, to run steps in. ``code``: where uv's
+    settings lie. Raises NotRebuilt."""
+    lines, _ = _requirements(manifest)
+    parts = [manifest.get("python"), lines, manifest.get("sources", {}), _stamp_of_sampan()]
+    home = data / "cache" / "environments" / digest_value(parts)[:32]
+    done = home / "left.json"  # written last
+    with _alone(home.with_suffix(".lock"), ended):
+        if not (done.exists() and (home / "environment" / "bin" / "python").exists()):
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir(parents=True)
+            _, left = rebuild(manifest, home.resolve(), code, ended)
+            done.write_text(json.dumps(left), "utf-8")
+        os.utime(done)  # when it was last of use
+    where = home.resolve() / "environment"
+    sites = [str(one) for one in (where / "lib").glob("python*/site-packages")]
+    packages = Packages(home / "packages", sites)
+    return Interpreter(str(manifest["python"]), packages, where / "bin" / "python"), json.loads(done.read_text("utf-8"))
+
+
+def _alone(path: Path, ended: Callable[[], bool]) -> FileLock:
+    """Once no other process makes it. Raises Refused for the end of whoever wanted it."""
+    while True:
+        try:
+            return FileLock(path, "Make an environment", "Try it again later.")
+        except Busy:
+            if ended():
+                raise
+            time.sleep(0.5)
+
+
+def _stamp_of_sampan() -> str:
+    """Another one for each other state of Sampan's own modules, which are copied."""
+    import sampan
+
+    root = Path(sampan.__file__).parent
+    told = [(str(one.relative_to(root)), one.stat().st_size, one.stat().st_mtime_ns) for one in root.rglob("*.py")]
+    return digest_value([sampan.__version__, sorted(told)])
 
 
 def _requirements(manifest: Mapping[str, Any]) -> tuple[list[str], list[str]]:

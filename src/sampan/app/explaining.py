@@ -1,9 +1,10 @@
 """Why metrics of models differ between two runs: one factor after the other as in the second run, all else as in the
 first, through the cache; and whose share of the change is what.
 
-Factors are the code (with the files that steps declare), the data (the events up to the run's position) and the
-parameters. All of it is trained in the running environment. What cannot be swapped is said and left out: its share is
-the rest, which is measured all the same, since both runs are trained again, too.
+Factors are the code (with the files that steps declare), the data (the events up to the run's position), the
+parameters, and the environment (Python and packages), which is made anew where it is not the running one. What cannot
+be swapped, such as the machine, is said and left out: its share is the rest, which is measured all the same, since both
+runs are trained again, too.
 """
 
 import math
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.app.environments import NotRebuilt
+from sampan.app.surroundings import Surroundings, few, shown
 from sampan.app.worktrees import checked_out, patched
 from sampan.base.digests import digest_value
 from sampan.base.errors import NotFound, Refused, SampanError, Usage
@@ -22,10 +25,11 @@ from sampan.base.ids import new_id
 from sampan.flow.engine import Engine
 from sampan.flow.forecast import beside, span
 from sampan.flow.graph import MODEL
+from sampan.flow.interpreter import Interpreter
 from sampan.flow.plan import RAN, Planner, stored_of
 from sampan.flow.slots import Slots
 from sampan.flow.workspace import Workspace
-from sampan.hub.differences import environments, numbers
+from sampan.hub.differences import numbers
 from sampan.log.position import Position
 from sampan.money.prices import read_prices
 from sampan.runs.explanations import (
@@ -51,9 +55,6 @@ if TYPE_CHECKING:
     from sampan.app.workplace import Workplace
     from sampan.base.settings import Folder
 
-_MOST: Final = 8  # of what differs in a factor, that are named
-_NOW: Final = "it is never swapped: everything is trained in the environment of now, and its share is what that leaves"
-_ENVIRONMENT: Final = ("packages", "environment", "python")
 _CODE: Final = ("code", "files", "options", "node")
 _TIMES: Final = ("seconds", "_time", "_ms")  # of metrics that measure time, and say nothing of a model
 Metrics = dict[str, dict[str, float]]
@@ -79,6 +80,7 @@ class Explaining:
         self._parameters = [
             {name: step.get("parameters") or {} for name, step in run.manifest["steps"].items()} for run in pair
         ]
+        self._interpreters: list[Interpreter] = []
         self.factors: tuple[Factor, ...] = ()
         self.notes: list[str] = []
 
@@ -166,18 +168,19 @@ class Explaining:
         half = len(contracts) // 2
         if changed or lost or contracts[:half] != contracts[half:]:
             named = changed or (["contracts"] if not lost else [" → ".join(commits)])
-            yield Factor(CODE, _few(named), not lost, lost)
+            yield Factor(CODE, few(named), not lost, lost)
         yield from self._data()
         differing = [
-            f"{name}.{key}: {_told(one.get(key))} → {_told(other.get(key))}"
+            f"{name}.{key}: {shown(one.get(key))} → {shown(other.get(key))}"
             for name in steps
             for one, other in [[side.get(name, {}) for side in self._parameters]]
             for key in sorted({*one, *other})
             if one.get(key) != other.get(key)
         ]
         if differing:
-            yield Factor(PARAMETERS, _few(differing))
-        yield from self._environment(a, b)
+            yield Factor(PARAMETERS, few(differing))
+        self._surroundings = Surroundings(self._pair, (a, b), self._spaces[0].interpreter)
+        yield from self._surroundings.factors()
 
     def _recipes(self, run: Run, steps: Sequence[str]) -> dict[str, Any]:
         recipes = run.manifest.get("recipes") or {}
@@ -210,30 +213,7 @@ class Explaining:
         ]
         if self._pair[0].manifest.get("known_by") != self._pair[1].manifest.get("known_by"):
             told.append("what was known by then")
-        yield Factor(DATA, _few(told), not gone, gone)
-
-    def _environment(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Factor]:
-        places = environments(*(run.manifest for run in self._pair))
-        now = {
-            name: msgspec.to_builtins(space.parts(space.graph.nodes[name], {}))
-            for space in self._spaces
-            for name in self._steps()
-            if name in space.graph.nodes
-        }
-        used = [_flat(side) for side in (a, b, now)]
-        told = [
-            f"{name}: {_told(used[0].get(name))} → {_told(used[1].get(name))}"
-            + (f" (here {_told(used[2].get(name))})" if used[2].get(name) != used[1].get(name) else "")
-            for name in sorted({*used[0], *used[1]})
-            if not used[0].get(name) == used[1].get(name) == used[2].get(name)
-        ]
-        told += [
-            f"{name}: {_told(places[0].get(name))} → {_told(places[1].get(name))}"
-            for name in ("os", "machine", "cpu", "cpus", "gpus")
-            if places[0].get(name) != places[1].get(name)
-        ]
-        if told:
-            yield Factor(ENVIRONMENT, _few(told), False, _NOW)
+        yield Factor(DATA, few(told), not gone, gone)
 
     def _noted(self) -> Iterator[str]:
         for model in self.models:
@@ -283,7 +263,8 @@ class Explaining:
         workers = Slots(self._app.settings).total
         seen: set[str] = set()
         seconds, trainings = 0.0, 0
-        notes = list(self.notes)
+        notes = [*self.notes, *self._surroundings.lacking()]
+        self._interpreters = self._surroundings.planned()
         for coalition in self._coalitions():
             for model in self.models:
                 try:
@@ -314,7 +295,7 @@ class Explaining:
         """The steps that would run and that no combination before has run: seconds, and what they need."""
         code, sets = self._sets(coalition, model)
         folder, (position, known_by) = self._folders[code], self._events[self._side(DATA, coalition)]
-        space = Workspace(folder, sets)
+        space = Workspace(folder, sets, self._interpreters[self._side(ENVIRONMENT, coalition)])
         planner = Planner(space, self._runs, folder.data, self._app.log_of(folder), position, known_by)
         made: dict[str, str] = {}
         new: dict[str, tuple[float, tuple[str, ...]]] = {}
@@ -326,15 +307,20 @@ class Explaining:
             seen.add(made[step.name])
         return new
 
-    def run(self, actor: str, told: Callable[[Any], None]) -> Explanation:
+    def run(self, actor: str, tell: Callable[[Any], None]) -> Explanation:
         """Train what is not there yet, share the change out, and keep the explanation."""
         id, began = new_id(self._app.clock), time.perf_counter()
         cost = 0.0
         found: list[Combination] = []
+
+        def moment(message: str) -> None:
+            tell({"step": "", "state": "moment", "message": message})
+
+        self._make_environments(moment)
         wanted = self._coalitions()
         for at, coalition in enumerate(wanted, start=1):
-            told({"step": "", "state": "moment", "message": f"{at} of {len(wanted)}: {_said(coalition)}"})
-            one, took = self._combination(coalition, id, actor, told)
+            moment(f"{at} of {len(wanted)}: {_said(coalition)}")
+            one, took = self._combination(coalition, id, actor, tell)
             cost += took
             found.append(one)
         report = ExplanationReport(
@@ -356,8 +342,19 @@ class Explaining:
         )
         return Explanations(self._app.db).put(made)
 
+    def _make_environments(self, tell: Callable[[str], object]) -> None:
+        """If one of them is not to be had, everything is trained in the running one."""
+        code = [folder.root for folder in self._folders]
+        try:
+            self._interpreters, left = self._surroundings.made(self._app.folder.data, code, lambda: False, tell)
+            self.notes += left
+        except NotRebuilt as error:
+            lost = self._surroundings.lost(error.said)
+            self.factors = (*(one for one in self.factors if one.name != ENVIRONMENT), lost)
+            self._interpreters = [self._spaces[0].interpreter] * 2
+
     def _combination(
-        self, coalition: Coalition, id: str, actor: str, told: Callable[[Any], None]
+        self, coalition: Coalition, id: str, actor: str, tell: Callable[[Any], None]
     ) -> tuple[Combination, float]:
         app, cost = self._app, 0.0
         runs: list[str] = []
@@ -372,12 +369,13 @@ class Explaining:
                 made = engine.derive(
                     model,
                     sets,
-                    on_event=lambda event: told(msgspec.to_builtins(event)),
+                    on_event=lambda event: tell(msgspec.to_builtins(event)),
                     actor=actor,
                     reason=f"explanation {id}: {_said(coalition)}",
                     label=f"explain-{id}",
                     position=position,
                     known_by=known_by,
+                    interpreter=self._interpreters[self._side(ENVIRONMENT, coalition)],
                 )
             except SampanError as error:
                 errors[model] = error.obstacle
@@ -434,22 +432,3 @@ def _said(coalition: Coalition) -> str:
 
 def _section(recipe: Mapping[str, Any] | None, names: Sequence[str]) -> Any:
     return None if recipe is None else {name: recipe[name] for name in names if recipe.get(name)}
-
-
-def _flat(recipes: Mapping[str, Any]) -> dict[str, Any]:
-    """Python, packages and environment variables (as digests) that steps are keyed by."""
-    found: dict[str, Any] = {}
-    for recipe in recipes.values():
-        found |= recipe.get("packages") or {}
-        found |= {f"${name}": value for name, value in (recipe.get("environment") or {}).items()}
-        if recipe.get("python"):
-            found["python"] = recipe["python"]
-    return found
-
-
-def _told(value: Any) -> str:
-    return "–" if value is None else value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _few(said: Sequence[str]) -> tuple[str, ...]:
-    return (*said[:_MOST], f"and {len(said) - _MOST} more") if len(said) > _MOST else tuple(said)

@@ -28,10 +28,10 @@ def diff(app: "App", before: str, after: str, explain: bool, plan_only: bool, mo
     (packages, Python), data (by name and digest; tables with the rows added, removed and changed), parameters, and
     metrics with what they changed by.
 
-    With --explain, of two runs of the flow: each combination of their code, data and parameters is trained (what is
-    cached is not trained again), and the change of each metric is shared out among these by their Shapley values. The
-    shares add up to the difference. The environment (packages, Python) is never swapped: all is trained in the one of
-    now, and its share is the rest, as is that of whatever else cannot be swapped.
+    With --explain, of two runs of the flow: each combination of their code, data, parameters and environment (packages,
+    Python; uv makes it anew) is trained, what is cached is not trained again, and the change of each metric is shared
+    out among these by their Shapley values. The shares add up to the difference. The machine is never swapped: its
+    share is the rest, as is that of whatever else cannot be swapped.
     """
     if explain:
         _explain(app, {"before": before, "after": after, "model": model}, plan_only, as_json)
@@ -57,12 +57,13 @@ def diff(app: "App", before: str, after: str, explain: bool, plan_only: bool, mo
 
 def _explain(app: "App", request: dict[str, Any], plan_only: bool, as_json: bool) -> None:
     work = app.work()
+    said: set[str] = set()
     if plan_only or not as_json:
         plan = work.plan_explanation(request)
         if plan_only and as_json:
             emit(plan)
         else:
-            _show_plan(plan)
+            said = _show_plan(plan)
         if plan_only or not plan["models"]:
             return
     stop_in_order()
@@ -71,27 +72,34 @@ def _explain(app: "App", request: dict[str, Any], plan_only: bool, as_json: bool
     if as_json:
         emit(made)
     else:
-        _show_explanation(made)
+        _show_explanation(made, said)
 
 
-def _show_plan(plan: dict[str, Any]) -> None:
+def _show_plan(plan: dict[str, Any]) -> set[str]:
+    """Gives what it said of factors and in notes, which need not be said again."""
     if not plan["models"]:
         click.echo(f"No metric of a model differs between run {plan['before']} and run {plan['after']}.")
-        return
+        return set()
     table(
         ["factor", "differs in", "swapped"],
         [[one["name"], "; ".join(one["what"]), "yes" if one["swapped"] else "no"] for one in plan["factors"]],
         empty="They were made from the same code, data and parameters.",
     )
-    for one in plan["factors"]:
-        if one["said"]:
-            click.echo(f"{one['name']}: {one['said']}.")
+    said = [*_reasons(plan), *plan["notes"]]
+    for line in said:
+        click.echo(line)
     cost = f", {plan['cost']:.4f} {plan['currency']}" if plan["cost"] else ""
     many = f"{plan['trainings']} training{'' if plan['trainings'] == 1 else 's'}"
     click.echo(f"{plan['combinations']} combinations, {many}; about {plan['seconds']:.0f} seconds{cost}.")
+    return set(said)
 
 
-def _show_explanation(made: dict[str, Any]) -> None:
+def _reasons(found: dict[str, Any]) -> list[str]:
+    """Why factors are not swapped."""
+    return [f"{one['name']}: {one['said']}." for one in found["factors"] if one["said"]]
+
+
+def _show_explanation(made: dict[str, Any], said_before: set[str]) -> None:
     report = made["report"]
     kept = {one["name"] for one in report["factors"] if not one["swapped"]}
     for one in report["metrics"]:
@@ -114,8 +122,9 @@ def _show_explanation(made: dict[str, Any]) -> None:
     for one in report["combinations"]:
         for model, error in one["error"].items():
             click.echo(f"\n{model} with {', '.join(one['swapped']) or 'nothing'} swapped failed: {error}", err=True)
-    for note in report["notes"]:
-        click.echo(f"\n{note}")
+    for line in [*_reasons(report), *report["notes"]]:
+        if line not in said_before:
+            click.echo(f"\n{line}")
     click.echo(f"\nIt took {made['seconds']:.1f} s.")
 
 

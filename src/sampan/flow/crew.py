@@ -36,7 +36,8 @@ class Crew:
         self._id, self._states, self._planner = order.id, states, planner
         self._slots, self._ledger, self._ends = slots, ledger, ends
         self._jobs = Jobs(means, order, states, slots)
-        self._pool = Pool(means.folder.root, means.folder.data / "runs" / order.id / "workers.log")
+        log = means.folder.data / "runs" / order.id / "workers.log"
+        self._pool = Pool(means.folder.root, log, order.workspace.interpreter)
         self._fans: dict[str, FanOut] = {}
         self._pool.start()
 

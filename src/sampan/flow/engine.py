@@ -18,6 +18,7 @@ from sampan.base.settings import Folder, Settings
 from sampan.flow.execution import Execution
 from sampan.flow.graph import TABLE, did_you_mean
 from sampan.flow.incremental import Late, Proven, late, prove
+from sampan.flow.interpreter import Interpreter
 from sampan.flow.key import KeyParts, differences
 from sampan.flow.lineage import Lineage, Origin
 from sampan.flow.merge import Merge, merging
@@ -144,10 +145,13 @@ class Engine:
         label: str,
         position: "Position",
         known_by: int | None,
+        interpreter: Interpreter | None = None,
     ) -> "RunResult":
         """Bring a target up to date for its results alone: no model gets a number, no table appears, and a check that
-        refuses holds nothing up. ``label`` stands where other runs name their branch."""
-        order = Order(new_id(self.clock), target, Workspace(self.folder, sets), position, on_event, actor, reason)
+        refuses holds nothing up. ``label`` stands where other runs name their branch; ``interpreter``: what its steps
+        run in, if not what this process does."""
+        workspace = Workspace(self.folder, sets, interpreter)
+        order = Order(new_id(self.clock), target, workspace, position, on_event, actor, reason)
         return self._execute(
             replace(order, branch=label, noting=True, known_by=known_by, publishing=False, logging=False)
         )

@@ -5,7 +5,6 @@ run from starting.
 """
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from sampan.base.digests import digest_file
 from sampan.base.errors import BadWorkspace
 from sampan.flow.graph import Node
 from sampan.flow.hardware import accelerator, device, runtime
-from sampan.flow.key import python_version, seed_of
+from sampan.flow.key import seed_of
 from sampan.flow.state import NodeState
 from sampan.flow.workspace import Workspace
 from sampan.money.prices import Prices
@@ -27,10 +26,10 @@ def opening(workspace: Workspace, nodes: Iterable[Node], prices: Prices, **facts
     packages = workspace.packages.all()
     return {
         "sampan": __version__,
-        "python": python_version(),
+        "python": workspace.interpreter.version,
         "os": f"{system.sysname} {system.release}",
         **device(),
-        "executable": sys.executable,
+        "executable": workspace.interpreter.executable,
         "lock": _lock(workspace.folder.root / "uv.lock"),
         "packages": packages,
         "sources": workspace.packages.sources(),

@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,11 +40,28 @@ class _Index(msgspec.Struct):
 
 
 class Packages:
-    """The environment as the key of a step sees it."""
+    """The environment as the key of a step sees it: of this process, or what lies in the folders of ``where``."""
 
-    def __init__(self, cache: Path | None) -> None:
+    def __init__(self, cache: Path | None, where: Sequence[str] | None = None) -> None:
         self._cache = cache
+        self._where = sys.path if where is None else where
         self._index: _Index | None = None
+
+    def like(self, versions: Mapping[str, str]) -> "Packages":
+        """What these would be in other versions, as far as that can be told before they are installed: what a package
+        requires, and which imports it stands for, is taken to be as here."""
+        here, made = self._load(), Packages(None)
+        made._index = index = _Index("", {}, {})
+        for name, version in versions.items():
+            known = here.distributions.get(normalised(name))
+            requires = known.requires if known is not None else []
+            index.distributions[normalised(name)] = Distribution(name, version, requires)
+            if known is None:
+                index.imports[normalised(name).replace("-", "_")] = [normalised(name)]
+        for top, owners in here.imports.items():
+            if there := [one for one in owners if one in index.distributions]:
+                index.imports[top] = there
+        return made
 
     def versions(self, imports: list[str]) -> dict[str, str]:
         """Versions of what the imports belong to and of all that these require; absent ones are marked so."""
@@ -86,7 +103,7 @@ class Packages:
 
     def _load(self) -> _Index:
         if self._index is None:
-            stamp = _stamp()
+            stamp = _stamp(self._where)
             self._index = self._read(stamp) or self._build(stamp)
         return self._index
 
@@ -103,7 +120,7 @@ class Packages:
         from importlib.metadata import distributions
 
         index = _Index(stamp, {}, {})
-        for one in distributions():
+        for one in distributions(path=list(self._where)):
             told = _told(one)
             name = told.get("Name", "")
             if not name or normalised(name) in index.distributions:
@@ -167,9 +184,9 @@ def _top_levels(one: "Installed") -> set[str]:
     return names
 
 
-def _stamp() -> str:
+def _stamp(where: Sequence[str]) -> str:
     parts = [str(_VERSION), sys.version]
-    for entry in sys.path:
+    for entry in where:
         if entry.endswith(("site-packages", "dist-packages")):
             try:
                 status = Path(entry).stat()

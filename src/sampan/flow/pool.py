@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import SampanError
+from sampan.flow.interpreter import Interpreter, running
 from sampan.flow.job import Done, Job, receive, send
 
 _MEMORY_EVERY: Final = 0.02 if sys.platform == "linux" else 0.5  # elsewhere another process has to be asked
@@ -59,8 +60,10 @@ class Worker:
 class Pool:
     """The workers of one run."""
 
-    def __init__(self, root: Path, log: Path) -> None:
+    def __init__(self, root: Path, log: Path, interpreter: Interpreter | None = None) -> None:
+        """``interpreter``: what they run in, if not what this process does."""
         self._root = root
+        self._interpreter = interpreter or running(None)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -77,12 +80,13 @@ class Pool:
         if self._process is not None:
             return
         mine, theirs = socket.socketpair()
-        environment = {"OMP_WAIT_POLICY": WAIT_POLICY, **os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "0"}
+        environment = {"OMP_WAIT_POLICY": WAIT_POLICY, **self._interpreter.variables()}
+        environment |= {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "0"}
         command = f"from sampan.flow.forkserver import main; main({theirs.fileno()})"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", command],
+                [self._interpreter.executable, "-P", "-c", command],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

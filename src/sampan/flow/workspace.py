@@ -15,8 +15,8 @@ from sampan.base.settings import Folder
 from sampan.flow.dbt import dbt_nodes
 from sampan.flow.files import MISSING, UNREADABLE, Files
 from sampan.flow.graph import MODEL, Graph, Node, build_graph, did_you_mean
-from sampan.flow.key import KEY_VERSION, KeyParts, python_version
-from sampan.flow.packages import Packages
+from sampan.flow.interpreter import Interpreter, running
+from sampan.flow.key import KEY_VERSION, KeyParts
 from sampan.flow.queries import Queries
 from sampan.flow.reach import Reach, load_modules
 from sampan.flow.source import Parameter
@@ -30,10 +30,14 @@ _TYPED: Final[dict[str, type]] = {kind.__name__: kind for kind in (int, float, s
 class Workspace:
     """Everything that planning needs to know about the code of a workspace."""
 
-    def __init__(self, folder: Folder, sets: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Folder, sets: Mapping[str, Any] | None = None, interpreter: Interpreter | None = None
+    ) -> None:
+        """``interpreter``: what its steps run in, if not what this process does."""
         self.folder = folder
         cache = folder.data / "cache" / "source"
-        self.packages = Packages(cache / "packages")
+        self.interpreter = running(cache / "packages") if interpreter is None else interpreter
+        self.packages = self.interpreter.packages
         self.files = Files(folder.root, cache / "files")
         self.modules = load_modules(folder.root, cache / "modules")
         queries = Queries(cache / "queries", f"sampan {__version__} sqlglot {self.packages.version('sqlglot')}")
@@ -159,7 +163,7 @@ class Workspace:
             packages=self.packages.versions(reach.imports),
             environment=environment,
             files=files,
-            python=python_version(),
+            python=self.interpreter.version,
             **common,
         )
 

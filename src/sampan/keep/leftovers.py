@@ -6,6 +6,7 @@ The log, its attachments and the subjects' keys are not looked at: nothing here 
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ LOGS: Final = "logs of runs"
 CACHES: Final = "cached files"
 FILES: Final = (TABLES, BYTES, ARTIFACTS, LOGS, CACHES)
 _FOLDERS: Final = {TABLES: "lake", BYTES: "blobs", ARTIFACTS: tracking.ARTIFACTS}
+_UNUSED: Final = 30 * 86_400.0  # seconds after which an environment that nobody used may go
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _SNAPSHOT: Final = re.compile(r"t1-[0-9a-f]{32}")
 
@@ -54,6 +56,10 @@ def look(data: Path, reach: Reach, known_snapshots: set[str]) -> Iterator[Found]
         yield _found(CACHES, path, "of kept tables" if path.name in reach.lake else None)
     for path in _inside(cache / "slices"):  # of no use to anybody but the run that made them
         yield _found(CACHES, path, None)
+    for path in _inside(cache / "environments"):
+        one = _found(CACHES, path, None)
+        used = path.suffix == ".lock" or one.changed > time.time() - _UNUSED
+        yield one._replace(why="an environment used within a month") if used else one
     yield from _projections(cache / "projections", data / "log")
 
 

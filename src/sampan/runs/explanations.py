@@ -9,7 +9,8 @@ from sampan.store.database import Database
 CODE: Final = "code"
 DATA: Final = "data"
 PARAMETERS: Final = "parameters"
-ENVIRONMENT: Final = "environment"
+ENVIRONMENT: Final = "environment"  # Python and packages
+MACHINE: Final = "machine"  # and variables of the environment
 #: What is left where nothing but the training itself differs.
 CHANCE: Final = "chance"
 
