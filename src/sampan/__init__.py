@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sampan.models.format_package import EntryPoint as EntryPoint
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
+    from sampan.serve.decisions import review as review
     from sampan.track.spool import log as log
     from sampan.track.spool import log_params as log_params
     from sampan.track.spool import logged_run as logged_run
@@ -49,6 +50,7 @@ _HOME = {
     "logged_run": "sampan.track.spool",
     "metaflow": "sampan.flow.metaflow",
     "model": "sampan.flow.declare",
+    "review": "sampan.serve.decisions",
     "step": "sampan.flow.declare",
     "show": "sampan.app.notebook",
     "sql": "sampan.app.notebook",

@@ -65,11 +65,13 @@ def sad(loud: str) -> int:
     raise ValueError({PAYLOAD!r})
 """
 DECISIONS = f"""
-from sampan import Action, decision
+from sampan import Action, decision, review
 
 @decision(model="stay", currency="GBP", entity="visitor", default="wait",
           values={{"greet": {{True: 2.0, False: -1.2}}, "wait": {{True: 0.0, False: 0.0}}}})
 def greet(prediction, context, likely: float = 0.5):
+    if context.get("unsure"):
+        return review("wait", rule={"unsure " + PAYLOAD!r}, hours=24 * 365)
     return Action("greet", rule={"likely " + PAYLOAD!r}) if prediction >= likely else Action("wait", rule="not likely")
 """
 REPAIR = f'''"""A page was sent as a number. {SCRIPT}"""
@@ -162,6 +164,9 @@ class Shop:
         self.post("/v1/tokens", {"name": "till", "role": "producer"})
         self.ask(VISITOR, "decision-1", 30.0)
         self.ask(nasty, "decision-2", 1.0)
+        self.unsure(nasty, "decision-3")
+        self.unsure(nasty, "decision-4")
+        self.post("/v1/reviews/decision-4", {"action": "greet", "reason": PAYLOAD, "label": PAYLOAD[:150]})
         self.outcome("decision-1")
         self.release()
         self.measure(self.replay())
@@ -270,9 +275,13 @@ class Shop:
         done = sampan(self.folder, "quarantine", "fix", "--rule", str(folder / "pages.py"), "--why", PAYLOAD)
         assert done.returncode == 0, done.stderr
 
-    def ask(self, visitor: str, id: str, seconds: float) -> None:
+    def unsure(self, visitor: str, id: str) -> None:
+        """Ask for a prediction that people are asked about."""
+        self.ask(visitor, id, 9.0, unsure=True)
+
+    def ask(self, visitor: str, id: str, seconds: float, **more: Any) -> None:
         """Ask for a prediction."""
-        asked = {"records": [{"visitor": visitor, "seconds": seconds, "note": PAYLOAD}], "ids": [id]}
+        asked = {"records": [{"visitor": visitor, "seconds": seconds, "note": PAYLOAD, **more}], "ids": [id]}
         for _ in range(100):
             response, body = self.hub.ask("POST", "/predict/stay", json.dumps(asked).encode(), content_type=JSON)
             if response.status == 200:

@@ -48,7 +48,7 @@ TIMELESS = {
 #: Commands that do something. ``run``, which derives as of a time, takes one.
 DOING = {
     *("init", "up", "resume", "demo", "gc", "sync", "backup", "restore", "replay", "replay resume", "replay approve"),
-    *("reproduce", "promote", "approve", "rollback", "score", "incident close"),
+    *("reproduce", "promote", "approve", "rollback", "score", "incident close", "review answer"),
     *(f"rollout {verb}" for verb in ("start", "pause", "resume", "promote", "back", "urgent", "finish")),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *("branch new", "branch merge", "branch revert", "branch delete", "data impact", "endpoint deploy"),
@@ -73,6 +73,7 @@ ABOUT = {
     "alert show": ["01"],
     "rollout show": ["stay"],
     "incident show": ["01"],
+    "review show": ["decision-3"],
 }
 
 
@@ -106,7 +107,8 @@ class Past:
         hub.send(visit("bad-5", seconds=-1), visit("bad-6", page=8))
         shop.outcome("decision-2")
         shop.outcome("decision-9")
-        shop.ask("v0", "decision-3", 30.0)
+        shop.ask("v0", "decision-5", 30.0)
+        shop.post("/v1/reviews/decision-3", {"action": "wait"})
         steps = shop.folder / "steps.py"
         steps.write_text(steps.read_text().replace(BROKEN, "").replace('"seconds"]), 5)', '"seconds"]), 6)'))
         shop.run()

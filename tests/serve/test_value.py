@@ -74,6 +74,8 @@ def test_sql_over_the_events_gives_the_same_money():
     con.register("outcome_arrow", pa.Table.from_pylist(outcomes))
     con.execute("CREATE VIEW prediction AS SELECT * REPLACE (value::JSON AS value) FROM prediction_arrow")
     con.execute("CREATE VIEW outcome AS SELECT * FROM outcome_arrow")
+    names = "prediction_id VARCHAR, endpoint VARCHAR, action VARCHAR, value JSON, _position VARCHAR"
+    con.execute(f"CREATE TABLE review ({names})")
     rows = con.execute(
         f"SELECT strftime(asked, '%Y-%m') AS month, sum(earned), count(*) FROM ({EARNED_SQL}) GROUP BY 1 ORDER BY 1"
     ).fetchall()

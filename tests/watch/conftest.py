@@ -20,6 +20,7 @@ from sampan.watch.alerts import Alert, Compose
 from sampan.watch.limits import Alerting, Limits, Target
 from sampan.watch.outgoing import Outgoing
 from sampan.watch.releasing import Trouble
+from sampan.watch.reviewing import Unanswered
 from sampan.watch.watch import Watch
 from tests.log.conftest import Shop, line
 
@@ -84,6 +85,7 @@ class Scene:
         self.unsealed = ""
         self.rebuilt: list[Rebuild] = []
         self.wrong: list[Trouble] = []
+        self.late: list[Unanswered] = []
         self.served: list[EndpointState] = []
         self.alerting = Alerting((target,) if target else (), Limits(**{"disk_free": 0.0, **limits}), allowed, 0.1)
         self.changes: list[Alert] = []
@@ -121,6 +123,9 @@ class Scene:
 
     def troubles(self) -> Sequence[Trouble]:
         return self.wrong
+
+    def unanswered(self) -> Sequence[Unanswered]:
+        return self.late
 
     def rebuilds(self) -> Sequence[Rebuild]:
         return self.rebuilt

@@ -65,6 +65,7 @@ from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
 from sampan.serve.recompute import Recomputed
 from sampan.serve.replayed import ReplayPlan
+from sampan.serve.reviews import Answer
 from sampan.team.comments import Comment
 from sampan.team.tokens import Token
 from sampan.watch.alerts import Silence
@@ -200,6 +201,30 @@ class GoingOn(msgspec.Struct, frozen=True):
     rebase: str = ""
 
 
+class AnswerForm(msgspec.Struct):
+    """An answer to a case: one of its choices, why, and what is true of it, if that is known. ``endpoint``: whose queue
+    to go on with."""
+
+    action: str
+    reason: str = ""
+    label: str = ""
+    endpoint: str = ""
+
+
+class Answered(msgspec.Struct):
+    """A case as it is settled, by whom; ``at`` in microseconds."""
+
+    id: str
+    endpoint: str
+    action: str
+    by: str
+    reason: str
+    label: bool | float | str | None
+    lapsed: bool
+    at: int
+    value: dict[str, Any] | None
+
+
 class Attempt(msgspec.Struct):
     """A rule to try, by the name of its file in ``repairs/``; ``reason``: on what waits for reasons that begin so."""
 
@@ -314,7 +339,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/live"): Operation(
         summary="What changes, told as it does (server-sent events)",
-        query={"topics": "What to listen to, apart by commas: log, quarantine, runs, run:ID, endpoints, alerts"},
+        query={"topics": "What to listen to, with commas: log, quarantine, runs, run:ID, endpoints, reviews, alerts"},
         answers={"text/event-stream": str},
         also={503: "Too many listen already."},
         tag="Pages",
@@ -515,6 +540,19 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="What rollouts.toml says, once each of its queries has been asked",
         answers={JSON: dict[str, Any]},
         query={"endpoint": "Only the plan of this endpoint"},
+    ),
+    ("POST", "/v1/reviews/{prediction}"): Operation(
+        summary="Answer a case that a rule has sent to people",
+        body={JSON: Answer},
+        answers={JSON: Answered},
+        also={409: "Somebody else was faster, or its time is over; the message says who and what."},
+    ),
+    ("POST", "/reviews/{prediction}/answer"): Operation(
+        summary="Answer a case from the page, and go on with the queue",
+        status=303,
+        body={FORM: AnswerForm},
+        also={409: "Somebody else was faster, or its time is over."},
+        tag="Pages",
     ),
     ("POST", "/v1/incidents/{incident}/close"): Operation(
         summary="Say what an incident was", body={JSON: FindingRequest}, answers={JSON: dict[str, Any]}

@@ -8,7 +8,7 @@ from typing import Final
 
 from sampan.api.predict_paths import ROUTES as PREDICTIONS
 from sampan.base.errors import SampanError
-from sampan.team.roles import ADMINISTER, APPROVE, DEPLOY, LOG, PREDICT, READ, RUN, SEND
+from sampan.team.roles import ADMINISTER, APPROVE, DEPLOY, LOG, PREDICT, READ, REVIEW, RUN, SEND
 
 #: An act that anybody may do.
 ANYBODY: Final = "anybody"
@@ -114,6 +114,8 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/incidents"): READ,
     ("GET", "/incidents/{incident}"): READ,
     ("POST", "/incidents/{incident}/end"): DEPLOY,
+    ("GET", "/reviews"): READ,
+    ("POST", "/reviews/{prediction}/answer"): REVIEW,
     ("GET", "/predictions"): READ,
     ("GET", "/predictions/{prediction}"): READ,
     ("GET", "/lineage/{object}"): READ,
@@ -160,6 +162,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/rollouts/{name}/{verb}"): DEPLOY,
     ("GET", "/v1/rollouts/plans"): READ,
     ("POST", "/v1/incidents/{incident}/close"): DEPLOY,
+    ("POST", "/v1/reviews/{prediction}"): REVIEW,
     ("POST", "/v1/models"): LOG,
     ("DELETE", "/v1/models/{model}"): RUN,
     ("POST", "/v1/models/{model}/versions"): LOG,

@@ -19,6 +19,7 @@ from sampan.models.rebuilds import Rebuilt
 from sampan.runs.explanations import ExplainRequest
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
+from sampan.serve.reviews import Answer
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
 from sampan.track.spool import Line
@@ -369,6 +370,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def close_incident(request: Ask, incident: str, data: FindingRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.close_incident, incident, data.finding, who(request).name))
 
+    @post("/v1/reviews/{prediction:str}", status_code=200)
+    async def answer_review(request: Ask, prediction: str, data: Answer) -> Response[bytes]:
+        given = (prediction, msgspec.to_builtins(data), who(request).name)
+        return answer(await asyncio.to_thread(work.answer_review, *given))
+
     @post("/v1/endpoints/{name:str}/rollback", status_code=200)
     async def rollback(request: Ask, name: str, data: RollbackRequest) -> Response[bytes]:
         given = (name, data.to.strip(), data.reason, who(request).name)
@@ -431,6 +437,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         tell_rollout,
         rollout_plans,
         close_incident,
+        answer_review,
         tokens,
         create_token,
         revoke_token,

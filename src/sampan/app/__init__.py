@@ -23,6 +23,7 @@ from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
 from sampan.app.releasing import Releasing
 from sampan.app.remarking import Remarking
+from sampan.app.reviewing import Reviewing
 from sampan.app.scoring import Scoring
 from sampan.base.errors import NotFound, Unreachable
 
@@ -53,7 +54,19 @@ def main() -> None:
     sys.exit(code)
 
 
-class App(Arriving, Deriving, Keeping, Releasing, Registering, Remarking, Rebuilding, Promoting, AskingAgain, Scoring):
+class App(
+    Arriving,
+    Deriving,
+    Keeping,
+    Releasing,
+    Registering,
+    Remarking,
+    Rebuilding,
+    Promoting,
+    AskingAgain,
+    Scoring,
+    Reviewing,
+):
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 

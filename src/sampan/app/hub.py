@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,10 +33,12 @@ from sampan.app.cleaning import keep_clean
 from sampan.app.conforming import keep_comparing
 from sampan.app.leading import keep_leading
 from sampan.app.proving import keep_proving, newest
+from sampan.app.reviewing import keep_reviewing
 from sampan.app.spooled import keep_taking
 from sampan.app.troubles import troubles
 from sampan.app.vitals import checks, metrics
 from sampan.base.clock import SystemClock, iso
+from sampan.base.errors import Busy
 from sampan.base.files import write_durably
 from sampan.hub.commenting import commenting
 from sampan.hub.doors import doors
@@ -53,10 +56,12 @@ from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
+from sampan.log.writer import StreamWriter
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
 from sampan.serve.assignment import Assignment
 from sampan.serve.endpoints import Endpoint
+from sampan.serve.reviews import STREAM, Desk, Watching
 from sampan.serve.scoring import Batch
 from sampan.serve.serving import EndpointState, Serving
 from sampan.serve.worker import Worker
@@ -65,6 +70,7 @@ from sampan.team.roles import PRINCIPAL
 from sampan.team.tokens import owner_token
 from sampan.track.tracking import Tracking
 from sampan.watch.releasing import Trouble
+from sampan.watch.reviewing import Unanswered
 from sampan.watch.watch import Watch
 
 if TYPE_CHECKING:
@@ -116,6 +122,13 @@ class Sight:
     def troubles(self) -> Sequence[Trouble]:
         return troubles(self._hub.app)
 
+    def unanswered(self) -> Sequence[Unanswered]:
+        found: dict[str, Unanswered] = {}
+        for case in self._hub.cases.lapsed:
+            one = found.get(case.endpoint) or Unanswered(case.endpoint, 0, case.id, case.safe)
+            found[case.endpoint] = Unanswered(case.endpoint, one.count + 1, one.newest, one.safe)
+        return list(found.values())
+
 
 class RunningHub:
     """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
@@ -125,6 +138,7 @@ class RunningHub:
         name = "127.0.0.1" if host in WILDCARDS else f"[{host}]" if ":" in host else host
         self.requests = Requests()
         self.ending = False
+        self._opening = threading.Lock()
         self.url = f"http://{name}:{port}"
         self.instance = token_hex(8)
         secrets = [owner_token(app.folder.data / "token"), app.settings.get("token")]
@@ -138,6 +152,8 @@ class RunningHub:
         """Everything between a socket and the workspace; taken down in reverse order."""
         app = self.app
         self.writer = app.log.writer("intake")
+        self.cases = Watching(lambda: app.log, app.may_ask, app.clock)
+        self._desk: tuple[StreamWriter, Desk] | None = None
         self.tracking = Tracking(app.folder.data, SystemClock())
         self.serving = Serving(app.folder.root, app.endpoints, app.settings)
 
@@ -146,7 +162,7 @@ class RunningHub:
         self.loop = asyncio.get_running_loop()
         self.count_repaired()
         self.pulse = Pulse(lambda: self.writer.counts)
-        self.live = Live(Topics(app, self.pulse, self.writer.counts, self.waiting))
+        self.live = Live(Topics(app, self.pulse, self.writer.counts, self.waiting, lambda: self.cases.waiting))
         beating = asyncio.ensure_future(self.pulse.keep_beating())
         chores = [asyncio.ensure_future(keep_comparing(app)), asyncio.ensure_future(keep_clean(self))]
         chores.append(asyncio.ensure_future(keep_proving(self)))
@@ -154,6 +170,7 @@ class RunningHub:
         try:
             await self.serving.start(app.assigned())
             chores.append(asyncio.ensure_future(keep_leading(self)))
+            chores.append(asyncio.ensure_future(keep_reviewing(self)))
             self.watch.start()
             body_limit = app.settings.get("body_limit")
             rest = site(self._routes(), body_limit)
@@ -194,6 +211,7 @@ class RunningHub:
             await asyncio.to_thread(self.tracking.close)
             await self.writer.drained()
             self.writer.close()
+            await asyncio.to_thread(self._close_desk)
 
     def _intakes(self) -> dict[str, Any]:
         """What takes events, by path."""
@@ -264,6 +282,21 @@ class RunningHub:
         """Take note of how many quarantined events have re-entered the log."""
         self.repaired = len(Quarantine(self.app.log).repaired())
 
+    def desk(self) -> Desk:
+        """Where cases are settled. Its stream is begun with the first of them; called in a thread."""
+        with self._opening:
+            if self.ending:
+                raise Busy("Settle a case", "the hub is ending", "Try again when it is up.")
+            if self._desk is None:
+                writer = self.app.log.writer(STREAM)
+                self._desk = writer, Desk(writer, self.app.endpoints.once_served, self.app.clock)
+            return self._desk[1]
+
+    def _close_desk(self) -> None:
+        with self._opening:
+            if self._desk is not None:
+                self._desk[1].close()
+
     def load(self, endpoint: Endpoint) -> Worker:
         """A process with a bundle loaded, the warm one if there is one; called in a thread, as the next three are.
         Raises what the bundle failed with."""
@@ -303,6 +336,7 @@ class RunningHub:
             workspace=self.app.folder.root.name,
             quarantined=self.waiting(),
             alerts=len(self.watch.alerts.open()),
+            reviews=len(self.cases.waiting),
             made=time.time_ns() // 1_000_000,
             as_of=iso(self.app.clock.micros())[:16].replace("T", " ") if timelapse else "now",
         )

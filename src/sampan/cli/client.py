@@ -261,6 +261,9 @@ class HubClient:
     def close_incident(self, id: str, finding: str, actor: str) -> Any:
         return self.post(f"/v1/incidents/{quote(id, safe='')}/close", {"finding": finding})
 
+    def answer_review(self, prediction: str, answer: dict[str, Any], actor: str) -> Any:
+        return self.post(f"/v1/reviews/{quote(prediction, safe='')}", answer)
+
     def create_model(self, name: str, actor: str) -> Any:
         return self.post("/v1/models", {"name": name})
 

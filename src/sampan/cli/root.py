@@ -76,6 +76,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),
         "rollout": Entry("sampan.cli.rollout:rollout", "Candidates on their way from shadow to full use, and back."),
         "incident": Entry("sampan.cli.rollout:incident", "What went wrong in rollouts: look, close."),
+        "review": Entry("sampan.cli.review:review", "Cases that rules have sent to people: what waits, answer."),
         "alert": Entry("sampan.cli.alert:alert", "Limits that were crossed: what is open, whom it was told."),
         "settings": Entry("sampan.cli.settings:settings", "Say what is in force, and where it came from."),
         "token": Entry("sampan.cli.token:token", "Who may ask the hub: tokens and sign-in links."),

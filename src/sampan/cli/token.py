@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def token() -> None:
     """Who may ask the hub: tokens and sign-in links.
 
-    A token's role says what it may do: producer (send events), caller (ask for predictions), viewer (look), approver
-    (look, say yes or no to versions), trainer
+    A token's role says what it may do: producer (send events), caller (ask for predictions), viewer (look), reviewer
+    (look, answer cases that rules send to people), approver (that, and say yes or no to versions), trainer
     (look, log runs), editor (look, send, ask, log, run), operator (deploy as well), admin (everything).
     """
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Longest span in days that is told by the hour, day and week; a longer one is told by the month.
 _SPANS: Final = ((3, "hour"), (60, "day"), (800, "week"))
+_READ: Final = ("prediction", "outcome", "review")
 _KEPT: Final = 32
 _PATIENCE: Final = 5.0  # figures may be as many times older than they took to work out,
 _OLDEST: Final = 2.0  # and not older than so many seconds
@@ -85,7 +86,7 @@ def decided(log: "Log", endpoint: str, by: int | None = None) -> Decided:
             return kept[3]
     found = Decided()
     if log.state("prediction", position).count:
-        sources: dict[str, Source] = {name: log.source(name, position, by) for name in ("prediction", "outcome")}
+        sources: dict[str, Source] = {name: log.source(name, position, by) for name in _READ}
         connection = open_sources(sources, threads=2)
         try:
             found = _ask(connection, endpoint)

@@ -42,6 +42,7 @@ class Works(Protocol):
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any: ...
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any: ...
     def close_incident(self, id: str, finding: str, actor: str) -> Any: ...
+    def answer_review(self, prediction: str, answer: dict[str, Any], actor: str) -> Any: ...
 
 
 def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
@@ -129,7 +130,19 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": Urls.incident(incident)})
 
-    return [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close]
+    @post("/reviews/{prediction:str}/answer", status_code=303)
+    async def answer(request: Ask, prediction: str, body: bytes) -> Response[bytes]:
+        said: dict[str, Any] = {"action": _field(body, "action"), "reason": _field(body, "reason")}
+        if label := _field(body, "label"):
+            said["label"] = {"true": True, "false": False}.get(label, label)
+        where = Urls.reviews(endpoint=_field(body, "endpoint"))
+        try:
+            await asyncio.to_thread(works.answer_review, prediction, said, _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": where})
+
+    return [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close, answer]
 
 
 def _field(body: bytes, name: str) -> str:

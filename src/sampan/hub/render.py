@@ -49,6 +49,7 @@ class Frame(msgspec.Struct, kw_only=True):
     section: str = ""
     quarantined: int = 0
     alerts: int = 0  # open ones
+    reviews: int = 0  # cases that wait for people
     branch: str = "main"
     as_of: str = "now"
     then: str = ""  # the time that was asked for, as it was written; links keep it

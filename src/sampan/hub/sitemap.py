@@ -30,6 +30,7 @@ from sampan.hub.views import (
     promotion,
     registered,
     replays,
+    reviews,
     rollouts,
     runs,
     search,
@@ -91,6 +92,7 @@ PAGES: Final = (
     Page("/experiments/{experiment}/runs/{run}", "logged_run.html", "experiments", experiments.logged_run),
     Page("/endpoints", "endpoints.html", "endpoints", serving.endpoints),
     Page("/endpoints/{name}", "endpoint.html", "endpoints", endpoint.endpoint),
+    Page("/reviews", "reviews.html", "reviews", reviews.reviews),
     Page("/rollouts", "rollouts.html", "rollouts", rollouts.rollouts),
     Page("/rollouts/{rollout}", "rollout.html", "rollouts", rollouts.rollout),
     Page("/incidents", "incidents.html", "rollouts", rollouts.incidents),
@@ -148,6 +150,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/experiments/{experiment}/compare": ("run", "filter", "order", "columns", "all", "metric", "x", "by"),
     "/experiments/{experiment}/runs/{run}": ("path",),
     "/predictions": ("entity", "endpoint", "after"),
+    "/reviews": ("endpoint", "limit"),
     "/contracts/{type}": ("version",),
     "/lineage/{object}": ("column",),
 }

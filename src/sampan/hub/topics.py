@@ -5,7 +5,7 @@
 """
 
 from codecs import getincrementaldecoder
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,10 +31,18 @@ _CHUNK: Final = 16_384  # bytes of a step's output in one message
 
 
 class Topics:
-    """The topics of one workspace. ``waiting`` says how many events wait in quarantine."""
+    """The topics of one workspace. ``waiting`` says how many events wait in quarantine, ``cases`` which for people."""
 
-    def __init__(self, parts: Parts, pulse: Pulse, counts: "Counts", waiting: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        pulse: Pulse,
+        counts: "Counts",
+        waiting: Callable[[], int],
+        cases: Callable[[], Sequence[Any]] = tuple,
+    ) -> None:
         self._parts, self._pulse, self._counts, self._waiting = parts, pulse, counts, waiting
+        self._cases = cases
         self._looks = {
             "pulse": self._beat,
             "log": self._log,
@@ -42,6 +50,7 @@ class Topics:
             "runs": self._runs,
             "endpoints": self._endpoints,
             "alerts": self._alerts,
+            "reviews": self._reviews,
         }
         self._newest: tuple[Position, list[Any]] = (Position(), [])
         self._predictions: tuple[Position, list[Any]] = (Position(), [])
@@ -127,6 +136,10 @@ class Topics:
         return {"open": len(found), "alerts": lines, "say": {"open": number(len(found))}}
 
     # -- serving
+
+    def _reviews(self) -> dict[str, Any]:
+        found = self._cases()
+        return {"waiting": [one.id for one in found], "say": {"waiting": number(len(found))}}
 
     def _endpoints(self) -> dict[str, Any]:
         streams = {stream: last for stream, last in self._parts.log.position().items() if stream.startswith(PREFIX)}

@@ -160,6 +160,14 @@ class Urls:
         return _with_query(_path("lineage", object), query)
 
     @staticmethod
+    def reviews(**query: str | int | None) -> str:
+        return _with_query("/reviews", query)
+
+    @staticmethod
+    def answer(prediction: str) -> str:
+        return _path("reviews", prediction, "answer")
+
+    @staticmethod
     def prediction(prediction: str) -> str:
         return _path("predictions", prediction)
 

@@ -1,5 +1,7 @@
-"""Events that every workspace knows: what was predicted, what turned out to be true, what a shadow would have said."""
+"""Events that every workspace knows: what was predicted, what people made of it, what turned out to be true, what a
+shadow would have said."""
 
+from datetime import datetime
 from typing import Any
 
 from sampan.log.declare import Event
@@ -9,8 +11,9 @@ class Prediction(Event, version=1, type="prediction"):
     """One answer of an endpoint. The event's id is the prediction's, its subject the entity.
 
     ``version`` and ``bundle`` are those that answered. In a rollout ``variant`` says who was to answer; where that was
-    the candidate and ``fallback`` says why it did not, the champion answered. Fields may be added with a default that
-    is true of every event before.
+    the candidate and ``fallback`` says why it did not, the champion answered. ``review`` says until when (``due``)
+    people may choose another action, and from which (``choices``). Fields may be added with a default that is true of
+    every event before.
     """
 
     endpoint: str
@@ -29,6 +32,26 @@ class Prediction(Event, version=1, type="prediction"):
     fallback: str = ""
     latency_us: int = 0
     error: str = ""  # why the decision function gave no action of its own
+    review: dict[str, Any] | None = None
+
+
+class Review(Event, version=1, type="review"):
+    """What people made of a prediction that a rule had sent to them, or that nobody answered in time.
+
+    ``action`` is what was done in the end: what its ``author`` chose, or the safe default (``lapsed``). ``label`` is
+    what the author holds to be true of it. ``value``: what the action earns under each outcome. Sampan's own stand in
+    the stream ``reviews``: their ``_position`` begins with ``reviews:``.
+    """
+
+    prediction_id: str
+    endpoint: str
+    action: str
+    due: datetime
+    author: str = ""
+    reason: str = ""
+    label: bool | float | str | None = None
+    lapsed: bool = False
+    value: dict[str, Any] | None = None
 
 
 class Outcome(Event, version=1, type="outcome"):
@@ -58,4 +81,4 @@ class Shadow(Event, version=1, type="shadow"):
     error: str = ""
 
 
-BUILTIN: tuple[type[Event], ...] = (Prediction, Outcome, Shadow)
+BUILTIN: tuple[type[Event], ...] = (Prediction, Outcome, Shadow, Review)

@@ -28,13 +28,17 @@ from sampan.release.evidence import Terms
 FILE: Final = "rollouts.toml"
 COLUMNS: Final = ("prediction_id", "value")
 
-#: What decisions earned, those of a shadow by the outcome of what was done: an action is taken to change no outcome.
+#: What decisions earned, by what people made of them where they were asked; those of a shadow by the outcome of what
+#: was done: an action is taken to change no outcome.
 VALUE_SQL: Final = """
 WITH known AS (
     SELECT * FROM outcome
     QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
+), settled AS (
+    SELECT prediction_id, endpoint, value FROM review WHERE starts_with(_position, 'reviews:')
 ), answered AS (
-    SELECT _id AS prediction_id, _id AS request, value FROM prediction
+    SELECT _id AS prediction_id, _id AS request, coalesce(settled.value, prediction.value) AS value
+    FROM prediction LEFT JOIN settled ON settled.prediction_id = _id AND settled.endpoint = prediction.endpoint
     UNION ALL
     SELECT _id AS prediction_id, prediction_id AS request, value FROM shadow WHERE error = ''
 )

@@ -40,6 +40,8 @@ class Again(msgspec.Struct, array_like=True):
     rule: str
     value: dict[str, Any] | None
     error: str
+    asks: bool = False
+    """Whether it would have been sent to people."""
 
 
 class Errand(msgspec.Struct):
@@ -102,7 +104,7 @@ def _decide(answerer: Answerer, cases: list[Case]) -> list[Again]:
     found = answerer.decide(asked, answerer.predict(records))
     told = [msgspec.json.decode(event)["data"] for event in found.events]
     return [
-        Again(id, data["prediction"], data["action"], data["rule"], data["value"], data["error"])
+        Again(id, data["prediction"], data["action"], data["rule"], data["value"], data["error"], "review" in data)
         for id, data in zip(ids, told, strict=True)
     ]
 

@@ -15,8 +15,8 @@ from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_id
 from sampan.models.inputs import Inputs
-from sampan.serve.bundle import OpenBundle, place_of
-from sampan.serve.decisions import Prediction, expected_value
+from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
+from sampan.serve.decisions import Prediction, Question, expected_value
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Verdict(msgspec.Struct, array_like=True):
     rule: str = ""
     value: dict[str, Any] | None = None
     error: str = ""
+    question: Question | None = None
+    """What people are asked about it; the action stands until they answer."""
 
 
 class Author(NamedTuple):
@@ -101,7 +103,6 @@ class Answerer:
         facts = opened.bundle.decision
         self._facts = facts
         self._thresholds = facts.thresholds if facts else {}
-        self._values = facts.values if facts else {}
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
         known = None
@@ -161,8 +162,8 @@ class Answerer:
         verdicts = []
         for record, output in zip(records, outputs, strict=True):
             prediction = self._prediction(output)
-            action, rule, error = self._act(prediction, record)
-            verdicts.append(Verdict(output, action, rule, self._value(prediction, action), error))
+            action, rule, error, question = self._act(prediction, record)
+            verdicts.append(Verdict(output, action, rule, self._value(prediction, action), error, question))
         return verdicts
 
     def tell(self, asked: Asked, verdicts: Sequence[Verdict], arms: Sequence[Arm] | None = None) -> Answered:
@@ -183,6 +184,10 @@ class Answerer:
             }
             if verdict.error:
                 answer["error"] = verdict.error
+            told = arm.told
+            if verdict.question is not None:
+                answer["review"] = asking = self._asking(verdict.question)
+                told = {**told, "review": asking}
             answers.append(answer)
             entity = self.about(record)
             features, context = self._split(record, author.inputs)
@@ -203,7 +208,7 @@ class Answerer:
                 "value": verdict.value,
                 "latency_us": round((time.perf_counter() - asked.arrived) * 1e6),
                 "error": verdict.error,
-                **arm.told,
+                **told,
             }
             events.append(_encode(event))
         return Answered(answers, events)
@@ -239,7 +244,7 @@ class Answerer:
             "prediction": self._prediction(data["prediction"]) if same_version else data["prediction"],
             **{name: data[name] for name in ("action", "rule", "version", "bundle")},
         }
-        return {**answer, "error": data["error"]} if data.get("error") else answer
+        return {**answer, **{name: data[name] for name in ("error", "review") if data.get(name)}}
 
     def _split(self, record: Mapping[str, Any], inputs: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A record's model inputs, and what else the rules can read."""
@@ -252,10 +257,15 @@ class Answerer:
         prediction: Prediction = output
         return prediction
 
-    def _act(self, prediction: Prediction, record: Mapping[str, Any]) -> tuple[str, str, str]:
-        """(action, rule, error) for one record."""
+    def _asking(self, question: Question) -> dict[str, Any]:
+        """Until when people may choose, and from what."""
+        due = self._clock.micros() + round(question.seconds * 1e6)
+        return {"due": iso(due), "choices": list(question.choices)}
+
+    def _act(self, prediction: Prediction, record: Mapping[str, Any]) -> tuple[str, str, str, Question | None]:
+        """(action, rule, error, what people are asked) for one record."""
         if self._decision is None:
-            return "", "", ""
+            return "", "", "", None
         try:
             action = self._decision(prediction, dict(record), **self._thresholds)
         except SampanError as error:
@@ -263,22 +273,14 @@ class Answerer:
         except Exception as error:  # noqa: BLE001 - the rules are the user's, and one bad rule must not stop the rest
             reason = f"{place_of(error)}{type(error).__name__}: {error}"
         else:
-            return action.name, action.rule, ""
+            return action.name, action.rule, "", action.question
         if self._default is None:
-            return "", "", reason
-        return self._default, "safe default: the rule failed", reason
+            return "", "", reason, None
+        return self._default, "safe default: the rule failed", reason, None
 
     def _value(self, prediction: Prediction, action: str) -> dict[str, Any] | None:
         """What the action earns under each outcome, and on average if the probabilities hold."""
-        outcomes = self._values.get(action)
-        if not outcomes or self._facts is None:
-            return None
-        return {
-            "currency": self._facts.currency,
-            "outcomes": outcomes,
-            # A number or a score is no probability, so nothing can be expected of it.
-            "expected": expected_value(prediction, outcomes) if self._probable else None,
-        }
+        return None if self._facts is None else worth(self._facts, prediction, action, self._probable)
 
     def _name(self, record: Mapping[str, Any], place: int) -> str:
         """Whom the prediction is about; empty where the record says null."""
@@ -315,6 +317,16 @@ class Answerer:
         if len(set(given)) != count:
             raise Usage(_ATTEMPT, "ids: the same id stands for two records", "Ids name predictions.", field="ids")
         return given
+
+
+def worth(facts: DecisionFacts, prediction: Prediction, action: str, probable: bool) -> dict[str, Any] | None:
+    """What an action earns under each outcome, and on average if the predicted probabilities hold. Of what is no
+    probability (``probable``), a number or a score, nothing can be expected."""
+    outcomes = facts.values.get(action)
+    if not outcomes:
+        return None
+    expected = expected_value(prediction, outcomes) if probable else None
+    return {"currency": facts.currency, "outcomes": outcomes, "expected": expected}
 
 
 def _time(given: Any, now: int) -> int:

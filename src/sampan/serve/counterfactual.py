@@ -54,6 +54,8 @@ class Past(msgspec.Struct, frozen=True):
     rule: str
     value: dict[str, Any] | None
     outcome: Any
+    reviewed: bool = False
+    """Whether people were asked; then action and value are of what they made of it."""
 
 
 class Month(msgspec.Struct, frozen=True):
@@ -154,7 +156,11 @@ def past_decisions(
         outcomes[id] = _json(value)
     rows = query(
         "SELECT _id, epoch_us(_time), endpoint, version, bundle, entity, features::VARCHAR, context::VARCHAR,"
-        f" prediction::VARCHAR, action, rule, value::VARCHAR FROM prediction{where} ORDER BY _time, _id",
+        " prediction::VARCHAR, coalesce(settled.action, prediction.action), rule,"
+        " coalesce(settled.value, prediction.value)::VARCHAR, settled.prediction_id IS NOT NULL"
+        " FROM prediction LEFT JOIN (SELECT prediction_id, endpoint AS whose, action, value FROM review"
+        " WHERE starts_with(_position, 'reviews:')) AS settled ON prediction_id = _id AND whose = endpoint"
+        f"{where} ORDER BY _time, _id",
         lake,
         log,
         position=position,
@@ -164,7 +170,7 @@ def past_decisions(
 
 def _past(row: Sequence[Any], outcomes: Mapping[str, Any]) -> Past:
     told = [_json(row[6]) or {}, _json(row[7]) or {}, _json(row[8])]
-    values = [*row[:6], *told, *row[9:11], _json(row[11]), outcomes.get(row[0])]
+    values = [*row[:6], *told, *row[9:11], _json(row[11]), outcomes.get(row[0]), row[12]]
     return Past(*values)
 
 
@@ -295,6 +301,8 @@ def compare(
         if other is None or (other.error and not other.action):
             unanswered[other.error if other else "no row of features for it with this code"] += 1
             continue
+        if one.reviewed and other.asks:  # people would have been asked again, and would have said the same
+            other = msgspec.structs.replace(other, action=one.action, value=one.value)
         pairs.append((one, other))
         if other.error:
             fallbacks[other.error] += 1

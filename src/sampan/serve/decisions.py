@@ -21,14 +21,36 @@ ENTRY: Final = "decisions.py"
 Threshold: TypeAlias = bool | int | float | str
 Prediction: TypeAlias = float | str | dict[str, float]
 
+LONGEST: Final = 366 * 86_400.0  # seconds that people may be given
+MOST: Final = 9  # actions to choose from: a key each
 _PLAIN: Final = (bool, int, float, str)
 
 
+class Question(NamedTuple):
+    """What people are asked about a case: which of the ``choices`` to take, within so many seconds."""
+
+    seconds: float
+    choices: tuple[str, ...] = ()
+
+
 class Action(NamedTuple):
-    """What to do, and the rule that said so (shown on every prediction's page; empty: the action's own name)."""
+    """What to do, and the rule that said so (shown on every prediction's page; empty: the action's own name).
+    ``question``: what people are asked besides; until they answer, and if they do not, the action stands."""
 
     name: str
     rule: str = ""
+    question: Question | None = None
+
+
+def review(safe: str, rule: str = "", *, hours: float = 24.0, choices: Iterable[str] = ()) -> Action:
+    """Send a case to people: do ``safe`` until one of them answers, and if nobody does within so many hours.
+
+        if context["amount"] > costly:
+            return review("decline", rule="too much for a rule alone", hours=4)
+
+    ``choices``: what they may choose from; all actions that have values, if it is left out.
+    """
+    return Action(safe, rule, Question(hours * 3600.0, tuple(choices)))
 
 
 class Decision:
@@ -90,7 +112,24 @@ class Decision:
             raise BadWorkspace(
                 f"Decide with {self.name!r}", f"action {action.name!r} is not in its values", self._known()
             )
-        return action if action.rule else Action(action.name, action.name)
+        question = None if action.question is None else self._asked(action, action.question)
+        return Action(action.name, action.rule or action.name, question)
+
+    def _asked(self, action: Action, question: Question) -> Question:
+        """What people are asked, complete. Raises BadWorkspace if it cannot be asked."""
+        attempt = f"Send a case of {self.name!r} to people"
+        choices = tuple(dict.fromkeys(question.choices)) or tuple(self.values)
+        if not 0 < question.seconds <= LONGEST:
+            said = f"it gives them {question.seconds / 3600:g} hours"
+            raise BadWorkspace(attempt, said, f"More than 0, up to {LONGEST / 3600:g}: review(..., hours=4).")
+        if not 2 <= len(choices) <= MOST:
+            said = f"it gives them {len(choices)} actions to choose from"
+            raise BadWorkspace(attempt, said, f"From 2 to {MOST}: review(..., choices=('ship', 'hold')).")
+        if odd := [one for one in choices if self.values and one not in self.values]:
+            raise BadWorkspace(attempt, f"the choice {odd[0]!r} is not in its values", self._known())
+        if action.name not in choices:
+            raise BadWorkspace(attempt, f"the safe action {action.name!r} is none of its choices", "Add it to choices.")
+        return Question(float(question.seconds), choices)
 
     def replay(self, cases: Iterable[tuple[Prediction, Mapping[str, Any]]], **thresholds: Threshold) -> list[Action]:
         """Actions for many (prediction, context) pairs: what these rules would have done."""

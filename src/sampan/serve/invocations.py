@@ -61,7 +61,9 @@ def write(said: Said, wanted: Any) -> tuple[bytes, Headers]:
         return b"".join(_encode(one) + b"\n" for one in found), {"content-type": wanted}
     answer: dict[str, Any] = {"predictions": found}
     if said.bundle.decision is not None:
-        answer["decisions"] = [{name: one[name] for name in ("id", "action", "rule")} for one in said.answers]
+        answer["decisions"] = [
+            {name: one[name] for name in ("id", "action", "rule", "review") if name in one} for one in said.answers
+        ]
     return _encode(answer), {"content-type": _JSON}
 
 

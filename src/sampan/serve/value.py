@@ -15,21 +15,27 @@ import msgspec
 from sampan.base.clock import from_micros, to_micros
 from sampan.serve.decisions import outcome_key
 
-# The last outcome received of a prediction counts. Use it as a table: ``tables/earned.sql``.
+# The last outcome received of a prediction counts, and what people made of it, where they were asked. Use it as a
+# table: ``tables/earned.sql``.
 EARNED_SQL: Final = """
 WITH known AS (
     SELECT * FROM outcome
     QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
+), settled AS (
+    SELECT prediction_id, endpoint, action, value FROM review WHERE starts_with(_position, 'reviews:')
 )
 SELECT
     prediction._id AS prediction_id,
     prediction._time AS asked,
     prediction.endpoint,
     prediction.version,
-    prediction.action,
+    coalesce(settled.action, prediction.action) AS action,
     known.value AS outcome,
-    CAST(prediction.value->'outcomes'->>CAST(known.value AS VARCHAR) AS DECIMAL(18, 6)) AS earned
-FROM prediction JOIN known ON known.prediction_id = prediction._id
+    CAST(coalesce(settled.value, prediction.value)->'outcomes'->>CAST(known.value AS VARCHAR) AS DECIMAL(18, 6))
+        AS earned
+FROM prediction
+JOIN known ON known.prediction_id = prediction._id
+LEFT JOIN settled ON settled.prediction_id = prediction._id AND settled.endpoint = prediction.endpoint
 """
 
 

@@ -12,6 +12,7 @@ PREDICT: Final = "predict"  # ask an endpoint
 LOG: Final = "log runs"  # add to experiments: runs, metrics, artifacts; taking away needs RUN
 RUN: Final = "run"  # run the flow, ask questions in SQL
 APPROVE: Final = "approve"  # say yes or no to a version
+REVIEW: Final = "review"  # answer cases that a rule has sent to people
 DEPLOY: Final = "deploy"  # change what an endpoint serves
 ADMINISTER: Final = "administer"  # make and revoke tokens, make sign-in links
 
@@ -19,11 +20,12 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "producer": frozenset({SEND}),
     "caller": frozenset({PREDICT}),
     "viewer": frozenset({READ}),
-    "approver": frozenset({READ, APPROVE}),
+    "reviewer": frozenset({READ, REVIEW}),
+    "approver": frozenset({READ, REVIEW, APPROVE}),
     "trainer": frozenset({READ, LOG}),
     "editor": frozenset({READ, SEND, PREDICT, LOG, RUN}),
-    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, APPROVE, DEPLOY}),
-    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, APPROVE, DEPLOY, ADMINISTER}),
+    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, REVIEW, APPROVE, DEPLOY}),
+    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, REVIEW, APPROVE, DEPLOY, ADMINISTER}),
 }
 
 

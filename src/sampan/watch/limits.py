@@ -33,6 +33,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conform: bool = True
     rebuilds: bool = True
     rollouts: bool = True
+    reviews: float = 0
 
 
 #: What each limit means and what values it may have: lowest, highest.
@@ -51,6 +52,11 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
     "conform": ("Whether sources that send different shapes for the same are told of.", 0, 1),
     "rebuilds": ("Whether a version in use that cannot be made anew is told of.", 0, 1),
     "rollouts": ("Whether a rollout that was taken back, or asks what is to become of it, is told of.", 0, 1),
+    "reviews": (
+        "Cases of an endpoint that nobody need answer in time within a day; negative: however many.",
+        -1,
+        1e9,
+    ),
 }
 
 

@@ -25,6 +25,7 @@ from sampan.watch.alerts import Breach
 from sampan.watch.limits import SECOND, Limits
 from sampan.watch.rebuilding import failing
 from sampan.watch.releasing import Trouble, waiting
+from sampan.watch.reviewing import Unanswered, unanswered
 
 _LOOKED_AT: Final = 1_000  # quarantined items that are read to find the most frequent reason
 _PEOPLE: Final = ("fix:", "command")  # producers that are not expected to go on
@@ -59,6 +60,7 @@ class Sight(Protocol):
     def sealing_fault(self) -> str: ...
     def rebuilds(self) -> Sequence[Rebuild]: ...
     def troubles(self) -> Sequence[Trouble]: ...
+    def unanswered(self) -> Sequence[Unanswered]: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -367,6 +369,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "sealing": sealing,
     "rebuild_failed": failing,
     "rollout": waiting,
+    "review": unanswered,
 }
 
 

@@ -20,7 +20,8 @@ for (const form of all("form.filter")) {
 }
 addEventListener("pageshow", () => { for (const field of all("form.filter :disabled")) field.disabled = false; });
 
-// ---- keys: "/" searches, "f" goes to the page's filter, "j" and "k" through its list (Enter opens), "p" pauses.
+// ---- keys: "/" searches, "f" goes to the page's filter, "j" and "k" through its list (Enter opens), "p" pauses,
+// "1" to "9" press that choice of the case one is at, "r" goes to its reason.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.closest("input, select, textarea");
@@ -36,6 +37,10 @@ document.addEventListener("keydown", (event) => {
     const at = rows.findIndex((link) => link.closest("tr, li").contains(document.activeElement));
     const next = rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step];
     if (next) { event.preventDefault(); next.focus(); }
+  } else if (/^[1-9r]$/.test(event.key)) {
+    const at = event.target.closest(".case");
+    const choice = at && at.querySelector(event.key === "r" ? "input[name=reason]" : `[data-choice="${event.key}"]`);
+    if (choice) { event.preventDefault(); event.key === "r" ? choice.focus() : choice.click(); }
   } else if (event.key === "p" && mark && !mark.hidden) mark.click();
 });
 

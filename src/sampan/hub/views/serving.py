@@ -6,14 +6,17 @@ import msgspec
 
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import Parts, Query, as_of, begun
+from sampan.hub.parts import Parts, Query, as_of, begun, may
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.events import older
+from sampan.hub.views.reviews import CaseLine, Lines
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.reviews import cases
 from sampan.serve.stream import PREFIX
 from sampan.serve.value import earned
+from sampan.team.roles import REVIEW
 
 _PAGE: Final = 50
 
@@ -204,6 +207,9 @@ class PredictionPage(msgspec.Struct, kw_only=True):
     thresholds: dict[str, Any]
     deployed: Endpoint | None = None
     as_of: int | None = None
+    review: CaseLine | None = None
+    """What people were asked about it, where a rule has sent it to them."""
+    can_answer: bool = False
     remarks: Remarks
 
 
@@ -222,6 +228,9 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         run = parts.models.get(data.get("version", "")).run
     except NotFound:
         run = None
+    review = _review(parts, event.id or "", then) if data.get("review") else None
+    settled = review.case.settled if review is not None else None
+    value = settled.value if settled is not None else data.get("value")
     return PredictionPage(
         id=event.id or "",
         position=event.position,
@@ -239,18 +248,25 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         features=data.get("features") or {},
         context=data.get("context") or {},
         error=data.get("error", ""),
-        value=data.get("value"),
+        value=value,
         outcome=outcome,
         outcome_time=known,
         run=run,
-        earned=earned(data.get("value"), outcome),
+        earned=earned(value, outcome),
         thresholds=_thresholds(parts, data.get("bundle", "")),
         deployed=Endpoints(parts.db, parts.models, parts.clock).deployed(
             data.get("endpoint", ""), data.get("bundle", ""), event.received
         ),
         as_of=then,
+        review=review,
+        can_answer=then is None and may(query, REVIEW),
         remarks=remarks(parts, query, "prediction", event.id or ""),
     )
+
+
+def _review(parts: Parts, id: str, then: int | None) -> CaseLine | None:
+    found = next(iter(cases(parts.log, by=then, id=id)), None)
+    return None if found is None else Lines(parts, parts.clock.micros() if then is None else then).line(found)
 
 
 def _thresholds(parts: Parts, bundle: str) -> dict[str, Any]:

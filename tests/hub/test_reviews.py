@@ -1,0 +1,254 @@
+"""Cases that a rule sends to people: asked, answered once, settled by themselves when their time is over."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.browser.shop import Shop
+from tests.hub.conftest import Hub, sampan
+
+RULES = """
+from sampan import Action, decision, review
+
+@decision(model="stay", currency="GBP", entity="visitor", default="wait",
+          values={"greet": {True: 2.0, False: -1.2}, "wait": {True: 0.0, False: 0.0}})
+def greet(prediction, context, likely: float = 0.5):
+    if "hours" in context:
+        return review("wait", rule="too costly to decide alone", hours=context["hours"])
+    return Action("greet", rule="likely") if prediction >= likely else Action("wait", rule="not likely")
+"""
+A_SECOND = 1 / 3600
+
+
+class Queue:
+    """A hub whose rule asks people where a record says for how long."""
+
+    def __init__(self, pattern: Path, folder: Path) -> None:
+        self.shop = Shop.copy(pattern, folder)
+        (folder / "decisions.py").write_text(RULES)
+        self.shop.post("/v1/endpoints", {"name": "stay"})
+        self.ask("warm", hours=None)
+
+    @property
+    def hub(self) -> Hub:
+        return self.shop.hub
+
+    def restart(self, number: int = signal.SIGTERM) -> None:
+        self.hub.stop(number)
+        self.shop.hub = Hub(self.shop.folder)
+
+    def ask(self, id: str, hours: float | None = 1.0, **more: Any) -> dict[str, Any]:
+        record = {"visitor": f"visitor of {id}", "seconds": 30.0, "basket": 99.5, **more}
+        if hours is not None:
+            record["hours"] = hours
+        status, body = self.hub.predict("stay", json.dumps({"records": [record], "ids": [id]}).encode())
+        assert status == 200, body
+        found: dict[str, Any] = json.loads(body)["predictions"][0]
+        return found
+
+    def answer(self, id: str, body: Any, token: str = "") -> tuple[int, Any]:
+        given = {"authorization": f"Bearer {token or self.hub.token}", "content_type": "application/json"}
+        response, said = self.hub.ask("POST", f"/v1/reviews/{id}", json.dumps(body).encode(), **given)
+        return response.status, json.loads(said)
+
+    def token(self, name: str, role: str) -> str:
+        return str(json.loads(self.shop.post("/v1/tokens", {"name": name, "role": role}))["secret"])
+
+    def sql(self, query: str) -> list[list[Any]]:
+        rows: list[list[Any]] = json.loads(self.shop.post("/v1/sql", {"query": query}))["rows"]
+        return rows
+
+    def waiting(self, **query: Any) -> list[str]:
+        return [one["case"]["id"] for one in self.hub.json(f"/reviews?{urlencode(query)}")["waiting"]]
+
+    def settled(self, id: str) -> Any:
+        """What became of a case; waits for it."""
+        end = time.monotonic() + 20
+        while (done := self.hub.json(f"/predictions/{id}")["review"]["case"]["settled"]) is None:
+            assert time.monotonic() < end, f"{id} is not settled"
+            time.sleep(0.1)
+        return done
+
+
+@pytest.fixture(scope="module")
+def queue(after_a_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
+    made = Queue(after_a_run, tmp_path_factory.mktemp("queue") / "shop")
+    yield made
+    assert made.hub.stop() == 0
+
+
+def test_a_case_gets_the_safe_default_and_waits_for_people(queue: Queue) -> None:
+    told = queue.ask("first")
+
+    assert told["action"] == "wait" and told["rule"] == "too costly to decide alone"
+    assert told["review"]["choices"] == ["greet", "wait"]
+    (line,) = (one for one in queue.hub.json("/reviews")["waiting"] if one["case"]["id"] == "first")
+    case = line["case"]
+    assert case["safe"] == "wait" and case["context"]["basket"] == 99.5 and case["features"] == {"seconds": 30.0}
+    assert 3500 < line["left"] <= 3600 and line["worth"]["wait"] == 0.0 and line["worth"]["greet"] > 0
+    assert line["labels"] == ["true", "false"]
+    again = queue.ask("first")
+    assert again["review"] == told["review"], "asked again, the answer is the one of before"
+    assert "review" not in queue.ask("certain", hours=None)
+    response, page = queue.hub.ask("GET", "/reviews", accept="text/html")
+    assert response.status == 200 and b"Too costly to decide alone" in page
+    assert b'data-choice="1"' in page and b'action="/reviews/first/answer"' in page
+    listed = sampan(queue.shop.folder, "review", "list")
+    assert "first" in listed.stdout and "greet, wait" in listed.stdout, listed.stderr
+    shown = sampan(queue.shop.folder, "review", "show", "first")
+    assert "basket" in shown.stdout and "GBP" in shown.stdout and "sampan review answer first" in shown.stdout
+
+
+def test_an_answer_is_an_event_with_its_author_and_only_one_counts(queue: Queue) -> None:
+    queue.ask("second")
+    dora, emil = queue.token("dora", "reviewer"), queue.token("emil", "approver")
+
+    status, said = queue.answer("second", {"action": "greet", "reason": "a good customer", "label": True}, dora)
+    assert (status, said["by"], said["action"]) == (200, "dora", "greet")
+    status, error = queue.answer("second", {"action": "wait"}, emil)
+    assert status == 409 and "dora has answered 'greet'" in error["error"]["obstacle"]
+
+    joined = (
+        "SELECT r.action, r.author, r.reason, r.label, r.lapsed, p.action, p.endpoint, r._position"
+        " FROM prediction p JOIN review r ON r.prediction_id = p._id WHERE p._id = 'second'"
+    )
+    (row,) = queue.sql(joined)
+    assert row[:4] == ["greet", "dora", "a good customer", "true"]
+    assert row[4:7] == [False, "wait", "stay"] and row[7].startswith("reviews:")
+    assert "second" not in queue.waiting()
+    outcome = {"id": "o2", "type": "outcome", "source": "web", "time": "2026-02-01T12:00:00Z"}
+    queue.hub.send({**outcome, "data": {"prediction_id": "second", "value": True}})
+    assert queue.hub.json("/predictions/second")["earned"] == 2.0, "what was done in the end earns"
+    rules = queue.hub.json("/endpoints/stay")["decided"]["rules"]
+    assert next(one for one in rules if one["known"])["value"] == 2000.0
+    page = queue.hub.ask("GET", "/predictions/second", accept="text/html")[1].decode()
+    assert "dora" in page and "a good customer" in page
+
+
+def test_of_many_who_answer_at_once_one_wins(queue: Queue) -> None:
+    queue.ask("race")
+    with ThreadPoolExecutor(12) as many:
+        found = list(many.map(lambda n: queue.answer("race", {"action": "greet" if n % 2 else "wait"}), range(12)))
+
+    assert sorted(status for status, _ in found) == [200, *[409] * 11]
+    won = next(said for status, said in found if status == 200)
+    assert queue.sql("SELECT count(*), min(action) FROM review WHERE prediction_id = 'race'") == [[1, won["action"]]]
+
+
+def test_a_form_answers_without_a_script(queue: Queue) -> None:
+    queue.ask("formal")
+    given = {"cookie": queue.hub.sign_in(), "content_type": "application/x-www-form-urlencoded"}
+    body = urlencode({"action": "greet", "reason": "seen her before", "label": "false", "endpoint": "stay"}).encode()
+
+    response, _ = queue.hub.ask("POST", "/reviews/formal/answer", body, origin=queue.hub.url, **given)
+    assert response.status == 303 and response.headers["location"] == "/reviews?endpoint=stay"
+    assert queue.settled("formal")["label"] is False
+    response, page = queue.hub.ask(
+        "POST", "/reviews/formal/answer", body, origin=queue.hub.url, accept="text/html", **given
+    )
+    assert response.status == 409 and b"has answered" in page
+
+
+def test_who_may_only_look_may_not_answer(queue: Queue) -> None:
+    queue.ask("guarded")
+    status, said = queue.answer("guarded", {"action": "greet"}, queue.token("vera", "viewer"))
+    assert status == 403 and "review" in json.dumps(said)
+    assert "guarded" in queue.waiting()
+
+
+@pytest.mark.parametrize(
+    ("id", "body", "status", "words"),
+    [
+        ("odd", {"action": "sell"}, 400, "'sell' is none of its choices"),
+        ("odd", {}, 400, "action"),
+        ("odd", {"action": "greet", "reason": "x" * 3000}, 400, "3,000 characters"),
+        ("nobody", {"action": "greet"}, 404, "no prediction has this id"),
+        ("warm", {"action": "greet"}, 404, "no rule has sent it to people"),
+    ],
+)
+def test_what_is_no_answer_is_refused_in_words(queue: Queue, id: str, body: Any, status: int, words: str) -> None:
+    queue.ask("odd")
+    found, said = queue.answer(id, body)
+    assert found == status and words in json.dumps(said)
+
+
+def test_nobody_else_can_speak_for_people(queue: Queue) -> None:
+    queue.ask("forged")
+    event = {"id": "forged", "type": "review", "source": "review/stay", "time": "2026-02-01T12:00:00Z"}
+    data = {"prediction_id": "forged", "endpoint": "stay", "action": "greet", "due": "2026-02-01T12:00:00Z"}
+    queue.hub.send({**event, "data": data})
+
+    assert "forged" in queue.waiting()
+    assert queue.answer("forged", {"action": "wait"})[0] == 200
+
+
+def test_what_nobody_answers_is_settled_once_by_the_safe_default_and_told(queue: Queue) -> None:
+    asked = queue.ask("late", hours=A_SECOND)
+    done = queue.settled("late")
+
+    assert done["lapsed"] and done["action"] == "wait" and done["by"] == ""
+    status, said = queue.answer("late", {"action": "greet"})
+    assert status == 409 and "safe default 'wait' stands" in said["error"]["obstacle"]
+    due = asked["review"]["due"]
+    rows = queue.sql("SELECT lapsed, _time::VARCHAR FROM review WHERE prediction_id = 'late'")
+    assert len(rows) == 1 and rows[0][0] and rows[0][1][:19] == due[:19].replace("T", " "), "by the deadline, not later"
+    end = time.monotonic() + 30
+    while not (found := [a for a in queue.hub.json("/alerts")["open"] if a["alert"]["kind"] == "review"]):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert "Nobody answered" in found[0]["alert"]["title"] and found[0]["alert"]["about"] == "stay"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_hub_that_was_down_at_the_deadline_settles_it_when_it_is_up_again(queue: Queue, number: int) -> None:
+    id = f"down-{number}"
+    queue.ask(id, hours=A_SECOND)
+    queue.hub.stop(number)
+    time.sleep(1.1)
+    queue.shop.hub = Hub(queue.shop.folder)
+
+    assert queue.settled(id)["lapsed"]
+    queue.restart()
+    assert queue.sql(f"SELECT count(*) FROM review WHERE prediction_id = '{id}'") == [[1]]
+
+
+def test_the_queue_is_seen_as_it_was(queue: Queue) -> None:
+    queue.ask("then")
+    time.sleep(0.01)
+    then = time.time_ns() // 1000
+    time.sleep(0.01)
+    assert queue.answer("then", {"action": "greet"})[0] == 200
+
+    from sampan.base.clock import iso
+
+    assert "then" not in queue.waiting()
+    assert "then" in queue.waiting(**{"as-of": iso(then)})
+    assert queue.hub.json(f"/predictions/then?{urlencode({'as-of': iso(then)})}")["review"]["case"]["settled"] is None
+    page = queue.hub.ask("GET", f"/reviews?{urlencode({'as-of': iso(then)})}", accept="text/html")[1]
+    assert b"data-choice" not in page, "in the past nobody answers"
+
+
+def test_without_a_hub_commands_answer_and_settle(after_a_run: Path, tmp_path: Path) -> None:
+    queue = Queue(after_a_run, tmp_path / "shop")
+    queue.ask("alone")
+    queue.ask("over", hours=A_SECOND)
+    assert queue.hub.stop() == 0
+    folder = queue.shop.folder
+
+    done = sampan(folder, "review", "answer", "alone", "greet", "--reason", "why not", "--label", "true", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] is True
+    again = sampan(folder, "review", "answer", "alone", "wait")
+    assert again.returncode == 1 and "has answered 'greet'" in again.stderr
+    time.sleep(1.0)
+    late = sampan(folder, "review", "answer", "over", "greet")
+    assert late.returncode == 1 and "safe default 'wait' stands" in late.stderr
+    assert "nobody in time" in sampan(folder, "review", "list", "--settled").stdout
+    assert "Nothing waits" in sampan(folder, "review", "list").stdout
