@@ -38,7 +38,7 @@ document.addEventListener("keydown", (event) => {
     const next = rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step];
     if (next) { event.preventDefault(); next.focus(); }
   } else if (/^[1-9r]$/.test(event.key)) {
-    const at = event.target.closest(".case");
+    const at = event.target.closest(".asking");
     const choice = at && at.querySelector(event.key === "r" ? "input[name=reason]" : `[data-choice="${event.key}"]`);
     if (choice) { event.preventDefault(); event.key === "r" ? choice.focus() : choice.click(); }
   } else if (event.key === "p" && mark && !mark.hidden) mark.click();
