@@ -133,6 +133,9 @@ def test_what_a_version_has_proved_stands_among_the_claims(shop):
     assert found["It passes the tests of its model"] == "holds"
     assert found["It answers as it did when it was trained"] == "holds"
     suite.write_text(suite.read_text().replace("0.5", "0.6"))
+    assert states(card(shop))["It passes the tests of its model"] == "not known", "it did, of another suite"
+    suite.write_text(suite.read_text().replace("at_least = 0.6", "at_most = 0.1"))
+    assert sampan(shop.folder, "model", "test", "stay@1").returncode != 0
     assert states(card(shop))["It passes the tests of its model"] == "broken"
 
 

@@ -79,6 +79,7 @@ def test_a_filter_an_order_and_columns_are_those_of_the_address(logged: tuple[Hu
     response, body = hub.ask("GET", f"/experiments/{experiment}?filter=metrics.rmse+%3C+x", accept="text/html")
     assert response.status == 400
     assert "at character 16" in body.decode()
+    assert 'name="filter" value="metrics.rmse &lt; x"' in body.decode(), "what was typed is there to be mended"
     assert "No run fits." in " ".join(read(hub, f"/experiments/{experiment}?filter=metrics.rmse+%3C+-1").text)
 
 

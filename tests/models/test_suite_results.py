@@ -74,16 +74,16 @@ def state(results, root, now=None, by=None):
 
 def test_a_result_is_read_back_as_it_was_written_down(results, ask):
     made = ask(PASSED, FAILED)
-    assert results.newest("reorder", 1) == made
+    assert results.list("reorder", 1) == [made]
     assert (made.passed, made.failing, made.data, made.ref) == (False, ("test 1",), {"orders": "t1"}, "reorder@1")
-    assert results.newest("reorder", 2) is None
+    assert results.list("reorder", 2) == []
 
 
 def test_results_are_listed_newest_first_and_as_of_an_instant(results, ask):
     first, second = ask(PASSED), ask(FAILED)
     assert [one.id for one in results.list("reorder", 1)] == [second.id, first.id]
-    assert results.newest("reorder", 1, first.created) == first
-    assert results.newest("reorder", 1, first.created - 1) is None
+    assert results.list("reorder", 1, first.created) == [first]
+    assert results.list("reorder", 1, first.created - 1) == []
 
 
 def test_a_model_without_a_suite_has_no_state(results, root):
@@ -119,6 +119,16 @@ def test_another_suite_or_other_data_makes_a_result_stale_and_it_is_said_which(r
     found = state(results, root, {"orders": "t2"})
     assert (found.state, found.names) == ("stale", ("suite", "orders"))
     assert found.said == "The suite and the table orders changed since: `sampan model test reorder@1`."
+
+
+def test_what_a_suite_and_data_came_to_counts_again_when_they_are_back(results, root, ask):
+    made = ask(PASSED)
+    suite_path(root, "reorder").write_text(SUITE + "\n")
+    ask(FAILED)
+    assert (state(results, root).state, state(results, root).names) == ("failed", ("test 0",))
+    suite_path(root, "reorder").write_text(SUITE)
+    assert (state(results, root).state, state(results, root).result) == ("passed", made)
+    assert state(results, root, {"orders": "t2"}).state == "stale"
 
 
 def test_a_failure_counts_until_the_same_is_asked_again(results, root, ask):

@@ -106,6 +106,9 @@ def test_an_answer_in_sql_is_shown_and_handed_on(shop: Path) -> None:
     assert "&lt;script&gt;alert(1)" in html and "<script" not in html and "12 rows" in html
     assert len(found.df()) == len(found.polars()) == len(found) == 12
     assert repr(found) == "12 rows: page, visits"
+    assert ">VARCHAR<" in html and ">BIGINT<" in html, "types as those of tables"
+    twice = ask("SELECT 1 AS a, 'x' AS a", workspace=shop)._repr_html_()
+    assert ">1<" in twice and ">x<" in twice, "two columns of one name"
     with pytest.raises(BadQuery):
         ask("SELECT nothing", workspace=shop)
 

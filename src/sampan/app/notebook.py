@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
@@ -70,14 +70,14 @@ class ShownTable(Table):
             name = f'<a href="{escape(self.address)}" target="_blank" rel="noreferrer">{name}</a>'
         more = f", the first {_ROWS} shown" if self.rows > _ROWS else ""
         head = f"<b>{name}</b> <span style='{_SOFT}'>{_count(self.rows)}{more} · {escape(self.digest)}</span>"
-        return _html(head, columns, shown)
+        return _html(head, columns.items(), shown)
 
 
 class Answer:
     """The answer to a question in SQL, whole: ``.df()``, ``.polars()``, ``.arrow()``."""
 
-    def __init__(self, table: Any) -> None:
-        self._table = table
+    def __init__(self, table: Any, types: Sequence[str]) -> None:
+        self._table, self._types = table, types
 
     def arrow(self) -> Any:
         """A pyarrow Table."""
@@ -100,10 +100,11 @@ class Answer:
         return f"{_count(len(self))}: {', '.join(self._table.column_names)}"
 
     def _repr_html_(self) -> str:
-        types = {field.name: str(field.type) for field in self._table.schema}
-        shown = [list(row.values()) for row in self._table.slice(0, _ROWS).to_pylist()]
+        names = list(zip(self._table.column_names, self._types, strict=True))
+        first = self._table.slice(0, _ROWS)
+        shown = list(zip(*(column.to_pylist() for column in first.columns), strict=True))
         more = f", the first {_ROWS} shown" if len(self) > _ROWS else ""
-        return _html(f"<span style='{_SOFT}'>{_count(len(self))}{more}</span>", types, shown)
+        return _html(f"<span style='{_SOFT}'>{_count(len(self))}{more}</span>", names, shown)
 
 
 class Shown:
@@ -178,7 +179,7 @@ def sql(text: str, ref: str = "main", workspace: Path | str | None = None) -> An
     with _open(workspace) as app:
         asked = query(text, app.lake, app.log, ref)
         try:
-            return Answer(asked.arrow())
+            return Answer(asked.arrow(), asked.types)
         finally:
             asked.close()
 
@@ -247,10 +248,10 @@ def _open(workspace: Path | str | None) -> Any:
     return closing(app)
 
 
-def _html(head: str, columns: dict[str, str], rows: Rows) -> str:
+def _html(head: str, columns: Iterable[tuple[str, str]], rows: Rows) -> str:
     names = "".join(
         f"<th style='{_CELL}text-align:left'>{escape(name)}<br><span style='{_SOFT}'>{escape(kind)}</span></th>"
-        for name, kind in columns.items()
+        for name, kind in columns
     )
     lines = "".join(
         "<tr style='background:transparent'>"

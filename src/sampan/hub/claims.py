@@ -47,7 +47,11 @@ def _known(parts: Parts, page: VersionPage) -> Iterator[Held]:
     here = f"/models/{page.model}/{page.number}"
     if page.kind != "unknown":
         suite = parts.test_state(page.ref)
-        state: State = HOLDS if suite.state == "passed" else BROKEN if suite.state in ("failed", "stale") else UNKNOWN
+        unknown = (
+            suite.state == "stale" and suite.result is not None and suite.result.passed
+        )  # it did, of another suite
+        broken = suite.state in ("failed", "stale") and not unknown
+        state: State = HOLDS if suite.state == "passed" else BROKEN if broken else UNKNOWN
         yield Held("It passes the tests of its model", state, suite.said, f"{here}#tests")
     if page.golden_checks:
         last = page.golden_checks[0]

@@ -1,7 +1,7 @@
 """Ways in and out: health, sign-in by link or token, sign-out, the few static files."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,13 +38,15 @@ def response(answer: Answer, headers: dict[str, str] | None = None) -> Response[
     )
 
 
-def refuse(request: Ask, status: int, error: SampanError, frame: Frame) -> Response[bytes]:
-    """An error as a page or as JSON, as the asker prefers."""
+def refuse(request: Ask, status: int, error: SampanError, frame: Frame, several: Sequence[str] = ()) -> Response[bytes]:
+    """An error as a page or as JSON, as the asker prefers. The page of a question that was wrong keeps what was asked;
+    ``several``: what of it may be given more than once, and is chosen, not typed."""
     if wants_json(request.headers.get("accept", ""), request.query_params) or "html" not in request.headers.get(
         "accept", ""
     ):
         return response(Answer(status, "application/json", msgspec.json.encode(error.body())))
-    return response(problem(status, error, frame))
+    asked = list(request.query_params.multi_items()) if status == 400 and request.method == "GET" else []
+    return response(problem(status, error, frame, asked, several))
 
 
 def doors(

@@ -36,7 +36,7 @@ def _handler(spec: Page, parts: Parts, frame: Callable[[], Frame]) -> BaseRouteH
                 del query[AS_OF]  # the page says so itself
             context = seen(parts, spec, query)
         except SampanError as error:
-            return refuse(request, error.status, error, around)
+            return refuse(request, error.status, error, around, SEVERAL.get(spec.path, ()))
         if file:
             now = parts.clock.micros()
             text = saved(spec.template, context, around, now, parts.settings.get("public_url").rstrip("/"))

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -133,11 +133,18 @@ class Problem(msgspec.Struct):
     attempted: str
     obstacle: str
     advice: str
+    asked: list[tuple[str, str]] = []  # what was asked of a page, to be mended and asked again
+    fixed: list[tuple[str, str]] = []  # what goes with it and is not typed
 
 
-def problem(status: int, error: SampanError, frame: Frame) -> Answer:
-    """An error as a page; 401 shows how to sign in."""
-    context = Problem(status, error.attempted, error.obstacle, error.advice)
+def problem(
+    status: int, error: SampanError, frame: Frame, asked: Sequence[tuple[str, str]] = (), several: Sequence[str] = ()
+) -> Answer:
+    """An error as a page; 401 shows how to sign in. ``asked``: the query of a page that could not be answered, of which
+    some may be ``several``."""
+    typed = [(name, value) for name, value in asked if name not in (*several, "format", "after")]
+    fixed = [(name, value) for name, value in asked if name in several]
+    context = Problem(status, error.attempted, error.obstacle, error.advice, typed, fixed if typed else [])
     return page("sign_in.html" if status == 401 else "problem.html", context, frame, status)
 
 

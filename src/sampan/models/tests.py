@@ -105,7 +105,7 @@ class SuiteState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state``: ``none`` (the model has no suite), ``untested`` (the version was never asked), ``stale`` (suite or data
     are not those of the newest result: ``names`` are ``suite`` and the tables), ``failed`` (``names``: the tests),
-    ``passed``. ``result`` is the newest result, also where it is stale. ``said`` is a sentence for people.
+    ``passed``. ``result`` is the newest that is of suite and data as they are, else the newest. ``said`` is a sentence for people.
     """
 
     state: Literal["none", "untested", "stale", "failed", "passed"]
@@ -144,29 +144,35 @@ class SuiteResults:
         """The state of each of many versions in a word, as ``suite_state`` tells it of one."""
         rows = self._db.rows(
             "SELECT model, number, suite, data, passed, max(rowid) FROM suite_results WHERE created <= ?"
-            " GROUP BY model, number",
+            " GROUP BY model, number, suite, data ORDER BY max(rowid) DESC",
             (_EVER if by is None else by,),
         )
-        newest = {f"{row['model']}@{row['number']}": row for row in rows}
+        results: dict[str, list[Any]] = {}
+        for row in rows:
+            results.setdefault(f"{row['model']}@{row['number']}", []).append(row)
         digests: dict[str, str] = {}
         found = {}
         for ref in refs:
-            model, row = ref.rpartition("@")[0], newest.get(ref)
+            model, known = ref.rpartition("@")[0], results.get(ref, [])
             if model not in digests:
                 digests[model] = suite_digest(root, model)
-            if row is None:
-                found[ref] = "untested" if digests[model] else "none"
-            elif not digests[model] and by is None:
+            if not digests[model] and (by is None or not known):
                 found[ref] = "none"
-            elif _changed(row["suite"], msgspec.json.decode(row["data"]), digests[model], tables, by):
-                found[ref] = "stale"
+            elif not known:
+                found[ref] = "untested"
             else:
-                found[ref] = PASSED if row["passed"] else FAILED
+                told = ((row, msgspec.json.decode(row["data"])) for row in known)
+                fits = (row for row, data in told if not _changed(row["suite"], data, digests[model], tables, by))
+                fit = next(fits, None)
+                found[ref] = "stale" if fit is None else PASSED if fit["passed"] else FAILED
         return found
 
-    def newest(self, model: str, number: int, by: int | None = None) -> SuiteResult | None:
-        """The newest result of a version, if it has one."""
-        return next(iter(self.list(model, number, by, limit=1)), None)
+    def fitting(self, ref: str, suite: str, tables: Tables, by: int | None = None) -> SuiteResult | None:
+        """The newest result of a version that its suite and data are still as they were for; else the newest."""
+        model, _, number = ref.rpartition("@")
+        known = self.list(model, int(number), by, limit=100)
+        fits = (one for one in known if not _changed(one.suite, one.data, suite, tables, by))
+        return next(fits, known[0] if known else None)
 
 
 def suite_path(root: Path, model: str) -> Path:
@@ -186,8 +192,9 @@ def suite_state(results: SuiteResults, root: Path, ref: str, tables: Tables, by:
 
     ``by``: where it stood at an instant. What its suite said then is not known: only data may have changed since.
     """
-    model, _, number = ref.rpartition("@")
-    newest, now = results.newest(model, int(number), by), suite_digest(root, model)
+    model = ref.rpartition("@")[0]
+    now = suite_digest(root, model)
+    newest = results.fitting(ref, now, tables, by)
     if not now and (by is None or newest is None):
         return SuiteState(state="none", said=f"{model} has no suite: suites/{model}.toml would be it.", result=newest)
     if newest is None:
