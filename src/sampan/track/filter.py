@@ -82,7 +82,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 def parse(text: str, attributes: Attributes, attempted: str) -> list[Comparison]:
     """Raises Usage, which names the place of what is wrong."""
-    words = Words(text, attempted)
+    words = Words(text, attempted, "metrics.rmse < 0.5 AND params.depth = '4'")
     found: list[Comparison] = []
     while words.next.kind != "end":
         if found and not words.took("AND"):

@@ -23,7 +23,7 @@ def parse_orders(given: Sequence[str], attributes: Attributes) -> list[Order]:
     check_count(attempted, "orders", len(given), 20)
     found = []
     for text in given:
-        words = Words(text, attempted)
+        words = Words(text, attempted, "metrics.rmse DESC")
         field = read_field(words, attributes)
         descending = words.took("DESC")
         if not descending:

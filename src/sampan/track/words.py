@@ -40,10 +40,10 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Words:
-    """The words of a text, looked at one by one."""
+    """The words of a text, looked at one by one. ``like``: one that is right, to be shown beside one that is not."""
 
-    def __init__(self, text: str, attempted: str) -> None:
-        self.attempted, self.text = attempted, text
+    def __init__(self, text: str, attempted: str, like: str) -> None:
+        self.attempted, self.text, self._like = attempted, text, like
         if len(text) > LONGEST:
             raise Usage(attempted, f"it has {len(text)} characters", f"It may have up to {LONGEST}.")
         self._words = list(_split(text, attempted))
@@ -70,9 +70,8 @@ class Words:
 
     def wrong(self, expected: str, found: Word | None = None) -> Usage:
         """What is said of a word that cannot stand where it does."""
-        return Usage(
-            self.attempted, f"expected {expected}, found {found or self.next}", f"It reads: {shown(self.text)}"
-        )
+        said = f"expected {expected}, found {found or self.next}"
+        return Usage(self.attempted, said, f"It reads: {shown(self.text)}. A right one: {self._like}")
 
 
 def _split(text: str, attempted: str) -> list[Word]:
