@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sampan.base.outgoing import Outgoing
 from sampan.log.conform import Conformity, recorded
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
@@ -18,7 +19,6 @@ from sampan.serve.serving import EndpointState
 from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Compose
 from sampan.watch.limits import Alerting, Limits, Target
-from sampan.watch.outgoing import Outgoing
 from sampan.watch.releasing import Trouble
 from sampan.watch.reviewing import Unanswered
 from sampan.watch.watch import Watch

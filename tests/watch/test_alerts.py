@@ -12,13 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from sampan.base.errors import NotFound, Usage
+from sampan.base.outgoing import Outgoing
 from sampan.log.conform import Conformity, Finding, record
 from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.runs.records import StepRun
 from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
 from sampan.watch.limits import Target
-from sampan.watch.outgoing import Outgoing
 from sampan.watch.webhook import verify
 from tests.watch.conftest import SECRET, Receiver, Scene
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sampan.base.errors import Refused, SampanError, Unreachable, Usage
+from sampan.base.outgoing import Outgoing, public
 from sampan.watch import apprise
 from sampan.watch.alerts import Compose
 from sampan.watch.limits import Alerting, Target
-from sampan.watch.outgoing import Outgoing, public
 from sampan.watch.watch import test as send_test
 from tests.watch.conftest import SECRET, Receiver
 
@@ -161,7 +161,7 @@ def test_a_name_whose_answer_changes_is_asked_once(canary: Canary, monkeypatch: 
         connected.append(address)
         raise ConnectionRefusedError("nobody there")
 
-    monkeypatch.setattr("sampan.watch.outgoing.public", lambda text: text != "127.0.0.1")
+    monkeypatch.setattr("sampan.base.outgoing.public", lambda text: text != "127.0.0.1")
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(Unreachable):
         Outgoing(resolve=resolve).post(f"http://rebind.example:{canary.port}/", b"{}", {})
@@ -202,7 +202,7 @@ def test_only_web_addresses_are_called(canary: Canary) -> None:
 
 
 def test_an_answer_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sampan.watch.outgoing.PATIENCE", 0.6)
+    monkeypatch.setattr("sampan.base.outgoing.PATIENCE", 0.6)
     server = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:

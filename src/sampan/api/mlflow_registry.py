@@ -276,6 +276,8 @@ def source_of(version: Version) -> str:
     origin = version.origin
     if origin is None:
         return f"{ROOT}/{version.model}/{version.number}"
+    if origin.adopted:
+        return f"{ROOT}/{version.model}/{version.number}"
     return f"models:/{origin.model}" if origin.model else f"runs:/{origin.run}/{origin.path}".rstrip("/")
 
 

@@ -20,6 +20,7 @@ from sampan.api.registry_routes import (
     VersionRequest,
 )
 from sampan.api.routes import (
+    AdoptRequest,
     AlertTestRequest,
     BranchRequest,
     CleanRequest,
@@ -519,6 +520,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/sql"): Operation(summary="Ask in SQL", body={JSON: SqlRequest}, answers={JSON: Rows}),
     ("POST", "/v1/endpoints"): Operation(
         summary="Put a version in force under a name", body={JSON: EndpointRequest}, answers={JSON: dict[str, Any]}
+    ),
+    ("POST", "/v1/endpoints/{name}/adopt"): Operation(
+        summary="Put a model's file or a live service that Sampan did not make in force, or only register it",
+        body={JSON: AdoptRequest},
+        answers={JSON: dict[str, Any]},
     ),
     ("POST", "/v1/endpoints/{name}/rollback"): Operation(
         summary="Put what an endpoint served before in force again",

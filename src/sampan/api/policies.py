@@ -157,6 +157,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,
     ("POST", "/v1/endpoints"): DEPLOY,
+    ("POST", "/v1/endpoints/{name}/adopt"): ADMINISTER,  # a file from outside, or an address that is called out
     ("POST", "/v1/endpoints/{name}/rollback"): DEPLOY,
     ("POST", "/v1/rollouts"): DEPLOY,
     ("POST", "/v1/rollouts/{name}/{verb}"): DEPLOY,

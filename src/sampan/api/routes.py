@@ -132,6 +132,31 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     without_golden: bool = False
 
 
+class AdoptRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What Sampan did not make and an endpoint shall serve: a file (``data``, or the ``digest`` of bytes that are
+    kept), or a service at ``source``. What is left out is read from the file where its format says it.
+    ``register_only``: nothing is served yet. ``example``: a record that the service is asked once, first."""
+
+    source: str
+    data: bytes = b""
+    digest: str = ""
+    format: str = ""
+    kind: str = ""
+    features: str = ""
+    classes: str = ""
+    form: str = ""
+    read: str = ""
+    timeout_ms: int = 2_000
+    token_env: str = ""
+    fallback: float | list[float] | None = None
+    example: dict[str, Any] | None = None
+    model: str = ""
+    decision: str = ""
+    thresholds: dict[str, Any] = {}
+    register_only: bool = False
+    reason: str = ""
+
+
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What an endpoint shall go back to: a time (ISO text), or how the digest of a bundle begins that it has served;
     left out, what was in force before."""
@@ -352,6 +377,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (data.name, data.model, data.decision, data.thresholds, data.reason, name, data.without_golden)
         return answer(await asyncio.to_thread(work.deploy, *given))
 
+    @post("/v1/endpoints/{name:str}/adopt", status_code=200)
+    async def adopt(request: Ask, name: str, data: AdoptRequest) -> Response[bytes]:
+        asked = {**msgspec.to_builtins(data), "data": data.data}
+        return answer(await asyncio.to_thread(work.adopt, name, asked, who(request).name))
+
     @post("/v1/rollouts", status_code=201)
     async def begin_rollout(request: Ask, data: EndpointRequest) -> Response[bytes]:
         name = who(request).name
@@ -432,6 +462,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         resume,
         sql,
         deploy,
+        adopt,
         rollback,
         begin_rollout,
         tell_rollout,

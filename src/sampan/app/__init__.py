@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sampan.app.adopting import Adopting
 from sampan.app.arriving import Arriving
 from sampan.app.deriving import Deriving
 from sampan.app.golden import AskingAgain
@@ -21,7 +22,6 @@ from sampan.app.keeping import Keeping
 from sampan.app.promoting import Promoting
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
-from sampan.app.releasing import Releasing
 from sampan.app.remarking import Remarking
 from sampan.app.reviewing import Reviewing
 from sampan.app.scoring import Scoring
@@ -58,7 +58,7 @@ class App(
     Arriving,
     Deriving,
     Keeping,
-    Releasing,
+    Adopting,
     Registering,
     Remarking,
     Rebuilding,

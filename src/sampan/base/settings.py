@@ -52,6 +52,11 @@ SETTINGS: Final = tuple(
             86_400,
             "Seconds in which what an endpoint served before stays loaded, to go back to at once; 0: it does not.",
         ),
+        (
+            "private_services",
+            "",
+            "ADDRESS:PORT of adopted services in private networks that endpoints may call, separated by commas.",
+        ),
         ("warm_bundles", 1, "Bundles of one endpoint that stay loaded so; each takes the memory of a serving process."),
         ("rollout_every", 10, "Seconds between two looks at a rollout's KPI; how it answers is looked at every 2."),
         ("workers", 0, "Steps that run at the same time; 0: one per processor."),

@@ -236,6 +236,9 @@ class HubClient:
         body = {**asked, "without_golden": without_golden}
         return self.post("/v1/endpoints", body)
 
+    def adopt(self, name: str, asked: dict[str, Any], actor: str) -> Any:
+        return self.post(f"/v1/endpoints/{quote(name, safe='')}/adopt", asked)
+
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
         return self.post(f"/v1/endpoints/{quote(name, safe='')}/rollback", {"to": to, "reason": reason})
 

@@ -84,6 +84,94 @@ def threshold(text: str) -> tuple[str, object]:
         return name.strip(), value
 
 
+@endpoint.command()
+@click.argument("name")
+@click.argument("source", metavar="FILE|URL")
+@click.option("--format", default="", help="Of a file: onnx, lightgbm, xgboost or skops; else by its name.")
+@click.option(
+    "--kind", default="", help="binary, multiclass, regression or ranking, where the file does not say it; of a URL."
+)
+@click.option(
+    "--features",
+    default="",
+    metavar="NAME[:TYPE],…",
+    help="What it takes, in its order, where the file does not say it. Types: number, integer, boolean, text.",
+)
+@click.option("--classes", default="", metavar="LABEL,…", help="A classifier's labels, in its order.")
+@click.option("--form", default="", help="Of a URL, how it is called: predict, invocations or v2.")
+@click.option("--read", default="", metavar="FIELD", help="The field, or the output, of its answer that is read.")
+@click.option(
+    "--timeout", default=2_000, show_default=True, metavar="MS", help="Milliseconds that a URL has to answer."
+)
+@click.option("--token-env", default="", metavar="VARIABLE", help="The variable with the URL's bearer token.")
+@click.option("--fallback", default="", metavar="JSON", help="What is predicted where the URL does not answer.")
+@click.option("--example", default="", metavar="JSON", help="A record that the URL is asked once before it is adopted.")
+@click.option("--model", default="", help="The model's name, if it is not NAME.")
+@click.option("--register-only", is_flag=True, help="Serve nothing yet: `sampan rollout start` can lead it.")
+@click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule.")
+@click.option("--decision", default="", help="Which rule of decisions.py, where several are declared for the model.")
+@click.option("--reason", default="", help="Why; it stays in the endpoint's history.")
+@json_option
+@click.pass_obj
+def adopt(
+    app: "App", /, name: str, source: str, sets: tuple[str, ...], timeout: int, as_json: bool, **said: Any
+) -> None:
+    """Serve a model's file or a live service that Sampan did not make.
+
+    It becomes the champion of NAME, before any contract, table, flow or rule exists; candidates shadow and canary
+    against it. A file is kept as it is and registered as a version that no run made. A service is called by the
+    endpoint's process; in private networks only where the setting private_services names it. Exit code 1: a pickle,
+    or an address that must not be called; 2: it cannot be read, or something is not declared; 3: the service is not
+    there.
+    """
+    from sampan.cli.run import me
+
+    thresholds = dict(threshold(text) for text in sets)
+    asked = {**said, "source": source, "timeout_ms": timeout, "thresholds": thresholds}
+    asked |= {"fallback": _json("--fallback", said["fallback"]), "example": _json("--example", said["example"])}
+    if not source.startswith(("http://", "https://")):
+        asked |= _file(app, source)
+    made = app.work().adopt(name, asked, me())
+    if as_json:
+        emit(made)
+        return
+    told = made["adopted"]
+    click.echo(f"{told['ref']} is {told['kind']}, {told['format']}, digest {told['digest'][:12]}; no run made it.")
+    click.echo(f"  It takes {', '.join(told['inputs']) or 'whatever fields a record has'}.")
+    if told["example"] is not None:
+        click.echo(f"  To the example it says {told['example']}.")
+    if said["register_only"]:
+        click.echo(f"  Nothing serves it; `sampan rollout start {name} --model {told['ref']}` leads it.")
+        return
+    click.echo(f"{name} serves {made['version']}{' behind ' + made['decision'] if made['decision'] else ''}.")
+    if app.hub() is None:
+        click.echo("  No hub is up; `sampan up` begins to answer.")
+
+
+def _json(option: str, text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text) if text else None
+    except ValueError as error:
+        raise Usage(f"Read {option}", f"{text[:80]!r} is not JSON: {error}", "For instance 0.5") from None
+
+
+def _file(app: "App", source: str) -> dict[str, Any]:
+    """The bytes of a file; those of a large one are kept at once where the workspace lies here."""
+    from pathlib import Path
+
+    attempted = f"Adopt {source[:100]}"
+    path = Path(source)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Usage(attempted, f"it cannot be read: {error.strerror or error}", "Name the file of a model.") from None
+    if app.remote or app.hub() is None:
+        return {"source": path.name, "data": data}
+    return {"source": path.name, "digest": app.blobs.put(data)}
+
+
 @endpoint.command("list")
 @as_of_option
 @json_option

@@ -95,10 +95,13 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "serving", ", ".join(found["serving"]) or "nowhere"
     yield "aliases", ", ".join(found["aliases"]) or "none"
     yield from ((f"tag {one['key']}", one["value"]) for one in found["remarks"]["tags"])
+    if found["adopted"]:
+        yield "adopted from", f"{found['adopted']} by {found['actor']}; no run made it"
     if found["origin"]:
         yield "registered from", f"logged run {found['origin']['run']} by {found['actor']}"
     tried = found["rebuilds"][0] if found["rebuilds"] else None
-    last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else f"never: `sampan reproduce {found['ref']}`"
+    never = "it cannot be: no run made it" if found["adopted"] else f"never: `sampan reproduce {found['ref']}`"
+    last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else never
     if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
         last += f"; succeeded {iso(found['rebuilt'])[:19]}"
     yield "last rebuilt", last

@@ -11,9 +11,9 @@ class Prediction(Event, version=1, type="prediction"):
     """One answer of an endpoint. The event's id is the prediction's, its subject the entity.
 
     ``version`` and ``bundle`` are those that answered. In a rollout ``variant`` says who was to answer; where that was
-    the candidate and ``fallback`` says why it did not, the champion answered. ``review`` says until when (``due``)
-    people may choose another action, and from which (``choices``). Fields may be added with a default that is true of
-    every event before.
+    the candidate and ``fallback`` says why it did not, the champion answered; where it was the champion, the answer is
+    the one declared for when an adopted service is silent. ``review`` says until when (``due``) people may choose
+    another action, and from which (``choices``). Fields may be added with a default that is true of every event before.
     """
 
     endpoint: str

@@ -35,7 +35,7 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
 
     booster = _booster(estimator)
     text = re.sub(r"(?m)^\[num_threads: -?\d+\]$", "[num_threads: 1]", booster.model_to_string())
-    objective = _objective(text)
+    objective = objective_of(text)
     wanted = _GIVES.get(facts.kind)
     if wanted and objective not in wanted:
         raise BadStep(
@@ -123,7 +123,8 @@ def _booster(estimator: Any) -> Any:
         ) from None
 
 
-def _objective(text: str) -> str:
+def objective_of(text: str) -> str:
+    """The objective that a model's text names; ``none`` where it names none."""
     found = re.search(r"(?m)^objective=(\S+)", text)
     return found[1] if found else "none"
 
@@ -143,6 +144,8 @@ def _inputs(booster: Any, facts: "Facts") -> tuple[dict[str, InputType], dict[st
                 f"the feature {texts[0]!r} holds texts in the sample, which LightGBM does not take",
                 "Give the sample as the model was fitted: with pandas category columns.",
             )
+    elif known:
+        types |= {names[at]: "category" for at in _categorical(booster) if at < len(names)}
     columns = [name for name, type in types.items() if type == "category"]
     if len(columns) != len(known):
         raise BadStep(
@@ -151,6 +154,12 @@ def _inputs(booster: Any, facts: "Facts") -> tuple[dict[str, InputType], dict[st
             "Return Fitted(..., sample=frame) with the frame that the model was fitted on.",
         )
     return types, {name: tuple(labels) for name, labels in zip(columns, known, strict=True)}
+
+
+def _categorical(booster: Any) -> list[int]:
+    """The places of the inputs that a model's own text calls categories."""
+    found = re.search(r"(?m)^\[categorical_feature: ([\d,]*)\]$", booster.model_to_string())
+    return [int(one) for one in found[1].split(",") if one] if found else []
 
 
 def _names(own: list[str], facts: "Facts") -> list[str]:

@@ -70,6 +70,22 @@ def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "OnnxP
     return OnnxPredictor(_session(files[_FILE], Damaged, "Load an ONNX model"), kind, signature)
 
 
+def kind_of(data: bytes) -> Kind | None:
+    """What a file's outputs say of its kind: a classifier gives labels beside one number for each class. None where
+    they say nothing. Raises BadStep for no single-file ONNX model."""
+    if found := objection(data):
+        raise BadStep(_ATTEMPT, found, "Export it again, as a single file with standard operators.")
+    outputs = _session(data, BadStep, _ATTEMPT).get_outputs()
+    labels = any(one.type in ("tensor(int64)", "tensor(string)", "tensor(bool)") for one in outputs)
+    for one in outputs:
+        if one.type in ("tensor(float)", "tensor(double)") and len(one.shape) == 2 and isinstance(one.shape[1], int):
+            if one.shape[1] > 1:
+                return "binary" if one.shape[1] == 2 else "multiclass"
+            if labels:
+                return "binary"
+    return None
+
+
 def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
     """There is nothing else to compare with: the file is the model."""
     return None

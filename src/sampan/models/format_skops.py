@@ -83,7 +83,7 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
 
 def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "SkopsPredictor":
     """Raises Damaged for anything but a skops file of trusted types."""
-    return SkopsPredictor(_construct(files[_FILE]), kind, signature)
+    return SkopsPredictor(construct(files[_FILE]), kind, signature)
 
 
 def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
@@ -155,7 +155,8 @@ def _without_padding(content: bytes) -> bytes:
     return out.getvalue()
 
 
-def _construct(data: bytes) -> Any:
+def construct(data: bytes) -> Any:
+    """The estimator of a skops file of trusted types. Raises Damaged for any other."""
     io_ = _skops()
     from skops.io.exceptions import UntrustedTypesFoundException
 

@@ -17,7 +17,7 @@ from sampan.models.format_mlflow import FILES, MLFLOW
 from sampan.models.golden import capture, distance
 from sampan.models.golden_checks import TOLERANCE
 from sampan.models.onnx_form import derive
-from sampan.models.version import KINDS, Kind, Signature, Version, VersionDraft, version_digest
+from sampan.models.version import KINDS, SERVICE, Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def freeze(fitted: FittedModel, kind: Kind, blobs: Blobs) -> VersionDraft:
         files=files,
         signature=frozen.signature,
         metrics=dict(fitted.metrics or {}),
-        made_with={"python": platform.python_version(), **{p: _version(p) for p in frozen.packages}},
+        made_with={"python": platform.python_version(), **packages(frozen.packages)},
         golden=golden,
     )
     return msgspec.structs.replace(draft, onnx=derive(fitted.estimator, draft, predictor, sample, blobs))
@@ -142,6 +142,8 @@ def load(version: Version | VersionDraft, blobs: Blobs, *, only: bool = False) -
             "it is kept as it was logged, and Sampan runs no code out of a model's files",
             "mlflow.pyfunc.load_model('models:/NAME/NUMBER') does; endpoints serve what a @model step made.",
         )
+    if version.format == SERVICE:
+        raise Usage("Load a model", "it is a live service, and only its endpoint calls it", "Ask the endpoint.")
     files = {name: blobs.get(digest) for name, digest in version.files.items()}
     if version_digest(version.kind, version.format, version.files, version.signature) != version.digest:
         raise Damaged(
@@ -192,6 +194,11 @@ def _compare(
                 f"the frozen model predicts {have} for row {place} of the sample, the fitted one {want}",
                 "Features may be listed in another order than the model was fitted with.",
             )
+
+
+def packages(names: Sequence[str]) -> dict[str, str]:
+    """The versions of packages that are installed here; empty where one is not."""
+    return {name: _version(name) for name in names}
 
 
 def _version(package: str) -> str:

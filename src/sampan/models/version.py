@@ -9,6 +9,8 @@ from sampan.base.digests import digest_bytes
 Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking", "unknown"]
 #: The kinds that a model step may say its model is of; of what people registered it is unknown.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "unknown")
+#: The format of a version that is a live service: its one file says where and how it is called.
+SERVICE: Final = "service"
 Label: TypeAlias = bool | int | float | str
 InputType: TypeAlias = Literal["number", "integer", "boolean", "text", "category"]
 
@@ -34,12 +36,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 class Origin(msgspec.Struct, frozen=True):
     """What a version was registered from, where no step of the flow made it: a logged run, or a logged model of one.
 
-    ``path`` lies below the artifacts of either.
+    ``path`` lies below the artifacts of either. ``adopted``: it is of neither, but was brought in from outside; the
+    name of the file, or the address of the service.
     """
 
     run: str = ""
     model: str = ""
     path: str = ""
+    adopted: str = ""
 
 
 class GoldenFile(msgspec.Struct, frozen=True):

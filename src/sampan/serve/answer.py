@@ -15,9 +15,11 @@ from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_id
 from sampan.models.inputs import Inputs
+from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
 from sampan.serve.decisions import Prediction, Question, expected_value
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
+from sampan.serve.live import Live
 
 if TYPE_CHECKING:
     from sampan.models.formats import Output
@@ -50,7 +52,8 @@ class Asked(NamedTuple):
 
 
 class Verdict(msgspec.Struct, array_like=True):
-    """What a bundle says to one record. ``error``: why there is none, or why its rule gave no action of its own."""
+    """What a bundle says to one record. ``error``: why there is none, or why its rule gave no action of its own;
+    ``fallback``: why it is not the model that says it, but what was declared for then."""
 
     output: float | str | list[float] | None
     action: str = ""
@@ -59,6 +62,7 @@ class Verdict(msgspec.Struct, array_like=True):
     error: str = ""
     question: Question | None = None
     """What people are asked about it; the action stands until they answer."""
+    fallback: str = ""
 
 
 class Author(NamedTuple):
@@ -97,6 +101,7 @@ class Answerer:
         self._own = Arm(self.author, {})
         #: Versions whose classes are known to be one's own: a candidate's, too.
         self.alike = {opened.bundle.version}
+        self.live = opened.predictor if isinstance(opened.predictor, Live) else None
         self._checked = Inputs(opened.bundle.model.signature)
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
@@ -153,6 +158,14 @@ class Answerer:
         """Raw model output per record. Raises Usage for a record that does not fit the signature."""
         return self._predictor.predict(records)
 
+    def instead(self, records: Sequence[Mapping[str, Any]], why: str) -> list[Verdict] | None:
+        """The verdicts on what is declared for when the model does not answer; None if nothing is."""
+        fallback = self.live.facts.fallback if self.live is not None else None
+        if fallback is None:
+            return None
+        said = self.judge(records, [fallback] * len(records))
+        return [msgspec.structs.replace(one, fallback=why) for one in said]
+
     def decide(self, asked: Asked, outputs: "Sequence[Output]") -> Answered:
         """Apply the rules; one event and one answer per record."""
         return self.tell(asked, self.judge(asked.records, outputs))
@@ -188,6 +201,8 @@ class Answerer:
             if verdict.question is not None:
                 answer["review"] = asking = self._asking(verdict.question)
                 told = {**told, "review": asking}
+            if verdict.fallback:
+                answer["fallback"] = verdict.fallback
             answers.append(answer)
             entity = self.about(record)
             features, context = self._split(record, author.inputs)
@@ -208,6 +223,7 @@ class Answerer:
                 "value": verdict.value,
                 "latency_us": round((time.perf_counter() - asked.arrived) * 1e6),
                 "error": verdict.error,
+                **({"fallback": verdict.fallback} if verdict.fallback else {}),
                 **told,
             }
             events.append(_encode(event))
@@ -244,7 +260,8 @@ class Answerer:
             "prediction": self._prediction(data["prediction"]) if same_version else data["prediction"],
             **{name: data[name] for name in ("action", "rule", "version", "bundle")},
         }
-        return {**answer, **{name: data[name] for name in ("error", "review") if data.get(name)}}
+        told = ["error", "review", *(["fallback"] if data.get("variant", CHAMPION) == CHAMPION else [])]
+        return {**answer, **{name: data[name] for name in told if data.get(name)}}
 
     def _split(self, record: Mapping[str, Any], inputs: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A record's model inputs, and what else the rules can read."""

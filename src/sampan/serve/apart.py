@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sampan.base.errors import SampanError
+from sampan.base.errors import Refused, SampanError, Unreachable
 from sampan.serve.answer import Answerer, Verdict
 from sampan.serve.frames import Frame, Frames, Kind
 
@@ -83,6 +83,8 @@ def weigh(answerer: Answerer, records: Sequence[Any]) -> list[Verdict]:
     try:
         answerer.fit(records)
         return [_sound(one) for one in answerer.judge(records, answerer.predict(records))]
+    except (Unreachable, Refused) as error:  # of a live service: asking it again for each half says nothing new
+        return [Verdict(None, error=error.obstacle) for _ in records]
     except Exception as error:  # noqa: BLE001 - the model and the rules are the user's: the champion answers instead
         if len(records) == 1:
             return [Verdict(None, error=_said(error))]

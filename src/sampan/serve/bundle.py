@@ -12,8 +12,9 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadWorkspace, Damaged, NewerFormat
+from sampan.base.outgoing import Outgoing
 from sampan.base.sources import MemoryImporter
-from sampan.models.version import Version, VersionDraft
+from sampan.models.version import SERVICE, Version, VersionDraft
 from sampan.serve.decisions import ENTRY, Decision, Threshold
 from sampan.store.blobs import Blobs
 
@@ -88,14 +89,21 @@ def decode(data: bytes) -> Bundle:
         raise Damaged("Open a bundle", f"it does not parse: {error}", "Deploy again.") from error
 
 
-def open_bundle(bundle: Bundle, blobs: Blobs) -> OpenBundle:
+def open_bundle(bundle: Bundle, blobs: Blobs, out: Outgoing | None = None) -> OpenBundle:
     """Load model and rules from bytes whose digests were just checked. Runs in a serving process only.
 
+    ``out``: by which a bundle whose model is a live service may call it; nobody but an endpoint's process does.
     Raises Damaged if any file differs, BadWorkspace if the rules do not import or do not hold the decision.
     """
-    from sampan.models.formats import load
+    predictor: Predictor
+    if bundle.model.format == SERVICE:
+        from sampan.serve.live import Live, read_facts
 
-    predictor = load(bundle.model, blobs, only=True)
+        predictor = Live(read_facts(bundle.model, blobs), bundle.model.signature, out)
+    else:
+        from sampan.models.formats import load
+
+        predictor = load(bundle.model, blobs, only=True)
     chosen = None
     if bundle.decision is not None:
         name = bundle.decision.name

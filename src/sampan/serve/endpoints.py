@@ -108,8 +108,7 @@ class Endpoints:
     ) -> Endpoint:
         """As ``deploy``, but not in force until ``add`` writes it down."""
         attempted = f"Deploy {ref} as {name}"
-        if not is_name(name) or len(name) > _NAME_LIMIT:
-            raise Usage(attempted, f"{name!r} is no name", f"Use up to {_NAME_LIMIT} letters, digits, _ and -.")
+        check_endpoint(attempted, name)
         bundle = self.make_bundle(ref, workspace=workspace, decision=decision, thresholds=thresholds)
         digest = self._blobs.put(bundle.encode())
         spec = EndpointSpec(version=bundle.version)
@@ -290,6 +289,12 @@ class Endpoints:
         if loaded.error:
             raise revive(loaded.error)
         return tuple(loaded.decisions)
+
+
+def check_endpoint(attempted: str, name: str) -> None:
+    """Raises Usage for what is no endpoint's name."""
+    if not is_name(name) or len(name) > _NAME_LIMIT:
+        raise Usage(attempted, f"{name[:100]!r} is no name", f"Use up to {_NAME_LIMIT} letters, digits, _ and -.")
 
 
 def looks_like_a_digest(text: str) -> bool:

@@ -23,6 +23,7 @@ from sampan.serve.apart import Apart
 from sampan.serve.assignment import Assigned
 from sampan.serve.bundle import Order, open_bundle
 from sampan.serve.frames import Frame, Frames, Kind
+from sampan.serve.live import outgoing
 from sampan.serve.orphan import end_with
 from sampan.serve.service import Service
 from sampan.serve.stream import Stream
@@ -85,7 +86,8 @@ async def _serve(connection: socket.socket) -> int:
         folder = Folder(Path(order.root))
         settings = folder.settings()
         clock = _clock(settings, folder)
-        answerer = Answerer(order.endpoint, open_bundle(order.bundle, Blobs(folder.data / "blobs")), clock)
+        opened = open_bundle(order.bundle, Blobs(folder.data / "blobs"), outgoing(settings))
+        answerer = Answerer(order.endpoint, opened, clock)
         beside = _Beside(answerer, link)
         link.send(Kind.READY)
     except Exception as error:  # noqa: BLE001

@@ -7,12 +7,12 @@ not, the champion does.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from sampan.base.errors import Busy, Conflict, Damaged, SampanError
+from sampan.base.errors import Busy, Conflict, Damaged, Refused, SampanError, Unreachable
 from sampan.serve.answer import Answered, Answerer, Asked, Verdict
 from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
@@ -109,6 +109,9 @@ class Service:
             asked = self._variants.ask([one.records(one.places) for one in theirs])
             replies = {one.request: reply for one, reply in zip(theirs, asked, strict=True)}
         own = [one.records(one.own) if one.places else one.asked.records for one in fresh]
+        if self._answerer.live is not None:
+            self._spawn(self._call(fresh, own, replies))
+            return
         try:
             records = [record for some in own for record in some]
             outputs = self._answerer.predict(records) if records else []
@@ -121,6 +124,39 @@ class Service:
             end = place + len(some)
             self._decide(one, some, outputs[place:end], replies.get(one.request))
             place = end
+
+    async def _call(
+        self, fresh: Sequence[Fresh], own: Sequence[list[dict[str, Any]]], replies: Mapping[int, Reply]
+    ) -> None:
+        """Have a live service predict, all requests in one call; where one of them does not fit, each by itself."""
+        try:
+            found = await self._called([record for some in own for record in some])
+        except Exception as error:  # noqa: BLE001 - one request's fault must not become another's
+            if len(fresh) > 1:
+                await asyncio.gather(*(self._call([a], [b], replies) for a, b in zip(fresh, own, strict=True)))
+                return
+            known = error if isinstance(error, SampanError) else Damaged("Predict", f"{type(error).__name__}: {error}")
+            self._fail(fresh[0], known)
+            return
+        place = 0
+        for one, some in zip(fresh, own, strict=True):
+            end = place + len(some)
+            if isinstance(found, SampanError):
+                self._fail(one, found)
+            else:
+                self._judged(one, found[place:end], replies.get(one.request))
+            place = end
+
+    async def _called(self, records: list[dict[str, Any]]) -> "Sequence[Verdict] | SampanError":
+        """What a live service says, or what was declared for when it does not answer; else why it does not.
+
+        Raises Usage for records that do not fit."""
+        assert self._answerer.live is not None
+        try:
+            outputs = await self._answerer.live.call(records) if records else []
+        except (Unreachable, Busy, Refused) as error:
+            return self._answerer.instead(records, error.obstacle) or error
+        return self._answerer.judge(records, outputs)
 
     def _read(self) -> list[Fresh]:
         """What has arrived and has not been asked before; the rest is answered as it was."""
@@ -174,11 +210,13 @@ class Service:
         return None
 
     def _decide(self, one: Fresh, own: list[dict[str, Any]], outputs: Sequence[Any], reply: Reply | None) -> None:
-        verdicts = self._answerer.judge(own, outputs)
+        self._judged(one, self._answerer.judge(own, outputs), reply)
+
+    def _judged(self, one: Fresh, verdicts: Sequence[Verdict], reply: Reply | None) -> None:
         if reply is not None:
             self._spawn(self._join(one, verdicts, reply))
             return
-        arms = None if one.plan is None else [one.plan.champion] * len(own)
+        arms = None if one.plan is None else [one.plan.champion] * len(verdicts)
         self._spawn(self._keep(one, self._answerer.tell(one.asked, verdicts, arms)))
 
     async def _join(self, one: Fresh, own: Sequence[Verdict], reply: Reply) -> None:
@@ -196,14 +234,27 @@ class Service:
             reasons.append(reason)
         self._variants.answered(reasons)
         if lacking := [place for place in one.places if place not in verdicts]:
-            records = one.records(lacking)
-            outputs = self._predicted(one, records)
-            if outputs is None:
+            said = await self._instead(one, one.records(lacking))
+            if said is None:
                 return
-            verdicts.update(zip(lacking, self._answerer.judge(records, outputs), strict=True))
+            verdicts.update(zip(lacking, said, strict=True))
         places = range(len(one.asked.records))
         told = self._answerer.tell(one.asked, [verdicts[n] for n in places], [arms[n] for n in places])
         await self._keep(one, told)
+
+    async def _instead(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
+        """The champion's answers where the candidate's were due; None if the request has been answered with why not."""
+        if self._answerer.live is None:
+            outputs = self._predicted(one, records)
+            return None if outputs is None else self._answerer.judge(records, outputs)
+        try:
+            found = await self._called(records)
+        except SampanError as error:
+            found = error
+        if isinstance(found, SampanError):
+            self._fail(one, found)
+            return None
+        return found
 
     async def _keep(self, one: Fresh, answered: Answered) -> None:
         if one.told is not None:

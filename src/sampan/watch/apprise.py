@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import SampanError, Unreachable, Usage
+from sampan.base.outgoing import Outgoing, public
 from sampan.watch.limits import Target
-from sampan.watch.outgoing import Outgoing, public
 
 _PATIENCE: Final = 30.0
 #: Targets that are not a message to anybody elsewhere.

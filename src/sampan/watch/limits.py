@@ -3,7 +3,6 @@
 Secrets and addresses that hold secrets may be names of environment variables; no message ever shows their values.
 """
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sampan.base.errors import BadSetting
+from sampan.base.outgoing import private_address
 
 SECOND: Final = 1_000_000
 
@@ -129,7 +129,7 @@ def read_alerting(
             raise BadSetting(
                 "Read [alerts]", f"two targets are called {name!r}", "Give webhooks a name = of their own."
             )
-    allowed = frozenset(_address(text) for text in told.allow_private)
+    allowed = frozenset(private_address(text, "[alerts] allow_private") for text in told.allow_private)
     return Alerting(tuple(targets), _limits(told.limits), allowed, told.every)
 
 
@@ -194,16 +194,3 @@ def _webhook(hook: Webhook, at: int, environ: Mapping[str, str]) -> Target:
     where = f"[{host}]" if ":" in host else host
     name = hook.name or hook.url_env or (f"{where}:{port}" if port else where)
     return Target(name, "webhook", url, secret)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-        if colon and 0 < int(port) < 65_536:
-            return str(address), int(port)
-    except ValueError:
-        pass
-    raise BadSetting(
-        "Read [alerts] allow_private", f"{text!r} is not ADDRESS:PORT", 'For instance "127.0.0.1:9000" or "[::1]:9000".'
-    )

@@ -12,10 +12,10 @@ from functools import partial
 
 from sampan.base.clock import Clock
 from sampan.base.errors import Damaged, SampanError
+from sampan.base.outgoing import Outgoing
 from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Alerts, Compose, Delivery
 from sampan.watch.limits import Alerting, Target
-from sampan.watch.outgoing import Outgoing
 from sampan.watch.signals import LOOKS, Memory, Sight, Signal
 
 _LOG = logging.getLogger("sampan.watch")

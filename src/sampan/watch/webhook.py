@@ -10,8 +10,8 @@ import time
 from typing import Final
 
 from sampan.base.errors import Unreachable
+from sampan.base.outgoing import Outgoing
 from sampan.watch.limits import Target
-from sampan.watch.outgoing import Outgoing
 
 SIGNATURE: Final = "Sampan-Signature"
 ID: Final = "Sampan-Id"

@@ -65,6 +65,8 @@ class EndpointPage(msgspec.Struct):
     can_deploy: bool = False
     rollout: RolloutLine | None = None
     """The newest rollout on it."""
+    adopted: str = ""
+    """The file or the address that its version was brought in from; empty for one that a run made."""
     as_of: int | None = None
 
 
@@ -90,8 +92,17 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
         can_deploy=may(query, DEPLOY),
         rollout=newest(parts, current.name, then),
+        adopted=_adopted(parts, current.spec.version),
         as_of=then,
     )
+
+
+def _adopted(parts: Parts, ref: str) -> str:
+    try:
+        version = parts.models.get(ref)
+    except NotFound:
+        return ""
+    return version.origin.adopted if version.origin is not None else ""
 
 
 def _earlier(records: Endpoints, name: str, served: list[Served], warm: Sequence[str]) -> list[Earlier]:

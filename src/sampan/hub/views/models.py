@@ -240,6 +240,8 @@ class VersionPage(msgspec.Struct, kw_only=True):
     text: Code | None
     others: list[int]
     origin: Came | None = None
+    adopted: str = ""
+    """The file or the address that it was brought in from; no run made it."""
     actor: str = ""
     aliases: list[str] = []
     all_aliases: dict[str, int] = {}
@@ -302,6 +304,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
         text=code_of(parts.folder.root, found.model),
         others=[one.number for one in others],
         origin=_origin(parts, found),
+        adopted=found.origin.adopted if found.origin is not None else "",
         actor=found.actor,
         aliases=[one.alias for one in held if one.number == found.number],
         all_aliases={one.alias: one.token for one in held},
@@ -342,7 +345,7 @@ def _spent(records: Runs, run: str | None, step: str) -> tuple[float, float, str
 
 
 def _origin(parts: Parts, version: Version) -> Came | None:
-    if version.origin is None:
+    if version.origin is None or version.origin.adopted:
         return None
     experiment = None
     with suppress(NotFound):
