@@ -17,13 +17,15 @@ from tests.hub.conftest import Hub
 RECORDS = [record(orders=number - 2, recency=number / 4, customer_id=f"c{number}") for number in range(4)]
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory, fitted: Any) -> Iterator[Hub]:
-    """A hub that serves `reorder`, with rules that want to know the customer."""
+@pytest.fixture(scope="module", params=["through the hub", "directly"])
+def hub(request: Any, tmp_path_factory: pytest.TempPathFactory, fitted: Any) -> Iterator[Hub]:
+    """A hub that serves `reorder`, with rules that want to know the customer; asked itself, or the process past it."""
     root: Path = tmp_path_factory.mktemp("protocols") / "shop"
     Shop.found(root, fitted(5)).close()
     made = Hub(root)
     assert made.predict("reorder", body(record()))[0] == 200
+    if request.param == "directly":
+        made.direct = made.port_of("reorder")
     yield made
     assert made.stop() == 0
 
@@ -123,7 +125,7 @@ def test_tritons_client_infers(hub: Hub, expected: Any, binary: bool) -> None:
     from tritonclient import http
 
     headers = {"Authorization": f"Bearer {hub.token}"}
-    client = http.InferenceServerClient(f"127.0.0.1:{hub.port}")
+    client = http.InferenceServerClient(f"127.0.0.1:{hub.direct or hub.port}")
     assert client.is_server_live(headers) and client.is_server_ready(headers)
     assert client.is_model_ready("reorder", "1", headers) and not client.is_model_ready("nobody", headers=headers)
     assert client.get_model_metadata("reorder", headers=headers)["name"] == "reorder"
@@ -155,6 +157,7 @@ def test_kserves_client_infers(hub: Hub, expected: Any, binary: bool) -> None:
     from kserve.inference_client import RESTConfig
 
     headers = {"Authorization": f"Bearer {hub.token}"}
+    url = f"http://127.0.0.1:{hub.direct or hub.port}"
     inputs = []
     for one in tensors():
         array = np.array(one["data"], object if one["datatype"] == "BYTES" else np.float64)
@@ -164,11 +167,11 @@ def test_kserves_client_infers(hub: Hub, expected: Any, binary: bool) -> None:
     async def story() -> Any:
         client = InferenceRESTClient(RESTConfig(protocol="v2"))
         try:
-            assert await client.is_server_live(hub.url, headers=headers)
-            assert await client.is_server_ready(hub.url, headers=headers)
-            assert await client.is_model_ready(hub.url, "reorder", headers=headers)
+            assert await client.is_server_live(url, headers=headers)
+            assert await client.is_server_ready(url, headers=headers)
+            assert await client.is_model_ready(url, "reorder", headers=headers)
             asked = InferRequest("reorder", inputs, request_id="k-1")
-            return await client.infer(hub.url, asked, model_name="reorder", headers=dict(headers))
+            return await client.infer(url, asked, model_name="reorder", headers=dict(headers))
         finally:
             await client.close()
 

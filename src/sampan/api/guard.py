@@ -5,7 +5,7 @@ what has no policy is denied. It decides on ``Host``, ``Origin``, ``Sec-Fetch-*`
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -13,7 +13,6 @@ import msgspec
 from sampan.api import slashes
 from sampan.api.policies import ANYBODY, BASIC, QUERY_SECRET, Policies
 from sampan.base.errors import SampanError
-from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
 
 Scope = Any
@@ -26,6 +25,29 @@ Refusal = Callable[[Scope, int, SampanError], tuple[bytes, bytes]]
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Addresses that mean "every interface", which is no name that a Host header could have.
 WILDCARDS: Final = frozenset({"0.0.0.0", "::", "", "*"})  # noqa: S104 - compared with, not bound to
+
+
+class Gate(Protocol):
+    """Whom a secret stands for, by the way it came."""
+
+    def bearer(self, header: bytes) -> Principal | None: ...
+    def basic(self, header: bytes) -> Principal | None: ...
+    def plain(self, secret: bytes) -> Principal | None: ...
+    def cookie(self, value: str) -> Principal | None: ...
+    def why_not(self, sent: bytes) -> SampanError: ...
+
+
+class Response(NamedTuple):
+    """An answer, whole."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    async def give(self, send: Send) -> None:
+        """As an ASGI application gives it."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 class Hosts:
@@ -56,29 +78,23 @@ def refusal_json(scope: Scope, status: int, error: SampanError) -> tuple[bytes, 
     return b"application/json", msgspec.json.encode(error.body())
 
 
-class Guard:
-    """Lets a request through to ``app``, or answers it."""
+class Judge:
+    """Says what a request that may not pass is answered."""
 
     def __init__(
-        self, app: Asgi, *, policies: Policies, gate: Gate, hosts: Hosts, cookie: str, refusal: Refusal = refusal_json
+        self, *, policies: Policies, gate: Gate, hosts: Hosts, cookie: str, refusal: Refusal = refusal_json
     ) -> None:
-        self._app = app
         self._policies = policies
         self._gate = gate
         self._hosts = hosts
         self._cookie = cookie
         self._refusal = refusal
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        kind = scope["type"]
-        if kind == "http":
-            slashes.keep(scope)
-        verdict = self._judge(scope, kind) if kind != "lifespan" else None
-        if verdict is None:
-            return self._app(scope, receive, send)
-        if kind == "websocket":
-            return self._hang_up(receive, send, *verdict)
-        return self._refuse(scope, send, *verdict)
+    def refuses(self, scope: Scope) -> Response | None:
+        """The answer to an HTTP request that is not let through; None for one that is."""
+        slashes.keep(scope)
+        verdict = self._judge(scope, "http")
+        return None if verdict is None else self._refused(scope, *verdict)
 
     def admits(self, scope: Scope) -> bool:
         """Whether a request that was let through would still be: its token may have been taken back meanwhile."""
@@ -203,19 +219,35 @@ class Guard:
             return False
         return signed_in  # a browser that says neither where it comes from nor what it is doing
 
-    async def _hang_up(
-        self, receive: Receive, send: Send, status: int, error: SampanError, headers: Mapping[bytes, bytes]
-    ) -> None:
-        await receive()  # websocket.connect
-        await send({"type": "websocket.close", "code": 4000 + status, "reason": error.obstacle[:100]})
-
-    async def _refuse(
-        self, scope: Scope, send: Send, status: int, error: SampanError, headers: Mapping[bytes, bytes]
-    ) -> None:
+    def _refused(self, scope: Scope, status: int, error: SampanError, headers: Mapping[bytes, bytes]) -> Response:
         kind, body = self._refusal(scope, status, error) if status != 204 else (b"text/plain", b"")
         own = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": status, "headers": [*own, *headers.items()]})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        return Response(status, [*own, *headers.items()], b"" if scope["method"] == "HEAD" else body)
+
+
+class Guard(Judge):
+    """Lets a request through to ``app``, or answers it."""
+
+    def __init__(
+        self, app: Asgi, *, policies: Policies, gate: Gate, hosts: Hosts, cookie: str, refusal: Refusal = refusal_json
+    ) -> None:
+        super().__init__(policies=policies, gate=gate, hosts=hosts, cookie=cookie, refusal=refusal)
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        kind = scope["type"]
+        if kind == "lifespan":
+            return self._app(scope, receive, send)
+        if kind == "websocket":
+            verdict = self._judge(scope, kind)
+            return self._app(scope, receive, send) if verdict is None else _hang_up(receive, send, *verdict[:2])
+        refused = self.refuses(scope)
+        return self._app(scope, receive, send) if refused is None else refused.give(send)
+
+
+async def _hang_up(receive: Receive, send: Send, status: int, error: SampanError) -> None:
+    await receive()  # websocket.connect
+    await send({"type": "websocket.close", "code": 4000 + status, "reason": error.obstacle[:100]})
 
 
 def _taken_out(scope: Scope) -> bytes:

@@ -10,6 +10,7 @@ from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.predict_operations import OPERATIONS as PREDICTIONS
+from sampan.api.readiness import Alive, Readiness
 from sampan.api.registry_routes import (
     AliasRequest,
     ApprovalRequest,
@@ -42,7 +43,6 @@ from sampan.api.routes import (
     WhyRequest,
 )
 from sampan.api.segment import PATHS
-from sampan.api.vitals import Alive, Readiness
 from sampan.flow.engine import Why
 from sampan.flow.incremental import Late, Proven
 from sampan.flow.outcome import Progress, RunResult

@@ -5,13 +5,13 @@ those of the Open Inference Protocol.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from sampan import __version__
 from sampan.api.bodies import TooLarge
-from sampan.api.guard import Receive, Scope, Send
+from sampan.api.guard import Receive, Response, Scope, Send
 from sampan.api.predict_paths import INVOKE, PREDICT, V2
 from sampan.base.errors import NotFound, SampanError, Usage
 from sampan.serve import inference
@@ -26,63 +26,39 @@ _JSON: Final = (b"content-type", b"application/json")
 _HEADERS: Final = {b"content-type", b"accept", inference.LENGTH.encode()}
 
 
-class Predict:
-    """A bare ASGI handler for every path of ``ROUTES``. ``ready``: whether the hub is."""
+class Asked(NamedTuple):
+    """A request for predictions: which endpoint is asked, in the words of which face, and what goes before the body on
+    its way to the serving process."""
 
-    def __init__(self, ask: Ask, look: Look, ready: Callable[[], bool], body_limit: int) -> None:
-        self._ask = ask
+    name: str
+    number: int
+    before: bytes
+
+
+class Reader:
+    """Every path of ``ROUTES``: what is asked there, and what is answered at once. ``ready``: whether the hub is."""
+
+    def __init__(self, look: Look, ready: Callable[[], bool]) -> None:
         self._look = look
         self._ready = ready
-        self._limit = body_limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def read(self, scope: Scope) -> Asked | Response:
+        """What a request asks, but for its body; or its answer, where it wants no prediction or cannot have one."""
         path: str = scope["path"]
         if path.startswith(PREDICT):
-            await self._predict(path.removeprefix(PREDICT), receive, send)
-        elif path.startswith(INVOKE):
-            await self._through(INVOCATIONS, path.removeprefix(INVOKE), {}, scope, receive, send)
-        else:
-            await self._inference(path, scope, receive, send)
-
-    async def _predict(self, name: str, receive: Receive, send: Send) -> None:
-        """The way of most requests, with nothing on it that they do not need."""
-        try:
-            body = await self._body(receive)
-        except SampanError as error:
-            await _answer(send, 413, msgspec.json.encode(error.body()), None)
-            return
-        if body is not None:
-            status, answer, retry = await self._ask(name, body, NATIVE)
-            await _answer(send, status, answer, retry)
-
-    async def _through(
-        self, number: int, name: str, more: Mapping[str, str], scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """A request through another face: what it needs of the headers goes along."""
-        try:
-            headers = _read_headers(scope)
-            body = await self._body(receive)
-        except SampanError as error:
-            await _refuse(send, number, error)
-            return
-        if body is not None:
-            status, answer, retry = await self._ask(name, pack({**headers, **more}, body), number)
-            said, rest = unpack(answer)
-            await _answer(send, status, rest, retry, said)
-
-    async def _inference(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+            return Asked(path.removeprefix(PREDICT), NATIVE, b"")
+        if path.startswith(INVOKE):
+            return _through(INVOCATIONS, path.removeprefix(INVOKE), {}, scope)
         parts = path.removeprefix(V2).strip("/").split("/") if path != V2 else []
         if scope["method"] == "POST":
             name, version = _named(parts[:-1])
-            await self._through(INFERENCE, name, {inference.VERSION: version}, scope, receive, send)
-            return
+            return _through(INFERENCE, name, {inference.VERSION: version}, scope)
         try:
             found = self._described(parts)
         except SampanError as error:
-            await _refuse(send, INFERENCE, error)
-            return
+            return refused(INFERENCE, error)
         status = 503 if found.get("ready") is False else 200
-        await _answer(send, status, msgspec.json.encode(found), 1 if status == 503 else None)
+        return _response(status, msgspec.json.encode(found), 1 if status == 503 else None)
 
     def _described(self, parts: list[str]) -> dict[str, Any]:
         if not parts:
@@ -97,11 +73,34 @@ class Predict:
         inference.check_version(bundle, version)
         return {"name": name, "ready": serving} if asks_ready else inference.metadata(name, bundle)
 
+
+class Predict(Reader):
+    """A bare ASGI handler for these paths."""
+
+    def __init__(self, ask: Ask, look: Look, ready: Callable[[], bool], body_limit: int) -> None:
+        super().__init__(look, ready)
+        self._ask = ask
+        self._limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self.read(scope)
+        if isinstance(asked, Response):
+            await asked.give(send)
+            return
+        try:
+            body = await self._body(receive)
+        except TooLarge as error:
+            await refused(asked.number, error).give(send)
+            return
+        if body is not None:
+            said = await self._ask(asked.name, asked.before + body if asked.before else body, asked.number)
+            await answered(asked.number, *said).give(send)
+
     async def _body(self, receive: Receive) -> bytes | None:
         message: dict[str, Any] = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             whole: bytes = message.get("body", b"")
-            self._check(len(whole))
+            check_size(len(whole), self._limit)
             return whole
         parts: list[bytes] = []
         size = 0
@@ -110,15 +109,39 @@ class Predict:
                 return None
             part = message.get("body", b"")
             size += len(part)
-            self._check(size)
+            check_size(size, self._limit)
             parts.append(part)
             if not message.get("more_body"):
                 return b"".join(parts)
             message = await receive()
 
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            raise TooLarge("Predict", f"the body has more than {self._limit:,} bytes", "Send the records in parts.")
+
+def check_size(size: int, limit: int) -> None:
+    """Raises TooLarge for a body of more bytes than that."""
+    if size > limit:
+        raise TooLarge("Predict", f"the body has more than {limit:,} bytes", "Send the records in parts.")
+
+
+def answered(number: int, status: int, answer: bytes, retry: int | None = None) -> Response:
+    """What a serving process has answered through a face, as its client gets it."""
+    if number == NATIVE:
+        return _response(status, answer, retry)
+    said, rest = unpack(answer)
+    return _response(status, rest, retry, said)
+
+
+def refused(number: int, error: SampanError, retry: int | None = None) -> Response:
+    """A failure in the words of a face."""
+    body, headers = face(number).refuse(error)
+    return _response(error.status, body, retry, headers)
+
+
+def _through(number: int, name: str, more: Mapping[str, str], scope: Scope) -> Asked | Response:
+    """A request through another face: what it needs of the headers goes along."""
+    try:
+        return Asked(name, number, pack({**_read_headers(scope), **more}, b""))
+    except SampanError as error:
+        return refused(number, error)
 
 
 def _named(parts: list[str]) -> tuple[str, str]:
@@ -147,17 +170,9 @@ def refusal(scope: Scope, status: int, error: SampanError) -> tuple[bytes, bytes
     return _JSON[1], face(number).refuse(error)[0]
 
 
-async def _refuse(send: Send, number: int, error: SampanError) -> None:
-    body, headers = face(number).refuse(error)
-    await _answer(send, error.status, body, None, headers)
-
-
-async def _answer(
-    send: Send, status: int, body: bytes, retry: int | None, said: Mapping[str, str] | None = None
-) -> None:
+def _response(status: int, body: bytes, retry: int | None, said: Mapping[str, str] | None = None) -> Response:
     headers = [(name.encode(), value.encode()) for name, value in said.items()] if said else [_JSON]
     headers.append((b"content-length", str(len(body)).encode()))
     if retry is not None:
         headers.append((b"retry-after", str(retry).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return Response(status, headers, body)

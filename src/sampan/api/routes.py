@@ -434,12 +434,13 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     @post("/v1/tokens")
     async def create_token(data: TokenRequest) -> Response[bytes]:
         token, secret = await asyncio.to_thread(gate.tokens.create, data.name, data.role, data.days)
+        await gate.changed()
         return answer({"token": token, "secret": secret}, 201)
 
     @delete("/v1/tokens/{name:str}", status_code=200)
     async def revoke_token(name: str) -> Response[bytes]:
         token = await asyncio.to_thread(gate.tokens.revoke, name)
-        gate.forget()
+        await gate.changed()
         return answer({"token": token})
 
     @post("/v1/links")

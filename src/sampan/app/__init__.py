@@ -200,8 +200,11 @@ class App(
         from sampan.keep.rebuilding import read_often
         from sampan.keep.retention import read_retention
         from sampan.runs.replays import Replays
+        from sampan.serve.doors import read_ports
 
-        check_exposure(host, self.settings, self.db)
+        for address in (host, self.settings.get("serve_host")):
+            check_exposure(address, self.settings, self.db)
+        read_ports(self.settings.get("serve_ports"))
         from sampan.base.journal import set_up
 
         set_up(self.settings.get("log_level"), self.settings.get("log_format"))

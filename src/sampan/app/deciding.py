@@ -51,8 +51,14 @@ class Deciding(Workplace):
                 reason=reason,
             )
             if before is not None and before.bundle == made.bundle:
-                return _flat(before)
-            return _flat(self._put_in_force(made, before, lambda ask: self._prove(made, actor, without_golden, ask)))
+                return self._told(before)
+            return self._told(
+                self._put_in_force(made, before, lambda ask: self._prove(made, actor, without_golden, ask))
+            )
+
+    def _told(self, made: "Endpoint") -> dict[str, Any]:
+        """What was deployed, and where it is asked."""
+        return {**_flat(made), "address": self.serving_address(made.name)}
 
     def _prove(self, made: "Endpoint", actor: str, without: bool, ask: "Ask | None") -> "Endpoint":
         """Ask the golden requests of what is about to be in force; gives it with what came of that."""
@@ -190,6 +196,10 @@ class Deciding(Workplace):
     def serving_state(self, name: str) -> str:
         """How an endpoint is doing, as far as this process knows."""
         return self._hub.state_of(name) if self._hub is not None else "unknown"
+
+    def serving_address(self, name: str) -> str:
+        """Where an endpoint is asked directly, as far as this process knows."""
+        return self._hub.serving.address(name) if self._hub is not None else ""
 
     def warm_bundles(self, name: str) -> list[str]:
         """What an endpoint can go back to without loading it, as far as this process knows."""

@@ -5,11 +5,15 @@ from contextlib import suppress
 
 from sampan.base.errors import BadSetting
 from sampan.base.settings import Settings
+from sampan.serve.doors import NOWHERE
 from sampan.store.database import Database
 
 
 def check_exposure(host: str, settings: Settings, db: Database) -> None:
-    """Other machines may reach this hub only when somebody has decided who and under which name."""
+    """Other machines may reach this hub, or a serving process, only when somebody has decided who and under which
+    name."""
+    if host == NOWHERE:
+        return
     with suppress(ValueError):
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return
@@ -23,5 +27,5 @@ def check_exposure(host: str, settings: Settings, db: Database) -> None:
         raise BadSetting(
             f"Listen on {host}",
             f"other machines could reach the hub there, and it has not been told{needs}",
-            "Set them, and put TLS in front of it; or leave --host out to listen on this machine only.",
+            "Set them, and put TLS in front of it; or leave --host and serve_host out to listen on this machine only.",
         )

@@ -60,6 +60,7 @@ from sampan.log.writer import StreamWriter
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
 from sampan.serve.assignment import Assignment
+from sampan.serve.doors import NOWHERE, Doors, Most, Ports
 from sampan.serve.endpoints import Endpoint
 from sampan.serve.reviews import STREAM, Desk, Watching
 from sampan.serve.scoring import Batch
@@ -155,7 +156,8 @@ class RunningHub:
         self.cases = Watching(lambda: app.log, app.may_ask, app.clock)
         self._desk: tuple[StreamWriter, Desk] | None = None
         self.tracking = Tracking(app.folder.data, SystemClock())
-        self.serving = Serving(app.folder.root, app.endpoints, app.settings)
+        self.serving = Serving(app.folder.root, app.endpoints, app.settings, self._doors())
+        self.serving.on_kept = app.log.rates.told
 
         self.watch = Watch(Sight(self), app.tellers(), app.db, app.clock, app.compose(self.url))
 
@@ -212,6 +214,24 @@ class RunningHub:
             await self.writer.drained()
             self.writer.close()
             await asyncio.to_thread(self._close_desk)
+
+    def _doors(self) -> Doors | None:
+        """Where endpoints are asked directly, which goes by the tokens that this hub goes by."""
+        settings = self.app.settings
+        host = settings.get("serve_host")
+        if host == NOWHERE:
+            return None
+        doors = Doors(
+            "sampan.api.entrance",
+            Ports(self.app.db, self.app.folder.root, settings.get("serve_ports")),
+            host,
+            hosts=settings.get("allowed_hosts"),
+            limits=Most(settings.get("body_limit"), settings.get("predict_queue"), settings.get("predict_timeout")),
+            instance=self.instance,
+            passes=self.gate.passes(),
+        )
+        self.gate.told = doors.admit
+        return doors
 
     def _intakes(self) -> dict[str, Any]:
         """What takes events, by path."""

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sampan.api.exposition import Exposition
-from sampan.api.vitals import Check
+from sampan.api.readiness import Check
 from sampan.base.errors import SampanError
 from sampan.serve.stream import PREFIX
 from sampan.watch.alerts import KINDS
@@ -84,6 +84,12 @@ def _work(hub: "RunningHub", out: Exposition) -> None:
     endpoints = hub.serving.status()
     up = [({"endpoint": one.name}, int(one.state == "serving")) for one in endpoints]
     out.gauge("sampan_endpoint_up", "Whether an endpoint answers.", up)
+    direct = [
+        ({"endpoint": name, "status": str(status)}, number)
+        for name, answered in sorted(hub.serving.answered.items())
+        for status, number in sorted(answered.copy().items())
+    ]
+    out.counter("sampan_endpoint_requests_total", "Requests that its process answered past the hub.", direct)
     restarts = [({"endpoint": one.name}, one.restarts) for one in endpoints]
     out.counter("sampan_endpoint_restarts_total", "How often its process was started again.", restarts)
     open = [alert.kind for alert in hub.watch.alerts.open()]

@@ -39,6 +39,16 @@ SETTINGS: Final = tuple(
         ("segment_bytes", 67_108_864, "Bytes after which a log segment is sealed."),
         ("segment_events", 500_000, "Events after which a log segment is sealed."),
         ("segment_seconds", 3_600, "Age in seconds after which a non-empty log segment is sealed."),
+        (
+            "serve_host",
+            "127.0.0.1",
+            "Address on which serving processes are asked directly, each on its own port; none: through the hub only.",
+        ),
+        (
+            "serve_ports",
+            "",
+            "Their ports, as reorder=9001, separated by commas; any other endpoint gets a free one, which it keeps.",
+        ),
         ("predict_queue", 1_024, "Requests to one endpoint that may be under way before it answers 503."),
         ("predict_timeout", 10, "Seconds after which a request to an endpoint gives up and its process is replaced."),
         (

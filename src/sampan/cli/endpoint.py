@@ -67,6 +67,8 @@ def deploy(
     click.echo(f"{name} serves {made['version']}{rule}, bundle {made['bundle'][:12]}.")
     if made.get("golden"):
         click.echo(f"  {made['golden'][0].upper()}{made['golden'][1:]}.")
+    if address := made.get("address"):
+        click.echo(f"  Asked at {address}/predict/{name}, or through the hub.")
     if app.hub() is None:
         click.echo("  No hub is up; `sampan up` begins to answer.")
 
@@ -214,7 +216,19 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    names = ("name", "state", "version", "bundle", "decision", "entity", "thresholds", "currency", "values", "reason")
+    names = (
+        "name",
+        "state",
+        "address",
+        "version",
+        "bundle",
+        "decision",
+        "entity",
+        "thresholds",
+        "currency",
+        "values",
+        "reason",
+    )
     fields((key, found[key]) for key in names)
     click.echo()
     table(

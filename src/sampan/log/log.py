@@ -22,6 +22,9 @@ from sampan.log.read import Item, StoredEvent, StreamReader, stored
 from sampan.log.states import TypeState, content_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sampan.log.tally import Counts, Span
     from sampan.log.verify import Fault
     from sampan.log.writer import StreamWriter
 
@@ -59,14 +62,23 @@ class Log:
         self.rates = Rates(folder, self._cache / "rates") if rates is None else rates
         self.held = HeldItems(folder, self._cache) if held is None else held
 
-    def writer(self, stream: str = "intake", *, dedupe: bool = True) -> "StreamWriter":
-        """The one writer of a stream. Raises Busy if another process is it, Damaged if synced bytes are gone."""
+    def writer(
+        self,
+        stream: str = "intake",
+        *,
+        dedupe: bool = True,
+        told: "Callable[[str, Span, Counts], None] | None" = None,
+    ) -> "StreamWriter":
+        """The one writer of a stream. Raises Busy if another process is it, Damaged if synced bytes are gone.
+
+        ``told`` takes what frames hold that are durable now, instead of the rates of this process.
+        """
         if not is_name(stream):
             raise NotFound("Write to the log", f"{stream!r} cannot name a stream", "Use letters, digits, _ and -.")
         from sampan.log.writer import StreamWriter  # with NumPy and asyncio, which a reader does not need
 
         parts = (self.folder / stream, self.contracts, self._clock, self._settings, self.keys)
-        return StreamWriter(*parts, dedupe=dedupe, told=self.rates.told)
+        return StreamWriter(*parts, dedupe=dedupe, told=told or self.rates.told)
 
     @cached_property
     def _cache(self) -> Path:

@@ -57,14 +57,6 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         return digest_bytes(self.encode())
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What a serving process is told to serve."""
-
-    root: str
-    endpoint: str
-    bundle: Bundle
-
-
 class OpenBundle(NamedTuple):
     """A bundle ready to answer."""
 

@@ -26,6 +26,8 @@ class Kind(IntEnum):
     TRY = 6  # payload: records to be answered, in an ANSWER, without being kept
     LISTEN = 7  # payload: the path of a socket on which the champion's process will connect
     ASSIGN = 8  # payload: whom to ask beside oneself, and for what (``Assigned``, or null)
+    ADMIT = 10  # payload: whose tokens are let in (``team.tokens.Pass``)
+    LOOK = 20  # is anybody there?
     # from the champion's process to the candidate's
     WEIGH = 9  # payload: records to be answered, in an ANSWER, without being kept (``Errand``)
     # from the serving process
@@ -37,6 +39,8 @@ class Kind(IntEnum):
     LISTENING = 16
     ASSIGNED = 17  # status: 1 if the candidate's process is connected
     NEWS = 18  # payload: how the candidate does (``News``)
+    SEEN = 19
+    TOLD = 21  # payload: what it has kept and answered (``Report``)
 
 
 class Frame(NamedTuple):

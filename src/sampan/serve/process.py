@@ -2,6 +2,9 @@
 
 Started by ``sampan.serve.worker`` with one end of a socket pair; it reads no records. The candidate of a rollout is
 such a process without the stream: it listens, where it is told to, for one connection from the champion's.
+
+Clients that ask it directly come through an ``Entrance``, which knows HTTP and lies above: ``sampan.api.entrance`` is
+this process with one.
 """
 
 import asyncio
@@ -10,8 +13,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -21,10 +25,12 @@ from sampan.base.settings import Folder, Settings
 from sampan.serve.answer import Answerer
 from sampan.serve.apart import Apart
 from sampan.serve.assignment import Assigned
-from sampan.serve.bundle import Order, open_bundle
+from sampan.serve.bundle import Bundle, open_bundle
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.live import outgoing
+from sampan.serve.order import Door, Order
 from sampan.serve.orphan import end_with
+from sampan.serve.report import Reporter
 from sampan.serve.service import Service
 from sampan.serve.stream import Stream
 from sampan.serve.variants import Variants
@@ -33,7 +39,33 @@ from sampan.store.blobs import Blobs
 _PATIENCE: Final = 5.0  # seconds in which the process before this one has to let go of the stream
 
 
-def main() -> None:
+_DIRECT: Final = 1 << 32  # requests from this number on came through the entrance, the others from the hub
+
+
+class Entrance(Protocol):
+    """Where clients ask this process directly. It asks with numbers from ``_DIRECT`` on, each at most once."""
+
+    def admit(self, passes: bytes) -> None:
+        """Let in who has one of these tokens (JSON), and nobody else."""
+
+    async def open(self, ask: Callable[[int, bytes, int], None]) -> None:
+        """Take up the connections that were left, and all that come."""
+
+    def answered(self, request: int, status: int, body: bytes) -> None:
+        """The answer to what was asked."""
+
+    def rest(self) -> None:
+        """Take up nothing more, and read no further."""
+
+    async def leave(self) -> None:
+        """Leave all connections to the next process. What has been asked is answered."""
+
+
+#: Makes the entrance of an endpoint: the number is the first that it may ask with; the last takes each answer's status.
+Entering = Callable[[Door, str, Bundle, int, Callable[[int], None]], Entrance]
+
+
+def main(entering: Entering | None = None) -> None:
     """``python -m sampan.serve.process FD PARENT``"""
     end_with(int(sys.argv[2]))
     connection = socket.socket(fileno=int(sys.argv[1]))
@@ -41,31 +73,41 @@ def main() -> None:
     try:
         import uvloop
 
-        code = uvloop.run(_serve(connection))
+        code = uvloop.run(_serve(connection, entering))
     except ImportError:
-        code = asyncio.run(_serve(connection))
+        code = asyncio.run(_serve(connection, entering))
     sys.exit(code)
 
 
-async def _serve(connection: socket.socket) -> int:
+async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     """Serve until told to stop or the hub is gone; returns the exit code."""
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[Frame | None] = asyncio.Queue()
     service: Service | None = None
     answerer: Answerer | None = None
     beside: _Beside | None = None
+    entrance: Entrance | None = None
+    passes = b"[]"
 
     def on_frame(frame: Frame) -> None:
         if frame.kind is Kind.ASK and service is not None:
             service.ask(frame.request, frame.payload, frame.status)
         elif frame.kind is Kind.TRY and answerer is not None:
             link.send(Kind.ANSWER, frame.request, _tried(answerer, frame.payload), 200)
+        elif frame.kind is Kind.LOOK:
+            link.send(Kind.SEEN)
+        elif frame.kind is Kind.ADMIT:
+            nonlocal passes
+            passes = frame.payload
+            if entrance is not None:
+                entrance.admit(passes)
         elif frame.kind in (Kind.LISTEN, Kind.ASSIGN) and beside is not None:
             beside.told(frame)
         else:
             news.put_nowait(frame)
 
     link = Frames(on_frame, lambda: news.put_nowait(None))
+    reporter = Reporter(lambda report: link.send(Kind.TOLD, payload=report))
     await loop.create_connection(lambda: link, sock=connection)
     loop.add_signal_handler(signal.SIGTERM, news.put_nowait, None)
 
@@ -89,6 +131,9 @@ async def _serve(connection: socket.socket) -> int:
         opened = open_bundle(order.bundle, Blobs(folder.data / "blobs"), outgoing(settings))
         answerer = Answerer(order.endpoint, opened, clock)
         beside = _Beside(answerer, link)
+        if entering is not None and order.door is not None:
+            entrance = entering(order.door, order.endpoint, order.bundle, _DIRECT, reporter.answered)
+            entrance.admit(passes)
         link.send(Kind.READY)
     except Exception as error:  # noqa: BLE001
         fail(error)
@@ -96,7 +141,10 @@ async def _serve(connection: socket.socket) -> int:
         return 3
 
     def answer(request: int, status: int, body: bytes) -> None:
-        link.send(Kind.ANSWER, request, body, status)
+        if entrance is not None and request >= _DIRECT:
+            entrance.answered(request, status, body)
+        else:
+            link.send(Kind.ANSWER, request, body, status)
         if stream.broken:  # nothing may be acknowledged on top of bytes that may be lost: start anew
             news.put_nowait(None)
 
@@ -104,19 +152,26 @@ async def _serve(connection: socket.socket) -> int:
     code, going_on = 0, True
     while going_on and await told_to(Kind.TAKE) is not None:  # once, and once more for each time it was gone back to
         try:
-            stream = _take(order.endpoint, folder, settings, clock)
+            stream = _take(order.endpoint, folder, settings, clock, reporter)
         except Exception as error:  # noqa: BLE001
             fail(error)
             await asyncio.sleep(0.05)
             return 3
         service = Service(answerer, stream, answer, beside.variants, order.endpoint)
+        if entrance is not None:
+            await entrance.open(service.ask)
         link.send(Kind.TAKEN)
         while (frame := await news.get()) is not None and frame.kind not in (Kind.STOP, Kind.GIVE):
             pass
+        if entrance is not None:
+            entrance.rest()
         await service.finish()
+        if entrance is not None:
+            await entrance.leave()
         beside.variants.end()
         code = 3 if stream.broken else 0
         stream.close()
+        reporter.flush()
         service = None
         going_on = frame is not None and frame.kind is Kind.GIVE and not code
         if going_on:
@@ -162,12 +217,12 @@ def _tried(answerer: Answerer, records: bytes) -> bytes:
     return msgspec.json.encode(answer_batch(answerer, records))
 
 
-def _take(endpoint: str, folder: Folder, settings: Settings, clock: Clock) -> Stream:
+def _take(endpoint: str, folder: Folder, settings: Settings, clock: Clock, reporter: Reporter) -> Stream:
     """Become the writer of the endpoint's stream, once the process before this one has let go of it."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            return Stream(endpoint, folder, settings, clock)
+            return Stream(endpoint, folder, settings, clock, reporter.kept)
         except Busy:
             if time.monotonic() > until:
                 raise

@@ -4,26 +4,31 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from sampan.base.errors import Busy, Conflict, NotFound, SampanError, Unreachable
+from sampan.base.errors import Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
+from sampan.log.tally import Counts, Span
 from sampan.serve.assignment import Assignment, CandidateState, check
 from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
+from sampan.serve.doors import Doors
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
+from sampan.serve.overload import retry_after, too_many, too_slow, unknown
+from sampan.serve.report import Report
+from sampan.serve.stream import PREFIX
 from sampan.serve.warm import Warm, load
 from sampan.serve.worker import Worker
 
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
-_TRY_AGAIN: Final = (503, 507)
+_SLACK: Final = 10.0  # seconds in which a process may look as if it did nothing before it is ended for that
 _BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
 
 
@@ -47,6 +52,8 @@ class EndpointState(msgspec.Struct, frozen=True):
     under_way: int
     error: str
     candidate: CandidateState | None = None  # of a rollout
+    address: str = ""  # where it is asked directly
+    fault: str = ""  # why it cannot be
 
 
 class Lane:
@@ -54,15 +61,22 @@ class Lane:
     beside it."""
 
     def __init__(
-        self, root: Path, endpoint: Endpoint, bundle_of: Callable[[str], Bundle], queue: int, patience: float
+        self,
+        endpoint: Endpoint,
+        bundle_of: Callable[[str], Bundle],
+        load: Callable[[str, Bundle], Awaitable[Worker]],
+        queue: int,
+        patience: float,
+        doors: Doors | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._doors = doors
         self._bundle_of = bundle_of
+        self._load = load
         self._state: State = "starting"
         self.restarts = 0
         self.error = ""
         self.beside: Beside | None = None
-        self._root = root
         self._queue = queue
         self._patience = patience
         self._worker: Worker | None = None
@@ -85,7 +99,7 @@ class Lane:
 
     async def load(self) -> Worker:
         """A process with this bundle loaded, which does not answer yet. Raises what it failed with."""
-        return await load(self._root, self.endpoint.name, self.bundle)
+        return await self._load(self.endpoint.name, self.bundle)
 
     def begin(self, loaded: Worker | None = None) -> None:
         """Serve from now on, first with a process that is loaded already."""
@@ -100,8 +114,7 @@ class Lane:
         """Forward one request; status and body of the answer. Raises Busy, Unreachable."""
         name = self.endpoint.name
         if self._waiting >= self._queue:
-            under_way = f"{self._waiting} requests are under way already"
-            raise Busy(f"Predict with {name}", under_way, "Send again in a second.")
+            raise too_many(name, self._waiting)
         self._waiting += 1
         try:
             worker = await self._serving()
@@ -109,8 +122,7 @@ class Lane:
         except TimeoutError:
             self.error = f"a request took more than {self._patience:g} s"
             await worker.kill()  # a rule that hangs holds up everybody behind it
-            slow = f"no answer in {self._patience:g} s"
-            raise Busy(f"Predict with {name}", slow, "See what its rules do; send again.") from None
+            raise too_slow(name, self._patience) from None
         finally:
             self._waiting -= 1
 
@@ -166,9 +178,9 @@ class Lane:
         self._state = "stopped"
 
     def status(self) -> EndpointState:
-        worker = self._worker
+        worker, name, doors = self._worker, self.endpoint.name, self._doors
         return EndpointState(
-            name=self.endpoint.name,
+            name=name,
             state=self.state,
             version=self.endpoint.spec.version,
             bundle=self.endpoint.bundle,
@@ -177,6 +189,8 @@ class Lane:
             under_way=self._waiting,
             error=self.error,
             candidate=self.beside.status() if self.beside is not None else None,
+            address=doors.address(name) if doors else "",
+            fault=doors.fault(name) if doors else "",
         )
 
     async def _keep(self, loaded: Worker | None) -> None:
@@ -194,8 +208,10 @@ class Lane:
             else:
                 self._state, self.error = "serving", ""
                 self._settled.set()
-                await worker.lost.wait()
+                await self._attend(worker)
                 await worker.kill()
+                if worker.overdue:
+                    self.error = f"a request took more than {self._patience:g} s"
                 if worker.answered:
                     failures = 0  # it did serve: what ended it need not be there the next time
             if self._stopping:
@@ -206,18 +222,35 @@ class Lane:
             await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
             failures += 1
 
+    async def _attend(self, worker: Worker) -> None:
+        """Return once a process has ended, or does nothing any more. What is asked through the hub would show that,
+        but a process that is asked directly may be asked by nobody else."""
+        if worker.door is None:
+            await worker.lost.wait()
+        with contextlib.suppress(Unreachable):
+            while not worker.lost.is_set():
+                await worker.look(self._patience + _SLACK)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._patience):
+                        await worker.lost.wait()
+
 
 class Serving:
     """Predictions for a hub: ``start`` and ``stop`` with it, ``predict`` for each request, ``refresh`` on a deploy."""
 
-    def __init__(self, root: Path, endpoints: Endpoints, settings: Settings) -> None:
+    def __init__(self, root: Path, endpoints: Endpoints, settings: Settings, doors: Doors | None = None) -> None:
         self._root = root.resolve()
+        self._doors = doors
         self._endpoints = endpoints
         self._queue: int = settings.get("predict_queue")
         self._patience: float = settings.get("predict_timeout")
         # Half of what the champion's process has itself: the other half is for its own answer.
         timeout = min(settings.get("candidate_timeout") / 1_000, self._patience / 2)
         self._limits = Limits(timeout, settings.get("candidate_queue"), self._patience)
+        #: Takes what lies in frames of a stream that are durable now.
+        self.on_kept: Callable[[str, Span, Counts], None] = lambda stream, span, counts: None
+        #: How many clients were answered past the hub, by endpoint and status.
+        self.answered: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._lanes: dict[str, Lane] = {}
         self._warm = Warm(settings.get("warm_for"), settings.get("warm_bundles"))
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -244,14 +277,13 @@ class Serving:
         try:
             lane = self._lanes.get(name)
             if lane is None:
-                known = ", ".join(sorted(self._lanes)) or "none yet"
-                raise NotFound(f"Predict with {name!r}", "there is no endpoint of that name", f"Endpoints: {known}.")
+                raise unknown(name, self._lanes)
             status, answer = await lane.ask(body, number)
         except SampanError as error:
             said, headers = face(number).refuse(error)
             status = 404 if isinstance(error, NotFound) else 503
             answer = said if number == NATIVE else pack(headers, said)
-        return Answer(status, answer, 1 if status in _TRY_AGAIN else None)
+        return Answer(status, answer, retry_after(status))
 
     def look(self, name: str) -> tuple[Bundle, bool] | None:
         """What an endpoint serves, and whether it answers now; None if there is none of that name."""
@@ -275,7 +307,7 @@ class Serving:
         beside = self._beside_of(name)
         if beside is not None and (candidate := beside.lend(bundle)) is not None:
             return candidate
-        return self._warm.take(name, bundle) or await load(self._root, name, self._endpoints.bundle(bundle))
+        return self._warm.take(name, bundle) or await self._load(name, self._endpoints.bundle(bundle))
 
     async def spare(self, name: str, bundle: str, loaded: Worker) -> None:
         """Leave a process that was prepared where the next one finds it."""
@@ -309,7 +341,7 @@ class Serving:
         made = self._beside(lane, assignment)
         now = lane.beside
         if now is None or now.assignment.bundle != assignment.bundle:
-            loaded = self._warm.take(name, assignment.bundle) or await load(self._root, name, made.bundle)
+            loaded = self._warm.take(name, assignment.bundle) or await self._load(name, made.bundle)
         else:
             loaded = None
         async with self._changing[name]:
@@ -360,6 +392,12 @@ class Serving:
                 await stack.enter_async_context(self._changing[name])
             await asyncio.gather(self._warm.close(), *(lane.end() for lane in self._lanes.values()))
             self._lanes.clear()
+        if self._doors is not None:
+            self._doors.close()
+
+    def address(self, name: str) -> str:
+        """Where an endpoint is asked directly; empty for nowhere."""
+        return self._doors.address(name) if self._doors is not None else ""
 
     def status(self) -> list[EndpointState]:
         """How each endpoint is doing."""
@@ -385,6 +423,18 @@ class Serving:
         else:
             await self._warm.offer(name, bundle, worker)
 
+    async def _load(self, name: str, bundle: Bundle) -> Worker:
+        worker = await load(self._root, name, bundle, self._doors)
+        worker.on_report = partial(self._reported, name)
+        return worker
+
+    def _reported(self, name: str, report: Report) -> None:
+        for stretch in report.stretches:
+            self.on_kept(PREFIX + name, stretch.span, stretch.counts)
+        answered = self.answered[name]
+        for status, number in report.statuses.items():
+            answered[status] = answered.get(status, 0) + number
+
     def _beside_of(self, name: str) -> Beside | None:
         lane = self._lanes.get(name)
         return None if lane is None else lane.beside
@@ -393,8 +443,8 @@ class Serving:
         """Raises Usage where the two cannot answer the same clients."""
         candidate = self._endpoints.bundle(assignment.bundle)
         check(lane.endpoint.name, assignment, lane.bundle, candidate)
-        load_one = partial(load, self._root, lane.endpoint.name, candidate)
+        load_one = partial(self._load, lane.endpoint.name, candidate)
         return Beside(candidate, assignment, self._limits, load_one)
 
     def _lane(self, endpoint: Endpoint) -> Lane:
-        return Lane(self._root, endpoint, self._endpoints.bundle, self._queue, self._patience)
+        return Lane(endpoint, self._endpoints.bundle, self._load, self._queue, self._patience, self._doors)

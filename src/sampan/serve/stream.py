@@ -1,6 +1,6 @@
 """The endpoint's own stream of the log, as the serving process sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,19 +10,22 @@ from sampan.base.errors import Damaged
 from sampan.base.settings import Folder, Settings
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
+from sampan.log.tally import Counts, Span
 from sampan.serve.answer import SOURCE
 
 PREFIX = "serve-"  # followed by the endpoint's name: the stream of its predictions
+#: Takes what lies in frames that are durable now.
+Told = Callable[[str, Span, Counts], None] | None
 
 
 class Stream:
     """Keeps prediction events. Only built-in contracts are needed: no module of the user's is imported for it."""
 
-    def __init__(self, endpoint: str, folder: Folder, settings: Settings, clock: Clock) -> None:
+    def __init__(self, endpoint: str, folder: Folder, settings: Settings, clock: Clock, told: Told = None) -> None:
         self.name = PREFIX + endpoint
         self._source = SOURCE + endpoint
         self._log = Log(folder.data / "log", Contracts(), clock, settings)
-        self._writer = self._log.writer(self.name)
+        self._writer = self._log.writer(self.name, told=told)
 
     async def keep(self, events: Sequence[bytes]) -> None:
         """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken."""

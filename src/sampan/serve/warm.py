@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sampan.serve.bundle import Bundle
+from sampan.serve.doors import Doors
 from sampan.serve.worker import Worker
 
 
-async def load(root: Path, endpoint: str, bundle: Bundle) -> Worker:
+async def load(root: Path, endpoint: str, bundle: Bundle, doors: Doors | None = None) -> Worker:
     """A new process with a bundle loaded, which does not answer yet. Raises what it failed with."""
-    worker = Worker(root, endpoint, bundle)
+    worker = Worker(root, endpoint, bundle, doors.of(endpoint) if doors else None)
+    if doors:
+        doors.note(worker)
     try:
         await worker.open()
     except BaseException:

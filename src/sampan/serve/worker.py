@@ -16,12 +16,16 @@ import msgspec
 
 from sampan.base.errors import SampanError, Unreachable
 from sampan.serve.assignment import Assigned, News
-from sampan.serve.bundle import Bundle, Order
+from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import ONE_THREAD, revive
 from sampan.serve.frames import Frame, Frames, Kind
+from sampan.serve.order import Door, Order
+from sampan.serve.overload import OVERDUE
+from sampan.serve.report import Report, read_report
 from sampan.serve.scoring import Batch
 
 START_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
+_ENTRY: Final = "sampan.serve.process"
 _STOP_PATIENCE: Final = 10.0
 _LISTEN_PATIENCE: Final = 1.0
 _LOG_LIMIT: Final = 1 << 20
@@ -34,12 +38,15 @@ class Lost(Unreachable):
 class Worker:
     """A child process and the requests under way in it. ``lost`` is set once it is gone."""
 
-    def __init__(self, root: Path, endpoint: str, bundle: Bundle) -> None:
+    def __init__(self, root: Path, endpoint: str, bundle: Bundle, door: Door | None = None) -> None:
         self.endpoint = endpoint
         self.bundle = bundle
+        self.door = door
         self.lost = asyncio.Event()
         self.error: SampanError | None = None
         self.answered = 0
+        self._passes = b"[]"
+        self.on_report: Callable[[Report], None] = lambda report: None
         self.on_news: Callable[[News], None] = lambda news: None
         self._root = root
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,12 +68,13 @@ class Worker:
         """Start the process and have it load the bundle. Raises what it failed with, or Lost."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        log = self._log_file()
+        log, door = self._log_file(), self.door
+        entry = door.entry if door else _ENTRY
         try:
             with log.open("ab") as said:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "sampan.serve.process", str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=[theirs.fileno()],
+                    [sys.executable, "-P", "-m", entry, str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=[theirs.fileno(), *(door.files if door else ())],
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=said,
@@ -77,8 +85,23 @@ class Worker:
         finally:
             theirs.close()
         await asyncio.get_running_loop().create_connection(lambda: self._link, sock=ours)
-        order = Order(root=str(self._root), endpoint=self.endpoint, bundle=self.bundle)
+        self._link.send(Kind.ADMIT, payload=self._passes)
+        order = Order(root=str(self._root), endpoint=self.endpoint, bundle=self.bundle, door=door)
         await self._step(Kind.OPEN, Kind.READY, msgspec.json.encode(order))
+
+    def admit(self, passes: bytes) -> None:
+        """Have it let in who has one of these tokens, and nobody else."""
+        self._passes = passes
+        self._link.send(Kind.ADMIT, payload=passes)
+
+    async def look(self, patience: float) -> None:
+        """Raises Lost, or Unreachable if it does nothing any more."""
+        await self._step(Kind.LOOK, Kind.SEEN, patience=patience)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has ended because a request took too long."""
+        return self._process is not None and self._process.poll() == OVERDUE
 
     async def take(self) -> None:
         """Have it take the endpoint's stream and answer from now on."""
@@ -187,6 +210,8 @@ class Worker:
             for step in self._steps.values():
                 if not step.done():
                     step.set_exception(self.error)
+        elif frame.kind is Kind.TOLD:
+            self.on_report(read_report(frame.payload))
         elif frame.kind is Kind.NEWS:
             self.on_news(msgspec.json.decode(frame.payload, type=News))
         else:

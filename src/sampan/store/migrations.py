@@ -242,6 +242,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             SELECT name, bundle, json_extract(spec, '$.version') AS version, created FROM endpoints UNION ALL
             SELECT endpoint, candidate, json_extract(candidate_spec, '$.version'), began FROM rollouts""",
     ),
+    ("CREATE TABLE ports (endpoint TEXT PRIMARY KEY, port BIGINT NOT NULL)",),  # serve: where each is asked directly
 )
 FORMAT: Final = len(MIGRATIONS)
 

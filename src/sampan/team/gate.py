@@ -4,10 +4,12 @@ Only the hub writes tokens and sessions while it is up, so ``forget`` after a ch
 bite at once.
 """
 
+import asyncio
 import base64
 import hmac
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from sampan.base.clock import Clock, iso
@@ -15,9 +17,10 @@ from sampan.base.errors import SampanError
 from sampan.store.database import Database
 from sampan.team.roles import Principal
 from sampan.team.sessions import OWNER, Links, Sessions
-from sampan.team.tokens import Tokens, hash_of, mint
+from sampan.team.tokens import Pass, Token, Tokens, hash_of, mint
 
 _KEPT: Final = 10_000
+_EVER: Final = 1 << 62
 _TRIES, _WINDOW = 10, 60.0
 
 
@@ -54,6 +57,9 @@ class Gate:
         self._bearers: dict[bytes, tuple[Principal, int]] = {}
         self._basics: dict[bytes, tuple[Principal, int]] = {}  # apart: they count on few routes
         self._cookies: dict[str, tuple[Principal, int]] = {}
+        #: Takes what is known of tokens, whenever it changes.
+        self.told: Callable[[list[Pass]], None] = lambda passes: None
+        self._telling = asyncio.Lock()
         self._lock = threading.Lock()
         self._failures: list[float] = []
 
@@ -97,25 +103,28 @@ class Gate:
         """Whom a token stands for and until when."""
         digest = hash_of(secret)
         if any(hmac.compare_digest(digest, own) for own in self._owner_hashes):
-            return self.owner, 2**62
+            return self.owner, _EVER
         if hmac.compare_digest(digest, self._step_hash):
-            return self._step, 2**62
+            return self._step, _EVER
         return self.tokens.find(secret)
 
     def why_not(self, sent: bytes) -> SampanError:
         """Why a token lets nobody in, as it was sent: alone, or in an ``Authorization`` header. Only who has a token is
         told what became of it."""
-        attempted = "Answer a request"
-        token = self.tokens.dead(_secret(sent))
-        if token is None:
-            return SampanError(
-                attempted, "the token is none of this hub's", "An admin makes one with `sampan token create`."
-            )
-        ended = token.expires if token.revoked is None else token.revoked
-        how = "expired" if token.revoked is None else "was revoked"
-        obstacle = f"the token {token.name!r} {how} on {iso(ended)[:16].replace('T', ' at ')} UTC"
-        again = f"`sampan token create {token.name} --role {token.role}`"
-        return SampanError(attempted, obstacle, f"Ask an admin for another: {again} makes one.")
+        return ended(self.tokens.dead(secret_of(sent)))
+
+    def passes(self) -> list[Pass]:
+        """What a process that has no records needs to know whom a secret stands for (``sampan.team.passes``)."""
+        owner = Token(self.owner.token, self.owner.name, self.owner.role, 0, _EVER)
+        step = Token(self._step.token, self._step.name, self._step.role, 0, _EVER)
+        own = [Pass(digest, owner) for digest in self._owner_hashes]
+        return [*own, Pass(self._step_hash, step), *self.tokens.passes()]
+
+    async def changed(self) -> None:
+        """A token was made or taken back: forget, and tell whoever goes by what this gate says."""
+        self.forget()
+        async with self._telling:  # what was read later is told later
+            self.told(await asyncio.to_thread(self.passes))
 
     def cookie(self, value: str) -> Principal | None:
         """Whom a session cookie stands for."""
@@ -150,7 +159,21 @@ class Gate:
             self._failures.append(time.monotonic())
 
 
-def _secret(sent: bytes) -> str:
+def ended(token: Token | None) -> SampanError:
+    """Why a token lets nobody in; None: nobody made it."""
+    attempted = "Answer a request"
+    if token is None:
+        return SampanError(
+            attempted, "the token is none of this hub's", "An admin makes one with `sampan token create`."
+        )
+    at = token.expires if token.revoked is None else token.revoked
+    how = "expired" if token.revoked is None else "was revoked"
+    obstacle = f"the token {token.name!r} {how} on {iso(at)[:16].replace('T', ' at ')} UTC"
+    again = f"`sampan token create {token.name} --role {token.role}`"
+    return SampanError(attempted, obstacle, f"Ask an admin for another: {again} makes one.")
+
+
+def secret_of(sent: bytes) -> str:
     """The token in a text or an ``Authorization`` header."""
     scheme, _, coded = sent.partition(b" ")
     found = coded.strip() if coded else scheme

@@ -4,6 +4,7 @@ The form follows GitHub's: a prefix and a checksum let scanners find leaked toke
 random part has 190 bits, so a slow hash would protect nothing.
 """
 
+import builtins
 import hashlib
 import os
 import secrets
@@ -25,6 +26,7 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 _RANDOM, _CHECK = 32, 6
 DAY: Final = 86_400_000_000  # microseconds
 LONGEST: Final = 365
+_DEAD: Final = 1_000
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -42,6 +44,13 @@ class Token(msgspec.Struct, frozen=True):
         if self.revoked is not None and self.revoked <= at:
             return "revoked"
         return "living" if self.expires > at else "expired"
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """A token as it is told to a process that has no records: by the digest of its secret."""
+
+    digest: str
+    token: Token
 
 
 def _base62(number: int, width: int) -> str:
@@ -132,6 +141,17 @@ class Tokens:
             for token in found
             if token.created <= by
         ]
+
+    def passes(self) -> builtins.list[Pass]:
+        """All tokens that live, and the newest that do not, whose senders hear what became of them."""
+        columns = "hash, id, name, role, created, expires, revoked"
+        dead = "revoked IS NOT NULL OR expires <= ?"
+        now = self._clock.micros()
+        rows = [
+            *self._db.rows(f"SELECT {columns} FROM tokens WHERE NOT ({dead})", (now,)),
+            *self._db.rows(f"SELECT {columns} FROM tokens WHERE {dead} ORDER BY created DESC LIMIT ?", (now, _DEAD)),
+        ]
+        return [Pass(digest, Token(*rest)) for digest, *rest in rows]
 
     def revoke(self, name: str) -> Token:
         """Take a token back, by name or id, and end the sessions that it opened."""

@@ -38,6 +38,8 @@ class EndpointLine(msgspec.Struct):
     created: int
     state: str
     history: list[Any]
+    address: str = ""
+    """Where its process is asked directly; empty if it is not known, or it is asked through the hub only."""
     decided: Decided | None = None
 
 
@@ -75,6 +77,7 @@ def line_of(records: Endpoints, one: Endpoint, parts: Parts, then: int | None = 
         created=one.created,
         state=parts.serving_state(one.name) if then is None else "in force",
         history=[msgspec.to_builtins(earlier) for earlier in records.history(one.name, then)],
+        address=parts.serving_address(one.name) if then is None else "",
     )
 
 

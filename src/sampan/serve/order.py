@@ -1,0 +1,39 @@
+"""What the hub tells a serving process to serve, and where it is asked directly."""
+
+import msgspec
+
+from sampan.serve.bundle import Bundle
+
+
+class Door(msgspec.Struct, frozen=True):
+    """Where a serving process is asked directly (``sampan.serve.doors``).
+
+    The first three are file descriptors that it inherits: the socket that listens; where to leave connections that are
+    open; where to find those that were left. ``hosts``: further names that it is called by. ``body``: bytes of a
+    request; ``queue``: requests under way; ``patience``: seconds for an answer. ``entry``: the module to begin with.
+    """
+
+    listener: int
+    left: int
+    found: int
+    host: str
+    port: int
+    hosts: str
+    body: int
+    queue: int
+    patience: float
+    instance: str
+    entry: str
+
+    @property
+    def files(self) -> tuple[int, int, int]:
+        return self.listener, self.left, self.found
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a serving process is told to serve."""
+
+    root: str
+    endpoint: str
+    bundle: Bundle
+    door: Door | None = None
