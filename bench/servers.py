@@ -2,7 +2,7 @@
 
 Everybody gets the model of ``peers/serving/trained.py``, as ONNX or as scikit-learn has it, and one thread for OpenMP.
 A further contender is a class with a command, and a line in ``SERVERS``; one that does more with the same endpoint is a
-``Sampan`` whose ``prepare`` does more.
+``ThroughHub`` whose ``prepare`` does more.
 """
 
 import contextlib
@@ -94,10 +94,11 @@ def differing(answers: Sequence[float], expected: Sequence[float]) -> str:
     return f"it answered {far[0][0]} where the model says {far[0][1]}" if far else ""
 
 
-class Sampan(Server):
-    """`sampan up` at its defaults, with one endpoint; every prediction is in its log before the answer leaves."""
+class ThroughHub(Server):
+    """`sampan up` at its defaults, with one endpoint, which is asked through the hub; every prediction is in its log
+    before the answer leaves."""
 
-    name = "Sampan"
+    name = "Sampan, through the hub"
     token = "smp_bench"  # the value that `sampan up` accepts as SAMPAN_TOKEN
     target = "/predict/bench"
     keeps = True
@@ -119,6 +120,17 @@ class Sampan(Server):
     def stored(self) -> int:
         done = run([sampan_program(), "log", "stats", "--json"], self.folder, self.environ)
         return int(json.loads(done.output)["accepted"])
+
+
+class Sampan(ThroughHub):
+    """The same, asked past the hub."""
+
+    name = "Sampan"
+
+    def start(self) -> None:
+        super().start()
+        shown = run([sampan_program(), "endpoint", "show", "bench", "--json"], self.folder, self.environ)
+        self.url = json.loads(shown.output)["address"]
 
 
 class Floor(Server):
@@ -173,6 +185,7 @@ class Mlflow(Server):
 
 SERVERS: tuple[tuple[str, type[Server]], ...] = (
     (ONNX, Sampan),
+    (ONNX, ThroughHub),
     (ONNX, Floor),
     (ONNX, BentoMl),
     (SKLEARN, Sampan),
