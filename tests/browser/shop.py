@@ -169,6 +169,7 @@ class Shop:
         self.post("/v1/reviews/decision-4", {"action": "greet", "reason": PAYLOAD, "label": PAYLOAD[:150]})
         self.outcome("decision-1")
         self.release()
+        self.propose()
         self.measure(self.replay())
         self.await_alert()
         self.register(self.log())
@@ -184,6 +185,13 @@ class Shop:
         while self.hub.json("/rollouts")["rollouts"][0]["phase"] != "reverted":
             assert time.monotonic() < until
             time.sleep(0.2)
+
+    def propose(self) -> None:
+        """Another threshold, with a reason that would like to run."""
+        tried = json.loads(self.post("/v1/endpoints/stay/thresholds", {"thresholds": {"likely": 0.95}}))
+        id = tried["proposal"]["id"]
+        self.post(f"/v1/proposals/{id}/ask", {"reason": PAYLOAD})
+        self.post(f"/v1/proposals/{id}/decide", {"verdict": "rejected", "reason": PAYLOAD})
 
     def await_alert(self) -> None:
         """The hub looks every few seconds, and sees that a run has failed."""

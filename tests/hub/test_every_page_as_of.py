@@ -44,6 +44,7 @@ TIMELESS = {
     "table published": "what lies published now",
     "rollout check": "reads the file of rollouts as it is now",
     "rollout plan": "prints a plan to begin with",
+    "threshold patch": "holds a proposal against decisions.py as it is now",
 }
 #: Commands that do something. ``run``, which derives as of a time, takes one.
 DOING = {
@@ -62,6 +63,7 @@ DOING = {
     ),
     *("model register", "model alias", "model unalias", "model delete", "model golden", "model test"),
     "model case",
+    *(f"threshold {verb}" for verb in ("try", "ask", "approve", "reject", "withdraw", "ship")),
     *("model test", "model case"),
     *("alert test", "alert silence", "alert unsilence", "token create", "token revoke", "token link"),
 }
@@ -82,6 +84,7 @@ ABOUT = {
     "rollout show": ["stay"],
     "incident show": ["01"],
     "review show": ["decision-3"],
+    "threshold show": ["01"],
 }
 
 

@@ -10,6 +10,7 @@ from sampan.api.ga4 import COLLECT, DEBUG
 from sampan.api.mlflow_operations import OPERATIONS as MLFLOW
 from sampan.api.openapi import HTML, JSON, NDJSON, Operation
 from sampan.api.predict_operations import OPERATIONS as PREDICTIONS
+from sampan.api.proposal_routes import Patch, ThresholdsRequest, VerdictRequest
 from sampan.api.readiness import Alive, Readiness
 from sampan.api.registry_routes import (
     AliasRequest,
@@ -61,6 +62,7 @@ from sampan.models.registry import Registered
 from sampan.models.tests import SuiteResult
 from sampan.models.version import Version
 from sampan.release.promotion import Promotion
+from sampan.release.proposals import Proposal, Standing
 from sampan.runs.explanations import ExplainRequest, ExplanationPlan
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
@@ -224,6 +226,15 @@ class Answered(msgspec.Struct):
     lapsed: bool
     at: int
     value: dict[str, Any] | None
+
+
+class Proposed(msgspec.Struct):
+    """A proposal and where it stands; of one that is rolled out, the state of its rollout and why."""
+
+    proposal: Proposal
+    standing: Standing
+    phase: str = ""
+    why: str = ""
 
 
 class Attempt(msgspec.Struct):
@@ -546,6 +557,43 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="What rollouts.toml says, once each of its queries has been asked",
         answers={JSON: dict[str, Any]},
         query={"endpoint": "Only the plan of this endpoint"},
+    ),
+    ("POST", "/endpoints/{name}/thresholds/try"): Operation(
+        summary="See what other thresholds would have decided, and go to the proposal",
+        status=303,
+        body={FORM: dict[str, str]},
+        tag="Pages",
+    ),
+    **{
+        ("POST", f"/proposals/{{proposal}}/{verb}"): Operation(
+            summary=summary, status=303, body={FORM: body}, also={409: "It is over, or stale."}, tag="Pages"
+        )
+        for verb, summary, body in (
+            ("ask", "Ask for approval of a proposal, and go to it", ReasonRequest),
+            ("withdraw", "Let a proposal be, and go to it", ReasonRequest),
+            ("ship", "Begin the rollout of a proposal, and go to it", ReasonRequest),
+            ("decide", "Say yes or no to a proposal, and go to it", VerdictRequest),
+        )
+    },
+    ("POST", "/v1/endpoints/{name}/thresholds"): Operation(
+        summary="See what other thresholds would have decided; kept as a proposal that nobody is asked about yet",
+        body={JSON: ThresholdsRequest},
+        answers={JSON: Proposed},
+        status=201,
+    ),
+    **{
+        ("POST", f"/v1/proposals/{{proposal}}/{verb}"): Operation(
+            summary=summary, body={JSON: body}, answers={JSON: Proposed}, also={409: "It is over, or stale."}
+        )
+        for verb, summary, body in (
+            ("ask", "Ask for approval of a proposal", ReasonRequest),
+            ("withdraw", "Let a proposal be", ReasonRequest),
+            ("ship", "Begin the rollout of a proposal", ReasonRequest),
+            ("decide", "Say yes or no to a proposal", VerdictRequest),
+        )
+    },
+    ("GET", "/v1/proposals/{proposal}/patch"): Operation(
+        summary="A patch that brings decisions.py in line with a proposal", answers={JSON: Patch}
     ),
     ("POST", "/v1/reviews/{prediction}"): Operation(
         summary="Answer a case that a rule has sent to people",

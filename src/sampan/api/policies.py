@@ -8,7 +8,7 @@ from typing import Final
 
 from sampan.api.predict_paths import ROUTES as PREDICTIONS
 from sampan.base.errors import SampanError
-from sampan.team.roles import ADMINISTER, APPROVE, DEPLOY, LOG, PREDICT, READ, REVIEW, RUN, SEND
+from sampan.team.roles import ADMINISTER, APPROVE, DEPLOY, LOG, PREDICT, PROPOSE, READ, REVIEW, RUN, SEND
 
 #: An act that anybody may do.
 ANYBODY: Final = "anybody"
@@ -114,6 +114,14 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/incidents"): READ,
     ("GET", "/incidents/{incident}"): READ,
     ("POST", "/incidents/{incident}/end"): DEPLOY,
+    ("GET", "/endpoints/{name}/thresholds"): READ,
+    ("POST", "/endpoints/{name}/thresholds/try"): PROPOSE,  # runs the rules of a bundle
+    ("GET", "/proposals"): READ,
+    ("GET", "/proposals/{proposal}"): READ,
+    ("POST", "/proposals/{proposal}/ask"): PROPOSE,
+    ("POST", "/proposals/{proposal}/withdraw"): PROPOSE,
+    ("POST", "/proposals/{proposal}/decide"): APPROVE,
+    ("POST", "/proposals/{proposal}/ship"): DEPLOY,
     ("GET", "/reviews"): READ,
     ("POST", "/reviews/{prediction}/answer"): REVIEW,
     ("GET", "/predictions"): READ,
@@ -164,6 +172,12 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/v1/rollouts/plans"): READ,
     ("POST", "/v1/incidents/{incident}/close"): DEPLOY,
     ("POST", "/v1/reviews/{prediction}"): REVIEW,
+    ("POST", "/v1/endpoints/{name}/thresholds"): PROPOSE,
+    ("POST", "/v1/proposals/{proposal}/ask"): PROPOSE,
+    ("POST", "/v1/proposals/{proposal}/withdraw"): PROPOSE,
+    ("POST", "/v1/proposals/{proposal}/decide"): APPROVE,
+    ("POST", "/v1/proposals/{proposal}/ship"): DEPLOY,
+    ("GET", "/v1/proposals/{proposal}/patch"): READ,
     ("POST", "/v1/models"): LOG,
     ("DELETE", "/v1/models/{model}"): RUN,
     ("POST", "/v1/models/{model}/versions"): LOG,

@@ -20,6 +20,7 @@ from sampan.app.deriving import Deriving
 from sampan.app.golden import AskingAgain
 from sampan.app.keeping import Keeping
 from sampan.app.promoting import Promoting
+from sampan.app.proposing import Proposing
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
 from sampan.app.remarking import Remarking
@@ -58,6 +59,7 @@ class App(
     Arriving,
     Deriving,
     Keeping,
+    Proposing,
     Adopting,
     Registering,
     Remarking,

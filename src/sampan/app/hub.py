@@ -24,6 +24,7 @@ from sampan.api.observed import Observed, Requests
 from sampan.api.policies import ANYBODY, POLICIES, Policies
 from sampan.api.predict import Predict
 from sampan.api.predict import refusal as predict_refusal
+from sampan.api.proposal_routes import proposal_routes
 from sampan.api.registry_routes import registry_routes
 from sampan.api.routes import routes
 from sampan.api.segment import PATHS, Segment
@@ -259,6 +260,7 @@ class RunningHub:
             *workbench(self.app, self.app.repair, self._frame),
             *routes(self.app, self.gate, self.url, self._describe),
             *registry_routes(self.app),
+            *proposal_routes(self.app),
         ]
 
     def _describe(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ What a rollout comes to is written down first and done after: a hub that is kill
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sampan.release.rollouts import Rollout
     from sampan.release.stages import Move, Seen, State, Verb
     from sampan.serve.assignment import Assignment
+    from sampan.serve.endpoints import Endpoint
 
 VERBS: Final = {
     "pause": "pause",
@@ -55,6 +57,24 @@ class Releasing(Deciding, Testing):
     ) -> Any:
         """Begin to lead a candidate over an endpoint by the plan in ``rollouts.toml``, if its golden requests are
         answered as in training and each query of the plan can be asked. Raises Refused, Conflict, NotFound, Usage."""
+
+        def draft() -> "Endpoint":
+            return self.endpoints.draft(
+                endpoint,
+                model or endpoint,
+                workspace=self.folder.root,
+                decision=decision or None,
+                thresholds=thresholds,
+                actor=actor,
+                reason=reason,
+            )
+
+        return self._begin(endpoint, draft, reason, actor, without_golden)
+
+    def _begin(
+        self, endpoint: str, draft: "Callable[[], Endpoint]", reason: str, actor: str, without_golden: bool = False
+    ) -> Any:
+        """Begin to lead what ``draft`` makes over an endpoint."""
         from msgspec import to_builtins
         from msgspec.structs import replace
 
@@ -69,15 +89,7 @@ class Releasing(Deciding, Testing):
             now = self.endpoints.get(endpoint)
             if (other := self.rollouts.active(endpoint)) is not None:
                 raise self._goes_on(attempted, other)
-            made = self.endpoints.draft(
-                endpoint,
-                model or endpoint,
-                workspace=self.folder.root,
-                decision=decision or None,
-                thresholds=thresholds,
-                actor=actor,
-                reason=reason,
-            )
+            made = draft()
             if made.bundle == now.bundle:
                 already = f"{made.spec.version} with these rules and thresholds is what it serves already"
                 raise Usage(attempted, already, "Name another version or rule: --model, --decision, --set.")

@@ -15,12 +15,15 @@ from sampan.serve.counterfactual import Counterfactual, Past, answer_again, comp
 from sampan.serve.decisions import merge_thresholds
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sampan.app.workplace import Workplace
     from sampan.base.settings import Folder
     from sampan.flow.engine import Engine
     from sampan.flow.outcome import RunResult
     from sampan.flow.workspace import Workspace
     from sampan.lake.query import TableSource
+    from sampan.store.blobs import Blobs
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -76,24 +79,13 @@ class Retaking:
                 if leak := self._leak(bundle):
                     raise Refused(f"Take decisions of {endpoint} again", leak)
                 asked.append((bundle, self._cases(bundle, mine)))
-            again = {**failed, **self._answers(asked)}
+            again = {**failed, **answers(self._app.blobs, asked, self._code.data / "tmp")}
         except SampanError as error:
             obstacle = f"{error.obstacle}. {error.advice}".strip()
             return Counterfactual(
                 endpoint=endpoint, decisions=len(past), answered=0, known=0, differ=0, obstacle=obstacle
             )
         return compare(endpoint, past, again, versions)
-
-    def _answers(self, asked: list[tuple[Bundle, list[Case]]]) -> dict[str, Again]:
-        """What the bundles answer. The log keeps the text of whom a decision was about; a rule may want a number."""
-        folder = self._code.data / "tmp"
-        again = answer_again(self._app.blobs, asked, folder)
-        numbers = [
-            (bundle, [numbered for case in cases if again[case.id].error and (numbered := _numbered(bundle, case))])
-            for bundle, cases in asked
-        ]
-        better = answer_again(self._app.blobs, [pair for pair in numbers if pair[1]], folder)
-        return {**again, **{id: one for id, one in better.items() if not one.error}}
 
     def _bundle(self, endpoint: str, digest: str) -> Bundle:
         """What would have been in force instead of a bundle: the model of the time, and the rules of this code, with
@@ -202,6 +194,17 @@ class Retaking:
         if same or not (above | types) & self._changed:
             return None
         return lake.source(facts.features, self._branch)
+
+
+def answers(blobs: "Blobs", asked: list[tuple[Bundle, list[Case]]], folder: "Path") -> dict[str, Again]:
+    """What bundles answer. The log keeps the text of whom a decision was about; a rule may want a number."""
+    again = answer_again(blobs, asked, folder)
+    numbers = [
+        (bundle, [numbered for case in cases if again[case.id].error and (numbered := _numbered(bundle, case))])
+        for bundle, cases in asked
+    ]
+    better = answer_again(blobs, [pair for pair in numbers if pair[1]], folder)
+    return {**again, **{id: one for id, one in better.items() if not one.error}}
 
 
 def _numbered(bundle: Bundle, case: Case) -> Case | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sampan.log.contracts import Contracts
     from sampan.log.log import Log
     from sampan.models.registry import Models
+    from sampan.release.proposals import Proposals
     from sampan.release.records import RolloutRecords
     from sampan.runs.records import Runs
     from sampan.serve.endpoints import Endpoints
@@ -293,6 +294,12 @@ class Workplace:
         from sampan.release.records import RolloutRecords
 
         return self._part("rollouts", lambda: RolloutRecords(self.db, self.clock))
+
+    @property
+    def proposals(self) -> "Proposals":
+        from sampan.release.proposals import Proposals
+
+        return self._part("proposals", lambda: Proposals(self.db, self.clock))
 
     @property
     def engine(self) -> "Engine":

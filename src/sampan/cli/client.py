@@ -264,6 +264,25 @@ class HubClient:
     def close_incident(self, id: str, finding: str, actor: str) -> Any:
         return self.post(f"/v1/incidents/{quote(id, safe='')}/close", {"finding": finding})
 
+    def try_thresholds(self, endpoint: str, thresholds: dict[str, Any], days: int, actor: str) -> Any:
+        path = f"/v1/endpoints/{quote(endpoint, safe='')}/thresholds"
+        return self.post(path, {"thresholds": thresholds, "days": days})
+
+    def ask_proposal(self, id: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/proposals/{quote(id, safe='')}/ask", {"reason": reason})
+
+    def decide_proposal(self, id: str, verdict: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/proposals/{quote(id, safe='')}/decide", {"verdict": verdict, "reason": reason})
+
+    def withdraw_proposal(self, id: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/proposals/{quote(id, safe='')}/withdraw", {"reason": reason})
+
+    def ship_proposal(self, id: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/proposals/{quote(id, safe='')}/ship", {"reason": reason})
+
+    def proposal_patch(self, id: str) -> Any:
+        return self.get(f"/v1/proposals/{quote(id, safe='')}/patch")
+
     def answer_review(self, prediction: str, answer: dict[str, Any], actor: str) -> Any:
         return self.post(f"/v1/reviews/{quote(prediction, safe='')}", answer)
 

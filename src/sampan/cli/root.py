@@ -76,6 +76,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),
         "rollout": Entry("sampan.cli.rollout:rollout", "Candidates on their way from shadow to full use, and back."),
         "incident": Entry("sampan.cli.rollout:incident", "What went wrong in rollouts: look, close."),
+        "threshold": Entry(
+            "sampan.cli.threshold:threshold", "Thresholds of rules: try others on the past, propose, roll out."
+        ),
         "review": Entry("sampan.cli.review:review", "Cases that rules have sent to people: what waits, answer."),
         "alert": Entry("sampan.cli.alert:alert", "Limits that were crossed: what is open, whom it was told."),
         "settings": Entry("sampan.cli.settings:settings", "Say what is in force, and where it came from."),

@@ -17,7 +17,7 @@ def token() -> None:
     """Who may ask the hub: tokens and sign-in links.
 
     A token's role says what it may do: producer (send events), caller (ask for predictions), viewer (look), reviewer
-    (look, answer cases that rules send to people), approver (that, and say yes or no to versions), trainer
+    (look, answer cases that rules send to people), approver (that, propose thresholds, say yes or no), trainer
     (look, log runs), editor (look, send, ask, log, run), operator (deploy as well), admin (everything).
     """
 

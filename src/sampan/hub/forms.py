@@ -42,6 +42,11 @@ class Works(Protocol):
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any: ...
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any: ...
     def close_incident(self, id: str, finding: str, actor: str) -> Any: ...
+    def try_thresholds(self, endpoint: str, thresholds: dict[str, Any], days: int, actor: str) -> Any: ...
+    def ask_proposal(self, id: str, reason: str, actor: str) -> Any: ...
+    def decide_proposal(self, id: str, verdict: str, reason: str, actor: str) -> Any: ...
+    def withdraw_proposal(self, id: str, reason: str, actor: str) -> Any: ...
+    def ship_proposal(self, id: str, reason: str, actor: str) -> Any: ...
     def answer_review(self, prediction: str, answer: dict[str, Any], actor: str) -> Any: ...
 
 
@@ -142,7 +147,45 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": where})
 
-    return [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close, answer]
+    known = [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close, answer]
+    return [*known, *_proposing(works, frame)]
+
+
+def _proposing(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
+    """The forms of thresholds and proposals."""
+
+    @post("/endpoints/{name:str}/thresholds/try", status_code=303)
+    async def try_out(request: Ask, name: str, body: bytes) -> Response[bytes]:
+        asked = parse_qs(body[:_LONGEST].decode("utf-8", "replace"), keep_blank_values=True)
+        given = {key[4:]: value[0].strip() for key, value in asked.items() if key.startswith("set.")}
+        days = whole(_field(body, "days")) or 0
+        try:
+            made = await asyncio.to_thread(works.try_thresholds, name, given, days, _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.proposal(made["proposal"]["id"])})
+
+    def form(verb: str, work: Callable[[str, bytes, str], Any]) -> BaseRouteHandler:
+        @post(f"/proposals/{{proposal:str}}/{verb}", status_code=303, name=f"{verb} proposal")
+        async def told(request: Ask, proposal: str, body: bytes) -> Response[bytes]:
+            try:
+                await asyncio.to_thread(work, proposal, body, _who(request))
+            except SampanError as error:
+                return _refuse(request, error, frame)
+            return response(Answer(303, "text/plain", b""), {"location": Urls.proposal(proposal)})
+
+        return told
+
+    return [
+        try_out,
+        form("ask", lambda id, body, me: works.ask_proposal(id, _field(body, "reason"), me)),
+        form("withdraw", lambda id, body, me: works.withdraw_proposal(id, _field(body, "reason"), me)),
+        form("ship", lambda id, body, me: works.ship_proposal(id, _field(body, "reason"), me)),
+        form(
+            "decide",
+            lambda id, body, me: works.decide_proposal(id, _field(body, "verdict"), _field(body, "reason"), me),
+        ),
+    ]
 
 
 def _field(body: bytes, name: str) -> str:

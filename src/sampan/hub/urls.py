@@ -160,6 +160,14 @@ class Urls:
         return _with_query(_path("lineage", object), query)
 
     @staticmethod
+    def thresholds(endpoint: str) -> str:
+        return _path("endpoints", endpoint, "thresholds")
+
+    @staticmethod
+    def proposal(proposal: str) -> str:
+        return _path("proposals", proposal)
+
+    @staticmethod
     def reviews(**query: str | int | None) -> str:
         return _with_query("/reviews", query)
 

@@ -119,7 +119,7 @@ def promotion(sees: Sees, ref: str, alias: str) -> Promotion:
         return Promotion(ref=version.ref, alias=alias, demand=None, current=current, token=token, voices=voices)
     proofs = tuple(_proofs(sees, version, demand))
     again = demand.back and _named_before(sees, version, alias)
-    missing = () if again or current == version.ref else tuple(_missing(demand, proofs, voices))
+    lacking = () if again or current == version.ref else tuple(missing(demand, proofs, voices))
     return Promotion(
         ref=version.ref,
         alias=alias,
@@ -128,7 +128,7 @@ def promotion(sees: Sees, ref: str, alias: str) -> Promotion:
         token=token,
         proofs=proofs,
         voices=voices,
-        missing=missing,
+        missing=lacking,
         again=again,
         policy=policy.digest,
     )
@@ -275,7 +275,8 @@ def _page(version: Version) -> str:
 # -- what is missing
 
 
-def _missing(demand: Demand, proofs: Sequence[Proof], voices: Sequence[Voice]) -> Iterator[str]:
+def missing(demand: Demand, proofs: Sequence[Proof], voices: Sequence[Voice]) -> Iterator[str]:
+    """What is still asked for, in words."""
     yield from (f"{one.kind}: {one.says}" for one in proofs if not one.good)
     for one in voices:
         if one.verdict == REJECTED:

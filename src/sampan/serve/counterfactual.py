@@ -137,6 +137,21 @@ class Counterfactual(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing was answered again, if nothing was."""
 
 
+def in_words(effect: Counterfactual) -> str:
+    """What it would have changed, in one sentence."""
+    if effect.obstacle:
+        return f"What it would have changed is not known: {effect.obstacle}."
+    if not effect.answered:
+        return "Nobody asked in that time: what it would change is not known."
+    share = f"{effect.differ:,} of {effect.answered:,} decisions would have been others"
+    if not effect.differ:
+        return f"Not one of {effect.answered:,} decisions would have been another."
+    if not effect.known or not effect.currency:
+        return f"{share}; what that is worth is not known yet."
+    sign = "+" if effect.difference > 0 else "−" if effect.difference < 0 else ""
+    return f"{share}: {sign}{abs(effect.difference):,.2f} {effect.currency} over {effect.known:,} known outcomes."
+
+
 # -- the past
 
 

@@ -110,6 +110,20 @@ class Endpoints:
         attempted = f"Deploy {ref} as {name}"
         check_endpoint(attempted, name)
         bundle = self.make_bundle(ref, workspace=workspace, decision=decision, thresholds=thresholds)
+        return self.of_bundle(name, bundle, actor=actor, reason=reason)
+
+    def with_thresholds(self, digest: str, thresholds: Mapping[str, Any]) -> Bundle:
+        """A bundle like another but for thresholds of its rule. Raises Usage for one that it has not, or of another
+        type."""
+        bundle = self.bundle(digest)
+        if bundle.decision is None:
+            said = f"what serves {bundle.version} there has no rule"
+            raise Usage("Change thresholds", said, f"Declare one in {ENTRY}, and deploy it.")
+        facts = msgspec.structs.replace(bundle.decision, thresholds=_merge(bundle.decision, thresholds))
+        return msgspec.structs.replace(bundle, decision=facts)
+
+    def of_bundle(self, name: str, bundle: Bundle, *, actor: str, reason: str = "") -> Endpoint:
+        """A bundle under a name, kept; not in force until ``add`` writes it down."""
         digest = self._blobs.put(bundle.encode())
         spec = EndpointSpec(version=bundle.version)
         if bundle.decision is not None:

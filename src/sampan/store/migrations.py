@@ -243,6 +243,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             SELECT endpoint, candidate, json_extract(candidate_spec, '$.version'), began FROM rollouts""",
     ),
     ("CREATE TABLE ports (endpoint TEXT PRIMARY KEY, port BIGINT NOT NULL)",),  # serve: where each is asked directly
+    (
+        # -- release: other thresholds, tried, proposed and on their way
+        """CREATE TABLE proposals (
+            id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, body TEXT NOT NULL, created BIGINT NOT NULL,
+            reason TEXT NOT NULL DEFAULT '', asked BIGINT, closed BIGINT, closed_as TEXT NOT NULL DEFAULT '',
+            closed_by TEXT NOT NULL DEFAULT '', rollout TEXT NOT NULL DEFAULT '')""",
+        "CREATE INDEX proposals_by_endpoint ON proposals (endpoint, created)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -13,6 +13,7 @@ LOG: Final = "log runs"  # add to experiments: runs, metrics, artifacts; taking 
 RUN: Final = "run"  # run the flow, ask questions in SQL
 APPROVE: Final = "approve"  # say yes or no to a version
 REVIEW: Final = "review"  # answer cases that a rule has sent to people
+PROPOSE: Final = "propose"  # see what other thresholds would have done, and ask for them
 DEPLOY: Final = "deploy"  # change what an endpoint serves
 ADMINISTER: Final = "administer"  # make and revoke tokens, make sign-in links
 
@@ -21,11 +22,11 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "caller": frozenset({PREDICT}),
     "viewer": frozenset({READ}),
     "reviewer": frozenset({READ, REVIEW}),
-    "approver": frozenset({READ, REVIEW, APPROVE}),
+    "approver": frozenset({READ, REVIEW, PROPOSE, APPROVE}),
     "trainer": frozenset({READ, LOG}),
-    "editor": frozenset({READ, SEND, PREDICT, LOG, RUN}),
-    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, REVIEW, APPROVE, DEPLOY}),
-    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, REVIEW, APPROVE, DEPLOY, ADMINISTER}),
+    "editor": frozenset({READ, SEND, PREDICT, LOG, RUN, PROPOSE}),
+    "operator": frozenset({READ, SEND, PREDICT, LOG, RUN, REVIEW, PROPOSE, APPROVE, DEPLOY}),
+    "admin": frozenset({READ, SEND, PREDICT, LOG, RUN, REVIEW, PROPOSE, APPROVE, DEPLOY, ADMINISTER}),
 }
 
 
