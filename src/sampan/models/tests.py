@@ -105,7 +105,8 @@ class SuiteState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state``: ``none`` (the model has no suite), ``untested`` (the version was never asked), ``stale`` (suite or data
     are not those of the newest result: ``names`` are ``suite`` and the tables), ``failed`` (``names``: the tests),
-    ``passed``. ``result`` is the newest that is of suite and data as they are, else the newest. ``said`` is a sentence for people.
+    ``passed``. ``result`` is the newest that is of suite and data as they are, else the newest. ``said`` is a sentence
+    for people.
     """
 
     state: Literal["none", "untested", "stale", "failed", "passed"]
