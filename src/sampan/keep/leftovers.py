@@ -59,7 +59,9 @@ def look(data: Path, reach: Reach, known_snapshots: set[str]) -> Iterator[Found]
     for path in _inside(cache / "environments"):
         one = _found(CACHES, path, None)
         used = path.suffix == ".lock" or one.changed > time.time() - _UNUSED
-        yield one._replace(why="an environment used within a month") if used else one
+        serves = reach.served_in.intersection(kept.name for kept in _inside(path / "serves"))
+        why = "what is in force runs in it" if serves else "an environment used within a month" if used else None
+        yield one._replace(why=why) if why else one
     yield from _projections(cache / "projections", data / "log")
 
 

@@ -45,6 +45,7 @@ class Reach:
         self.snapshots: dict[str, str] = {}
         self.lake: dict[str, str] = {}
         self.bytes: dict[str, str] = {}  # of .sampan/blobs
+        self.served_in: set[str] = set()  # the locks of what is in force
         self._pinned = {row["ref"]: f"pinned: {row['reason']}" for row in db.rows("SELECT ref, reason FROM pins")}
         marked = "SELECT id FROM commits WHERE cleaned IS NOT NULL UNION SELECT id FROM runs WHERE cleaned IS NOT NULL"
         self._cleaned = {row["id"] for row in db.rows(marked)}  # that they name what is gone is nothing new
@@ -155,11 +156,16 @@ class Reach:
             _keep_all(self.bytes, _texts(row["files"]).values(), why)
             _keep(self.bytes, row["golden"], f"the golden requests of {why}")
             _keep(self.bytes, row["onnx"], f"the ONNX form of {why}")
+        newest: set[str] = set()
         for row in self._db.rows("SELECT name, bundle FROM bundles ORDER BY created DESC"):
             why = f"endpoint {row['name']} serves it, or did"
-            if row["bundle"] not in self.bytes:
+            if row["bundle"] not in self.bytes or row["name"] not in newest:
                 bundle = decode(self._get(row["bundle"], row["name"]))
                 _keep_all(self.bytes, (*bundle.sources.values(), *bundle.model.files.values()), why)
+                _keep(self.bytes, bundle.environment or None, why)
+                if row["name"] not in newest and bundle.environment:
+                    self.served_in.add(bundle.environment)
+            newest.add(row["name"])
             _keep(self.bytes, row["bundle"], why)
         for row in self._db.rows("SELECT id, manifest FROM runs"):
             if row["id"] in self.logs:

@@ -47,6 +47,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     decision: DecisionFacts | None = None
     sources: dict[str, str] = {}
     format: int = FORMAT
+    environment: str | msgspec.UnsetType = msgspec.UNSET
+    """The digest of the lock that its process runs in (``environment.Lock``); older bundles carry none."""
 
     def encode(self) -> bytes:
         """The bytes under whose digest the bundle is known; the order of model inputs is kept."""

@@ -1,6 +1,5 @@
 """Endpoints: which bundle each name serves, as an append-only history; the newest row of a name is in force."""
 
-import os
 import re
 import sqlite3
 import subprocess
@@ -17,6 +16,8 @@ from sampan.base.errors import BadWorkspace, Conflict, Damaged, NotFound, Sampan
 from sampan.base.ids import is_name, new_id
 from sampan.base.sources import collect
 from sampan.models.registry import Models
+from sampan.models.version import Version
+from sampan.runs.records import Runs
 from sampan.serve.bundle import Bundle, DecisionFacts, decode, draft_of
 from sampan.serve.decisions import ENTRY
 from sampan.store.database import Database
@@ -227,7 +228,8 @@ class Endpoints:
         version = self._models.get(ref)
         files = collect(workspace, ENTRY)
         sources = {path: self._blobs.put(data) for path, data in files.items()}
-        bare = Bundle(version=version.ref, model=draft_of(version), sources=sources)
+        carried: dict[str, Any] = {"model": draft_of(version), "environment": self._lock(version)}
+        bare = Bundle(version=version.ref, sources=sources, **carried)
         declared = [one for one in self._try(bare, ref, rules_only) if one.model == version.model]
         chosen = _choose(declared, decision, version.model)
         if chosen is None:
@@ -235,10 +237,22 @@ class Endpoints:
                 raise Usage(
                     f"Bundle {version.ref}", f"threshold {next(iter(thresholds))!r} without a decision", f"See {ENTRY}."
                 )
-            return Bundle(version=version.ref, model=draft_of(version))
+            return Bundle(version=version.ref, **carried)
         merged = _merge(chosen, thresholds or {})
         facts = msgspec.structs.replace(chosen, thresholds=merged)
-        return Bundle(version=version.ref, model=draft_of(version), decision=facts, sources=sources)
+        return Bundle(version=version.ref, decision=facts, sources=sources, **carried)
+
+    def _lock(self, version: Version) -> str | msgspec.UnsetType:
+        """The environment that its run recorded, kept; none for a version that no run made."""
+        from sampan.serve.environment import lock_of
+
+        if version.run is None:
+            return msgspec.UNSET
+        try:
+            lock = lock_of(Runs(self._db).get(version.run).manifest, version.made_with)
+        except NotFound:
+            return msgspec.UNSET
+        return msgspec.UNSET if lock is None else self._blobs.put(msgspec.json.encode(lock, order="sorted"))
 
     def declared(self, bundle: Bundle) -> tuple[DecisionFacts, ...]:
         """The decisions of a bundle's source, with their default thresholds; read in a process of its own."""
@@ -286,9 +300,12 @@ class Endpoints:
 
     def _try(self, bundle: Bundle, ref: str, rules_only: bool = False) -> tuple[DecisionFacts, ...]:
         """Load a bundle in a process of its own, which is where the user's rules are imported."""
-        command = [sys.executable, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
+        from sampan.serve.environment import python_for, variables
+
+        python = sys.executable if rules_only else python_for(bundle, self._blobs)
+        command = [python, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
         command += ["rules"] if rules_only else []
-        environment = {**os.environ, **ONE_THREAD}
+        environment = {**variables(python), **ONE_THREAD}
         try:
             done = subprocess.run(
                 command, input=bundle.encode(), capture_output=True, timeout=_PATIENCE, env=environment, check=False

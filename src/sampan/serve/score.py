@@ -4,9 +4,7 @@ What comes out is what the endpoint answers for the same records: the digest of 
 """
 
 import hashlib
-import os
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +16,7 @@ import msgspec
 from sampan.base.errors import Damaged, Usage
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import ONE_THREAD, revive
+from sampan.serve.environment import python_for, variables
 from sampan.serve.scoring import Batch, Order, read, write
 from sampan.store.blobs import Blobs
 
@@ -110,13 +109,14 @@ class Scorer:
 @contextmanager
 def scorer(bundle: Bundle, blobs: Blobs, what: str) -> Iterator[Scorer]:
     """A process that has loaded a bundle, for as long as rows are asked of it."""
+    python = python_for(bundle, blobs)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sampan.serve.scoring"],
+            [python, "-P", "-m", "sampan.serve.scoring"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
-            env={**os.environ, **ONE_THREAD},
+            env={**variables(python), **ONE_THREAD},
         )
         try:
             made = Scorer(process, said, what)

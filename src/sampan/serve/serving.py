@@ -206,7 +206,7 @@ class Lane:
                 if self._worker is not None:
                     await self._worker.kill()
             else:
-                self._state, self.error = "serving", ""
+                self._state, self.error = "serving", worker.note
                 self._settled.set()
                 await self._attend(worker)
                 await worker.kill()
@@ -423,8 +423,8 @@ class Serving:
         else:
             await self._warm.offer(name, bundle, worker)
 
-    async def _load(self, name: str, bundle: Bundle) -> Worker:
-        worker = await load(self._root, name, bundle, self._doors)
+    async def _load(self, name: str, bundle: Bundle, *, must: bool = True) -> Worker:
+        worker = await load(self._root, name, bundle, self._doors, must=must)
         worker.on_report = partial(self._reported, name)
         return worker
 
@@ -447,4 +447,5 @@ class Serving:
         return Beside(candidate, assignment, self._limits, load_one)
 
     def _lane(self, endpoint: Endpoint) -> Lane:
-        return Lane(endpoint, self._endpoints.bundle, self._load, self._queue, self._patience, self._doors)
+        load_one = partial(self._load, must=False)
+        return Lane(endpoint, self._endpoints.bundle, load_one, self._queue, self._patience, self._doors)

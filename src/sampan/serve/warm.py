@@ -1,17 +1,35 @@
 """Serving processes of bundles that were in force before: still loaded, without the stream, ready to take it again."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from sampan.base.errors import Unreachable
+from sampan.base.settings import Folder
 from sampan.serve.bundle import Bundle
 from sampan.serve.doors import Doors
+from sampan.serve.environment import python_for
 from sampan.serve.worker import Worker
+from sampan.store.blobs import Blobs
 
 
-async def load(root: Path, endpoint: str, bundle: Bundle, doors: Doors | None = None) -> Worker:
-    """A new process with a bundle loaded, which does not answer yet. Raises what it failed with."""
-    worker = Worker(root, endpoint, bundle, doors.of(endpoint) if doors else None)
+async def load(root: Path, endpoint: str, bundle: Bundle, doors: Doors | None = None, *, must: bool = True) -> Worker:
+    """A new process with a bundle loaded, which does not answer yet, in the environment that the bundle asks for; that
+    may have to be made first. Raises what it failed with.
+
+    Unless it ``must`` be that environment, one that cannot be had is no failure: what is in force already is then
+    served with what is installed, and the worker's ``note`` says so.
+    """
+    python, note = sys.executable, ""
+    try:
+        python = await asyncio.to_thread(python_for, bundle, Blobs(Folder(root).data / "blobs"))
+    except Unreachable as error:
+        if must:
+            raise
+        note = f"It is served with what is installed: {error.obstacle}"
+    worker = Worker(root, endpoint, bundle, doors.of(endpoint) if doors else None, python)
+    worker.note = note
     if doors:
         doors.note(worker)
     try:

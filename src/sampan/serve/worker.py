@@ -18,6 +18,7 @@ from sampan.base.errors import SampanError, Unreachable
 from sampan.serve.assignment import Assigned, News
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import ONE_THREAD, revive
+from sampan.serve.environment import variables
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.order import Door, Order
 from sampan.serve.overload import OVERDUE
@@ -38,7 +39,10 @@ class Lost(Unreachable):
 class Worker:
     """A child process and the requests under way in it. ``lost`` is set once it is gone."""
 
-    def __init__(self, root: Path, endpoint: str, bundle: Bundle, door: Door | None = None) -> None:
+    def __init__(
+        self, root: Path, endpoint: str, bundle: Bundle, door: Door | None = None, python: str = sys.executable
+    ) -> None:
+        """``python``: what it runs in, if not what this process does."""
         self.endpoint = endpoint
         self.bundle = bundle
         self.door = door
@@ -47,8 +51,10 @@ class Worker:
         self.answered = 0
         self._passes = b"[]"
         self.on_report: Callable[[Report], None] = lambda report: None
+        self.note = ""  # what is to be known of it while it serves
         self.on_news: Callable[[News], None] = lambda news: None
         self._root = root
+        self._python = python
         self._process: subprocess.Popen[bytes] | None = None
         self._link = Frames(self._on_frame, self._on_lost)
         self._asked: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
@@ -73,13 +79,13 @@ class Worker:
         try:
             with log.open("ab") as said:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", entry, str(theirs.fileno()), str(os.getpid())],
+                    [self._python, "-P", "-m", entry, str(theirs.fileno()), str(os.getpid())],
                     pass_fds=[theirs.fileno(), *(door.files if door else ())],
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=said,
                     cwd=self._root,
-                    env={**os.environ, **ONE_THREAD},
+                    env={**variables(self._python), **ONE_THREAD},
                     start_new_session=True,  # Ctrl-C in a terminal goes to the hub, which stops its children in order
                 )
         finally:

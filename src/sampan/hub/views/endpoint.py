@@ -16,6 +16,7 @@ from sampan.hub.views.rollouts import RolloutLine, newest
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.environment import told
 from sampan.team.roles import DEPLOY
 
 _COLOURS = ("water", "mute", "violet", "good", "wait", "bad")
@@ -65,6 +66,8 @@ class EndpointPage(msgspec.Struct):
     can_deploy: bool = False
     rollout: RolloutLine | None = None
     """The newest rollout on it."""
+    environment: str = ""
+    """In what its process runs, in words."""
     adopted: str = ""
     """The file or the address that its version was brought in from; empty for one that a run made."""
     as_of: int | None = None
@@ -92,6 +95,7 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
         can_deploy=may(query, DEPLOY),
         rollout=newest(parts, current.name, then),
+        environment=told(bundle, parts.models.blobs),
         adopted=_adopted(parts, current.spec.version),
         as_of=then,
     )
