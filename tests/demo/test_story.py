@@ -105,6 +105,15 @@ def test_the_leak_promises_more_and_is_refused_by_name(told):
     }
 
 
+def test_a_rollout_is_played_over_what_there_is_and_its_looks_are_kept(told):
+    (one,) = told.summary["rehearsals"]
+    assert one["decisions"] == told.summary["decisions"]
+    assert set(one["figures"]) == {"KPI", "Brier"}
+    found = told.sampan("rollout", "show", one["id"], "--json")
+    assert found["rehearsal"]["retrain"] == "month" and found["rollout"]["phase"] == one["phase"]
+    assert [stage["shown"] for stage in found["stages"]] == ["shadow", "100 % of traffic"]
+
+
 def test_tills_and_web_shop_send_one_shape_and_prices_in_pence_would_be_noticed(told):
     sources = "SELECT DISTINCT _source FROM order_line UNION SELECT DISTINCT _source FROM order_cancelled"
     assert {row[0] for row in told.sampan("sql", sources, "--json")["rows"]} == {"till", "G-RETAIL"}

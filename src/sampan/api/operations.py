@@ -63,6 +63,7 @@ from sampan.models.tests import SuiteResult
 from sampan.models.version import Version
 from sampan.release.promotion import Promotion
 from sampan.release.proposals import Proposal, Standing
+from sampan.release.rehearsals import RehearsalRequest
 from sampan.runs.explanations import ExplainRequest, ExplanationPlan
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import Replay, ReplayRequest
@@ -607,6 +608,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body={FORM: AnswerForm},
         also={409: "Somebody else was faster, or its time is over."},
         tag="Pages",
+    ),
+    ("POST", "/v1/rehearsals"): Operation(
+        summary="Play a rollout over the past, with what was known then; told line by line",
+        body={JSON: RehearsalRequest},
+        answers={NDJSON: Lines},
     ),
     ("POST", "/v1/incidents/{incident}/close"): Operation(
         summary="Say what an incident was", body={JSON: FindingRequest}, answers={JSON: dict[str, Any]}

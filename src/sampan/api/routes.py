@@ -16,6 +16,7 @@ from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
 from sampan.models.golden_checks import GoldenCheck
 from sampan.models.rebuilds import Rebuilt
+from sampan.release.rehearsals import RehearsalRequest
 from sampan.runs.explanations import ExplainRequest
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
@@ -392,6 +393,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def tell_rollout(request: Ask, name: str, verb: str, data: ReasonRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.tell_rollout, name, verb, data.reason, who(request).name))
 
+    @post("/v1/rehearsals", status_code=200)
+    async def rehearse(request: Ask, data: RehearsalRequest) -> Stream:
+        actor, asked = who(request).name, msgspec.to_builtins(data)
+        return follow(lambda report: work.rehearse(asked, actor, report))
+
     @get("/v1/rollouts/plans")
     async def rollout_plans(endpoint: str = "") -> Response[bytes]:
         return answer(await asyncio.to_thread(work.check_rollouts, endpoint))
@@ -468,6 +474,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         begin_rollout,
         tell_rollout,
         rollout_plans,
+        rehearse,
         close_incident,
         answer_review,
         tokens,

@@ -23,6 +23,7 @@ from sampan.app.promoting import Promoting
 from sampan.app.proposing import Proposing
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
+from sampan.app.rehearsing import Rehearsing
 from sampan.app.remarking import Remarking
 from sampan.app.reviewing import Reviewing
 from sampan.app.scoring import Scoring
@@ -61,6 +62,7 @@ class App(
     Keeping,
     Proposing,
     Adopting,
+    Rehearsing,
     Registering,
     Remarking,
     Rebuilding,

@@ -3,6 +3,7 @@ that were known then. What would use the future is not answered, and says why.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -170,10 +171,7 @@ class Retaking:
                 if row is None:
                     continue
                 features.update(row)
-            record = {**one.context, **one.features, **features}
-            if facts is not None and facts.entity and facts.entity not in record:
-                record[facts.entity] = one.entity or None
-            cases.append(Case(one.id, one.time, record))
+            cases.append(case_of(bundle, one, features))
         return cases
 
     def _table(self, facts: DecisionFacts | None) -> "TableSource | None":
@@ -205,6 +203,15 @@ def answers(blobs: "Blobs", asked: list[tuple[Bundle, list[Case]]], folder: "Pat
     ]
     better = answer_again(blobs, [pair for pair in numbers if pair[1]], folder)
     return {**again, **{id: one for id, one in better.items() if not one.error}}
+
+
+def case_of(bundle: Bundle, one: Past, features: Mapping[str, Any]) -> Case:
+    """The request that a past decision was made for, with what is given of its features in the place of what was."""
+    record = {**one.context, **one.features, **features}
+    facts = bundle.decision
+    if facts is not None and facts.entity and facts.entity not in record:
+        record[facts.entity] = one.entity or None
+    return Case(one.id, one.time, record)
 
 
 def _numbered(bundle: Bundle, case: Case) -> Case | None:

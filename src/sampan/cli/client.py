@@ -261,6 +261,9 @@ class HubClient:
     def check_rollouts(self, endpoint: str = "") -> Any:
         return self.get("/v1/rollouts/plans", {"endpoint": endpoint} if endpoint else None)
 
+    def rehearse(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
+        return self._follow("/v1/rehearsals", request, report)
+
     def close_incident(self, id: str, finding: str, actor: str) -> Any:
         return self.post(f"/v1/incidents/{quote(id, safe='')}/close", {"finding": finding})
 

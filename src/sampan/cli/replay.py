@@ -59,7 +59,7 @@ def replay(
         return
     app: App = ctx.obj
     request = {
-        "since": None if since == _GENESIS else _instant("--from", since),
+        "since": None if since == _GENESIS else instant("--from", since),
         "until": past(until, app.clock.micros()) if until else None,
         "code": code,
         "sets": parse_sets(sets),
@@ -174,7 +174,7 @@ def discard(app: "App", replay: str, as_json: bool) -> None:
     click.echo(f"Replay {gone['id']} is discarded; main is as it was.")
 
 
-def _instant(option: str, text: str) -> int:
+def instant(option: str, text: str) -> int:
     """Microseconds of a date or a time in ISO form; without an offset it is UTC."""
     try:
         moment = datetime.fromisoformat(text)

@@ -8,6 +8,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import NotFound
 from sampan.cli.endpoint import bundled, threshold
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
+from sampan.cli.rehearse import rehearse
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -80,12 +81,13 @@ def _told(app: "App", made: dict[str, Any], as_json: bool) -> None:
 
 
 @rollout.command("list")
+@click.option("--rehearsed", is_flag=True, help="Those that were played over the past alone.")
 @as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", as_of: str, as_json: bool) -> None:
+def list_(app: "App", rehearsed: bool, as_of: str, as_json: bool) -> None:
     """List rollouts, the newest first."""
-    found = app.view("/rollouts", {"as-of": as_of}, live=True)["rollouts"]
+    found = app.view("/rollouts", {"as-of": as_of}, live=True)["rehearsals" if rehearsed else "rollouts"]
     if as_json:
         emit(found)
         return
@@ -98,7 +100,7 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
             ]
             for r in found
         ],
-        empty="No rollout yet. `sampan rollout start ENDPOINT` begins one.",
+        empty=f"No rollout yet. `sampan rollout {'rehearse' if rehearsed else 'start'} ENDPOINT` begins one.",
     )
 
 
@@ -109,7 +111,8 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
 @click.pass_obj
 def show(app: "App", endpoint: str, as_of: str, as_json: bool) -> None:
     """Show one rollout: stages, evidence, guardrails, why it waits, its history. ENDPOINT (its newest), or an id."""
-    lines = app.view("/rollouts", {"as-of": as_of}, live=True)["rollouts"]
+    listed = app.view("/rollouts", {"as-of": as_of}, live=True)
+    lines = [*listed["rollouts"], *listed["rehearsals"]]
     line = next((one for one in lines if endpoint in (one["id"], one["endpoint"])), None)
     if line is None:
         known = ", ".join(sorted({one["endpoint"] for one in lines})) or "none yet"
@@ -239,3 +242,6 @@ def close(app: "App", incident: str, finding: str, as_json: bool) -> None:
         emit(made)
     else:
         click.echo(f"Closed: {made['finding']}")
+
+
+rollout.add_command(rehearse)

@@ -6,6 +6,7 @@
 4  a served decision per order, April to December, and what became of it
 5  the flow again over the year, and an attempt to cheat, which is refused
 6  another rule for customers who cancel, replayed over the year
+7  a rollout over the past: the model of spring against one that is trained anew each month
 """
 
 import asyncio
@@ -13,13 +14,13 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
-from sampan.base.clock import SharedClock, to_micros
+from sampan.base.clock import SharedClock, iso, to_micros
 from sampan.base.errors import SampanError
 from sampan.cli.client import HubClient
 from sampan.demo.figures import Month, by_month
@@ -27,7 +28,7 @@ from sampan.demo.hub import Hub
 from sampan.demo.pence import caught
 from sampan.demo.screen import Screen, Stage
 from sampan.demo.shop import DAY, Shop
-from sampan.demo.summary import Leak, Summary, WhatIf, heading, month_line, told
+from sampan.demo.summary import Leak, Rehearsed, Summary, WhatIf, heading, month_line, rehearsed_lines, told
 from sampan.demo.timelapse import Timelapse
 from sampan.demo.wire import Wire
 
@@ -43,6 +44,11 @@ RULES: Final = Path("decisions.py")
 WAITING: Final = """    # if context["cancellations_before"] >= 5:
     #     return Action("wait", rule="cancels often")
 """
+#: Of what a rehearsal is made, and how often it looks: the summer, and the days before Christmas.
+SPANS: Final = (
+    (datetime(2011, 6, 1, tzinfo=UTC), datetime(2011, 11, 1, tzinfo=UTC), "7 days"),
+    (datetime(2011, 11, 1, tzinfo=UTC), datetime(2011, 12, 1, tzinfo=UTC), "1 day"),
+)
 
 
 class Story:
@@ -77,7 +83,7 @@ class Story:
         planted = self._compare()
         leak = self._cheat()
         what_if = self._replay()
-        return self._summary(served, planted, leak, what_if)
+        return self._summary(served, planted, leak, what_if, self._rehearse())
 
     # 2: history
 
@@ -271,7 +277,38 @@ class Story:
         self.screen.say("  nothing was changed by it; `sampan replay show` has the months and the cases")
         return made
 
-    def _summary(self, served: dict[str, Month], planted: str, leak: Leak, what_if: WhatIf) -> Summary:
+    # 7: would a new model each month have taken over?
+
+    def _rehearse(self) -> list[Rehearsed]:
+        """Play the rollout of rollouts.toml over summer and over November; of a shorter telling, over what it has."""
+        spans = [(max(since, self._go_live), min(until, self._end), every) for since, until, every in SPANS]
+        spans = [one for one in spans if one[0] < one[1]] or [(self._go_live, self._end, "7 days")]
+        made = []
+        for since, until, every in spans:
+            name = f"{since:%d %B} to {until - timedelta(days=1):%d %B}"
+            with self.screen.stage(f"rehearse {since:%B}", f"Rehearse a new model each month, {name}") as stage:
+                asked = {"endpoint": MODEL, "since": to_micros(since), "until": to_micros(until), "every": every}
+                reason = "would a new model each month have paid?"
+                found = self._follow(stage, "/v1/rehearsals", asked | {"retrain": "month", "reason": reason})
+            figures = {name: Rehearsed.figure(look) for name, look in found["figures"].items()}
+            one = Rehearsed(
+                id=found["id"],
+                span=name,
+                decisions=found["decisions"],
+                phase=found["phase"],
+                why=found["why"],
+                at=iso(found["at"])[:10],
+                figures=figures,
+            )
+            made.append(one)
+            for line in rehearsed_lines(one):
+                self.screen.say(line)
+        self.screen.say("  nothing was served by it; `sampan rollout show ID`, or its page, has the looks")
+        return made
+
+    def _summary(
+        self, served: dict[str, Month], planted: str, leak: Leak, what_if: WhatIf, rehearsals: list[Rehearsed]
+    ) -> Summary:
         tally, stats = self._played.tally, self._client.get("/v1/log/stats")
         verdicts = tally.verdicts
         latencies = sorted(self._played.latencies)
@@ -305,6 +342,7 @@ class Story:
             planted=planted,
             leak=leak,
             what_if=what_if,
+            rehearsals=rehearsals,
             prediction=self._played.last_prediction,
             stages=self.screen.seconds,
             latency_ms={

@@ -29,6 +29,35 @@ class WhatIf(msgspec.Struct):
     currency: str
 
 
+class Figure(msgspec.Struct):
+    """A figure of the model of spring, and how much better one that is trained anew is, between bounds that hold at all
+    looks at once; None where that is not known."""
+
+    verdict: str
+    before: float | None
+    gain: float | None
+    low: float | None
+    high: float | None
+
+
+class Rehearsed(msgspec.Struct):
+    """A rollout over a span of the past. ``phase``, ``why``, ``at``: what its plan would have come to, and when;
+    ``figures``: over all decisions of the span."""
+
+    id: str
+    span: str
+    decisions: int
+    phase: str
+    why: str
+    at: str
+    figures: dict[str, Figure]
+
+    @staticmethod
+    def figure(look: dict[str, Any]) -> Figure:
+        """A figure as a hub tells it."""
+        return Figure(look["verdict"], look["champion"], look["gain"], look["low"], look["high"])
+
+
 class Summary(msgspec.Struct):
     """``--json`` prints this as its last line.
 
@@ -56,6 +85,7 @@ class Summary(msgspec.Struct):
     planted: str = ""
     leak: Leak | None = None
     what_if: WhatIf | None = None
+    rehearsals: list[Rehearsed] = []
     prediction: str = ""
     stages: dict[str, float] = {}
     latency_ms: dict[str, float] = {}
@@ -82,6 +112,26 @@ def told(found: WhatIf) -> str:
     )
 
 
+def rehearsed_lines(one: Rehearsed) -> Iterable[str]:
+    """A rehearsal: what its plan would have come to, then its figures."""
+    ended = {"full": "would have been promoted", "reverted": "would have been taken back"}.get(
+        one.phase, "would not have been promoted"
+    )
+    yield f"  {one.span}: {ended} ({one.at}): {one.why}"
+    for name, found in one.figures.items():
+        label, unit, scale = ("value", " GBP per 1,000", 1000.0) if name == "KPI" else (name, "", 1.0)
+        if found.gain is None or found.before is None or found.low is None or found.high is None:
+            yield f"    all {one.decisions:,} decisions, {label}: {found.verdict}"
+            continue
+        sign = 1.0 if name == "KPI" else -1.0
+        shares = [100 * part / found.before for part in (found.gain, found.low, found.high)]
+        yield (
+            f"    all {one.decisions:,} decisions, {label}: {found.before * scale:,.3g} →"
+            f" {(found.before + sign * found.gain) * scale:,.3g}{unit}, better by {shares[0]:+.1f} %"
+            f" ({shares[1]:+.1f} to {shares[2]:+.1f}): {found.verdict}"
+        )
+
+
 def lines(found: Summary) -> Iterable[str]:
     """The summary as text."""
     yield "Events"
@@ -103,6 +153,9 @@ def lines(found: Summary) -> Iterable[str]:
         yield f"Units: {found.planted}"
     if found.what_if:
         yield f"Replay: {told(found.what_if)}"
+    for one in found.rehearsals:
+        yield "Rollout over the past, a new model each month"
+        yield from rehearsed_lines(one)
     if found.leak:
         yield f"Leak: AUC {found.leak.auc:.3f} was refused; the honest figure is {found.leak.honest_auc:.3f}"
     yield f"Versions: {', '.join(found.versions)}"
@@ -119,6 +172,8 @@ def to_json(found: Summary) -> str:
             return round(value, 4)
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [plain(part) for part in value]
         return value
 
     return msgspec.json.encode(plain(msgspec.to_builtins(found))).decode()

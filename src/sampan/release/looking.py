@@ -5,8 +5,8 @@ look asks what is known now and remembers nothing. A query that fails makes no n
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from sampan.base.errors import SampanError
 from sampan.base.words import counted
@@ -19,9 +19,11 @@ from sampan.release.stages import FULL, Seen, State
 
 if TYPE_CHECKING:
     from sampan.lake.lake import Lake
+    from sampan.lake.query import Source
     from sampan.log.log import Log
 
 _DAY: Final = 86_400_000_000
+KPI: Final = "KPI"
 _OFFENDING: Final = 20  # predictions that an incident names at most
 
 
@@ -34,11 +36,21 @@ class Sees(Protocol):
     def log(self) -> "Log": ...
 
 
-class Looking:
-    """Looks at one rollout in one state of it. Every method but ``try_out`` tells failed queries in what it gives."""
+class Then(NamedTuple):
+    """An instant of the past that is looked at: what could be used by ``at``. ``given``: events, by their type, that
+    stand in the place of those in the log."""
 
-    def __init__(self, sees: Sees, begun: Begun, state: State) -> None:
+    at: int
+    given: "Mapping[str, Source]"
+
+
+class Looking:
+    """Looks at one rollout in one state of it. Every method but ``try_out`` and ``figures`` tells failed queries in
+    what it gives. ``then``: not as all is now."""
+
+    def __init__(self, sees: Sees, begun: Begun, state: State, then: Then | None = None) -> None:
         self._sees = sees
+        self._then = then
         self._begun = begun
         self._plan = begun.plan
         self._state = state
@@ -68,6 +80,12 @@ class Looking:
             if isinstance(rail, Metric | Exposure | Floor) and rail.query:
                 self._valued("SELECT count(*)", rail.query)
         self._valued("SELECT count(*)", self._plan.kpi.query)
+
+    def figures(self) -> dict[str, Look]:
+        """KPI and metrics, by their names. Raises what a query fails with."""
+        metrics = [rail for rail in self._plan.guardrail if isinstance(rail, Metric)]
+        found = {rail.name: judge(self._contrast(rail.query), self._plan.terms_of(rail)) for rail in metrics}
+        return {KPI: self._look(self._plan.kpi.query), **found}
 
     def offending(self, seen: Seen) -> list[str]:
         """Predictions of the candidate that show what is wrong, the newest first."""
@@ -182,7 +200,13 @@ class Looking:
     def _ask(self, text: str) -> Sequence[tuple[Any, ...]]:
         from sampan.lake.read import query
 
-        answer = query(f"WITH {', '.join(self._parts(text))} {text}", self._sees.lake, self._sees.log)
+        parts, known_by, extra = self._parts(text), None, {}
+        if self._then is not None:
+            known_by, extra = self._then.at, {f"given_{name}": one for name, one in self._then.given.items()}
+            by = f"_known_at <= make_timestamptz({known_by})"
+            parts = [f"{name} AS (SELECT * FROM given_{name} WHERE {by})" for name in self._then.given] + parts
+        text = f"WITH {', '.join(parts)} {text}"
+        answer = query(text, self._sees.lake, self._sees.log, extra=extra, known_by=known_by)
         try:
             return answer.fetchall()
         finally:

@@ -14,6 +14,7 @@ import msgspec
 from sampan.base.clock import Clock
 from sampan.base.errors import Conflict, Damaged, NotFound
 from sampan.base.ids import new_id
+from sampan.release.rehearsals import Rehearsal
 from sampan.release.rollouts import Rollout
 from sampan.release.stages import ENDS, Entry, Phase, Said, Seen, State, again, begin
 from sampan.store.database import Database
@@ -23,7 +24,8 @@ _EVER: Final = 1 << 62
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout as it was begun: two bundles by their digests, with what readers want to know of them, and the plan
-    as the file had it then (``file``: its digest). ``golden``: what came of the candidate's golden requests."""
+    as the file had it then (``file``: its digest). ``golden``: what came of the candidate's golden requests.
+    ``rehearsal``: it was played over the past, and never in force."""
 
     id: str
     endpoint: str
@@ -37,6 +39,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str
     began: int
+    rehearsal: Rehearsal | None = None
 
     @property
     def versions(self) -> tuple[str, str]:
@@ -88,20 +91,18 @@ class RolloutRecords:
                     f"that of {other.versions[1]} goes on",
                     f"End it: `sampan rollout back {begun.endpoint} --reason …`.",
                 )
-            connection.execute(
-                "INSERT INTO rollouts (id, endpoint, champion, candidate, champion_spec, candidate_spec, plan, file,"
-                " golden, actor, reason, began) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(begun.id, begun.endpoint, begun.champion, begun.candidate, _text(begun.champion_spec)),
-                    *(_text(begun.candidate_spec), _text(begun.plan), begun.file, begun.golden, begun.actor),
-                    *(begun.reason, begun.began),
-                ),
-            )
-            state = begin(begun.plan, begun.began).state
-            connection.execute(
-                "INSERT INTO rollout_entries VALUES (?, 0, ?, 'null', ?, ?, ?)",
-                (begun.id, begun.began, state.phase, state.stage, state.why),
-            )
+            _insert(connection, begun)
+        return begun
+
+    def keep_rehearsal(self, begun: Begun, history: Sequence[tuple[Seen, State]]) -> Begun:
+        """Write a rehearsal down with its whole history: what was seen, and the state that it led to."""
+        with self._db.transaction() as connection:
+            _insert(connection, begun)
+            for number, (seen, state) in enumerate(history, start=1):
+                connection.execute(
+                    "INSERT INTO rollout_entries VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (begun.id, number, seen.at, _text(seen), state.phase, state.stage, state.why),
+                )
         return begun
 
     def add(
@@ -132,8 +133,9 @@ class RolloutRecords:
         return after + 1
 
     def get(self, id: str) -> Begun:
-        """A rollout by its id; ``last``: the newest. Raises NotFound."""
-        newest = "SELECT * FROM rollouts WHERE id = ? OR ? = 'last' ORDER BY began DESC, rowid DESC LIMIT 1"
+        """A rollout or rehearsal by its id; ``last``: the newest rollout. Raises NotFound."""
+        last = "(? = 'last' AND rehearsal = '')"
+        newest = f"SELECT * FROM rollouts WHERE id = ? OR {last} ORDER BY began DESC, rowid DESC LIMIT 1"
         row = self._db.row(newest, (id, id))
         if row is None:
             raise NotFound(f"Find the rollout {id[:80]!r}", "there is none of that id", "`sampan rollout list`.")
@@ -141,8 +143,15 @@ class RolloutRecords:
 
     def list(self, endpoint: str = "", by: int | None = None) -> list[Begun]:
         """Rollouts, of one endpoint or of all, the newest first; ``by``: those begun by then."""
-        sql = "SELECT * FROM rollouts WHERE began <= ? AND (? = '' OR endpoint = ?) ORDER BY began DESC, rowid DESC"
+        where = "rehearsal = '' AND began <= ? AND (? = '' OR endpoint = ?)"
+        sql = f"SELECT * FROM rollouts WHERE {where} ORDER BY began DESC, rowid DESC"
         return [_begun(row) for row in self._db.rows(sql, (_EVER if by is None else by, endpoint, endpoint))]
+
+    def rehearsals(self, endpoint: str = "", by: int | None = None) -> Sequence[Begun]:
+        """Rehearsals, of one endpoint or of all, the newest first; ``by``: those made by then."""
+        sql = "SELECT * FROM rollouts WHERE rehearsal <> '' AND (? = '' OR endpoint = ?) ORDER BY rowid DESC"
+        found = [_begun(row) for row in self._db.rows(sql, (endpoint, endpoint))]
+        return [one for one in found if by is None or (one.rehearsal is not None and one.rehearsal.made <= by)]
 
     def active(self, endpoint: str) -> Begun | None:
         """The rollout of an endpoint that goes on."""
@@ -195,6 +204,23 @@ class RolloutRecords:
         ]
 
 
+def _insert(connection: sqlite3.Connection, begun: Begun) -> None:
+    connection.execute(
+        "INSERT INTO rollouts (id, endpoint, champion, candidate, champion_spec, candidate_spec, plan, file,"
+        " golden, actor, reason, began, rehearsal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(begun.id, begun.endpoint, begun.champion, begun.candidate, _text(begun.champion_spec)),
+            *(_text(begun.candidate_spec), _text(begun.plan), begun.file, begun.golden, begun.actor),
+            *(begun.reason, begun.began, _text(begun.rehearsal) if begun.rehearsal is not None else ""),
+        ),
+    )
+    state = begin(begun.plan, begun.began).state
+    connection.execute(
+        "INSERT INTO rollout_entries VALUES (?, 0, ?, 'null', ?, ?, ?)",
+        (begun.id, begun.began, state.phase, state.stage, state.why),
+    )
+
+
 def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -214,6 +240,7 @@ def _begun(row: sqlite3.Row) -> Begun:
             actor=row["actor"],
             reason=row["reason"],
             began=row["began"],
+            rehearsal=msgspec.json.decode(row["rehearsal"], type=Rehearsal) if row["rehearsal"] else None,
         )
     except msgspec.DecodeError as error:
         raise Damaged(f"Read the rollout {row['id']}", f"its record does not parse: {error}") from error

@@ -251,6 +251,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             closed_by TEXT NOT NULL DEFAULT '', rollout TEXT NOT NULL DEFAULT '')""",
         "CREATE INDEX proposals_by_endpoint ON proposals (endpoint, created)",
     ),
+    (
+        "ALTER TABLE rollouts ADD COLUMN rehearsal TEXT NOT NULL DEFAULT ''",  # release: played over the past alone
+        "DROP VIEW bundles",
+        """CREATE VIEW bundles AS
+            SELECT name, bundle, json_extract(spec, '$.version') AS version, created FROM endpoints UNION ALL
+            SELECT endpoint, candidate, json_extract(candidate_spec, '$.version'), began FROM rollouts
+            WHERE rehearsal = ''""",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -14,6 +14,7 @@ from sampan.hub.views.serving import PredictionLine, told
 from sampan.release.evidence import Look
 from sampan.release.guardrails import Reading
 from sampan.release.records import Begun, IncidentRecord, Line, RolloutRecords
+from sampan.release.rehearsals import Rehearsal
 from sampan.release.stages import ASKING, DONE, ENDS, FULL, PAUSED, RUNNING, Said, Seen
 from sampan.team.roles import DEPLOY
 
@@ -46,6 +47,8 @@ class RolloutsPage(msgspec.Struct):
     planned: list[str]
     """Endpoints that ``rollouts.toml`` has a plan for; empty where the file is wrong, and then ``fault`` says why."""
     fault: str = ""
+    rehearsals: list[RolloutLine] = []
+    """Those that were played over the past alone; ``began`` is where their span begins."""
     as_of: int | None = None
 
 
@@ -72,6 +75,30 @@ class Evidence(msgspec.Struct):
     low: float | None
     high: float | None
     champion: float | None
+
+
+class FigureLine(msgspec.Struct):
+    """A figure over all decisions of a rehearsal, with what is known since."""
+
+    name: str
+    verdict: str
+    says: str
+
+
+class RehearsalFacts(msgspec.Struct):
+    """What was rehearsed, and when. ``turns``: which version answered from when on; ``both``: thresholds that were set
+    for both sides; ``left_out``: of the plan, what cannot be rehearsed."""
+
+    made: int
+    since: int
+    until: int
+    every: str
+    retrain: str
+    decisions: int
+    turns: list[tuple[int, str]]
+    both: list[str]
+    left_out: list[str]
+    figures: list[FigureLine]
 
 
 class HistoryLine(msgspec.Struct):
@@ -105,6 +132,7 @@ class RolloutPage(msgspec.Struct):
     remarks: Remarks
     mismatch: str = ""
     verbs: list[str] = []
+    rehearsal: RehearsalFacts | None = None
     as_of: int | None = None
 
 
@@ -146,17 +174,20 @@ def rollouts(parts: Parts, query: Query) -> RolloutsPage:
         except SampanError as error:
             fault = str(error)
     lines = [_line(one, records.lines(one, then)) for one in records.list(by=then)]
-    return RolloutsPage(rollouts=lines, planned=planned, fault=fault, as_of=then)
+    rehearsals = [_line(one, records.lines(one)) for one in records.rehearsals(by=then)]
+    return RolloutsPage(rollouts=lines, planned=planned, fault=fault, rehearsals=rehearsals, as_of=then)
 
 
 def rollout(parts: Parts, query: Query) -> RolloutPage:
     """A rollout by its id, as it stands or stood."""
     then, records = as_of(query), RolloutRecords(parts.db, parts.clock)
     found = records.get(query["rollout"])
-    begun(f"the rollout {found.id}", found.began, then)
-    lines = records.lines(found, then)
+    played = found.rehearsal
+    begun(f"the rollout {found.id}", found.began if played is None else played.made, then)
+    lines = records.lines(found, then if played is None else None)
     line = _line(found, lines)
-    last = parts.last_seen(found.id) if then is None and line.phase not in ENDS else None
+    going_on = played is None and then is None and line.phase not in ENDS
+    last = parts.last_seen(found.id) if going_on else None
     seen = last or next((one.entry for one in reversed(lines) if isinstance(one.entry, Seen)), None)
     plan = found.plan
     return RolloutPage(
@@ -176,7 +207,8 @@ def rollout(parts: Parts, query: Query) -> RolloutPage:
         errors=(plan.false_promotions, plan.false_rollbacks),
         remarks=remarks(parts, query, "rollout", found.id),
         mismatch=seen.mismatch if seen else "",
-        verbs=_verbs(line.phase, bool(plan.urgent)) if then is None and may(query, DEPLOY) else [],
+        verbs=_verbs(line.phase, bool(plan.urgent)) if going_on and may(query, DEPLOY) else [],
+        rehearsal=_facts(played) if played is not None else None,
         as_of=then,
     )
 
@@ -236,6 +268,21 @@ def _line(one: Begun, lines: Sequence[Line]) -> RolloutLine:
         reason=one.reason,
         began=one.began,
         changed=changed,
+    )
+
+
+def _facts(one: Rehearsal) -> RehearsalFacts:
+    return RehearsalFacts(
+        made=one.made,
+        since=one.since,
+        until=one.until,
+        every=one.every,
+        retrain=one.retrain,
+        decisions=one.decisions,
+        turns=[(turn.since, turn.version) for turn in one.turns],
+        both=[f"{name} = {value}" for name, value in one.both.items()],
+        left_out=list(one.left_out),
+        figures=[FigureLine(name, look.verdict, look.why) for name, look in one.figures.items()],
     )
 
 
