@@ -3,7 +3,6 @@ that were known then. What would use the future is not answered, and says why.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
