@@ -53,6 +53,7 @@ def test_the_public_names_are_these_and_no_others() -> None:
         "Field",
         "File",
         "Fitted",
+        "PREVIOUS",
         "Text",
         "__version__",
         "adapt",

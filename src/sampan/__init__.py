@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sampan.models import metrics as metrics
     from sampan.models.architecture import Architecture as Architecture
     from sampan.models.format_package import EntryPoint as EntryPoint
+    from sampan.serve.decisions import PREVIOUS as PREVIOUS
     from sampan.serve.decisions import Action as Action
     from sampan.serve.decisions import decision as decision
     from sampan.serve.decisions import review as review
@@ -42,6 +43,7 @@ _HOME = {
     "Field": "sampan.log.contracts",
     "File": "sampan.flow.declare",
     "Fitted": "sampan.flow.declare",
+    "PREVIOUS": "sampan.serve.decisions",
     "adapt": "sampan.log.adapt",
     "Text": "sampan.log.contracts",
     "check": "sampan.flow.declare",

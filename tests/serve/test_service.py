@@ -12,6 +12,7 @@ from sampan.models.formats import load
 from sampan.serve.answer import Answerer
 from sampan.serve.bundle import OpenBundle, facts_of
 from sampan.serve.decisions import Action, decision
+from sampan.serve.fallback import substitute
 from sampan.serve.service import Service
 
 
@@ -52,9 +53,9 @@ class Counting:
         return self._predictor.predict(records)
 
 
-def run(shop, story):
+def run(shop, story, **declared):
     async def main():
-        rules = decision(model="reorder", entity="customer_id")(lambda p, c: Action("wait"))
+        rules = decision(model="reorder", entity="customer_id", **declared)(lambda p, c: Action("wait"))
         bundle = shop.endpoints.bundle(shop.endpoints.get("reorder").bundle)
         bundle = msgspec.structs.replace(bundle, decision=facts_of(rules))
         predictor = Counting(load(bundle.model, shop.blobs))
@@ -64,7 +65,8 @@ def run(shop, story):
             assert request not in answers, "answered twice"
             answers[request] = (status, json.loads(sent))
 
-        service = Service(Answerer("reorder", OpenBundle(bundle, predictor, rules), ManualClock(0)), disk, send)
+        opened = OpenBundle(bundle, predictor, rules, substitute(rules, bundle.model.signature))
+        service = Service(Answerer("reorder", opened, ManualClock(0)), disk, send)
         await story(service, disk, answers, predictor)
         await service.finish()
 
@@ -82,6 +84,22 @@ def test_no_answer_leaves_before_its_event_is_kept(shop):
         assert answers[1][0] == 200 and len(disk.kept) == 1
 
     run(shop, story)
+
+
+def test_where_the_model_raises_on_one_record_its_fallback_answers_that_one_alone(shop):
+    async def story(service, disk, answers, predictor):
+        disk.turning.set()
+        service.ask(1, body(record()))
+        service.ask(2, body(record(), record(customer_id="poison")))
+        service.ask(3, body(record(orders="many")))
+        await service.finish()
+        assert {request: status for request, (status, _) in answers.items()} == {1: 200, 2: 200, 3: 400}
+        assert "fallback" not in answers[1][1]["predictions"][0]
+        said = "the model raised ZeroDivisionError: in the model"
+        assert [(one["prediction"], one["fallback"]) for one in answers[2][1]["predictions"]] == [(0.25, said)] * 2
+        assert sorted(json.loads(one)["data"].get("fallback", "") for one in disk.kept) == ["", said, said]
+
+    run(shop, story, fallback=0.25)
 
 
 def test_requests_of_one_moment_are_predicted_together(shop):

@@ -146,8 +146,8 @@ class Scene:
             step = StepRun(id, "orders", "", "table", "failed", "new", error="Traceback\nValueError: no price")
             self.runs.put_steps([step])
 
-    def serves(self, state: Any, error: str = "") -> None:
-        self.served = [EndpointState("reorder", state, "reorder@1", "b", None, 0, 0, error)]
+    def serves(self, state: Any, error: str = "", silent: str = "") -> None:
+        self.served = [EndpointState("reorder", state, "reorder@1", "b", None, 0, 0, error, silent=silent)]
 
     def open(self) -> list[str]:
         return sorted(alert.key for alert in self.watch.alerts.open())

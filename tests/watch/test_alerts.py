@@ -210,6 +210,17 @@ def hurry(scene: Scene) -> None:
         records.execute("UPDATE deliveries SET due = 0 WHERE state = 'waiting'")
 
 
+def test_a_model_whose_fallback_answers_is_told_at_once_and_until_it_answers_itself(scene: Scene) -> None:
+    scene.serves("serving", silent="the file 12ab is not as it was written")
+    turn(scene)
+    (alert,) = scene.watch.alerts.open()
+    assert alert.key == "endpoint_down:reorder" and "model" in alert.title
+    assert alert.cause == "the file 12ab is not as it was written"
+    scene.serves("serving")
+    turn(scene)
+    assert scene.open() == []
+
+
 def test_silenced_alerts_are_kept_and_not_told(scene: Scene, receiver: Receiver) -> None:
     scene.watch.alerts.silence("log_fault", 60, actor="ann", reason="we are moving the disk")
     scene.fault = "a sync failed"

@@ -350,7 +350,8 @@ class RunningHub:
 
     def state_of(self, name: str) -> str:
         """How an endpoint is doing."""
-        return next((one.state for one in self.serving.status() if one.name == name), "stopped")
+        found = next((one for one in self.serving.status() if one.name == name), None)
+        return "stopped" if found is None else "falling back" if found.silent else found.state
 
     def _frame(self) -> Frame:
         timelapse = bool(self.app.settings.get("clock"))

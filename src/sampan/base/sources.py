@@ -64,6 +64,21 @@ def _files(root: Path, module: tuple[str, ...]) -> list[str]:
     return files
 
 
+def imported_late(sources: Mapping[str, bytes]) -> str:
+    """Where one of these modules imports another only when a function is called (``rules.py:12``); empty if nowhere.
+
+    Such an import finds what the name stands for at that time.
+    """
+    known = {parts for path in sources for parts in [tuple(path.removesuffix(".py").split("/"))]}
+    for path, source in sources.items():
+        for function in ast.walk(ast.parse(source, path)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Import | ast.ImportFrom) and known & set(_imported(node, path)):
+                        return f"{path}:{node.lineno}"
+    return ""
+
+
 _ONE_AT_A_TIME = threading.RLock()
 
 

@@ -225,6 +225,7 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
         "decision",
         "entity",
         "thresholds",
+        "fallback",
         "currency",
         "values",
         "reason",

@@ -12,7 +12,7 @@ class Prediction(Event, version=1, type="prediction"):
 
     ``version`` and ``bundle`` are those that answered. In a rollout ``variant`` says who was to answer; where that was
     the candidate and ``fallback`` says why it did not, the champion answered; where it was the champion, the answer is
-    the one declared for when an adopted service is silent. ``review`` says until when (``due``) people may choose
+    the one declared for when the model is silent. ``review`` says until when (``due``) people may choose
     another action, and from which (``choices``). Fields may be added with a default that is true of every event before.
     """
 

@@ -4,6 +4,7 @@ Each record holds the model's inputs, the entity, and whatever else the rules re
 answer goes: ``sampan.serve.faces``.
 """
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -28,6 +29,7 @@ RECORDS_LIMIT: Final = 10_000
 SOURCE: Final = "serve/"  # followed by the endpoint's name: the source of its prediction events
 _AHEAD: Final = 300_000_000  # microseconds that a request's time may be ahead of the clock
 _ATTEMPT: Final = "Predict"
+_REASON: Final = 300  # characters of why it is not the model that answers
 _NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
@@ -91,7 +93,7 @@ class Answerer:
     """Predicts and decides for one endpoint and one bundle."""
 
     def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._bundle = opened.bundle
         self._predictor = opened.predictor
         self._decision = opened.decision
@@ -101,6 +103,8 @@ class Answerer:
         self._own = Arm(self.author, {})
         #: Versions whose classes are known to be one's own: a candidate's, too.
         self.alike = {opened.bundle.version}
+        self._substitute = opened.substitute
+        self.before: Answerer | None = None  # that answers where the model does not
         self.live = opened.predictor if isinstance(opened.predictor, Live) else None
         self._checked = Inputs(opened.bundle.model.signature)
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
@@ -159,12 +163,23 @@ class Answerer:
         return self._predictor.predict(records)
 
     def instead(self, records: Sequence[Mapping[str, Any]], why: str) -> list[Verdict] | None:
-        """The verdicts on what is declared for when the model does not answer; None if nothing is."""
-        fallback = self.live.facts.fallback if self.live is not None else None
-        if fallback is None:
+        """What is declared for when the model does not answer; None if nothing is, or it does not answer either."""
+        try:
+            if self.before is not None:
+                said = self.before.judge(records, self.before.predict(records))
+            elif self._substitute is not None:
+                said = self.judge(records, [self._substitute(record) for record in records])
+            else:
+                return None
+        except Exception as error:  # noqa: BLE001 - the user's function, or another model
+            sys.stderr.write(f"The fallback did not answer: {type(error).__name__}: {error}\n")
             return None
-        said = self.judge(records, [fallback] * len(records))
         return [msgspec.structs.replace(one, fallback=why) for one in said]
+
+    def fall_back_to(self, before: "Answerer") -> None:
+        """Where the model does not answer, another bundle does."""
+        self.before = before
+        self.alike.add(before.author.version)
 
     def decide(self, asked: Asked, outputs: "Sequence[Output]") -> Answered:
         """Apply the rules; one event and one answer per record."""
@@ -187,6 +202,8 @@ class Answerer:
         for place, (record, verdict) in enumerate(zip(asked.records, verdicts, strict=True)):
             arm = self._own if arms is None else arms[place]
             identity, author = asked.ids[place], arm.author
+            if verdict.fallback and self.before is not None:
+                author = self.before.author
             answer = {
                 "id": identity,
                 "prediction": self._prediction(verdict.output),
@@ -203,15 +220,17 @@ class Answerer:
                 told = {**told, "review": asking}
             if verdict.fallback:
                 answer["fallback"] = verdict.fallback
+                reasons = filter(None, (told.get("fallback"), verdict.fallback))
+                told = {**told, "fallback": "; ".join(reasons)[:_REASON]}
             answers.append(answer)
             entity = self.about(record)
             features, context = self._split(record, author.inputs)
-            event: dict[str, Any] = {"id": identity, "type": "prediction", "source": SOURCE + self._endpoint}
+            event: dict[str, Any] = {"id": identity, "type": "prediction", "source": SOURCE + self.endpoint}
             event["time"] = when
             if entity:
                 event["subject"] = entity
             event["data"] = {
-                "endpoint": self._endpoint,
+                "endpoint": self.endpoint,
                 "version": author.version,
                 "bundle": author.bundle,
                 "entity": entity,
@@ -223,7 +242,6 @@ class Answerer:
                 "value": verdict.value,
                 "latency_us": round((time.perf_counter() - asked.arrived) * 1e6),
                 "error": verdict.error,
-                **({"fallback": verdict.fallback} if verdict.fallback else {}),
                 **told,
             }
             events.append(_encode(event))

@@ -103,6 +103,15 @@ def check(endpoint: str, assignment: Assignment, champion: Bundle, candidate: Bu
         raise Usage(attempted, f"one has {said[0]}, the other {said[1]}", "Deploy rules about the same entity first.")
 
 
+def alike(one: Bundle, other: Bundle) -> bool:
+    """Whether clients can read the answers of either, and both are about the same entity."""
+    first, second = (
+        (each.model.signature.output, each.model.signature.classes, each.decision.entity if each.decision else None)
+        for each in (one, other)
+    )
+    return first == second
+
+
 def code(reason: str) -> str:
     """A reason without what differs each time: under this it is counted."""
     return reason.partition(":")[0]

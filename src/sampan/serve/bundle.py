@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from sampan.base.digests import digest_bytes
-from sampan.base.errors import BadWorkspace, Damaged, NewerFormat
+from sampan.base.errors import BadWorkspace, Damaged, NewerFormat, SampanError
 from sampan.base.outgoing import Outgoing
-from sampan.base.sources import MemoryImporter
+from sampan.base.sources import MemoryImporter, imported_apart, imported_late
 from sampan.models.version import SERVICE, Version, VersionDraft
 from sampan.serve.decisions import ENTRY, Decision, Threshold
+from sampan.serve.fallback import FallbackFacts, Silent, Substitute, substitute
+from sampan.serve.fallback import facts_of as fallback_of
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
     from sampan.models.formats import Predictor
+    from sampan.serve.live import Live
 
 FORMAT: Final = 1
 
@@ -37,6 +40,7 @@ class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     thresholds: dict[str, Threshold]
     features: str = ""
     key: str = ""
+    fallback: FallbackFacts | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +64,12 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenBundle(NamedTuple):
-    """A bundle ready to answer."""
+    """A bundle ready to answer. ``substitute``: what its decision declares for when the model does not."""
 
     bundle: Bundle
     predictor: "Predictor"
     decision: Decision | None
+    substitute: Substitute | None = None
 
 
 def draft_of(version: Version) -> VersionDraft:
@@ -83,38 +88,59 @@ def decode(data: bytes) -> Bundle:
         raise Damaged("Open a bundle", f"it does not parse: {error}", "Deploy again.") from error
 
 
-def open_bundle(bundle: Bundle, blobs: Blobs, out: Outgoing | None = None) -> OpenBundle:
+def open_bundle(
+    bundle: Bundle, blobs: Blobs, out: Outgoing | None = None, *, without_model: bool = False, beside: bool = False
+) -> OpenBundle:
     """Load model and rules from bytes whose digests were just checked. Runs in a serving process only.
 
     ``out``: by which a bundle whose model is a live service may call it; nobody but an endpoint's process does.
+    ``without_model``: where the model does not load, its fallback is to answer all the same. ``beside``: another one is
+    open in this process already.
     Raises Damaged if any file differs, BadWorkspace if the rules do not import or do not hold the decision.
     """
     predictor: Predictor
+    live: Live | None = None
     if bundle.model.format == SERVICE:
-        from sampan.serve.live import Live, read_facts
+        from sampan.serve import live as services
 
-        predictor = Live(read_facts(bundle.model, blobs), bundle.model.signature, out)
+        live = predictor = services.Live(services.read_facts(bundle.model, blobs), bundle.model.signature, out)
     else:
         from sampan.models.formats import load
 
-        predictor = load(bundle.model, blobs, only=True)
+        try:
+            predictor = load(bundle.model, blobs, only=True)
+        except SampanError as error:
+            if not without_model:
+                raise
+            predictor = Silent(error, bundle.model.signature)
     chosen = None
     if bundle.decision is not None:
         name = bundle.decision.name
-        chosen = next((one for one in load_decisions(bundle, blobs) if one.name == name), None)
+        chosen = next((one for one in load_decisions(bundle, blobs, beside=beside) if one.name == name), None)
         if chosen is None:
             raise BadWorkspace(f"Open the decision {name!r}", f"{ENTRY} in the bundle has no such decision")
-    return OpenBundle(bundle, predictor, chosen)
+    instead = substitute(chosen, bundle.model.signature) if chosen is not None else None
+    if instead is None and live is not None and (constant := live.facts.fallback) is not None:
+        instead = lambda record: constant  # noqa: E731
+    return OpenBundle(bundle, predictor, chosen, instead)
 
 
-def load_decisions(bundle: Bundle, blobs: Blobs) -> list[Decision]:
-    """All decisions that a bundle's ``decisions.py`` declares, imported from the frozen source."""
+def load_decisions(bundle: Bundle, blobs: Blobs, *, beside: bool = False) -> list[Decision]:
+    """All decisions that a bundle's ``decisions.py`` declares, imported from the frozen source.
+
+    ``beside``: another bundle's are imported in this process, and go on to be. Raises BadWorkspace.
+    """
     sources = {path: blobs.get(digest) for path, digest in bundle.sources.items()}
-    importer = MemoryImporter(sources)
-    importer.__enter__()  # stays: a rule may import on first use
     module = ENTRY.removesuffix(".py")
     try:
-        loaded = importlib.import_module(module)
+        if not beside:
+            MemoryImporter(sources).__enter__()  # stays: a rule may import on first use
+            loaded = importlib.import_module(module)
+        elif place := imported_late(sources):
+            raise BadWorkspace(f"Open {bundle.version} beside another", f"{place} imports within a function")
+        else:
+            with imported_apart(sources):
+                loaded = importlib.import_module(module)
     except BadWorkspace:
         raise
     except Exception as error:
@@ -137,6 +163,7 @@ def facts_of(decision: Decision) -> DecisionFacts:
         thresholds=decision.thresholds,
         features=decision.features,
         key=decision.key,
+        fallback=fallback_of(decision),
     )
 
 

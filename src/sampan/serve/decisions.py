@@ -21,6 +21,18 @@ ENTRY: Final = "decisions.py"
 Threshold: TypeAlias = bool | int | float | str
 Prediction: TypeAlias = float | str | dict[str, float]
 
+
+class _Previous:
+    """What was in force on the endpoint before."""
+
+    def __repr__(self) -> str:
+        return "PREVIOUS"
+
+
+PREVIOUS: Final = _Previous()
+#: What is said where the model cannot: a prediction, a function of the record that gives one, what served before.
+Fallback: TypeAlias = "Prediction | list[float] | Callable[[Mapping[str, Any]], Any] | _Previous | None"
+
 LONGEST: Final = 366 * 86_400.0  # seconds that people may be given
 MOST: Final = 9  # actions to choose from: a key each
 _PLAIN: Final = (bool, int, float, str)
@@ -66,6 +78,7 @@ class Decision:
         entity: str,
         default: str | None,
         context: Iterable[str] | None,
+        fallback: Fallback = None,
         features: str = "",
         key: str = "",
     ) -> None:
@@ -76,6 +89,7 @@ class Decision:
         self.entity = entity
         self.default = default
         self.context = None if context is None else tuple(context)
+        self.fallback = fallback
         self.features, self.key = features, key
         if bool(features) != bool(key):
             raise BadWorkspace(
@@ -147,6 +161,7 @@ def decision(
     entity: str = "",
     default: str | None = None,
     context: Iterable[str] | None = None,
+    fallback: Fallback = None,
     features: str = "",
     key: str = "",
 ) -> Callable[[Callable[..., Action]], Decision]:
@@ -157,6 +172,8 @@ def decision(
     ``default``: the safe action taken when the function raises; without it such a request is answered with 500.
     ``context``: the fields of a record, besides the model's inputs and the entity, that the rules read; if given,
     any other field is refused. The function's parameters after the second are thresholds: data, not code.
+    ``fallback``: what is said in the model's place where it raises or does not load: a prediction, a function that
+    makes one of the record, both of which the rules then judge; or PREVIOUS, what was in force before, with its rules.
     ``features`` names the table that the model's inputs are taken from, ``key`` the field of a record, and the column
     of that table, which names the row: a replay looks up there what a changed definition would have given.
     """
@@ -170,6 +187,7 @@ def decision(
             entity=entity,
             default=default,
             context=context,
+            fallback=fallback,
             features=features,
             key=key,
         )

@@ -5,7 +5,6 @@ Only the serving process of an endpoint calls it, to addresses that anybody coul
 there is not: the declared fallback answers, or nobody does.
 """
 
-import math
 import os
 import queue
 import time
@@ -23,6 +22,7 @@ from sampan.base.outgoing import Outgoing, private_address, send
 from sampan.base.settings import Settings
 from sampan.models.inputs import Inputs
 from sampan.models.version import SERVICE, Signature, VersionDraft
+from sampan.serve.fallback import output_of
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def check(attempted: str, facts: Facts, signature: Signature, patience: float) -
         )
     if facts.fallback is not None:
         try:
-            _output(facts.fallback, signature)
+            output_of(facts.fallback, signature)
         except ValueError as error:
             raise Usage(attempted, f"the fallback is no answer: {error}", "Give what it predicts.") from None
 
@@ -154,7 +154,7 @@ class Live:
             raise self._silent(f"it answered {status}")
         try:
             found = read_answer(msgspec.json.decode(body), self.facts, len(records))
-            return [_output(one, self.signature) for one in found]
+            return [output_of(one, self.signature) for one in found]
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._silent(f"its answer is not JSON: {error}") from None
         except ValueError as error:
@@ -261,33 +261,6 @@ def _field(one: Any, name: str) -> Any:
     if name and name not in one:
         raise ValueError(f"a prediction has no field {name!r}")
     return one[name] if name else one.get("prediction", one)
-
-
-def _output(one: Any, signature: Signature) -> "Output":
-    """A prediction as a model of that kind gives it. Raises ValueError."""
-    labels = [str(label) for label in signature.classes]
-    if isinstance(one, dict) and signature.output in ("probability", "probabilities"):
-        lower = {str(key).lower(): value for key, value in one.items()}
-        one = [lower.get(label.lower(), 0.0) for label in labels]
-    numbers = [_number(value) for value in (one if isinstance(one, list) else [one])]
-    likely = signature.output in ("probability", "probabilities")
-    if likely and (odd := [value for value in numbers if not 0 <= value <= 1]):
-        raise ValueError(f"{odd[0]:g} is no probability")
-    if signature.output == "probabilities":
-        if len(numbers) != len(labels):
-            raise ValueError(f"{len(numbers)} numbers for {len(labels)} classes")
-        return numbers
-    if len(numbers) == 2 and signature.output == "probability":
-        return numbers[1]
-    if len(numbers) != 1:
-        raise ValueError(f"{len(numbers)} numbers for one prediction")
-    return numbers[0]
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:80]!r} is no number")
-    return float(value)
 
 
 def _tensor(name: str, values: list[Any]) -> dict[str, Any]:

@@ -37,3 +37,5 @@ class Order(msgspec.Struct, frozen=True):
     endpoint: str
     bundle: Bundle
     door: Door | None = None
+    without_model: bool = False
+    """Where the model does not load, what is declared for that is to answer all the same."""

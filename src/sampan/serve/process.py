@@ -25,7 +25,8 @@ from sampan.base.settings import Folder, Settings
 from sampan.serve.answer import Answerer
 from sampan.serve.apart import Apart
 from sampan.serve.assignment import Assigned
-from sampan.serve.bundle import Bundle, open_bundle
+from sampan.serve.bundle import Bundle, decode, open_bundle
+from sampan.serve.fallback import Silent
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.live import outgoing
 from sampan.serve.order import Door, Order
@@ -128,13 +129,15 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         folder = Folder(Path(order.root))
         settings = folder.settings()
         clock = _clock(settings, folder)
-        opened = open_bundle(order.bundle, Blobs(folder.data / "blobs"), outgoing(settings))
+        blobs = Blobs(folder.data / "blobs")
+        opened = open_bundle(order.bundle, blobs, outgoing(settings), without_model=order.without_model)
         answerer = Answerer(order.endpoint, opened, clock)
         beside = _Beside(answerer, link)
         if entering is not None and order.door is not None:
             entrance = entering(order.door, order.endpoint, order.bundle, _DIRECT, reporter.answered)
             entrance.admit(passes)
-        link.send(Kind.READY)
+        silent = opened.predictor.error.obstacle if isinstance(opened.predictor, Silent) else ""
+        link.send(Kind.READY, payload=silent.encode())
     except Exception as error:  # noqa: BLE001
         fail(error)
         await asyncio.sleep(0.05)
@@ -150,13 +153,16 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
 
     _calm_the_collector()
     code, going_on = 0, True
-    while going_on and await told_to(Kind.TAKE) is not None:  # once, and once more for each time it was gone back to
+    while going_on and (taking := await told_to(Kind.TAKE)) is not None:  # and once more when it is gone back to
         try:
             stream = _take(order.endpoint, folder, settings, clock, reporter)
         except Exception as error:  # noqa: BLE001
             fail(error)
             await asyncio.sleep(0.05)
             return 3
+        loading = asyncio.ensure_future(_fall_back(answerer, taking.payload, blobs, clock))
+        if silent:
+            await loading
         service = Service(answerer, stream, answer, beside.variants, order.endpoint)
         if entrance is not None:
             await entrance.open(service.ask)
@@ -166,6 +172,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         if entrance is not None:
             entrance.rest()
         await service.finish()
+        await loading
         if entrance is not None:
             await entrance.leave()
         beside.variants.end()
@@ -179,6 +186,19 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     link.close()
     await asyncio.sleep(0)
     return code
+
+
+async def _fall_back(answerer: Answerer, told: bytes, blobs: Blobs, clock: Clock) -> None:
+    """Load the bundle that is to answer where the model does not, if one was told; until then none does."""
+    if not told:
+        return
+    before = decode(told)
+    try:
+        opened = await asyncio.to_thread(open_bundle, before, blobs, beside=True)
+    except Exception as error:  # noqa: BLE001 - what is in force serves without it
+        sys.stderr.write(f"The fallback {before.version} does not load: {error}\n")
+    else:
+        answerer.fall_back_to(Answerer(answerer.endpoint, opened, clock))
 
 
 class _Beside:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from sampan.base.errors import Busy, Conflict, Damaged, Refused, SampanError, Unreachable
+from sampan.base.errors import Busy, Conflict, Damaged, Refused, SampanError, Unreachable, Usage
 from sampan.serve.answer import Answered, Answerer, Asked, Verdict
 from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
@@ -195,19 +195,26 @@ class Service:
         return True
 
     def _alone(self, one: Fresh, own: list[dict[str, Any]], reply: Reply | None) -> None:
-        outputs = self._predicted(one, own)
-        if outputs is not None:
-            self._decide(one, own, outputs, reply)
+        verdicts = self._own_verdicts(one, own)
+        if verdicts is not None:
+            self._judged(one, verdicts, reply)
 
-    def _predicted(self, one: Fresh, records: list[dict[str, Any]]) -> "Sequence[Any] | None":
-        """The champion's predictions; None if there are none and the request has been answered with why."""
+    def _own_verdicts(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
+        """The champion's answers, or what is declared in place of them; None if there are none and the request has been
+        answered with why."""
         try:
-            return self._answerer.predict(records) if records else []
-        except SampanError as error:
+            return self._answerer.judge(records, self._answerer.predict(records) if records else [])
+        except Usage as error:
             self._fail(one, error)
+            return None
+        except SampanError as error:
+            known = error
         except Exception as error:  # noqa: BLE001 - the model's own fault, told as such
-            self._fail(one, Damaged("Predict", f"the model raised {type(error).__name__}: {error}"))
-        return None
+            known = Damaged("Predict", f"the model raised {type(error).__name__}: {error}")
+        instead = self._answerer.instead(records, known.obstacle)
+        if instead is None:
+            self._fail(one, known)
+        return instead
 
     def _decide(self, one: Fresh, own: list[dict[str, Any]], outputs: Sequence[Any], reply: Reply | None) -> None:
         self._judged(one, self._answerer.judge(own, outputs), reply)
@@ -245,8 +252,7 @@ class Service:
     async def _instead(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
         """The champion's answers where the candidate's were due; None if the request has been answered with why not."""
         if self._answerer.live is None:
-            outputs = self._predicted(one, records)
-            return None if outputs is None else self._answerer.judge(records, outputs)
+            return self._own_verdicts(one, records)
         try:
             found = await self._called(records)
         except SampanError as error:

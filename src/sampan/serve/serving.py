@@ -4,27 +4,28 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from sampan.base.errors import Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.log.tally import Counts, Span
-from sampan.serve.assignment import Assignment, CandidateState, check
+from sampan.serve.assignment import Assignment, CandidateState, alike, check
 from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
 from sampan.serve.doors import Doors
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
+from sampan.serve.fallback import PREVIOUS
 from sampan.serve.overload import retry_after, too_many, too_slow, unknown
 from sampan.serve.report import Report
 from sampan.serve.stream import PREFIX
 from sampan.serve.warm import Warm, load
-from sampan.serve.worker import Worker
+from sampan.serve.worker import Lost, Worker
 
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
@@ -54,6 +55,13 @@ class EndpointState(msgspec.Struct, frozen=True):
     candidate: CandidateState | None = None  # of a rollout
     address: str = ""  # where it is asked directly
     fault: str = ""  # why it cannot be
+    silent: str = ""  # why its model does not answer, and what is declared for that does
+
+
+class Load(Protocol):
+    """Gives a process with a bundle loaded. Raises what it failed with."""
+
+    async def __call__(self, name: str, bundle: Bundle, *, without_model: bool = False) -> Worker: ...
 
 
 class Lane:
@@ -64,15 +72,18 @@ class Lane:
         self,
         endpoint: Endpoint,
         bundle_of: Callable[[str], Bundle],
-        load: Callable[[str, Bundle], Awaitable[Worker]],
+        load: Load,
+        before: Callable[[str], Bundle | None],
         queue: int,
         patience: float,
         doors: Doors | None = None,
     ) -> None:
+        """``before``: the bundle that may answer where a model does not, by endpoint."""
         self.endpoint = endpoint
         self._doors = doors
         self._bundle_of = bundle_of
         self._load = load
+        self._before = before
         self._state: State = "starting"
         self.restarts = 0
         self.error = ""
@@ -98,8 +109,18 @@ class Lane:
         return self._state
 
     async def load(self) -> Worker:
-        """A process with this bundle loaded, which does not answer yet. Raises what it failed with."""
-        return await self._load(self.endpoint.name, self.bundle)
+        """A process with this bundle loaded, which does not answer yet: where its model does not load and something is
+        declared for that, without it. Raises what it failed with."""
+        name, bundle = self.endpoint.name, self.bundle
+        try:
+            return await self._load(name, bundle)
+        except Lost:
+            raise
+        except SampanError:
+            declared = bundle.decision.fallback if bundle.decision is not None else None
+            if declared is None or (declared.kind == PREVIOUS and self._before(name) is None):
+                raise
+            return await self._load(name, bundle, without_model=True)
 
     def begin(self, loaded: Worker | None = None) -> None:
         """Serve from now on, first with a process that is loaded already."""
@@ -191,6 +212,7 @@ class Lane:
             candidate=self.beside.status() if self.beside is not None else None,
             address=doors.address(name) if doors else "",
             fault=doors.fault(name) if doors else "",
+            silent=worker.silent if worker is not None and self.state == "serving" else "",
         )
 
     async def _keep(self, loaded: Worker | None) -> None:
@@ -200,7 +222,7 @@ class Lane:
                 worker = self._worker = loaded or await self.load()
                 loaded = None
                 await self.introduce()  # first: nobody is answered as if there were no rollout
-                await worker.take()
+                await worker.take(self._before(self.endpoint.name))
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
                 self.error = str(error) or type(error).__name__
                 if self._worker is not None:
@@ -423,10 +445,20 @@ class Serving:
         else:
             await self._warm.offer(name, bundle, worker)
 
-    async def _load(self, name: str, bundle: Bundle, *, must: bool = True) -> Worker:
-        worker = await load(self._root, name, bundle, self._doors, must=must)
+    async def _load(self, name: str, bundle: Bundle, *, must: bool = True, without_model: bool = False) -> Worker:
+        worker = await load(self._root, name, bundle, self._doors, must=must, without_model=without_model)
         worker.on_report = partial(self._reported, name)
         return worker
+
+    def _before(self, name: str) -> Bundle | None:
+        """What is to answer where the model in force does not, if its rules say that what was in force before does."""
+        with contextlib.suppress(NotFound):
+            bundle = self._endpoints.bundle(self._endpoints.get(name).bundle)
+            declared = bundle.decision.fallback if bundle.decision is not None else None
+            if declared is not None and declared.kind == PREVIOUS:
+                before = self._endpoints.bundle(self._endpoints.before(name).bundle)
+                return before if alike(bundle, before) and bundle.environment == before.environment else None
+        return None
 
     def _reported(self, name: str, report: Report) -> None:
         for stretch in report.stretches:
@@ -448,4 +480,5 @@ class Serving:
 
     def _lane(self, endpoint: Endpoint) -> Lane:
         load_one = partial(self._load, must=False)
-        return Lane(endpoint, self._endpoints.bundle, load_one, self._queue, self._patience, self._doors)
+        parts = (self._endpoints.bundle, load_one, self._before, self._queue, self._patience, self._doors)
+        return Lane(endpoint, *parts)

@@ -12,6 +12,7 @@ import msgspec
 from sampan.base.errors import Damaged, SampanError
 from sampan.serve.bundle import decode, facts_of, load_decisions, open_bundle
 from sampan.serve.endpoints import Loaded
+from sampan.serve.fallback import substitute
 from sampan.store.blobs import Blobs
 
 
@@ -24,6 +25,9 @@ def main() -> None:
         if sys.argv[2:] != ["rules"]:
             open_bundle(bundle, blobs)
         decisions = load_decisions(bundle, blobs) if bundle.sources else []
+        for one in decisions:
+            if one.model == bundle.version.rpartition("@")[0]:
+                substitute(one, bundle.model.signature)  # what it declares can be said in this model's place
         found = Loaded(decisions=[facts_of(one) for one in decisions])
     except SampanError as error:
         found = Loaded(error=error.body()["error"])

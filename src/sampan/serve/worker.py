@@ -37,10 +37,17 @@ class Lost(Unreachable):
 
 
 class Worker:
-    """A child process and the requests under way in it. ``lost`` is set once it is gone."""
+    """A child process and the requests under way in it. ``lost`` is set once it is gone; ``silent``: why its model does
+    not answer, if ``without_model`` it answers all the same."""
 
     def __init__(
-        self, root: Path, endpoint: str, bundle: Bundle, door: Door | None = None, python: str = sys.executable
+        self,
+        root: Path,
+        endpoint: str,
+        bundle: Bundle,
+        door: Door | None = None,
+        python: str = sys.executable,
+        without_model: bool = False,
     ) -> None:
         """``python``: what it runs in, if not what this process does."""
         self.endpoint = endpoint
@@ -49,6 +56,8 @@ class Worker:
         self.lost = asyncio.Event()
         self.error: SampanError | None = None
         self.answered = 0
+        self.silent = ""
+        self._without_model = without_model
         self._passes = b"[]"
         self.on_report: Callable[[Report], None] = lambda report: None
         self.note = ""  # what is to be known of it while it serves
@@ -92,7 +101,7 @@ class Worker:
             theirs.close()
         await asyncio.get_running_loop().create_connection(lambda: self._link, sock=ours)
         self._link.send(Kind.ADMIT, payload=self._passes)
-        order = Order(root=str(self._root), endpoint=self.endpoint, bundle=self.bundle, door=door)
+        order = Order(str(self._root), self.endpoint, self.bundle, door, without_model=self._without_model)
         await self._step(Kind.OPEN, Kind.READY, msgspec.json.encode(order))
 
     def admit(self, passes: bytes) -> None:
@@ -109,9 +118,9 @@ class Worker:
         """Whether it has ended because a request took too long."""
         return self._process is not None and self._process.poll() == OVERDUE
 
-    async def take(self) -> None:
-        """Have it take the endpoint's stream and answer from now on."""
-        await self._step(Kind.TAKE, Kind.TAKEN)
+    async def take(self, before: Bundle | None = None) -> None:
+        """Have it take the endpoint's stream and answer from now on; where its model does not, ``before`` does."""
+        await self._step(Kind.TAKE, Kind.TAKEN, b"" if before is None else before.encode())
 
     async def ask(self, body: bytes, patience: float, number: int) -> tuple[int, bytes]:
         """Status and body of the answer. Raises Lost if the process dies first, TimeoutError if it takes too long."""
@@ -221,6 +230,8 @@ class Worker:
         elif frame.kind is Kind.NEWS:
             self.on_news(msgspec.json.decode(frame.payload, type=News))
         else:
+            if frame.kind is Kind.READY:
+                self.silent = frame.payload.decode()
             reached = self._steps.get(frame.kind)
             if reached is not None and not reached.done():
                 reached.set_result(frame.status)

@@ -40,6 +40,8 @@ class Served(Protocol):
     def state(self) -> str: ...
     @property
     def error(self) -> str: ...
+    @property
+    def silent(self) -> str: ...
 
 
 class Sight(Protocol):
@@ -239,12 +241,14 @@ def _failed_run(sight: Sight, run: Any, about: str) -> Callable[[], Breach]:
 
 
 def endpoints(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
-    """Endpoints that do not answer."""
+    """Endpoints that do not answer, or whose model does not."""
     served: list[Served] = sight.endpoints() if limits.endpoint_down >= 0 else []
     now = time.monotonic()
     memory.down = {one.name: memory.down.get(one.name, now) for one in served if one.state == "down"}
     for one in served:
-        if one.state in ("down", "starting"):
+        if one.silent:
+            yield _silent(one)
+        elif one.state in ("down", "starting"):
             lasted = now - memory.down.get(one.name, now)
             over = one.state == "down" and lasted >= limits.endpoint_down
             said = (one.error.strip().splitlines() or ["its serving process ended"])[-1][:300]
@@ -261,6 +265,21 @@ def endpoints(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
                 bound=limits.endpoint_down,
             )
             yield Signal("endpoint_down", one.name, over, lasted, breach.reason, lambda made=breach: made)  # type: ignore[misc]
+
+
+def _silent(one: Served) -> Signal:
+    breach = Breach(
+        kind="endpoint_down",
+        about=one.name,
+        title=f"The model of the endpoint {one.name} does not answer",
+        reason="what its rules declare for that answers in its place, and every answer says so",
+        cause=one.silent.strip().splitlines()[-1][:300],
+        evidence=f"/endpoints/{one.name}",
+        action=f"Deploy another version, or go back: `sampan rollback {one.name}`.",
+        example=one.name,
+        value=1.0,
+    )
+    return Signal("endpoint_down", one.name, True, 1.0, breach.reason, lambda: breach)
 
 
 def disk(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:

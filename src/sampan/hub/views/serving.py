@@ -13,6 +13,7 @@ from sampan.hub.views.reviews import CaseLine, Lines
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
 from sampan.serve.endpoints import Endpoint, Endpoints
+from sampan.serve.fallback import in_words
 from sampan.serve.reviews import cases
 from sampan.serve.stream import PREFIX
 from sampan.serve.value import earned
@@ -40,6 +41,8 @@ class EndpointLine(msgspec.Struct):
     history: list[Any]
     address: str = ""
     """Where its process is asked directly; empty if it is not known, or it is asked through the hub only."""
+    fallback: str = ""
+    """What answers where its model does not, in words."""
     decided: Decided | None = None
 
 
@@ -78,6 +81,7 @@ def line_of(records: Endpoints, one: Endpoint, parts: Parts, then: int | None = 
         state=parts.serving_state(one.name) if then is None else "in force",
         history=[msgspec.to_builtins(earlier) for earlier in records.history(one.name, then)],
         address=parts.serving_address(one.name) if then is None else "",
+        fallback=in_words(decision.fallback) if decision is not None else "",
     )
 
 
