@@ -59,7 +59,7 @@ DOING = {
         "branch delete",
         "data impact",
         "endpoint deploy",
-        "endpoint adopt",
+        *("endpoint adopt", "bundle export"),
     ),
     *("model register", "model alias", "model unalias", "model delete", "model golden", "model test"),
     "model case",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sampan.app.adopting import Adopting
 from sampan.app.arriving import Arriving
 from sampan.app.deriving import Deriving
+from sampan.app.exporting import Exporting
 from sampan.app.golden import AskingAgain
 from sampan.app.keeping import Keeping
 from sampan.app.promoting import Promoting
@@ -63,6 +64,7 @@ class App(
     Proposing,
     Adopting,
     Rehearsing,
+    Exporting,
     Registering,
     Remarking,
     Rebuilding,

@@ -108,7 +108,7 @@ def rebuild(manifest: Mapping[str, Any], home: Path, code: Path, ended: Callable
         ended,
     )
     python = where / "bin" / "python"
-    lines, left = _requirements(manifest)
+    lines, left = requirements(manifest)
     listed = home / "requirements.txt"
     listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), "--requirement", str(listed)]
@@ -123,7 +123,7 @@ def kept(
 ) -> tuple[Interpreter, list[str]]:
     """The same, made once and kept among the caches of a workspace's ``data``, to run steps in. ``code``: where uv's
     settings lie. Raises NotRebuilt."""
-    lines, _ = _requirements(manifest)
+    lines, _ = requirements(manifest)
     parts = [manifest.get("python"), lines, manifest.get("sources", {}), _stamp_of_sampan()]
     home = data / "cache" / "environments" / digest_value(parts)[:32]
     done = home / "left.json"  # written last
@@ -160,7 +160,8 @@ def _stamp_of_sampan() -> str:
     return digest_value([sampan.__version__, sorted(told)])
 
 
-def _requirements(manifest: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def requirements(manifest: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What is to be installed for a manifest, a line each; and what cannot be."""
     sources: dict[str, str] = manifest.get("sources", {})
     lines, left = [], []
     for name, version in manifest.get("packages", {}).items():

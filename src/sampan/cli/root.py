@@ -74,6 +74,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "runs": Entry("sampan.cli.runs:runs", "Executions of the flow, with steps, logs and manifest."),
         "model": Entry("sampan.cli.model:model", "Models and their frozen versions."),
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),
+        "bundle": Entry("sampan.cli.bundle:bundle", "What an endpoint serves, taken elsewhere."),
         "rollout": Entry("sampan.cli.rollout:rollout", "Candidates on their way from shadow to full use, and back."),
         "incident": Entry("sampan.cli.rollout:incident", "What went wrong in rollouts: look, close."),
         "threshold": Entry(

@@ -16,6 +16,7 @@ from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_id
 from sampan.models.inputs import Inputs
+from sampan.models.version import Signature
 from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
 from sampan.serve.decisions import Prediction, Question, expected_value
@@ -118,6 +119,11 @@ class Answerer:
         if facts and facts.context is not None:
             known = frozenset((*self._inputs, *facts.context, *([facts.entity] if facts.entity else [])))
         self._known = known
+
+    @property
+    def signature(self) -> Signature:
+        """What its model takes and gives."""
+        return self._bundle.model.signature
 
     def read(self, body: bytes, number: int = NATIVE, headers: Headers = _NONE) -> Asked:
         """Check a request. Raises Usage: what was expected, and the value that came instead."""
