@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from sampan.hub import plotly
-from sampan.hub.charts import Chart, Mark, Series
+from sampan.hub.charts import Band, Chart, Level, Mark, Series
 from tests.hub.conftest import Hub
 
 NASTY = "<a href='https://example.com'>%{y}</a>"
@@ -57,6 +57,36 @@ def test_two_lines_differ_in_more_than_colour() -> None:
     first, second = chart(series=[Series(name="a", y=[1, 2, 3]), Series(name="b", y=[1, 2, 3])]).figure()["data"]
     assert first["line"]["dash"] != second["line"]["dash"]
     assert first["marker"]["symbol"] != second["marker"]["symbol"]
+
+
+def banded() -> Chart:
+    band = Band(low=[-90.0, None, 1.0], high=[90.0, None, 4.0], names=("at least", "at most"))
+    levels = [Level(0.0, "no gain", below=True), Level(2.0, "least"), Level(50.0, "out of sight")]
+    return chart(series=[Series(name="gain", y=[0.0, None, 2.5])], bands=[band], levels=levels, within=(-5.0, 10.0))
+
+
+def test_a_band_is_filled_between_its_lines_and_a_table_has_both() -> None:
+    one = banded()
+    low, high, gain = one.figure()["data"]
+    assert (low["name"], low["fill"], high["name"], high["fill"]) == ("at least", "none", "at most", "tonexty")
+    assert high["fillcolor"] == "$water-wash" and gain["y"] == [0.0, None, 2.5]
+    assert one.columns == ["gain", "at least", "at most"]
+    assert one.rows() == [["1", 0.0, -90.0, 90.0], ["2", None, None, None], ["3", 2.5, 1.0, 4.0]]
+    ((colour, path),) = one.drawing().areas
+    assert colour == "water" and path.startswith("M") and path.endswith("Z") and path.count("L") == 3
+
+
+def test_what_is_compared_with_lies_straight_across_and_what_is_out_of_sight_is_cut() -> None:
+    one = banded()
+    layout = one.figure()["layout"]
+    assert [(shape["y0"], shape["y1"]) for shape in layout["shapes"]] == [(0.0, 0.0), (2.0, 2.0), (50.0, 50.0)]
+    assert [note["yanchor"] for note in layout["annotations"]] == ["top", "bottom", "bottom"]
+    assert layout["yaxis"]["range"] == [-5.0, 10.0]
+    picture = one.drawing()
+    assert [label for _, label, _ in picture.levels] == ["no gain", "least"]
+    assert [value for _, value in picture.ticks] == [-5.0, 2.5, 10.0]
+    heights = [float(place.split()[1]) for place in re.split("[ML]", picture.areas[0][1].rstrip("Z"))[1:]]
+    assert min(heights) == picture.ticks[2][0] and max(heights) == picture.ticks[0][0]
 
 
 def test_what_happened_is_marked() -> None:

@@ -214,6 +214,10 @@ def test_its_page_shows_the_looks_and_the_list_tells_it_from_rollouts(shop: Shop
     assert page["rehearsal"]["left_out"] == ["latency", "stage 2, 50 % of traffic"]
     assert {one["name"] for one in page["rehearsal"]["figures"]} == {"KPI", "calls"}
     assert [one["what"] for one in page["history"]] == ["full", "begun"]
+    (chart,) = page["charts"]
+    (band,) = chart["bands"]
+    assert len(band["low"]) == len(chart["x"]) >= 2 and [one["y"] for one in chart["levels"]] == [0.0, 0.2]
+    assert band["low"][-1] > 0 and f"They are both above 0 since {iso(weekly['at'])[:10]}." in chart["says"]
     listed = msgspec.to_builtins(view(shop.app, "/rollouts"))
     assert listed["rollouts"] == [] and weekly["id"] in {one["id"] for one in listed["rehearsals"]}
     before = {"as-of": iso(LIVE + 30 * DAY)}

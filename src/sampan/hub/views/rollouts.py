@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sampan.base.clock import iso
-from sampan.hub.charts import Chart, Mark, Series
+from sampan.hub.charts import Band, Chart, Level, Mark, Series
 from sampan.hub.parts import Parts, Query, as_of, begun, may
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.serving import PredictionLine, told
@@ -15,6 +15,7 @@ from sampan.release.evidence import Look
 from sampan.release.guardrails import Reading
 from sampan.release.records import Begun, IncidentRecord, Line, RolloutRecords
 from sampan.release.rehearsals import Rehearsal
+from sampan.release.rollouts import effect
 from sampan.release.stages import ASKING, DONE, ENDS, FULL, PAUSED, RUNNING, Said, Seen
 from sampan.team.roles import DEPLOY
 
@@ -343,24 +344,44 @@ def _charts(one: Begun, lines: Sequence[Line]) -> list[Chart]:
         for at, stage, before in zip(x[1:], [s for _, s, _ in looks][1:], [s for _, s, _ in looks], strict=False)
         if stage != before
     ]
-    last = looks[-1][2]
+    gain, low, high = ([shown(getattr(look, name), look) for _, _, look in looks] for name in ("gain", "low", "high"))
+    least = effect(one.plan.kpi.minimum_effect)[0] * (100 if relative else 1)
     return [
         Chart(
             title="What the candidate gains",
-            says=f"{last.why}. Between the bounds lies the true gain, however often one looks.",
+            says=_told(x, low, high, looks[-1][2]),
             x=x,
             x_name="Looked",
             dated=True,
             unit="% of the champion's mean" if relative else "",
-            series=[
-                Series(name="at most", y=[shown(look.high, look) for _, _, look in looks], colour="mute"),
-                Series(name="gain", y=[shown(look.gain, look) for _, _, look in looks]),
-                Series(name="at least", y=[shown(look.low, look) for _, _, look in looks], colour="mute"),
-            ],
+            series=[Series(name="gain", y=[*gain])],
+            bands=[Band(low=[*low], high=[*high], names=("at least", "at most"))],
+            levels=[Level(0.0, "no gain", below=True), Level(least, "least gain worth having")],
+            within=_within(low, high, least),
             marks=marks,
             digits=2,
         )
     ]
+
+
+def _told(x: Sequence[str], low: Sequence[float | None], high: Sequence[float | None], last: Look) -> str:
+    """The band in words: where it is now, and since when it leaves 0 out."""
+    said = f"{last.why[:1].upper()}{last.why[1:]}. Between the bounds lies the true gain, however often one looks."
+    above = [value is not None and value > 0 for value in low]
+    below = [value is not None and value < 0 for value in high]
+    for outside, side in ((above, "above"), (below, "below")):
+        if outside[-1]:
+            since = len(outside) - next((at for at, one in enumerate(reversed(outside)) if not one), len(outside))
+            return f"{said} They are both {side} 0 since {x[since][:10]}."
+    return f"{said} 0 lies between them."
+
+
+def _within(low: Sequence[float | None], high: Sequence[float | None], least: float) -> tuple[float, float]:
+    """The part of the axis that is drawn: the first looks know so little that their bounds would hide the others."""
+    known = [abs(value) for value in (*low[len(low) // 3 :], *high[len(high) // 3 :]) if value is not None]
+    reach = 1.1 * max(*known, 2 * least) if known else 2 * least
+    values = [value for value in (*low, *high, 0.0, least) if value is not None]
+    return max(-reach, 1.1 * min(values)), min(reach, 1.1 * max(values))
 
 
 def _history(lines: Sequence[Line]) -> list[HistoryLine]:
