@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import flows, hub, intake, replays, serving, start, tables, track, volume
+from bench import beside, flows, hub, intake, replays, serving, start, tables, track, volume
 from bench.measure import FOREIGN
 from bench.place import ENVIRONMENTS, RESULTS, ROOT, Unavailable, environment, machine
 from bench.table import HEAD, Row, append_lines
@@ -36,6 +36,7 @@ ROWS: dict[str, tuple[Callable[[int, Sequence[str]], list[Row]], int, int]] = {
     "track": (track.track, 5, 1),
     "server": (track.track_hub, 5, 1),
     "serve": (serving.serve, 3, 1),
+    "beside": (beside.beside, 3, 1),
     "volume": (volume.volume, 5, 1),
 }
 

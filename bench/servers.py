@@ -104,9 +104,14 @@ class ThroughHub(Server):
     keeps = True
 
     def prepare(self) -> None:
-        shutil.copytree(_workspace(), self.folder, dirs_exist_ok=True)
+        shutil.copytree(self.workspace(), self.folder, dirs_exist_ok=True)
         run([sampan_program(), "endpoint", "deploy", "bench", "--model", self.form], self.folder, self.environ)
         self.environ["SAMPAN_TOKEN"] = self.token
+
+    @staticmethod
+    def workspace() -> Path:
+        """What it starts from: a workspace whose versions are the model in both forms."""
+        return _workspace()
 
     def command(self) -> list[str]:
         return [sampan_program(), "up", "--host", "127.0.0.1", "--port", str(self.port)]

@@ -61,22 +61,26 @@ def _round(kind: type[Server], form: str) -> dict[str, float]:
     """One server from its start to its end. Raises Unavailable, WentWrong."""
     with kind(form) as server:
         server.check()
-        singles = _load(server, 1)
-        batches = _load(server, _BATCH)
-        half = _load(server, 1, singles["requests"] / singles["seconds"] / 2)
+        singles = loaded(server, 1)
+        batches = loaded(server, _BATCH)
+        half = loaded(server, 1, singles["rate"] / 2)
         memory, _ = memory_of(server.process.pid) if server.process else (0, 0)
         return {
-            "singles": singles["requests"] / singles["seconds"],
-            "batches": batches["requests"] / batches["seconds"],
+            "singles": singles["rate"],
+            "batches": batches["rate"],
             "p99": half["p99"],
-            "rate": half["requests"] / half["seconds"],
+            "rate": half["rate"],
             "start": server.seconds,
             "memory": memory / 1e6,
         }
 
 
-def _load(server: Server, size: int, rate: float = 0.0) -> dict[str, float]:
-    """Requests of so many rows. Raises WentWrong if one was refused, or not kept by a server that keeps them."""
+def loaded(server: Server, size: int, rate: float = 0.0) -> dict[str, float]:
+    """Requests of so many rows, at a rate or as fast as they are answered: ``requests``, ``seconds``, ``rate``,
+    ``p99``.
+
+    Raises WentWrong if one was refused, or not kept by a server that keeps them.
+    """
     bodies, said = server.bodies(size), {"TARGET": server.target}
     if rate:
         said["RATE"] = str(rate)
@@ -90,7 +94,7 @@ def _load(server: Server, size: int, rate: float = 0.0) -> dict[str, float]:
     # what was under way when wrk stopped is kept without having been counted
     if server.keeps and not acknowledged <= kept <= acknowledged + CONNECTIONS * size:
         raise WentWrong(f"acknowledged {acknowledged:,} predictions, kept {kept:,}")
-    return seen
+    return {**seen, "rate": seen["requests"] / seen["seconds"]}
 
 
 def _row(figure: str, form: str, results: Sequence[Result]) -> Row:

@@ -1,0 +1,125 @@
+"""Rows about what a rollout costs those who are answered by the champion: a canary, a shadow, shadows that go wrong.
+
+The same hub, model, rules and load each time, past the hub over 16 connections. The rate of the p99 is the same for all
+contenders of a round: half of what the endpoint without a rollout has just reached.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+
+from bench.measure import Result, WentWrong, run
+from bench.place import Unavailable, sampan_program
+from bench.servers import ONNX, Sampan
+from bench.serving import CONNECTIONS, loaded
+from bench.table import OURS, Goal, Row, times
+
+_ALONE = "Sampan without a rollout"
+_RULES = """
+import os
+import time
+
+from sampan import Action, decision
+
+
+@decision(model="onnx", values={"yes": {True: 1.0, False: -1.0}, "no": {True: 0.0, False: 0.0}})
+def act(prediction: float, record: dict, likely: float = 0.5, sleeps: float = 0.0, crashes: bool = False) -> Action:
+    if crashes:
+        os.kill(os.getpid(), 9)
+    time.sleep(sleeps)
+    return Action("yes" if prediction >= likely else "no")
+"""
+_PLAN = """
+[bench]
+units = 1000000
+patience = "100 days"
+[bench.kpi]
+query = "SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction WHERE false"
+minimum_effect = 0.1
+[[bench.stage]]
+{stage}
+at_least = "10 days"
+[[bench.stage]]
+share = 1.0
+"""
+#: What goes on beside the champion: the stage, and what the candidate's rules are given.
+_SHADOW = "shadow = true"
+_KINDS: dict[str, tuple[str, str]] = {
+    "a canary of half": ("share = 0.5", "likely=0.6"),
+    "a shadow": (_SHADOW, "likely=0.6"),
+    "a shadow that sleeps 10 s": (_SHADOW, "sleeps=10"),
+    "a shadow that crashes": (_SHADOW, "crashes=true"),
+}
+_BAD = ("a shadow that sleeps 10 s", "a shadow that crashes")  # of which nobody may notice anything
+
+
+class _Endpoint(Sampan):
+    """One endpoint with rules, and with a rollout if there is a ``kind`` of it."""
+
+    keeps = False  # what a shadow would have said is kept, too
+
+    def __init__(self, kind: str = "") -> None:
+        super().__init__(ONNX)
+        self._kind = kind
+
+    def prepare(self) -> None:
+        shutil.copytree(self.workspace(), self.folder, dirs_exist_ok=True)
+        (self.folder / "decisions.py").write_text(_RULES)
+        self._run("endpoint", "deploy", "bench", "--model", ONNX)
+        self.environ["SAMPAN_TOKEN"] = self.token
+
+    def start(self) -> None:
+        super().start()
+        if self._kind:
+            stage, given = _KINDS[self._kind]
+            (self.folder / "rollouts.toml").write_text(_PLAN.format(stage=stage))
+            said = ("--model", ONNX, "--set", given, "--without-golden", "--reason", "bench")
+            self._run("rollout", "start", "bench", *said)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the rollout is gone by; a candidate that crashes never is for long."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            self.ask(1)
+            with contextlib.suppress(LookupError):
+                shown = json.loads(self._run("rollout", "show", "bench", "--json"))
+                if shown["rollout"]["phase"] != "running":
+                    raise WentWrong(f"the rollout is {shown['rollout']['phase']}: {shown['rollout']['why']}")
+            time.sleep(0.5)
+
+    def _run(self, *words: str) -> str:
+        return run([sampan_program(), *words], self.folder, self.environ).output
+
+
+def beside(rounds: int, only: Sequence[str]) -> list[Row]:
+    """Requests a second and p99 of an endpoint with each kind of rollout, beside the same without one."""
+    kinds = [kind for kind in _KINDS if not only or any(word.lower() in kind for word in only)]
+    found = {kind: ([Result(OURS), Result(_ALONE)], [Result(OURS), Result(_ALONE)]) for kind in kinds}
+    for _ in range(rounds):
+        try:
+            with _Endpoint() as server:
+                server.check()
+                alone = loaded(server, 1)["rate"]
+                calm = loaded(server, 1, alone / 2)["p99"]
+        except (Unavailable, WentWrong) as reason:
+            return [Row("beside", "an endpoint without a rollout", "", [Result(OURS, note=str(reason))])]
+        for kind in kinds:
+            ours, others = found[kind][0][0], found[kind][1][0]
+            try:
+                with _Endpoint(kind) as server:
+                    rate, slow = loaded(server, 1)["rate"], loaded(server, 1, alone / 2)["p99"]
+            except (Unavailable, WentWrong) as reason:
+                ours.note = others.note = str(reason)
+                continue
+            for result, value in zip([*found[kind][0], *found[kind][1]], (rate, alone, slow, calm), strict=True):
+                result.values.append(value)
+    title = f"predictions, single rows, {CONNECTIONS} connections (ONNX)"
+    rows = []
+    for kind, (rates, waits) in found.items():
+        goals: list[Goal] = [times(_ALONE, 1.1, least=False)] if kind in _BAD else []
+        rows.append(Row("beside-rate", f"{title}, with {kind}", "requests/s", rates))
+        rows.append(Row("beside-p99", f"p99 at half load, with {kind}", "ms", waits, goals))
+    return rows
