@@ -124,3 +124,65 @@ def test_what_is_not_there_is_said(shop: Shop, tmp_path: Path) -> None:
     ]:
         done = sampan(shop.folder, "score", *arguments)
         assert done.returncode in (1, 2) and said in done.stderr, done.stderr
+
+
+# -- into a table
+
+
+def rows(shop: Shop, query: str) -> list[dict[str, Any]]:
+    told = json.loads(sampan(shop.folder, "sql", query, "--json").stdout)
+    return [dict(zip([one["name"] for one in told["columns"]], row, strict=True)) for row in told["rows"]]
+
+
+def test_answers_become_a_table_that_says_where_it_is_from(shop: Shop, tmp_path: Path) -> None:
+    plain = score(shop, "stay", "reads", "--out", str(tmp_path / "scored.parquet"))
+    found = score(shop, "stay", "reads", "--out", "liked", "--keep", "page", "--reason", "for the newsletter")
+    kept = rows(shop, "SELECT * FROM liked ORDER BY visitor")
+    # what a client is answered, row by row
+    told = as_asked(shop, [{"visitor": r["visitor"], "seconds": float(int(r["visitor"][1:]) % 40)} for r in kept])
+    assert [canonical(one) for one in kept] == [canonical(one) for one in told]
+    assert found["digest"] == plain["digest"] and found["rows"] == VISITORS
+    assert list(kept[0])[:3] == ["visitor", "page", "prediction"]
+    # a commit of main, whose run names the snapshot, the version and the bundle
+    assert found["into"] in json.dumps(shop.hub.json("/tables/liked"))
+    run = shop.hub.json(f"/runs/{found['run']}")
+    assert "for the newsletter" in json.dumps(run)
+    lineage = sampan(shop.folder, "lineage", "liked").stdout
+    assert "table reads" in lineage and "version stay@1" in lineage and f"run {found['run']}" in lineage
+    # what the flow does not make it does not take away
+    shop.run()
+    assert rows(shop, "SELECT count(*) AS n FROM liked") == [{"n": VISITORS}]
+    again = score(shop, "stay", "reads", "--out", "liked", "--keep", "page")
+    assert again["into"] == found["into"]
+
+
+def test_a_row_that_does_not_fit_makes_no_table(shop: Shop) -> None:
+    before = shop.hub.json("/tables")["commit"]
+    done = sampan(shop.folder, "score", "stay", "reads", "--out", "worse", "--keep", "nothing")
+    assert done.returncode == 2 and "it has no column 'nothing' to keep" in done.stderr
+    assert shop.hub.json("/tables")["commit"] == before
+    assert not list((shop.folder / ".sampan" / "tmp").glob("score-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("reads", "the flow makes something of this name"),
+        ("stay", "the flow makes something of this name"),
+        ("visit", "events of this type are read by that name"),
+        ("prediction", "events of this type are read by that name"),
+        ("a b", "it is no table's name"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(shop: Shop, name: str, says: str) -> None:
+    done = sampan(shop.folder, "score", "stay", "reads", "--out", name)
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+
+
+def test_a_hub_reads_no_file_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "one.ndjson").write_text('{"visitor": "ann", "seconds": 1}\n')
+    done = sampan(shop.folder, "score", "stay", str(tmp_path / "one.ndjson"), "--out", "liked")
+    assert done.returncode == 2 and "a hub is up, which reads no files of yours" in done.stderr
+    asked = {"target": "stay", "table": "/etc/passwd.csv", "out": "liked"}
+    response, body = shop.hub.ask("POST", "/v1/scores", json.dumps(asked).encode(), content_type="application/json")
+    assert response.status == 400 and b"is no table's name" in body

@@ -38,6 +38,7 @@ from sampan.api.routes import (
     ResumeRequest,
     RollbackRequest,
     RunRequest,
+    ScoreRequest,
     SilenceRequest,
     SqlRequest,
     TokenRequest,
@@ -608,6 +609,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body={FORM: AnswerForm},
         also={409: "Somebody else was faster, or its time is over."},
         tag="Pages",
+    ),
+    ("POST", "/v1/scores"): Operation(
+        summary="Answer each row of a table, and commit the answers as another; told line by line",
+        body={JSON: ScoreRequest},
+        answers={NDJSON: Lines},
     ),
     ("POST", "/v1/rehearsals"): Operation(
         summary="Play a rollout over the past, with what was known then; told line by line",

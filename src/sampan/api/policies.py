@@ -171,6 +171,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/rollouts/{name}/{verb}"): DEPLOY,
     ("GET", "/v1/rollouts/plans"): READ,
     ("POST", "/v1/rehearsals"): RUN,
+    ("POST", "/v1/scores"): RUN,
     ("POST", "/v1/incidents/{incident}/close"): DEPLOY,
     ("POST", "/v1/reviews/{prediction}"): REVIEW,
     ("POST", "/v1/endpoints/{name}/thresholds"): PROPOSE,

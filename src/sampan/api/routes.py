@@ -12,6 +12,7 @@ from litestar.response import Stream
 
 from sampan.api.work import Work
 from sampan.base.errors import SampanError, Usage
+from sampan.base.ids import is_name
 from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
 from sampan.models.golden_checks import GoldenCheck
@@ -36,6 +37,16 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     sets: dict[str, Any] = {}
     branch: str = "main"
     as_of: Annotated[str, msgspec.Meta(max_length=60)] = ""
+
+
+class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Rows of a table to be answered by an endpoint, or by a version alone (``reorder@3``), into a table ``out``."""
+
+    target: str
+    table: str
+    out: str
+    keep: tuple[str, ...] = ()
+    reason: str = ""
 
 
 class BranchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -393,6 +404,13 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def tell_rollout(request: Ask, name: str, verb: str, data: ReasonRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.tell_rollout, name, verb, data.reason, who(request).name))
 
+    @post("/v1/scores", status_code=200)
+    async def score_table(request: Ask, data: ScoreRequest) -> Stream:
+        if not is_name(data.table):
+            raise Usage("Score a table", f"{data.table[:100]!r} is no table's name", "Letters, digits, _ and -.")
+        given = (data.target, data.table, data.out, data.keep, data.reason, who(request).name)
+        return follow(lambda report: work.score_table(*given, report))
+
     @post("/v1/rehearsals", status_code=200)
     async def rehearse(request: Ask, data: RehearsalRequest) -> Stream:
         actor, asked = who(request).name, msgspec.to_builtins(data)
@@ -475,6 +493,7 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         tell_rollout,
         rollout_plans,
         rehearse,
+        score_table,
         close_incident,
         answer_review,
         tokens,

@@ -12,10 +12,11 @@ from sampan.base.errors import Damaged, Usage
 if TYPE_CHECKING:
     from sampan.serve.bundle import Bundle
     from sampan.serve.rows import Rows
+    from sampan.serve.scored import Writer
 
 
 class Scoring(Workplace):
-    """Scores tables. Writes no records and no events."""
+    """Scores tables. Writes no events, and records where the answers become a table."""
 
     def score(
         self,
@@ -31,8 +32,48 @@ class Scoring(Workplace):
         ``report`` hears how many rows are done, of how many. Raises Usage for a row that does not fit; then nothing has
         been written.
         """
-        from sampan.serve.score import BATCH, Tally, columns_of, scorer
         from sampan.serve.scored import writer
+
+        found = self._score(target, table, (lambda: writer(out)) if out is not None else None, keep, report)
+        return {**found, "out": "" if out is None else str(out)}
+
+    def score_table(
+        self,
+        target: str,
+        table: str,
+        out: str,
+        keep: Sequence[str],
+        reason: str,
+        actor: str,
+        report: Callable[[Any], None],
+    ) -> Any:
+        """As ``score``, but what is answered becomes the table ``out`` of main, with a run that says where it is from.
+        Raises Usage for a name that is taken."""
+        from sampan.app.scored_tables import ScoredTable
+
+        def told(rows: int, total: int | None) -> None:
+            of = f" of {total:,}" if total else ""
+            report({"step": "", "state": "scoring", "message": f"{rows:,}{of} rows", "done": rows, "of": total})
+
+        with self._running(f"Score {table}"):
+            made: list[ScoredTable] = []
+
+            def into() -> ScoredTable:
+                made.append(ScoredTable(self, out, actor, reason))
+                return made[0]
+
+            found = self._score(target, table, into, keep, told)
+            return {**found, "out": out, **made[0].made}
+
+    def _score(
+        self,
+        target: str,
+        table: str,
+        into: "Callable[[], Writer] | None",
+        keep: Sequence[str],
+        report: Callable[[int, int | None], None],
+    ) -> dict[str, Any]:
+        from sampan.serve.score import BATCH, Tally, columns_of, scorer
 
         begun = time.perf_counter()
         bundle = self._bundle_to_score(target)
@@ -47,7 +88,7 @@ class Scoring(Workplace):
         kept = list(dict.fromkeys([*named, *keep]))
         if taken := set(kept) & set(_ADDED):
             raise Usage(f"Score {table}", f"its column {min(taken)!r} is named like one that is added", "Rename it.")
-        tally, sink = Tally(), writer(out) if out is not None else None
+        tally, sink = Tally(), into() if into is not None else None
         try:
             with scorer(bundle, self.blobs, table) as asked:
                 for batch in rows.batches:
@@ -78,7 +119,7 @@ class Scoring(Workplace):
                     sink.drop()
             raise
         seconds = time.perf_counter() - begun
-        return {**told, "seconds": round(seconds, 3), "out": "" if out is None else str(out)}
+        return {**told, "seconds": round(seconds, 3)}
 
     def _bundle_to_score(self, target: str) -> "Bundle":
         from sampan.serve.bundle import Bundle, draft_of

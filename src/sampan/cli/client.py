@@ -3,7 +3,7 @@
 import http.client
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -260,6 +260,19 @@ class HubClient:
 
     def check_rollouts(self, endpoint: str = "") -> Any:
         return self.get("/v1/rollouts/plans", {"endpoint": endpoint} if endpoint else None)
+
+    def score_table(
+        self,
+        target: str,
+        table: str,
+        out: str,
+        keep: Sequence[str],
+        reason: str,
+        actor: str,
+        report: Callable[[Any], None],
+    ) -> Any:
+        asked = {"target": target, "table": table, "out": out, "keep": list(keep), "reason": reason}
+        return self._follow("/v1/scores", asked, report)
 
     def rehearse(self, request: dict[str, Any], actor: str, report: Callable[[Any], None]) -> Any:
         return self._follow("/v1/rehearsals", request, report)

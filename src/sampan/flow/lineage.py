@@ -14,7 +14,7 @@ from sampan.base.errors import NotFound
 from sampan.flow.plan import stored_of
 from sampan.flow.told import tell
 from sampan.lake.history import MAIN
-from sampan.runs.records import Result, Run, Runs
+from sampan.runs.records import SCORED, Result, Run, Runs
 
 if TYPE_CHECKING:
     from sampan.lake.lake import Lake, Snapshot
@@ -193,6 +193,8 @@ class Lineage:
             origin.made_from.append(self._run_origin(run))
         for needed, digest in parts.get("inputs", {}).items():
             origin.made_from.append(self._input(needed, digest, run))
+        if SCORED in parts:
+            origin.made_from.append(self.version(parts["parameters"]["version"]))
         return origin
 
     # -- within

@@ -6,6 +6,7 @@ from typing import Any
 from sampan.base.digests import digest_value
 from sampan.flow.state import Means, NodeState, Order
 from sampan.flow.workspace import Workspace
+from sampan.runs.records import SCORED
 
 
 def register(means: Means, order: Order, states: Mapping[str, NodeState]) -> tuple[str, ...]:
@@ -28,6 +29,13 @@ def definitions(workspace: Workspace, recipes: Mapping[str, Any]) -> dict[str, s
         f"contract {type}": workspace.event_code(type) for type, name in workspace.graph.events.items() if name
     }
     return {**contracts, **{name: digest_value(recipe)[:16] for name, recipe in recipes.items()}}
+
+
+def _scored(means: Means, snapshot: str) -> bool:
+    """Whether a table holds what a version answered: the flow does not make it, and does not take it away."""
+    key = means.lake.snapshot(snapshot).key if means.lake.present(snapshot) else None
+    result = means.runs.result(key) if key else None
+    return result is not None and SCORED in result.parts
 
 
 def publish(
@@ -60,7 +68,7 @@ def publish(
         models[name] = int(number) if at else None
     if order.target is None:
         nodes = order.workspace.graph.nodes
-        changes.update({name: None for name in there if name not in nodes})
+        changes.update({name: None for name, id in there.items() if name not in nodes and not _scored(means, id)})
         models.update({name: None for name in (last.models if last else {}) if name not in nodes})
     elif last is not None:
         code = {**last.code, **code}

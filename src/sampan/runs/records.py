@@ -15,6 +15,8 @@ RUNNING: Final = "running"
 SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 INTERRUPTED: Final = "interrupted"
+SCORED: Final = "scored"
+"""Among the parts of a result: it holds what a version answered, and no step of the flow made it."""
 
 
 class Run(msgspec.Struct, frozen=True, rename={"commit_id": "commit"}):
