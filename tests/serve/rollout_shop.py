@@ -20,6 +20,12 @@ THEIRS = """theirs = context.get("theirs", "")
     if theirs == "die":
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
+    if theirs.startswith("call"):
+        import socket
+        socket.create_connection(("localhost", int(theirs[4:])), timeout=2).close()
+    if theirs == "program":
+        import subprocess
+        subprocess.run(["true"])
     if theirs.startswith("sleep"):
         import time
         time.sleep(float(theirs[5:]))

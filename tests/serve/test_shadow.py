@@ -67,6 +67,36 @@ def test_a_shadow_whose_rule_raises_says_so_in_its_event_alone(shop, bundle):
     assert events(shop, "shadow")["b"]["error"] == "" and {one["fallback"] for one in events(shop).values()} == {""}
 
 
+def test_whom_a_shadows_rules_would_call_is_named_and_not_called(shop, bundle):
+    came: list[int] = []
+
+    async def ask():
+        listener = await asyncio.start_server(lambda reader, writer: came.append(writer.close() or 1), "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        async with listener, shop.serving("reorder") as serving:
+            await serving.assign("reorder", shadow(bundle))
+            await predict(
+                serving, record(theirs=f"call{port}"), record(theirs="program"), record(), ids=["a", "b", "c"]
+            )
+            await seen(serving, 3)
+            await asyncio.sleep(0.1)
+            assert came == [], "something came of what nobody was told"
+            await serving.assign("reorder", stage(bundle, share=1.0, rollout="r2"))
+            (answer,) = await predict(serving, record(theirs=f"call{port}"))
+            await asyncio.sleep(0.1)
+            return port, answer
+
+    port, answer = asyncio.run(ask())
+    shadows = events(shop, "shadow")
+    assert {id: one.get("calls", []) for id, one in shadows.items()} == {
+        "a": [f"localhost:{port}"],
+        "b": ["program true"],
+        "c": [],
+    }
+    assert "a shadow calls nobody" in shadows["a"]["error"]
+    assert answer["version"] == "reorder@2" and came == [1], "whoever answers may call"
+
+
 def test_a_shadow_that_sleeps_or_dies_makes_nobody_wait_and_what_it_missed_is_known(make_shop, fitted):
     shop = make_shop(candidate_queue=4, candidate_timeout=200)
     bundle = candidate(shop, fitted)

@@ -64,7 +64,8 @@ class Outcome(Event, version=1, type="outcome"):
 class Shadow(Event, version=1, type="shadow"):
     """What a candidate would have answered, had it been asked. No prediction: nobody was told, nothing was done.
 
-    ``error`` says why it has no answer, or why its rule gave no action of its own.
+    ``error`` says why it has no answer, or why its rule gave no action of its own; ``calls``: whom its rule would have
+    called (``crm.example:443``), which was not done.
     """
 
     prediction_id: str
@@ -79,6 +80,7 @@ class Shadow(Event, version=1, type="shadow"):
     value: dict[str, Any] | None = None
     latency_us: int = 0
     error: str = ""
+    calls: list[str] = []  # noqa: RUF012 - msgspec copies it
 
 
 BUILTIN: tuple[type[Event], ...] = (Prediction, Outcome, Shadow, Review)

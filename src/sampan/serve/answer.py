@@ -66,6 +66,8 @@ class Verdict(msgspec.Struct, array_like=True):
     question: Question | None = None
     """What people are asked about it; the action stands until they answer."""
     fallback: str = ""
+    calls: tuple[str, ...] = ()
+    """Whom its rules would have called, had anybody been told the answer."""
 
 
 class Author(NamedTuple):

@@ -14,15 +14,18 @@ import msgspec
 from sampan.base.errors import Refused, SampanError, Unreachable
 from sampan.serve.answer import Answerer, Verdict
 from sampan.serve.frames import Frame, Frames, Kind
+from sampan.serve.held import held_back
 
 _decode_list = msgspec.msgpack.Decoder(list[Verdict]).decode
 
 
 class Errand(msgspec.Struct, array_like=True):
-    """Records to be answered, and until when (``time.monotonic``, the same in all processes of a machine)."""
+    """Records to be answered, and until when (``time.monotonic``, the same in all processes of a machine).
+    ``unseen``: nobody is told the answers, and nothing may come of them."""
 
     until: float
     records: list[dict[str, Any]]
+    unseen: bool = False
 
 
 _decode = msgspec.msgpack.Decoder(Errand).decode
@@ -70,26 +73,42 @@ class Apart:
     def _drain(self) -> None:
         waiting, self._waiting = self._waiting, []
         now = time.monotonic()
-        timely = [errand for _, errand in waiting if errand.until > now]
-        verdicts = iter(weigh(self._answerer, [record for errand in timely for record in errand.records]))
+        verdicts = {unseen: iter(self._weighed(waiting, now, unseen)) for unseen in (False, True)}
         for reply, errand in waiting:
-            reply(_written([next(verdicts) for _ in errand.records] if errand.until > now else []))
+            found = verdicts[errand.unseen]
+            reply(_written([next(found) for _ in errand.records] if errand.until > now else []))
+
+    def _weighed(
+        self, waiting: Sequence[tuple[Callable[[bytes], None], Errand]], now: float, unseen: bool
+    ) -> list[Verdict]:
+        timely = [errand for _, errand in waiting if errand.until > now and errand.unseen is unseen]
+        return weigh(self._answerer, [record for errand in timely for record in errand.records], unseen)
 
 
-def weigh(answerer: Answerer, records: Sequence[Any]) -> list[Verdict]:
-    """What a bundle says to each record; where it raises, in halves, until the record stands alone."""
+def weigh(answerer: Answerer, records: Sequence[Any], unseen: bool = False) -> list[Verdict]:
+    """What a bundle says to each record; where it raises, in halves, until the record stands alone. ``unseen``: its
+    rules may call nobody."""
     if not records:
         return []
     try:
         answerer.fit(records)
-        return [_sound(one) for one in answerer.judge(records, answerer.predict(records))]
+        outputs = answerer.predict(records)
+        if unseen:
+            return [_sound(_quietly(answerer, *one)) for one in zip(records, outputs, strict=True)]
+        return [_sound(one) for one in answerer.judge(records, outputs)]
     except (Unreachable, Refused) as error:  # of a live service: asking it again for each half says nothing new
         return [Verdict(None, error=error.obstacle) for _ in records]
     except Exception as error:  # noqa: BLE001 - the model and the rules are the user's: the champion answers instead
         if len(records) == 1:
             return [Verdict(None, error=_said(error))]
     half = len(records) // 2
-    return [*weigh(answerer, records[:half]), *weigh(answerer, records[half:])]
+    return [*weigh(answerer, records[:half], unseen), *weigh(answerer, records[half:], unseen)]
+
+
+def _quietly(answerer: Answerer, record: Any, output: Any) -> Verdict:
+    with held_back() as calls:
+        (verdict,) = answerer.judge([record], [output])
+    return msgspec.structs.replace(verdict, calls=tuple(calls)) if calls else verdict
 
 
 def _said(error: Exception) -> str:

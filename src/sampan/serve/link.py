@@ -66,8 +66,8 @@ class Link:
         """For how many seconds what was asked first has not been answered."""
         return time.monotonic() - next(iter(self._sent.values())).at if self._sent else 0.0
 
-    def ask(self, requests: Sequence[Records]) -> list[Reply]:
-        """Have the records of some requests answered, in one frame."""
+    def ask(self, requests: Sequence[Records], *, unseen: bool = False) -> list[Reply]:
+        """Have the records of some requests answered, in one frame; ``unseen``: for nobody to be told."""
         loop = asyncio.get_running_loop()
         replies: list[Reply] = [loop.create_future() for _ in requests]
         if self._frames is None:
@@ -77,7 +77,9 @@ class Link:
         _all(replies[room:], QUEUE)
         if not taken:
             return replies
-        errand = Errand(time.monotonic() + self.timeout, [one for records in requests[:room] for one in records])
+        errand = Errand(
+            time.monotonic() + self.timeout, [one for records in requests[:room] for one in records], unseen
+        )
         try:
             payload = _encode(errand)
         except (TypeError, ValueError, OverflowError) as error:

@@ -65,7 +65,8 @@ class Shadow:
     def _drain(self) -> None:
         waiting, self._waiting = self._waiting, []
         begun = time.perf_counter()
-        replies = self._variants.ask([[one.asked.records[place] for place in one.places] for one in waiting])
+        records = [[one.asked.records[place] for place in one.places] for one in waiting]
+        replies = self._variants.ask(records, unseen=True)
         for one, reply in zip(waiting, replies, strict=True):
             if reply.done() and (reason := reply.result()) in (DOWN, QUEUE):
                 self._variants.seen(len(one.places), str(reason))
@@ -108,6 +109,8 @@ class Shadow:
             "latency_us": took,
             "error": verdict.error,
         }
+        if verdict.calls:
+            data = {**data, "calls": verdict.calls}
         return _encode({**event, "data": data})
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

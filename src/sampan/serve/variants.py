@@ -91,10 +91,10 @@ class Variants:
             if gets_candidate(salt, self._answerer.about(record) or identity, share)
         ]
 
-    def ask(self, requests: Sequence[Records]) -> list[Reply]:
-        """Have the candidate answer the records of some requests."""
+    def ask(self, requests: Sequence[Records], *, unseen: bool = False) -> list[Reply]:
+        """Have the candidate answer the records of some requests; ``unseen``: for nobody to be told."""
         if self._link is not None:
-            return self._link.ask(requests)
+            return self._link.ask(requests, unseen=unseen)
         loop = asyncio.get_running_loop()
         replies: list[Reply] = [loop.create_future() for _ in requests]
         for one in replies:
