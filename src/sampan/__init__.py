@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sampan.models.format_package import EntryPoint as EntryPoint
     from sampan.serve.decisions import PREVIOUS as PREVIOUS
     from sampan.serve.decisions import Action as Action
+    from sampan.serve.decisions import Cap as Cap
     from sampan.serve.decisions import decision as decision
     from sampan.serve.decisions import review as review
     from sampan.track.spool import log as log
@@ -38,6 +39,7 @@ _HOME = {
     "Action": "sampan.serve.decisions",
     "Architecture": "sampan.models.architecture",
     "Blob": "sampan.log.contracts",
+    "Cap": "sampan.serve.decisions",
     "EntryPoint": "sampan.models.format_package",
     "Event": "sampan.log.contracts",
     "Field": "sampan.log.contracts",

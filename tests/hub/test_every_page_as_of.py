@@ -80,6 +80,7 @@ ABOUT = {
     "model show": ["stay"],
     "model history": ["stay"],
     "endpoint show": ["stay"],
+    "endpoint value": ["stay"],
     "alert show": ["01"],
     "rollout show": ["stay"],
     "incident show": ["01"],

@@ -124,6 +124,9 @@ class Scene:
     def troubles(self) -> Sequence[Trouble]:
         return self.wrong
 
+    def held(self) -> Sequence[Any]:
+        return []
+
     def unanswered(self) -> Sequence[Unanswered]:
         return self.late
 

@@ -114,6 +114,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/incidents"): READ,
     ("GET", "/incidents/{incident}"): READ,
     ("POST", "/incidents/{incident}/end"): DEPLOY,
+    ("GET", "/endpoints/{name}/value"): READ,
     ("GET", "/endpoints/{name}/thresholds"): READ,
     ("POST", "/endpoints/{name}/thresholds/try"): PROPOSE,  # runs the rules of a bundle
     ("GET", "/proposals"): READ,

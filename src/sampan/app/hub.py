@@ -63,6 +63,7 @@ from sampan.runs.records import Runs
 from sampan.serve.assignment import Assignment
 from sampan.serve.doors import NOWHERE, Doors, Most, Ports
 from sampan.serve.endpoints import Endpoint
+from sampan.serve.exposed import Capped, Held
 from sampan.serve.reviews import STREAM, Desk, Watching
 from sampan.serve.scoring import Batch
 from sampan.serve.serving import EndpointState, Serving
@@ -131,6 +132,9 @@ class Sight:
             found[case.endpoint] = Unanswered(case.endpoint, one.count + 1, one.newest, one.safe)
         return list(found.values())
 
+    def held(self) -> Sequence[Held]:
+        return self._hub.capped.look(self.now())
+
 
 class RunningHub:
     """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
@@ -155,6 +159,7 @@ class RunningHub:
         app = self.app
         self.writer = app.log.writer("intake")
         self.cases = Watching(lambda: app.log, app.may_ask, app.clock)
+        self.capped = Capped(lambda: app.log, app.rules_in_force)
         self._desk: tuple[StreamWriter, Desk] | None = None
         self.tracking = Tracking(app.folder.data, SystemClock())
         self.serving = Serving(app.folder.root, app.endpoints, app.settings, self._doors())

@@ -103,7 +103,7 @@ class Proposing(Releasing):
                     now[one.id] = msgspec.structs.replace(now[one.id], action="", error=again.error)
             elif not (one.reviewed and again.asks):
                 told = {"prediction": again.prediction, "action": again.action, "value": again.value}
-                one = msgspec.structs.replace(one, rule=again.rule, reviewed=False, **told)
+                one = msgspec.structs.replace(one, rule=again.rule, reviewed=False, held="", **told)
             replaced.append(one)
         return compare(endpoint, replaced, now, {base.version: candidate.version}), of
 

@@ -11,6 +11,7 @@ from sampan.app.workplace import Workplace
 
 if TYPE_CHECKING:
     from sampan.app.hub import RunningHub
+    from sampan.serve.bundle import DecisionFacts
     from sampan.serve.reviews import Desk
 
 _LOG: Final = logging.getLogger("sampan.review")
@@ -63,6 +64,17 @@ class Reviewing(Workplace):
         with self._desk("Settle cases whose time is over") as desk:
             return sum(desk.lapse(case) for case in late)
 
+    def rules_in_force(self) -> "dict[str, DecisionFacts]":
+        """The decision of each endpoint that has one."""
+        known: dict[str, DecisionFacts | None] = self._part("rules", dict)
+        found = {}
+        for one in self.endpoints.list():
+            if one.bundle not in known:
+                known[one.bundle] = self.endpoints.bundle(one.bundle).decision
+            if (facts := known[one.bundle]) is not None:
+                found[one.name] = facts
+        return found
+
     def may_ask(self) -> bool:
         """Whether any rule that has answered here could send a case to people, as far as its text tells."""
         known: dict[str, bool] = self._part("may_ask", dict)
@@ -76,6 +88,8 @@ class Reviewing(Workplace):
 
         try:
             bundle = self.endpoints.bundle(digest)
+            if bundle.decision is not None and bundle.decision.cap is not None:
+                return True
             texts = [self.blobs.get(one) for one in bundle.sources.values()]
         except SampanError:
             return True  # what cannot be read may have asked

@@ -239,3 +239,31 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
             for h in found["history"]
         ],
     )
+
+
+@endpoint.command()
+@click.argument("name")
+@click.option("--by", default="action", show_default=True, help="action, rule, version, month, or a field of records.")
+@as_of_option
+@json_option
+@click.pass_obj
+def value(app: "App", name: str, by: str, as_of: str, as_json: bool) -> None:
+    """Show what an endpoint's decisions are worth per 1,000, by slice, with 95 % intervals, and its cap."""
+    from urllib.parse import quote
+
+    found = app.view(f"/endpoints/{quote(name, safe='')}/value", {"by": by, "as-of": as_of})
+    if as_json:
+        emit(found)
+        return
+    currency = found["currency"]
+    rows = []
+    for one in [*found["slices"], found["whole"]]:
+        worth, margin = one["value"], one["margin"]
+        interval = "" if worth is None or margin is None else f"{worth - margin:,.2f} to {worth + margin:,.2f}"
+        money = "" if worth is None else f"{worth:,.2f}"
+        rows.append([one["name"] or "none", one["decisions"], one["known"], f"{one['total']:,.2f}", money, interval])
+    table([by, "decisions", "known", f"earned {currency}".strip(), "per 1,000", "95 %"], rows)
+    if (cap := found["cap"]) is not None:
+        done = "people are asked" if cap["over"] == "review" else "the safe default is taken"
+        said = f"{cap['today']:,.2f} of {cap['amount']:,.2f} {currency} a day are at risk today".strip()
+        click.echo(f"\n{said}; {cap['held']:,} held back. Beyond it {done}.")

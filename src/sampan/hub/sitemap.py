@@ -39,6 +39,7 @@ from sampan.hub.views import (
     settings,
     storage,
     tables,
+    valued,
 )
 
 AS_OF: Final = "as-of"
@@ -94,6 +95,7 @@ PAGES: Final = (
     Page("/endpoints", "endpoints.html", "endpoints", serving.endpoints),
     Page("/endpoints/{name}", "endpoint.html", "endpoints", endpoint.endpoint),
     Page("/reviews", "reviews.html", "reviews", reviews.reviews),
+    Page("/endpoints/{name}/value", "value.html", "endpoints", valued.value),
     Page("/endpoints/{name}/thresholds", "thresholds.html", "endpoints", proposals.thresholds),
     Page("/proposals", "proposals.html", "rollouts", proposals.proposals),
     Page("/proposals/{proposal}", "proposal.html", "rollouts", proposals.proposal),
@@ -155,6 +157,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/experiments/{experiment}/runs/{run}": ("path",),
     "/predictions": ("entity", "endpoint", "after"),
     "/reviews": ("endpoint", "limit"),
+    "/endpoints/{name}/value": ("by",),
     "/contracts/{type}": ("version",),
     "/lineage/{object}": ("column",),
 }
@@ -166,7 +169,7 @@ PURPOSES: Final[Mapping[str, str]] = {
     "before": "A run's id, or its beginning",
     "columns": "What is shown of each run: metrics.rmse, params.depth",
     "all": "`1`: also what is the same everywhere",
-    "by": "The parameter whose values group the runs",
+    "by": "Of runs, the parameter whose values group them; of decisions, what they are sliced by",
     "column": "Only this column of a table, or field of a type of event",
     "endpoint": "Only those of this endpoint",
     "entity": "Only those about this entity",

@@ -160,6 +160,10 @@ class Urls:
         return _with_query(_path("lineage", object), query)
 
     @staticmethod
+    def value(endpoint: str, **query: str | int | None) -> str:
+        return _with_query(_path("endpoints", endpoint, "value"), query)
+
+    @staticmethod
     def thresholds(endpoint: str) -> str:
         return _path("endpoints", endpoint, "thresholds")
 

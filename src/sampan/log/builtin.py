@@ -13,7 +13,9 @@ class Prediction(Event, version=1, type="prediction"):
     ``version`` and ``bundle`` are those that answered. In a rollout ``variant`` says who was to answer; where that was
     the candidate and ``fallback`` says why it did not, the champion answered; where it was the champion, the answer is
     the one declared for when the model is silent. ``review`` says until when (``due``) people may choose
-    another action, and from which (``choices``). Fields may be added with a default that is true of every event before.
+    another action, and from which (``choices``). ``exposure``: what it puts at risk (``risk``), and all of its ``day``
+    so far (``total``), where a cap is declared; where the cap held an action back, ``held`` is that action and ``rule``
+    what had asked for it. Fields may be added with a default that is true of every event before.
     """
 
     endpoint: str
@@ -33,6 +35,7 @@ class Prediction(Event, version=1, type="prediction"):
     latency_us: int = 0
     error: str = ""  # why the decision function gave no action of its own
     review: dict[str, Any] | None = None
+    exposure: dict[str, Any] | None = None
 
 
 class Review(Event, version=1, type="review"):

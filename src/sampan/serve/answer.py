@@ -19,7 +19,8 @@ from sampan.models.inputs import Inputs
 from sampan.models.version import Signature
 from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
-from sampan.serve.decisions import Prediction, Question, expected_value
+from sampan.serve.decisions import MOST, Prediction, Question, expected_value
+from sampan.serve.exposure import Kept, Ledger, risk_of
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
 
@@ -117,6 +118,7 @@ class Answerer:
         self._thresholds = facts.thresholds if facts else {}
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
+        self._ledger: Ledger | None = None
         known = None
         if facts and facts.context is not None:
             known = frozenset((*self._inputs, *facts.context, *([facts.entity] if facts.entity else [])))
@@ -191,7 +193,14 @@ class Answerer:
 
     def decide(self, asked: Asked, outputs: "Sequence[Output]") -> Answered:
         """Apply the rules; one event and one answer per record."""
-        return self.tell(asked, self.judge(asked.records, outputs))
+        return self.tell(asked, self.judge(asked.records, outputs), counted=False)
+
+    def resume(self, kept: Kept) -> None:
+        """Count from now on what decisions put at risk, on top of what the stream that it has taken says."""
+        self._ledger = None
+        if self._facts is not None and self._facts.cap is not None:
+            self._ledger = Ledger(kept)
+            self._ledger.day(self._clock.micros())
 
     def judge(self, records: Sequence[Mapping[str, Any]], outputs: "Sequence[Output]") -> list[Verdict]:
         """Apply the rules."""
@@ -202,8 +211,16 @@ class Answerer:
             verdicts.append(Verdict(output, action, rule, self._value(prediction, action), error, question))
         return verdicts
 
-    def tell(self, asked: Asked, verdicts: Sequence[Verdict], arms: Sequence[Arm] | None = None) -> Answered:
-        """One answer and one event per record; ``arms``: whose verdicts they are, where not all are one's own."""
+    def tell(
+        self,
+        asked: Asked,
+        verdicts: Sequence[Verdict],
+        arms: Sequence[Arm] | None = None,
+        counted: bool = True,
+    ) -> Answered:
+        """One answer and one event per record; ``arms``: whose verdicts they are, where not all are one's own.
+        ``counted``: whether they count towards the day's cap, whoever's verdicts they are."""
+        ledger = self._ledger if counted else None
         answers: list[dict[str, Any]] = []
         events = []
         when = iso(asked.time)
@@ -212,6 +229,10 @@ class Answerer:
             identity, author = asked.ids[place], arm.author
             if verdict.fallback and self.before is not None:
                 author = self.before.author
+            told = arm.told
+            if ledger is not None:
+                verdict, exposure = self._within(ledger, verdict, record)
+                told = {**told, "exposure": exposure}
             answer = {
                 "id": identity,
                 "prediction": self._prediction(verdict.output),
@@ -222,7 +243,6 @@ class Answerer:
             }
             if verdict.error:
                 answer["error"] = verdict.error
-            told = arm.told
             if verdict.question is not None:
                 answer["review"] = asking = self._asking(verdict.question)
                 told = {**told, "review": asking}
@@ -299,6 +319,28 @@ class Answerer:
             return dict(zip(self._classes, output, strict=True))
         prediction: Prediction = output
         return prediction
+
+    def _within(self, ledger: Ledger, verdict: Verdict, record: Mapping[str, Any]) -> tuple[Verdict, dict[str, Any]]:
+        """A verdict, or the safe default where the day's cap holds it back; and what its event says of the day."""
+        assert self._facts is not None and self._facts.cap is not None
+        cap, safe = self._facts.cap, self._default or ""
+        day = ledger.day(self._clock.micros())
+        risk = risk_of(cap, verdict.action, record, verdict.value)
+        held = bool(risk.said) or not ledger.take(risk.amount, cap.amount)
+        exposure: dict[str, Any] = {"risk": risk.amount, "day": day, "total": ledger.total, "cap": cap.amount}
+        if not held:
+            return verdict, exposure
+        exposure |= {"risk": 0.0, "held": verdict.action, "asked": risk.amount, "rule": verdict.rule}
+        rule = f"cap: {cap.amount:,.0f} {self._facts.currency} a day".replace("  ", " ")
+        question = None
+        if cap.over == "review" and not risk.said:
+            choices = tuple(dict.fromkeys((verdict.action, *self._facts.values)))[: MOST - 1]
+            question = Question(cap.hours * 3600, (*choices, *(() if safe in choices else (safe,))))
+        value = self._value(self._prediction(verdict.output), safe)
+        changed = {"action": safe, "rule": rule, "value": value, "question": question}
+        if risk.said:
+            changed |= {"rule": "safe default: the risk is not known", "error": risk.said}
+        return msgspec.structs.replace(verdict, **changed), exposure
 
     def _asking(self, question: Question) -> dict[str, Any]:
         """Until when people may choose, and from what."""

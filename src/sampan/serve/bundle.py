@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 
 
+class CapFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How much decisions may put at risk in a day; ``risks``: by action, an amount or the field that holds it."""
+
+    amount: float
+    over: str
+    hours: float
+    risks: dict[str, float | str]
+
+
 class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a decision declares, as data; ``thresholds`` are those in force."""
 
@@ -41,6 +50,7 @@ class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     features: str = ""
     key: str = ""
     fallback: FallbackFacts | None = None
+    cap: CapFacts | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +174,7 @@ def facts_of(decision: Decision) -> DecisionFacts:
         features=decision.features,
         key=decision.key,
         fallback=fallback_of(decision),
+        cap=None if decision.cap is None else msgspec.convert(decision.cap._asdict(), CapFacts),
     )
 
 

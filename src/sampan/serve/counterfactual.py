@@ -56,6 +56,8 @@ class Past(msgspec.Struct, frozen=True):
     outcome: Any
     reviewed: bool = False
     """Whether people were asked; then action and value are of what they made of it."""
+    held: str = ""
+    """The action that the day's cap held back, if it did."""
 
 
 class Month(msgspec.Struct, frozen=True):
@@ -172,7 +174,8 @@ def past_decisions(
     rows = query(
         "SELECT _id, epoch_us(_time), endpoint, version, bundle, entity, features::VARCHAR, context::VARCHAR,"
         " prediction::VARCHAR, coalesce(settled.action, prediction.action), rule,"
-        " coalesce(settled.value, prediction.value)::VARCHAR, settled.prediction_id IS NOT NULL"
+        " coalesce(settled.value, prediction.value)::VARCHAR, settled.prediction_id IS NOT NULL,"
+        " coalesce(exposure->>'held', '')"
         " FROM prediction LEFT JOIN (SELECT prediction_id, endpoint AS whose, action, value FROM review"
         " WHERE starts_with(_position, 'reviews:')) AS settled ON prediction_id = _id AND whose = endpoint"
         f"{where} ORDER BY _time, _id",
@@ -185,7 +188,7 @@ def past_decisions(
 
 def _past(row: Sequence[Any], outcomes: Mapping[str, Any]) -> Past:
     told = [_json(row[6]) or {}, _json(row[7]) or {}, _json(row[8])]
-    values = [*row[:6], *told, *row[9:11], _json(row[11]), outcomes.get(row[0]), row[12]]
+    values = [*row[:6], *told, *row[9:11], _json(row[11]), outcomes.get(row[0]), *row[12:14]]
     return Past(*values)
 
 
@@ -316,6 +319,8 @@ def compare(
         if other is None or (other.error and not other.action):
             unanswered[other.error if other else "no row of features for it with this code"] += 1
             continue
+        if one.held and other.action == one.held:  # the cap would have held it back again
+            other = msgspec.structs.replace(other, action=one.action, value=one.value, rule=one.rule)
         if one.reviewed and other.asks:  # people would have been asked again, and would have said the same
             other = msgspec.structs.replace(other, action=one.action, value=one.value)
         pairs.append((one, other))

@@ -34,6 +34,7 @@ PREVIOUS: Final = _Previous()
 Fallback: TypeAlias = "Prediction | list[float] | Callable[[Mapping[str, Any]], Any] | _Previous | None"
 
 LONGEST: Final = 366 * 86_400.0  # seconds that people may be given
+OVER: Final = ("review", "stop")  # what becomes of decisions beyond a cap
 MOST: Final = 9  # actions to choose from: a key each
 _PLAIN: Final = (bool, int, float, str)
 
@@ -65,6 +66,22 @@ def review(safe: str, rule: str = "", *, hours: float = 24.0, choices: Iterable[
     return Action(safe, rule, Question(hours * 3600.0, tuple(choices)))
 
 
+class Cap(NamedTuple):
+    """So much, in the decision's currency, may an endpoint's decisions put at risk in a day (UTC).
+
+        cap=Cap(100_000, risks={"approve": "amount"}, hours=2)
+
+    ``risks``: what each action puts at risk, an amount or the field of a record that holds it; left out, the most that
+    it can lose by ``values``. What would go beyond takes the safe default instead; ``over`` says whether people are
+    asked too (``"review"``, for so many ``hours``) or not (``"stop"``).
+    """
+
+    amount: float
+    over: str = "review"
+    hours: float = 24.0
+    risks: Mapping[str, float | str] | None = None
+
+
 class Decision:
     """A decision function with its declaration. Calling it runs the rules; thresholds may be given by name."""
 
@@ -81,6 +98,7 @@ class Decision:
         fallback: Fallback = None,
         features: str = "",
         key: str = "",
+        cap: Cap | None = None,
     ) -> None:
         self.function = function
         self.name = function.__name__
@@ -101,6 +119,7 @@ class Decision:
         self.thresholds = _thresholds(function, self._attempt)
         if default is not None and self.values and default not in self.values:
             raise BadWorkspace(self._attempt, f"the default action {default!r} is not in values", self._known())
+        self.cap = None if cap is None else self._capped(cap)
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -109,6 +128,38 @@ class Decision:
     @property
     def _attempt(self) -> str:
         return f"Declare the decision {self.name!r}"
+
+    def _capped(self, cap: Cap) -> Cap:
+        """A cap with what every action puts at risk. Raises BadWorkspace for one that could not be kept."""
+        attempt = f"Declare the cap of the decision {self.name!r}"
+        if (
+            isinstance(cap.amount, bool)
+            or not isinstance(cap.amount, int | float)
+            or not 0 <= cap.amount < float("inf")
+        ):
+            raise BadWorkspace(attempt, f"its amount is {cap.amount!r}", "Give an amount: Cap(100_000).")
+        if cap.over not in OVER:
+            raise BadWorkspace(attempt, f"over={cap.over!r}", f"One of {', '.join(OVER)}.")
+        if not 0 < cap.hours * 3600 <= LONGEST:
+            raise BadWorkspace(attempt, f"it gives people {cap.hours:g} hours", f"Up to {LONGEST / 3600:g}.")
+        if self.default is None:
+            raise BadWorkspace(attempt, "no safe action is declared", "Say what is done beyond it: default=...")
+        risks: dict[str, float | str] = {
+            action: max(0.0, -min(outcomes.values(), default=0.0)) for action, outcomes in self.values.items()
+        }
+        for action, risk in (cap.risks or {}).items():
+            if self.values and action not in self.values:
+                raise BadWorkspace(attempt, f"risks names {action!r}, which is not in values", self._known())
+            plain = isinstance(risk, int | float) and not isinstance(risk, bool) and 0 <= risk < float("inf")
+            if not (plain or (isinstance(risk, str) and risk)):
+                raise BadWorkspace(attempt, f"the risk of {action!r} is {risk!r}", "An amount, or a field's name.")
+            risks[action] = risk if isinstance(risk, str) else float(risk)
+        if not risks:
+            raise BadWorkspace(attempt, "nothing says what an action puts at risk", "Declare values, or risks.")
+        if risks.get(self.default):
+            said = f"the safe action {self.default!r} puts {risks[self.default]!r} at risk itself"
+            raise BadWorkspace(attempt, said, "Declare another default, or its risk as 0.")
+        return Cap(float(cap.amount), cap.over, float(cap.hours), risks)
 
     def _known(self) -> str:
         return f"Declared actions: {', '.join(self.values)}."
@@ -164,6 +215,7 @@ def decision(
     fallback: Fallback = None,
     features: str = "",
     key: str = "",
+    cap: Cap | None = None,
 ) -> Callable[[Callable[..., Action]], Decision]:
     """Declare a function as the decision taken on a model's predictions.
 
@@ -176,6 +228,7 @@ def decision(
     makes one of the record, both of which the rules then judge; or PREVIOUS, what was in force before, with its rules.
     ``features`` names the table that the model's inputs are taken from, ``key`` the field of a record, and the column
     of that table, which names the row: a replay looks up there what a changed definition would have given.
+    ``cap``: how much its decisions may put at risk in a day.
     """
 
     def decorate(function: Callable[..., Action]) -> Decision:
@@ -190,6 +243,7 @@ def decision(
             fallback=fallback,
             features=features,
             key=key,
+            cap=cap,
         )
 
     return decorate

@@ -160,6 +160,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
             fail(error)
             await asyncio.sleep(0.05)
             return 3
+        answerer.resume(stream)
         loading = asyncio.ensure_future(_fall_back(answerer, taking.payload, blobs, clock))
         if silent:
             await loading

@@ -54,6 +54,8 @@ def recompute(event: "StoredEvent", endpoints: Endpoints, blobs: "Blobs", folder
     except NotFound as unknown:
         raise Refused(f"Recompute prediction {id[:100]}", unknown.obstacle, "Only its own endpoint's can be.") from None
     then = _output(data)
+    if (exposure := data.get("exposure")) and "held" in exposure:  # the day's cap held back what the rules had said
+        then = _output({**data, "action": exposure["held"], "rule": exposure["rule"]})
     now, error = then, ""
     for record in _records(bundle, data):
         case = Case(id, event.time or event.received, record)

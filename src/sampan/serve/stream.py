@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sampan.base.clock import Clock
+from sampan.base.clock import Clock, iso
 from sampan.base.errors import Damaged
 from sampan.base.settings import Folder, Settings
 from sampan.log.contracts import Contracts
@@ -13,6 +13,7 @@ from sampan.log.log import Log
 from sampan.log.tally import Counts, Span
 from sampan.serve.answer import SOURCE
 
+_PAGE = 500  # predictions that are read at once
 PREFIX = "serve-"  # followed by the endpoint's name: the stream of its predictions
 #: Takes what lies in frames that are durable now.
 Told = Callable[[str, Span, Counts], None] | None
@@ -41,6 +42,18 @@ class Stream:
             return None
         data: dict[str, Any] = msgspec.json.decode(raw)["data"]
         return data
+
+    def exposed(self, day: str) -> float:
+        """What the newest prediction of a day says has been put at risk in it; 0 if none does."""
+        after = None
+        while True:
+            found = self._log.events(type="prediction", stream=self.name, newest_first=True, limit=_PAGE, after=after)
+            told = [msgspec.json.decode(event.data).get("exposure") for event in found]
+            if totals := [float(one["total"]) for one in told if one and one["day"] == day]:
+                return max(totals)
+            if len(found) < _PAGE or iso(found[-1].received)[:10] < day:
+                return 0.0
+            after = found[-1].position
 
     @property
     def broken(self) -> bool:

@@ -34,6 +34,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rebuilds: bool = True
     rollouts: bool = True
     reviews: float = 0
+    exposure: bool = True
 
 
 #: What each limit means and what values it may have: lowest, highest.
@@ -57,6 +58,7 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
         -1,
         1e9,
     ),
+    "exposure": ("Whether a cap on what decisions may put at risk in a day is told of when it is reached.", 0, 1),
 }
 
 

@@ -22,6 +22,7 @@ from sampan.log.rates import HOUR
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import FAILED, RUNNING, SUCCEEDED, Runs, refusing
 from sampan.watch.alerts import Breach
+from sampan.watch.exposing import Holding, capped
 from sampan.watch.limits import SECOND, Limits
 from sampan.watch.rebuilding import failing
 from sampan.watch.releasing import Trouble, waiting
@@ -63,6 +64,7 @@ class Sight(Protocol):
     def rebuilds(self) -> Sequence[Rebuild]: ...
     def troubles(self) -> Sequence[Trouble]: ...
     def unanswered(self) -> Sequence[Unanswered]: ...
+    def held(self) -> Sequence[Holding]: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -389,6 +391,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "rebuild_failed": failing,
     "rollout": waiting,
     "review": unanswered,
+    "exposure": capped,
 }
 
 

@@ -1,0 +1,94 @@
+"""What endpoints have put at risk by the day, and what their caps held back, asked of the log.
+
+The sums were made by the processes that answered (``sampan.serve.exposure``); here they are only read.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sampan.base.clock import iso
+from sampan.lake.query import open_sources, quote_text
+
+if TYPE_CHECKING:
+    from sampan.log.log import Log
+    from sampan.serve.bundle import DecisionFacts
+
+_DAY: Final = 86_400_000_000
+_REST: Final = 5.0  # times what a look took, it rests before the next
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What the cap of an endpoint held back today: how many decisions, the newest of them, the total that stands."""
+
+    endpoint: str
+    count: int
+    newest: str
+    total: float
+    cap: float
+    currency: str
+    over: str
+
+
+class Day(msgspec.Struct, frozen=True):
+    """One day of an endpoint: what was put at risk, and how many decisions the cap held back."""
+
+    day: str
+    total: float
+    held: int
+    newest: str = ""
+
+
+def days(log: "Log", endpoint: str, since: int, by: int | None = None) -> list[Day]:
+    """An endpoint's days from an instant on, the newest first; ``by``: as known at an instant."""
+    position = log.position()
+    if not log.state("prediction", position).count:
+        return []
+    connection = open_sources({"prediction": log.source("prediction", position, by)}, threads=1)
+    try:
+        rows = connection.execute(
+            "SELECT exposure->>'day', max(CAST(exposure->>'total' AS DOUBLE)),"
+            " count(*) FILTER ((exposure->>'held') <> ''),"
+            " coalesce(max_by(_id, _received) FILTER ((exposure->>'held') <> ''), '')"
+            f" FROM prediction WHERE exposure IS NOT NULL AND endpoint = {quote_text(endpoint)}"
+            f" AND epoch_us(_received) >= {since} AND starts_with(_position, 'serve-')"
+            " GROUP BY 1 ORDER BY 1 DESC"
+        ).fetchall()
+    finally:
+        connection.close()
+    return [Day(*row) for row in rows]
+
+
+class Capped:
+    """Knows what caps hold back today without asking again and again: only where the log has grown, and it rests."""
+
+    def __init__(self, log: Callable[[], "Log"], rules: Callable[[], Mapping[str, "DecisionFacts"]]) -> None:
+        self._log, self._rules = log, rules
+        self._seen = ""
+        self._next = 0.0
+        self._turn = threading.Lock()
+        self._held: list[Held] = []
+
+    def look(self, now: int) -> list[Held]:
+        """Endpoints whose cap held something back on the day of an instant."""
+        with self._turn:
+            capped = {name: facts for name, facts in self._rules().items() if facts.cap is not None}
+            began = time.monotonic()
+            if not capped:
+                self._held = []
+            elif began >= self._next:
+                log, day = self._log(), iso(now)[:10]
+                seen = f"{day} {sorted(log.position().items())} {sorted(capped)}"
+                if seen != self._seen:
+                    found = {name: next(iter(days(log, name, now - now % _DAY)), None) for name in capped}
+                    self._held = [
+                        Held(name, one.held, one.newest, one.total, facts.cap.amount, facts.currency, facts.cap.over)
+                        for name, facts in capped.items()
+                        if facts.cap is not None and (one := found[name]) and one.day == day and one.held
+                    ]
+                    self._seen = seen
+                    self._next = time.monotonic() + _REST * (time.monotonic() - began)
+            return self._held

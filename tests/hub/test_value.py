@@ -1,0 +1,136 @@
+"""The value page: money by slice with its uncertainty, and the cap on what a day may put at risk."""
+
+import json
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from sampan.base.clock import iso
+from tests.browser.shop import Shop
+from tests.hub.conftest import sampan
+
+RULES = """
+from sampan import Action, Cap, decision
+
+@decision(model="stay", currency="GBP", entity="visitor", default="wait", cap=Cap(200.0, risks={"greet": "basket"}),
+          values={"greet": {True: 2.0, False: -1.2}, "wait": {True: 0.0, False: 0.0}})
+def greet(prediction, context, likely: float = 0.5):
+    return Action("greet", rule="likely") if prediction >= likely else Action("wait", rule="not likely")
+"""
+PRICES = "[prices]\ncurrency = 'GBP'\nthis_machine_per_hour = 3600.0\n"
+
+
+class Till:
+    """A hub with 120 decisions about 60 visitors; greeting stops being allowed when baskets of 200 GBP are at risk."""
+
+    def __init__(self, pattern: Path, folder: Path) -> None:
+        self.shop = Shop.copy(pattern, folder)
+        (folder / "decisions.py").write_text(RULES)
+        (folder / "sampan.toml").write_text(PRICES)
+        self.shop.post("/v1/endpoints", {"name": "stay"})
+        chance = random.Random(3)
+        self.before = 0
+        self.rows: list[tuple[str, str, str, bool]] = []
+        for number in range(120):
+            country = ("France", 'Po"rtu}g{al')[number % 2]
+            record = {"visitor": f"v{number % 60}", "seconds": float(number), "basket": 4.0, "country": country}
+            body = json.dumps({"records": [record], "ids": [f"p{number}"]}).encode()
+            status, said = self.shop.hub.predict("stay", body)
+            assert status == 200, said
+            action = str(json.loads(said)["predictions"][0]["action"])
+            outcome = chance.random() < 0.6
+            self.rows.append((action, country, record["visitor"], outcome))
+            event = {"id": f"o{number}", "type": "outcome", "source": "web", "time": "2026-02-01T12:00:00Z"}
+            if number == 60:
+                self.before = time.time_ns() // 1000
+                time.sleep(0.01)
+            self.shop.hub.send({**event, "data": {"prediction_id": f"p{number}", "value": outcome}})
+
+    def value(self, **query: Any) -> Any:
+        return self.shop.hub.json(f"/endpoints/stay/value?{urlencode(query)}")
+
+
+@pytest.fixture(scope="module")
+def till(after_a_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Till]:
+    made = Till(after_a_run, tmp_path_factory.mktemp("till") / "shop")
+    yield made
+    assert made.shop.hub.stop() == 0
+
+
+def worth(action: str, outcome: bool) -> float:
+    return (2.0 if outcome else -1.2) if action == "greet" else 0.0
+
+
+def test_a_slice_earns_what_its_decisions_earned_with_an_error_by_entity(till: Till) -> None:
+    found = till.value(by="country")
+    assert list(found["fields"]) == ["action", "rule", "version", "month", "seconds", "basket", "country"]
+    assert [one["name"] for one in found["slices"]] == ["France", 'Po"rtu}g{al']
+    for one in [*found["slices"], found["whole"]]:
+        rows = [row for row in till.rows if one["name"] in ("all", row[1])]
+        money = [worth(action, outcome) for action, _, _, outcome in rows]
+        mean = sum(money) / len(money)
+        sums: dict[str, float] = defaultdict(float)
+        for (_, _, visitor, _), amount in zip(rows, money, strict=True):
+            sums[visitor] += amount - mean
+        groups = len(sums)
+        error = math.sqrt(sum(s * s for s in sums.values()) * groups / (groups - 1)) / len(rows)
+        assert one["value"] == pytest.approx(mean * 1000) and one["entities"] == groups
+        assert one["margin"] == pytest.approx(1.96 * error * 1000)
+        assert one["total"] == pytest.approx(sum(money))
+
+
+def test_slices_are_of_the_kind_that_a_field_is(till: Till) -> None:
+    assert {one["name"] for one in till.value()["slices"]} == {"greet", "wait"}
+    numbers = till.value(by="seconds")["slices"]
+    assert [one["name"] for one in numbers] == ["up to 29.75", "29.75 to 59.5", "59.5 to 89.25", "above 89.25"]
+    assert [one["decisions"] for one in numbers] == [30] * 4
+    assert [one["name"] for one in till.value(by="version")["slices"]] == ["stay@1"]
+    assert [one["margin"] for one in till.value(by="month")["slices"]] != [None]
+    response, said = till.shop.hub.ask("GET", "/endpoints/stay/value?by=shoe%27size", accept="application/json")
+    assert response.status == 404 and b"no decision was made from such a field" in said
+    page = till.shop.hub.ask("GET", "/endpoints/stay/value?by=country", accept="text/html")[1].decode()
+    assert "Po&#34;rtu}g{al" in page and "per 1,000" in page
+
+
+def test_the_cap_holds_and_says_so(till: Till) -> None:
+    found = till.value()
+    cap, held = found["cap"], sum(1 for row in till.rows if row[0] == "wait")
+    greeted = sum(4.0 for row in till.rows if row[0] == "greet")
+
+    assert cap["amount"] == 200.0 and cap["today"] == greeted == 200.0
+    assert 0 < cap["held"] <= held and found["days"][0]["held"] == cap["held"]
+    end = time.monotonic() + 30
+    while not (open_ := [a for a in till.shop.hub.json("/alerts")["open"] if a["alert"]["kind"] == "exposure"]):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert "reached its cap of 200.00 GBP a day" in open_[0]["alert"]["title"]
+    waiting = till.shop.hub.json("/reviews")["waiting"]
+    assert waiting and waiting[0]["case"]["rule"] == "cap: 200 GBP a day"
+    page = till.shop.hub.ask("GET", "/endpoints/stay/value", accept="text/html")[1].decode()
+    assert "The cap of 200.00 GBP a day is reached." in page
+
+
+def test_the_value_is_seen_as_it_was_known(till: Till) -> None:
+    then = till.value(**{"as-of": iso(till.before)})
+    assert then["whole"]["known"] == 60 < till.value()["whole"]["known"]
+
+
+def test_a_command_says_the_same(till: Till) -> None:
+    done = sampan(till.shop.folder, "endpoint", "value", "stay", "--by", "country")
+    assert done.returncode == 0, done.stderr
+    assert "France" in done.stdout and "200.00 of 200.00 GBP a day" in done.stdout
+    found = till.value()
+    assert (found["made"], found["made_in"]) == (0.0, "GBP"), "nothing had a price when its version was made"
+
+
+def test_a_prediction_that_the_cap_held_back_is_recomputed_as_the_rules_had_said(till: Till) -> None:
+    id = till.shop.hub.json("/reviews")["waiting"][0]["case"]["id"]
+    found = json.loads(till.shop.post(f"/v1/predictions/{id}/recompute", {}))
+    assert found["differs"] == [] and found["then"]["action"] == "greet"

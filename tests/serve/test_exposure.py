@@ -1,0 +1,155 @@
+"""The cap on what decisions may put at risk in a day: kept to the penny, over restarts, by whoever answers."""
+
+import asyncio
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_shop import Shop, record
+
+from sampan import Action, Cap, decision
+from sampan.base.errors import BadWorkspace
+from sampan.serve.bundle import facts_of
+from sampan.serve.exposure import Ledger, risk_of
+
+VALUES = {"reserve": {True: 2.0, False: -1.2}, "wait": {True: 0.0, False: 0.0}}
+RULES = """
+from sampan import Action, Cap, decision
+
+@decision(model="reorder", currency="GBP", entity="customer_id", default="wait", cap={cap},
+          values={{"reserve": {{True: 2.0, False: -1.2}}, "wait": {{True: 0.0, False: 0.0}}}})
+def reserve(prediction, context):
+    return Action("reserve", rule="always") if context.get("amount") is not None else Action("wait", rule="never")
+"""
+
+
+def declared(cap: Cap | None, default: str | None = "wait", values: Any = VALUES) -> Any:
+    @decision(model="reorder", values=values, default=default, cap=cap)
+    def reserve(prediction: float, context: dict[str, Any]) -> Action:
+        return Action("wait")
+
+    return reserve
+
+
+def test_an_action_risks_what_it_can_lose_unless_more_is_said() -> None:
+    assert declared(Cap(100)).cap.risks == {"reserve": 1.2, "wait": 0.0}
+    assert declared(Cap(100, risks={"reserve": "amount"})).cap.risks == {"reserve": "amount", "wait": 0.0}
+    assert facts_of(declared(Cap(5, over="stop"))).cap.over == "stop"
+
+
+@pytest.mark.parametrize(
+    ("cap", "default", "words"),
+    [
+        (Cap(-1), "wait", "its amount is -1"),
+        (Cap(float("nan")), "wait", "its amount is nan"),
+        (Cap(1, over="panic"), "wait", "over='panic'"),
+        (Cap(1, hours=0), "wait", "0 hours"),
+        (Cap(1), None, "no safe action"),
+        (Cap(1), "reserve", "puts 1.2 at risk itself"),
+        (Cap(1, risks={"sell": 1.0}), "wait", "'sell', which is not in values"),
+        (Cap(1, risks={"reserve": -1.0}), "wait", "the risk of 'reserve' is -1.0"),
+    ],
+)
+def test_a_cap_that_could_not_be_kept_is_refused(cap: Cap, default: str | None, words: str) -> None:
+    with pytest.raises(BadWorkspace, match=words):
+        declared(cap, default)
+
+
+def test_what_a_record_says_is_at_risk_must_be_an_amount() -> None:
+    cap = facts_of(declared(Cap(100, risks={"reserve": "amount"}))).cap
+    assert cap is not None
+    assert risk_of(cap, "reserve", {"amount": 12}, None) == (12.0, "")
+    for odd in (None, "12", True, -1, float("inf"), float("nan")):
+        assert "no amount" in risk_of(cap, "reserve", {"amount": odd}, None).said
+    assert risk_of(cap, "another's", {}, {"outcomes": {"true": 3.0, "false": -7.0}}).amount == 7.0
+
+
+class Nothing:
+    def exposed(self, day: str) -> float:
+        return 0.0
+
+
+def test_whatever_comes_the_cap_is_never_passed_and_each_day_begins_anew() -> None:
+    chance, ledger, day = random.Random(7), Ledger(Nothing()), 86_400_000_000
+    for number in range(3):
+        taken = 0.0
+        for _ in range(2_000):
+            ledger.day(number * day + 5)
+            amount = chance.choice([0.0, 0.1, 3.0, 40.0, 250.0])
+            if ledger.take(amount, 1_000.0):
+                taken += amount
+            assert ledger.total == taken <= 1_000.0
+        assert taken > 990
+
+
+def capped(shop: Shop, cap: str) -> None:
+    (shop.root / "decisions.py").write_text(RULES.format(cap=cap))
+    shop.deploy()
+
+
+def ask(amount: Any, id: str = "") -> bytes:
+    one = {"records": [record(amount=amount)], **({"ids": [id]} if id else {})}
+    return json.dumps(one).encode()
+
+
+async def answers(serving: Any, bodies: list[bytes]) -> list[dict[str, Any]]:
+    found = await asyncio.gather(*(serving.predict("reorder", body) for body in bodies))
+    assert {one.status for one in found} <= {200}, found
+    return [json.loads(one.body)["predictions"][0] for one in found]
+
+
+def test_beyond_the_cap_people_decide_and_a_new_process_goes_on_where_the_old_one_was(shop: Shop) -> None:
+    capped(shop, 'Cap(100.0, hours=2, risks={"reserve": "amount"})')
+
+    async def play() -> None:
+        async with shop.serving("reorder") as serving:
+            told = await answers(serving, [ask(30.0) for _ in range(5)])
+            assert sorted(one["action"] for one in told) == ["reserve"] * 3 + ["wait"] * 2
+            held = [one for one in told if one["action"] == "wait"]
+            assert all(
+                one["rule"] == "cap: 100 GBP a day" and one["review"]["choices"] == ["reserve", "wait"] for one in held
+            )
+            (small,) = await answers(serving, [ask(10.0, "small")])
+            assert small["action"] == "reserve", "what still fits is done"
+            again = await answers(serving, [ask(10.0, "small")])
+            assert again == [small], "asked again, nothing is counted twice"
+        async with shop.serving("reorder") as serving:
+            told = await answers(serving, [ask(0.5), ask(None), ask("much")])
+            assert [one["action"] for one in told] == ["wait", "wait", "wait"]
+            assert "review" in told[0] and "error" not in told[1]
+            assert "no amount" in told[2]["error"] and told[2]["rule"] == "safe default: the risk is not known"
+
+    asyncio.run(play())
+    events = [json.loads(event.data) for event in shop.predictions()]
+    assert sum(one["exposure"]["risk"] for one in events) == 100.0
+    assert max(one["exposure"]["total"] for one in events) == 100.0
+    assert [one["exposure"]["held"] for one in events if "held" in one["exposure"]] == ["reserve"] * 4
+    assert all(one["value"]["outcomes"]["true"] == 0.0 for one in events if "held" in one["exposure"])
+
+
+def test_a_cap_that_stops_asks_nobody(shop: Shop) -> None:
+    capped(shop, 'Cap(3.0, over="stop")')
+
+    async def play() -> None:
+        async with shop.serving("reorder") as serving:
+            told = await answers(serving, [ask(1.0) for _ in range(4)])
+            assert sorted(one["action"] for one in told) == ["reserve"] * 2 + ["wait"] * 2  # 1.20 each can be lost
+            assert not any("review" in one for one in told)
+
+    asyncio.run(play())
+
+
+def test_scoring_and_golden_requests_count_nothing(shop: Shop, tmp_path: Path) -> None:
+    from sampan.base.clock import SystemClock
+    from sampan.serve.answer import Answerer
+    from sampan.serve.bundle import open_bundle
+    from sampan.serve.scoring import answer_batch
+
+    capped(shop, "Cap(1.0)")
+    bundle = shop.endpoints.bundle(shop.endpoints.get("reorder").bundle)
+    answerer = Answerer("reorder", open_bundle(bundle, shop.blobs), SystemClock())
+    answerer.resume(Nothing())
+    found = answer_batch(answerer, json.dumps([record(amount=1.0) for _ in range(3)]).encode())
+    assert [one["action"] for one in found.answers] == ["reserve"] * 3
