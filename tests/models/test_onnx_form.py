@@ -145,3 +145,14 @@ def test_other_bytes_are_refused(frame, frozen, blobs):
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(Damaged):
         load_onnx(draft, blobs)
+
+
+def test_a_form_is_compared_where_inputs_are_null_and_may_then_be_served(frame, frozen, blobs):
+    from sampan.models.onnx_form import servable
+    from sampan.models.version import Version
+
+    for estimator in (lgbm(), LogisticRegression()):
+        draft, _ = frozen(estimator.fit(frame[NUMBERS], frame["again"]), "binary", frame, NUMBERS)
+        assert draft.onnx.nulls == draft.signature.missing, "null is taken by LightGBM alone"
+        fields = {name: getattr(draft, name) for name in draft.__struct_fields__}
+        assert servable(Version(model="m", number=1, **fields)) == draft.onnx

@@ -73,6 +73,11 @@ SETTINGS: Final = tuple(
             "Which environment a version is served in: hub (what is installed), model (that of its run, where Python or"
             " the model's own library are others now), recorded (that of its run, where any package is another now).",
         ),
+        (
+            "serve_onnx",
+            "yes",
+            "Whether a version that was converted to ONNX and compared is served so from its next deploy: yes or no.",
+        ),
         ("warm_bundles", 1, "Bundles of one endpoint that stay loaded so; each takes the memory of a serving process."),
         ("rollout_every", 10, "Seconds between two looks at a rollout's KPI; how it answers is looked at every 2."),
         ("workers", 0, "Steps that run at the same time; 0: one per processor."),

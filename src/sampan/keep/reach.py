@@ -161,7 +161,7 @@ class Reach:
             why = f"endpoint {row['name']} serves it, or did"
             if row["bundle"] not in self.bytes or row["name"] not in newest:
                 bundle = decode(self._get(row["bundle"], row["name"]))
-                _keep_all(self.bytes, (*bundle.sources.values(), *bundle.model.files.values()), why)
+                _keep_all(self.bytes, (*bundle.sources.values(), *bundle.model.held()), why)
                 _keep(self.bytes, bundle.environment or None, why)
                 if row["name"] not in newest and bundle.environment:
                     self.served_in.add(bundle.environment)

@@ -32,6 +32,7 @@ class Prediction(Event, version=1, type="prediction"):
     rollout: str = ""  # empty: there was none
     stage: int = 0
     fallback: str = ""
+    form: str = ""  # "onnx": the model's ONNX form has answered
     latency_us: int = 0
     error: str = ""  # why the decision function gave no action of its own
     review: dict[str, Any] | None = None

@@ -62,7 +62,8 @@ def derive(
             continue
         found = _compared(expected, given)
         if not found.why:
-            return OnnxFile(blobs.put(data), found.apart, found.rows)
+            nulls = _same_with_nulls(predictor, _open(data, draft), records)
+            return OnnxFile(blobs.put(data), found.apart, found.rows, nulls=nulls)
         tried.append(found)
     measured = [one for one in tried if one.apart is not None]
     return min(measured, key=lambda one: one.apart or 0.0) if measured else tried[-1]
@@ -100,6 +101,27 @@ def _compared(expected: "list[Output]", given: "list[Output]") -> OnnxFile:
             "", apart if apart < np.inf else None, len(expected), f"its answers differ by up to {apart:.2g}"
         )
     return OnnxFile("", apart, len(expected))
+
+
+def servable(version: Version) -> OnnxFile | None:
+    """The ONNX form of a version, if it may answer in its place: it does so on whatever the version takes."""
+    made = version.onnx
+    if made is None or not made.digest or find_spec("onnxruntime") is None:
+        return None
+    return made if made.nulls or not version.signature.missing else None
+
+
+def _same_with_nulls(one: "Predictor", other: "Predictor", records: list[dict[str, Any]]) -> bool:
+    """Whether both answer the same where an input is null, each by itself and all at once. A sample need hold none."""
+    if not one.signature.missing or not records:
+        return False
+    names = list(one.signature.inputs)
+    holed = [{**records[at % len(records)], name: None} for at, name in enumerate(names)]
+    holed.append(dict.fromkeys(names))
+    try:
+        return not _compared(one.predict(holed), other.predict(holed)).why
+    except Exception:  # noqa: BLE001 - whatever either raises, the answer is no
+        return False
 
 
 def _apart(expected: "Output", given: "Output") -> float:

@@ -56,12 +56,13 @@ class GoldenFile(msgspec.Struct, frozen=True):
 
 class OnnxFile(msgspec.Struct, frozen=True):
     """The same model as ONNX: where that lies, and its largest absolute difference on so many rows of the sample; or,
-    without a digest, ``why`` it is not kept."""
+    without a digest, ``why`` it is not kept. ``nulls``: it answered the same with each input null, too."""
 
     digest: str = ""
     apart: float | None = None
     rows: int = 0
     why: str = ""
+    nulls: bool = False
 
 
 class VersionDraft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -69,6 +69,8 @@ class Verdict(msgspec.Struct, array_like=True):
     fallback: str = ""
     calls: tuple[str, ...] = ()
     """Whom its rules would have called, had anybody been told the answer."""
+    form: str = ""
+    """``onnx`` where the model's ONNX form has said it."""
 
 
 class Author(NamedTuple):
@@ -110,6 +112,7 @@ class Answerer:
         self._substitute = opened.substitute
         self.before: Answerer | None = None  # that answers where the model does not
         self.live = opened.predictor if isinstance(opened.predictor, Live) else None
+        self._form = opened.form
         self._checked = Inputs(opened.bundle.model.signature)
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
@@ -184,7 +187,8 @@ class Answerer:
         except Exception as error:  # noqa: BLE001 - the user's function, or another model
             sys.stderr.write(f"The fallback did not answer: {type(error).__name__}: {error}\n")
             return None
-        return [msgspec.structs.replace(one, fallback=why) for one in said]
+        forms = {} if self.before is not None else {"form": ""}
+        return [msgspec.structs.replace(one, fallback=why, **forms) for one in said]
 
     def fall_back_to(self, before: "Answerer") -> None:
         """Where the model does not answer, another bundle does."""
@@ -208,7 +212,8 @@ class Answerer:
         for record, output in zip(records, outputs, strict=True):
             prediction = self._prediction(output)
             action, rule, error, question = self._act(prediction, record)
-            verdicts.append(Verdict(output, action, rule, self._value(prediction, action), error, question))
+            value = self._value(prediction, action)
+            verdicts.append(Verdict(output, action, rule, value, error, question, form=self._form))
         return verdicts
 
     def tell(
@@ -246,6 +251,9 @@ class Answerer:
             if verdict.question is not None:
                 answer["review"] = asking = self._asking(verdict.question)
                 told = {**told, "review": asking}
+            if verdict.form:
+                answer["form"] = verdict.form
+                told = {**told, "form": verdict.form}
             if verdict.fallback:
                 answer["fallback"] = verdict.fallback
                 reasons = filter(None, (told.get("fallback"), verdict.fallback))
@@ -306,7 +314,7 @@ class Answerer:
             "prediction": self._prediction(data["prediction"]) if same_version else data["prediction"],
             **{name: data[name] for name in ("action", "rule", "version", "bundle")},
         }
-        told = ["error", "review", *(["fallback"] if data.get("variant", CHAMPION) == CHAMPION else [])]
+        told = ["error", "review", "form", *(["fallback"] if data.get("variant", CHAMPION) == CHAMPION else [])]
         return {**answer, **{name: data[name] for name in told if data.get(name)}}
 
     def _split(self, record: Mapping[str, Any], inputs: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@ serving process needs, so that such a process reads no records and no working tr
 
 import importlib
 import traceback
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sampan.serve.live import Live
 
 FORMAT: Final = 1
+ONNX: Final = "onnx"
 
 
 class CapFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,8 @@ class OpenBundle(NamedTuple):
     predictor: "Predictor"
     decision: Decision | None
     substitute: Substitute | None = None
+    form: str = ""
+    """``onnx`` where the model's verified ONNX form answers; empty for its own."""
 
 
 def draft_of(version: Version) -> VersionDraft:
@@ -109,6 +113,7 @@ def open_bundle(
     Raises Damaged if any file differs, BadWorkspace if the rules do not import or do not hold the decision.
     """
     predictor: Predictor
+    form = ""
     live: Live | None = None
     if bundle.model.format == SERVICE:
         from sampan.serve import live as services
@@ -116,9 +121,13 @@ def open_bundle(
         live = predictor = services.Live(services.read_facts(bundle.model, blobs), bundle.model.signature, out)
     else:
         from sampan.models.formats import load
+        from sampan.models.onnx_form import load_onnx
 
         try:
-            predictor = load(bundle.model, blobs, only=True)
+            if bundle.model.onnx is not None and find_spec("onnxruntime") is not None:
+                predictor, form = load_onnx(bundle.model, blobs), ONNX
+            else:
+                predictor = load(bundle.model, blobs, only=True)
         except SampanError as error:
             if not without_model:
                 raise
@@ -132,7 +141,7 @@ def open_bundle(
     instead = substitute(chosen, bundle.model.signature) if chosen is not None else None
     if instead is None and live is not None and (constant := live.facts.fallback) is not None:
         instead = lambda record: constant  # noqa: E731
-    return OpenBundle(bundle, predictor, chosen, instead)
+    return OpenBundle(bundle, predictor, chosen, instead, form)
 
 
 def load_decisions(bundle: Bundle, blobs: Blobs, *, beside: bool = False) -> list[Decision]:

@@ -14,9 +14,10 @@ from sampan.base import errors
 from sampan.base.clock import Clock, iso
 from sampan.base.errors import BadWorkspace, Conflict, Damaged, NotFound, SampanError, Usage
 from sampan.base.ids import is_name, new_id
+from sampan.base.settings import Folder
 from sampan.base.sources import collect
 from sampan.models.registry import Models
-from sampan.models.version import Version
+from sampan.models.version import Version, VersionDraft
 from sampan.runs.records import Runs
 from sampan.serve.bundle import Bundle, DecisionFacts, decode, draft_of
 from sampan.serve.decisions import ENTRY
@@ -228,7 +229,7 @@ class Endpoints:
         version = self._models.get(ref)
         files = collect(workspace, ENTRY)
         sources = {path: self._blobs.put(data) for path, data in files.items()}
-        carried: dict[str, Any] = {"model": draft_of(version), "environment": self._lock(version)}
+        carried: dict[str, Any] = {"model": _model_of(version, workspace), "environment": self._lock(version)}
         bare = Bundle(version=version.ref, sources=sources, **carried)
         declared = [one for one in self._try(bare, ref, rules_only) if one.model == version.model]
         chosen = _choose(declared, decision, version.model)
@@ -320,6 +321,15 @@ class Endpoints:
         if loaded.error:
             raise revive(loaded.error)
         return tuple(loaded.decisions)
+
+
+def _model_of(version: Version, workspace: Path) -> VersionDraft:
+    """What a bundle carries of a version: its ONNX form, too, where that is to answer."""
+    from sampan.models.onnx_form import servable
+
+    draft, form = draft_of(version), servable(version)
+    wanted = form is not None and Folder(workspace).settings().yes("serve_onnx")
+    return msgspec.structs.replace(draft, onnx=form) if wanted else draft
 
 
 def check_endpoint(attempted: str, name: str) -> None:

@@ -36,6 +36,8 @@ Send = Callable[[Any], Awaitable[None]]
 def laid_out(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Where each file of a bundle lies in the folder, and its digest."""
     yield from ((f"{MODEL}/{name}", digest) for name, digest in sorted(bundle.model.files.items()))
+    if bundle.model.onnx is not None:
+        yield f"{MODEL}/form.onnx", bundle.model.onnx.digest
     yield from ((f"{RULES}/{path}", digest) for path, digest in sorted(bundle.sources.items()))
 
 

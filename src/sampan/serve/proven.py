@@ -10,7 +10,8 @@ import msgspec
 
 from sampan.base.errors import Refused
 from sampan.models.golden import Golden, compare
-from sampan.models.golden_checks import GoldenCheck
+from sampan.models.golden_checks import TOLERANCE, GoldenCheck
+from sampan.models.onnx_form import TOLERANCE as ONNX_TOLERANCE
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import revive
 from sampan.serve.scoring import Batch
@@ -47,7 +48,7 @@ def prove(bundle: Bundle, golden: Golden, ask: Callable[[list[dict[str, Any]]], 
         said = [one["prediction"] for one in batch.answers]
         return [list(one.values()) if isinstance(one, dict) else one for one in said]
 
-    check = compare(bundle.version, golden, answer)
+    check = compare(bundle.version, golden, answer, ONNX_TOLERANCE if bundle.model.onnx is not None else TOLERANCE)
     return Proven(check, unruled)
 
 

@@ -14,6 +14,7 @@ from sampan.hub.parts import THEN, Parts, Query, as_of, may
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.rollouts import RolloutLine, newest
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
+from sampan.models.version import OnnxFile
 from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.environment import told
@@ -66,6 +67,8 @@ class EndpointPage(msgspec.Struct):
     can_deploy: bool = False
     rollout: RolloutLine | None = None
     """The newest rollout on it."""
+    onnx: OnnxFile | None = None
+    """The ONNX form that answers in its model's place."""
     environment: str = ""
     """In what its process runs, in words."""
     adopted: str = ""
@@ -95,6 +98,7 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
         can_deploy=may(query, DEPLOY),
         rollout=newest(parts, current.name, then),
+        onnx=bundle.model.onnx,
         environment=told(bundle, parts.models.blobs),
         adopted=_adopted(parts, current.spec.version),
         as_of=then,
