@@ -5,6 +5,7 @@ what was really used, also through results that an earlier run made. What is sho
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -150,6 +151,10 @@ class Lineage:
         origin.made_from.append(Origin("decision", data.get("action") or "none", decided))
         if data.get("version"):
             origin.made_from.append(self.version(data["version"]))
+        table, _, snapshot = str(data.get("looked_up") or "").partition(" ")
+        if snapshot:
+            with suppress(NotFound):
+                origin.made_from.append(self.result(self._made(table, snapshot, None)))
         origin.made_from.append(self._entity(data.get("entity") or "", event))
         return origin
 

@@ -34,6 +34,7 @@ class Prediction(Event, version=1, type="prediction"):
     fallback: str = ""
     form: str = ""  # "onnx": the model's ONNX form has answered
     latency_us: int = 0
+    looked_up: str = ""  # where its features are from: a table and its snapshot; empty: they came with the request
     error: str = ""  # why the decision function gave no action of its own
     review: dict[str, Any] | None = None
     exposure: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from sampan.serve.decisions import MOST, Prediction, Question, expected_value
 from sampan.serve.exposure import Kept, Ledger, risk_of
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
+from sampan.serve.lookup import Lookup
 
 if TYPE_CHECKING:
     from sampan.models.formats import Output
@@ -48,6 +50,13 @@ class Asked(NamedTuple):
     face: int = NATIVE
     wanted: Any = None
     pinned: bool = False  # to the version that is served: no other may answer
+    sent: list[dict[str, Any]] | None = None  # the records as they came, where features were looked up
+    looked_up: Sequence[str] = ()  # for each record where, empty for what came as it is
+
+    @property
+    def words(self) -> list[dict[str, Any]]:
+        """The records as they came."""
+        return self.records if self.sent is None else self.sent
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -98,7 +107,8 @@ class Answered(NamedTuple):
 class Answerer:
     """Predicts and decides for one endpoint and one bundle."""
 
-    def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock) -> None:
+    def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock, data: Path | None = None) -> None:
+        """``data``: the folder of the workspace's data, where features may be looked up."""
         self.endpoint = endpoint
         self._bundle = opened.bundle
         self._predictor = opened.predictor
@@ -122,6 +132,7 @@ class Answerer:
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
         self._ledger: Ledger | None = None
+        self._lookup = Lookup(data, facts, self._inputs, clock) if data and facts and facts.features else None
         known = None
         if facts and facts.context is not None:
             known = frozenset((*self._inputs, *facts.context, *([facts.entity] if facts.entity else [])))
@@ -136,12 +147,18 @@ class Answerer:
         """Check a request. Raises Usage: what was expected, and the value that came instead."""
         arrived = time.perf_counter()
         call = face(number).read(body, headers, self._bundle)
-        records = call.records
-        self.fit(records)
+        looked_up: list[str] = []
+        records, sent = call.records, None
         now = self._clock.micros()
+        if self._lookup is not None and number == NATIVE and len(records) <= RECORDS_LIMIT:
+            then = None if call.time is msgspec.UNSET else _time(call.time, now)
+            records, looked_up = self._lookup.complete(records, then)
+            sent = call.records if looked_up else None
+        self.fit(records)
         ids = self._ids(call.ids, len(records))
         when = now if call.time is msgspec.UNSET else _time(call.time, now)
-        return Asked(records, ids, call.ids is not None, when, arrived, number, call.wanted, call.pinned)
+        named = call.ids is not None
+        return Asked(records, ids, named, when, arrived, number, call.wanted, call.pinned, sent, looked_up)
 
     def fit(self, records: Sequence[Any]) -> None:
         """Raises Usage for what are no records, or not those that the rules take."""
@@ -280,6 +297,8 @@ class Answerer:
                 "error": verdict.error,
                 **told,
             }
+            if asked.looked_up and asked.looked_up[place]:
+                event["data"]["looked_up"] = asked.looked_up[place]
             events.append(_encode(event))
         return Answered(answers, events)
 
@@ -301,7 +320,12 @@ class Answerer:
         return None
 
     def same(self, record: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-        """Whether a stored prediction was made for this record."""
+        """Whether a stored prediction was made for this record, as it came."""
+        if data.get("looked_up"):
+            kept = {**data["features"], **data.get("context", {})}
+            if self._entity:
+                kept[self._entity] = data["entity"]
+            return all(name in kept and _alike(value, kept[name]) for name, value in record.items())
         sent = {name: value for name, value in record.items() if name != self._entity}
         entity = self._name(record, 0) if self._entity else ""
         return entity == data["entity"] and sent == {**data["features"], **data.get("context", {})}
@@ -440,3 +464,8 @@ def _time(given: Any, now: int) -> int:
 def _shown(value: Any) -> str:
     text = _encode(value).decode()
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _alike(sent: Any, kept: Any) -> bool:
+    """Whether two values name the same; of whom a decision was about the log keeps the text."""
+    return bool(sent == kept or str(sent) == kept)

@@ -1,6 +1,7 @@
 """The serving process of one endpoint: loads one bundle, answers from it, writes its own stream of the log.
 
-Started by ``sampan.serve.worker`` with one end of a socket pair; it reads no records. The candidate of a rollout is
+Started by ``sampan.serve.worker`` with one end of a socket pair; it reads no records, but for which
+snapshot a table is where features are looked up by key. The candidate of a rollout is
 such a process without the stream: it listens, where it is told to, for one connection from the champion's.
 
 Clients that ask it directly come through an ``Entrance``, which knows HTTP and lies above: ``sampan.api.entrance`` is
@@ -131,7 +132,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         clock = _clock(settings, folder)
         blobs = Blobs(folder.data / "blobs")
         opened = open_bundle(order.bundle, blobs, outgoing(settings), without_model=order.without_model)
-        answerer = Answerer(order.endpoint, opened, clock)
+        answerer = Answerer(order.endpoint, opened, clock, folder.data)
         beside = _Beside(answerer, link)
         if entering is not None and order.door is not None:
             entrance = entering(order.door, order.endpoint, order.bundle, _DIRECT, reporter.answered)

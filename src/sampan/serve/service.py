@@ -320,7 +320,7 @@ class Given:
     def find(self, asked: Asked) -> list[Told] | None:
         """The earlier answers; None if no id is known. Raises Conflict if an id stands for another record."""
         found = []
-        for identity, record in zip(asked.ids, asked.records, strict=True):
+        for identity, record in zip(asked.ids, asked.words, strict=True):
             told = self._told.get(identity)
             if told is not None:
                 same = told.record == _encode(record)
@@ -341,7 +341,7 @@ class Given:
     def begin(self, asked: Asked) -> "asyncio.Future[None]":
         """Note that answers are on their way."""
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for identity, record in zip(asked.ids, asked.records, strict=True):
+        for identity, record in zip(asked.ids, asked.words, strict=True):
             self._told[identity] = Told(_encode(record), {}, durable)
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)

@@ -204,6 +204,8 @@ class PredictionPage(msgspec.Struct, kw_only=True):
     variant: str
     latency_us: int | None
     features: dict[str, Any]
+    looked_up: str
+    """The table and the snapshot that they are from; empty: they came with the request."""
     context: dict[str, Any]
     error: str
     value: Any
@@ -253,6 +255,7 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         variant=data.get("variant", ""),
         latency_us=data.get("latency_us"),
         features=data.get("features") or {},
+        looked_up=_place(data.get("looked_up")),
         context=data.get("context") or {},
         error=data.get("error", ""),
         value=value,
@@ -283,3 +286,8 @@ def _thresholds(parts: Parts, bundle: str) -> dict[str, Any]:
     except (NotFound, Damaged):
         return {}
     return dict(decision.thresholds) if decision is not None else {}
+
+
+def _place(told: Any) -> str:
+    """Where features were looked up; empty where an event, which anybody may send, does not say it as serving does."""
+    return told if isinstance(told, str) and len(told.split(" ")) == 2 else ""

@@ -1,0 +1,159 @@
+"""Features by key: a record that names a row and brings no features gets those of the table that its decision names.
+
+The row is that of the newest commit of main, or, where a request says when it is asked, of the newest by then. A
+snapshot never changes, so it is loaded once, with an index over its keys; the records say each time which one it is.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sampan.base.clock import Clock, iso
+from sampan.base.errors import Damaged, NotFound, Usage
+from sampan.serve.bundle import DecisionFacts
+
+if TYPE_CHECKING:
+    from sampan.lake.lake import Lake, Snapshot
+
+_ATTEMPT: Final = "Predict"
+_LOADED: Final = 2  # snapshots of the table that stay loaded
+_FLOATS: Final = ("DOUBLE", "FLOAT")
+
+
+class Lookup:
+    """Finds rows of one table. Opens nothing before it is first needed."""
+
+    def __init__(self, data: Path, facts: DecisionFacts, inputs: Sequence[str], clock: Clock) -> None:
+        """``data``: the folder of the workspace's data; ``inputs``: those of the model."""
+        self._data, self._clock = data, clock
+        self._table, self._key = facts.features, facts.key
+        self._inputs = tuple(inputs)
+        self._also = tuple(name for name in (facts.entity, *(facts.context or ())) if name)
+        self._lake: Lake | None = None
+        self._loaded: OrderedDict[str, _Rows] = OrderedDict()
+
+    def complete(self, records: Sequence[Any], when: int | None) -> tuple[list[Any], list[str]]:
+        """The records, those without features with the row that they name; and for each the table and snapshot that it
+        is from, empty for what came as it is. ``when``: as of then, instead of now. Raises Usage."""
+        places = [place for place, record in enumerate(records) if self._wants(record)]
+        if not places:
+            return list(records), []
+        snapshot = self._snapshot(when)
+        rows = self._rows(snapshot)
+        found = rows.find([_text(records[place][self._key], place, self._key) for place in places])
+        made, told = list(records), [""] * len(records)
+        for place in places:
+            key = str(records[place][self._key])
+            if key not in found:
+                then = "" if when is None else f" as of {iso(when)}"
+                raise Usage(
+                    _ATTEMPT,
+                    f"record {place}: no row of {self._table} has {self._key} {key!r}{then}",
+                    "Send its features, or run the flow if it has come since.",
+                    field=self._key,
+                )
+            made[place] = {**found[key], **records[place]}
+            told[place] = f"{self._table} {snapshot.id}"
+        return made, told
+
+    def _wants(self, record: Any) -> bool:
+        """Whether a record names a row and brings none of the model's inputs."""
+        if not isinstance(record, dict) or record.get(self._key) is None:
+            return False
+        return not any(name in record for name in self._inputs if name != self._key)
+
+    def _snapshot(self, when: int | None) -> "Snapshot":
+        from sampan.lake.history import MAIN
+        from sampan.lake.lake import Lake
+        from sampan.store.database import Database
+
+        if self._lake is None:
+            records = Database(self._data / "records.db", writable=False)
+            self._lake = Lake(records, self._data / "lake", self._clock)
+        try:
+            names = self._lake.names(self._lake.ref_at(MAIN, when))
+        except NotFound:
+            names = {}
+        if self._table not in names:
+            then = "" if when is None else f" as of {iso(when)}"
+            said = f"there is no table {self._table!r} on {MAIN}{then}, where features are looked up"
+            raise Usage(_ATTEMPT, said, "Send features, or run the flow that makes it.", field=self._key)
+        return self._lake.snapshot(names[self._table])
+
+    def _rows(self, snapshot: "Snapshot") -> "_Rows":
+        if snapshot.id not in self._loaded:
+            assert self._lake is not None
+            self._loaded[snapshot.id] = _Rows(self._lake, snapshot, self._table, self._key, self._inputs, self._also)
+            while len(self._loaded) > _LOADED:
+                self._loaded.popitem(last=False)[1].close()
+        self._loaded.move_to_end(snapshot.id)
+        return self._loaded[snapshot.id]
+
+
+class _Rows:
+    """A snapshot's rows by key, in memory."""
+
+    def __init__(
+        self,
+        lake: "Lake",
+        snapshot: "Snapshot",
+        table: str,
+        key: str,
+        inputs: Sequence[str],
+        also: Sequence[str],
+    ) -> None:
+        import duckdb
+
+        from sampan.lake.query import open_sources, quote_name
+
+        self._table, self._key = table, key
+        types = dict(snapshot.fields)
+        if missing := [name for name in (key, *inputs) if name not in types]:
+            said = f"the table {table} has no column {missing[0]!r}"
+            raise Usage(_ATTEMPT, said, f"Its columns: {', '.join(types)}.", field=missing[0])
+        wanted = [*inputs, *(name for name in dict.fromkeys(also) if name in types and name not in inputs)]
+        packed = ", ".join(f"{quote_name(name)} := {_plain(quote_name(name), types[name])}" for name in wanted)
+        self._connection: duckdb.DuckDBPyConnection = open_sources({"it": lake.source_of(snapshot, table)}, threads=1)
+        try:
+            self._connection.execute(
+                f"CREATE TABLE kept AS SELECT CAST({quote_name(key)} AS VARCHAR) AS k,"
+                f" to_json(struct_pack({packed}))::VARCHAR AS row FROM it WHERE {quote_name(key)} IS NOT NULL"
+            )
+            self._connection.execute("CREATE INDEX by_key ON kept (k)")
+        except duckdb.Error as error:
+            self._connection.close()
+            raise Damaged(f"Look features up in {table}", str(error).splitlines()[0]) from error
+
+    def find(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows by the text of their key. Raises Usage for a key that names several."""
+        if len(keys) == 1:
+            rows = self._connection.execute("SELECT k, row FROM kept WHERE k = ?", [keys[0]]).fetchall()
+        else:
+            asked = "SELECT k, row FROM kept WHERE k IN (SELECT unnest(?))"
+            rows = self._connection.execute(asked, [list(dict.fromkeys(keys))]).fetchall()
+        found: dict[str, dict[str, Any]] = {}
+        for key, row in rows:
+            if key in found:
+                said = f"{self._key} {key!r} names several rows of {self._table}"
+                raise Usage(_ATTEMPT, said, "Declare a key that names one: @decision(key=…).", field=self._key)
+            found[key] = msgspec.json.decode(row)
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _plain(column: str, type_: str) -> str:
+    """A column as a request would have sent it: what is no number is null."""
+    return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in _FLOATS else column
+
+
+def _text(key: Any, place: int, name: str) -> str:
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        shown = msgspec.json.encode(key).decode()[:80]
+        said = f"record {place}: field {name!r}: expected a text or a whole number, got {shown}"
+        raise Usage(_ATTEMPT, said, "It names a row of a table.", field=name)
+    return str(key)

@@ -1,0 +1,151 @@
+"""Features by key: a request that names a row of a table, and nothing else."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import uvloop
+from serving_shop import RULES, Shop, body, record, told
+
+from sampan.base.clock import SharedClock, SystemClock, from_micros
+from sampan.lake.lake import MAIN, Lake
+from sampan.lake.write import write_arrow
+
+LOOKED_UP = RULES.replace('entity="customer_id"', 'entity="customer_id", features="customers", key="customer_id"')
+ROWS = {
+    "customer_id": ["17850", "13047", "twice", "twice", "nan"],
+    "orders": [2, -2, 1, 1, 1],
+    "recency": [0.5, 0.1, 1.0, 2.0, float("nan")],
+    "spend": [10.25, 1.0, 1.0, 1.0, 1.0],
+    "name": ["ann", "bob", "c", "d", "e"],
+}
+
+
+@pytest.fixture
+def known(make_shop: Callable[..., Shop]) -> Shop:
+    """A shop whose rules name the table ``customers``, which is on main."""
+    return prepared(make_shop())
+
+
+def prepared(shop: Shop, rules: str = LOOKED_UP) -> Shop:
+    (shop.root / "decisions.py").write_text(rules)
+    publish(shop, ROWS)
+    shop.deploy()
+    return shop
+
+
+def publish(shop: Shop, rows: dict[str, list[Any]], clock: Any = None) -> str:
+    lake = Lake(shop.db, shop.folder.data / "lake", clock or SystemClock())
+    draft = write_arrow(pa.table(rows), lake.folder, name="customers")
+    lake.add(draft, "customers")
+    lake.commit(MAIN, {"customers": draft.id}, expected=lake.head())
+    return draft.id
+
+
+def ask(shop: Shop, *bodies: bytes, between: Callable[[], Any] = lambda: None) -> list[Any]:
+    async def asking() -> list[Any]:
+        async with shop.serving("reorder") as serving:
+            found = []
+            for one in bodies:
+                found.append(await serving.predict("reorder", one))
+                between()
+            return found
+
+    return uvloop.run(asking())
+
+
+def test_a_key_alone_is_answered_as_the_features_of_its_row_are(known: Shop) -> None:
+    by_key, by_row = ask(known, body({"customer_id": 17850}), body(record()))
+    (one,), (other,) = told(by_key)["predictions"], told(by_row)["predictions"]
+    assert (one["prediction"], one["action"]) == (other["prediction"], other["action"])
+    snapshot = Lake(known.db, known.folder.data / "lake", SystemClock()).table("customers").id
+    first, second = (json.loads(event.data) for event in known.predictions())
+    assert first["features"] == second["features"] == {"orders": 2, "recency": 0.5, "spend": 10.25}
+    assert first["looked_up"] == f"customers {snapshot}" and "looked_up" not in second
+    assert first["entity"] == "17850" and first["context"] == {}
+
+
+def test_several_are_looked_up_at_once_beside_records_that_bring_their_features(known: Shop) -> None:
+    (answer,) = ask(known, body({"customer_id": "13047"}, record(), {"customer_id": "17850"}))
+    assert [one["action"] for one in told(answer)["predictions"]] == ["wait", "reserve", "reserve"]
+    kept = [json.loads(event.data) for event in known.predictions()]
+    assert [bool(one.get("looked_up")) for one in kept] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says", "field"),
+    [
+        ({"customer_id": "999"}, "record 0: no row of customers has customer_id '999'", "customer_id"),
+        ({"customer_id": "twice"}, "customer_id 'twice' names several rows of customers", "customer_id"),
+        ({"customer_id": [1]}, "expected a text or a whole number, got [1]", "customer_id"),
+        ({"customer_id": "17850", "orders": 2}, "recency", "recency"),  # who brings some brings all
+        ({"customer_id": None}, "orders", "orders"),
+    ],
+)
+def test_what_cannot_be_looked_up_is_refused_by_name(known: Shop, asked: dict[str, Any], says: str, field: str) -> None:
+    (answer,) = ask(known, body(asked))
+    assert answer.status == 400
+    error = told(answer)["error"]
+    assert says in error["obstacle"] and error["field"] == field
+    assert known.predictions() == []
+
+
+def test_the_newest_commit_is_looked_at_and_what_was_answered_stays(known: Shop) -> None:
+    newer = {**ROWS, "orders": [-2, 2, 1, 1, 1]}
+    asked = body({"customer_id": 17850}, ids=["first"])
+    done: list[str] = []
+
+    def between() -> None:
+        if not done:
+            done.append(publish(known, newer))
+
+    before, again, after = ask(known, asked, asked, body({"customer_id": 17850}), between=between)
+    assert told(before)["predictions"][0]["action"] == "reserve"
+    assert told(again)["predictions"] == told(before)["predictions"]
+    assert told(after)["predictions"][0]["action"] == "wait"
+    assert json.loads(known.predictions()[-1].data)["looked_up"] == f"customers {done[0]}"
+    (restarted, other) = ask(known, asked, body({"customer_id": 13047}, ids=["first"]))
+    assert told(restarted)["predictions"] == told(before)["predictions"]
+    assert other.status == 409
+
+
+def test_a_request_of_another_time_is_answered_as_of_then(tmp_path: Path, make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    (shop.root / "decisions.py").write_text(LOOKED_UP)
+    clock = SharedClock.create(tmp_path / "clock", datetime(2026, 1, 1, tzinfo=UTC))
+    first = publish(shop, ROWS, clock)
+    clock.set(clock.micros() + 86_400_000_000)
+    publish(shop, {**ROWS, "orders": [-2, 2, 1, 1, 1]}, clock)
+    shop.deploy()
+    then, early = (from_micros(clock.micros() - days * 86_400_000_000 + 3_600_000_000) for days in (1, 2))
+    answer, never = ask(
+        shop, body({"customer_id": 17850}, time=then.isoformat()), body({"customer_id": 1}, time=early.isoformat())
+    )
+    assert told(answer)["predictions"][0]["action"] == "reserve"
+    assert json.loads(shop.predictions()[0].data)["looked_up"] == f"customers {first}"
+    assert never.status == 400 and "there is no table 'customers' on main as of 2025-12-31" in never.body.decode()
+
+
+def test_what_a_row_lacks_is_said(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    (shop.root / "decisions.py").write_text(LOOKED_UP)
+    publish(shop, {name: ROWS[name] for name in ("customer_id", "orders")})
+    shop.deploy()
+    (answer,) = ask(shop, body({"customer_id": 17850}))
+    assert answer.status == 400 and "the table customers has no column 'recency'" in answer.body.decode()
+
+
+def test_a_number_that_is_none_is_sent_as_null(known: Shop) -> None:
+    (answer,) = ask(known, body({"customer_id": "nan"}))
+    assert answer.status == 200
+    assert json.loads(known.predictions()[0].data)["features"]["recency"] is None
+
+
+def test_what_else_the_rules_read_is_looked_up_where_they_declare_it(make_shop: Callable[..., Shop]) -> None:
+    rules = LOOKED_UP.replace('default="wait"', 'default="wait", context=("name",)')
+    (answer,) = ask(prepared(make_shop(), rules), body({"customer_id": "13047"}))
+    assert answer.status == 200
