@@ -174,7 +174,9 @@ def _connect(addresses: list[str], port: int, attempted: str, patience: float) -
     problem: OSError | None = None
     for address in addresses[:4]:
         try:
-            return socket.create_connection((address, port), timeout=patience)
+            line = socket.create_connection((address, port), timeout=patience)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body leave one by one
+            return line
         except OSError as error:
             problem = error
     raise Unreachable(attempted, str(problem), "It is tried again.") from problem

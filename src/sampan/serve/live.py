@@ -7,6 +7,7 @@ there is not: the declared fallback answers, or nobody does.
 
 import os
 import queue
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ _LIMIT: Final = 16 << 20  # bytes of an answer that are read
 _TIMEOUT: Final = (10, 60_000)  # milliseconds that may be declared
 _TOO_SHORT: Final = 0.05  # of the time-out: with less of it left nothing is asked any more
 _SAID: Final = 200
+_ATTEMPT: Final = "Ask the adopted service"  # its address is nothing for clients
 _ADVICE: Final = 'If it is meant, write private_services = "{}" into [settings] of sampan.toml.'
 
 _encode = msgspec.json.Encoder().encode
@@ -115,7 +117,6 @@ class Live:
         self._inputs = Inputs(signature)
         self._out = out
         self._idle: queue.LifoQueue[HTTPConnection] = queue.LifoQueue()
-        self._name = urlsplit(facts.url).netloc
         self._threads = ThreadPoolExecutor(CALLS, "service") if out is not None else None
         self._waiting = 0
 
@@ -128,7 +129,7 @@ class Live:
         import asyncio
 
         if self._threads is None or self._waiting >= 4 * CALLS:
-            raise Busy(self._attempt, f"{self._waiting} calls are under way already", "Send again in a second.")
+            raise Busy(_ATTEMPT, f"{self._waiting} calls are under way already", "Send again in a second.")
         until = time.monotonic() + self.facts.timeout_ms / 1_000
         self._waiting += 1
         try:
@@ -140,16 +141,12 @@ class Live:
         """Raises Usage for records that do not fit, or that the service refuses; Unreachable for no answer."""
         return self._predict(records, time.monotonic() + self.facts.timeout_ms / 1_000)
 
-    @property
-    def _attempt(self) -> str:
-        return f"Call {self._name[:100]}"
-
     def _predict(self, records: Sequence[Mapping[str, Any]], until: float) -> "list[Output]":
         self.check(records)
         status, body = self._post(_encode(self._asked(records)), until)
         if status in (400, 413, 422):
             text = body[:_SAID].decode(errors="replace")
-            raise Usage(self._attempt, f"it refuses what it was asked ({status}): {text}", "See what it takes.")
+            raise Usage(_ATTEMPT, f"it refuses what it was asked ({status}): {text}", "See what it takes.")
         if status != 200:
             raise self._silent(f"it answered {status}")
         try:
@@ -196,11 +193,14 @@ class Live:
     def _connected(self, out: Outgoing, patience: float) -> HTTPConnection:
         try:
             return out.connect(self.facts.url, patience)
-        except (Refused, Unreachable) as error:
+        except Refused as error:  # which address it has is nothing for clients
+            sys.stderr.write(f"{error}\n")
+            raise self._silent("its address is not one that may be called") from error
+        except Unreachable as error:
             raise self._silent(error.obstacle) from error
 
     def _silent(self, why: str) -> "Silent":
-        return Silent(self._attempt, why, "Look after the service; send again.")
+        return Silent(_ATTEMPT, why, "Look after the service; send again.")
 
     def _asked(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         names = list(self.signature.inputs)
@@ -212,7 +212,7 @@ class Live:
         columns = names or list(rows[0])
         if odd := next((one for one in rows if one.keys() != rows[0].keys()), None):
             said = ", ".join(sorted(odd.keys() ^ rows[0].keys()))
-            raise Usage(self._attempt, f"records of one call differ in {said}", "Declare its features with --features.")
+            raise Usage(_ATTEMPT, f"records of one call differ in {said}", "Declare its features with --features.")
         return {"inputs": [_tensor(name, [row[name] for row in rows]) for name in columns]}
 
     def close(self) -> None:
