@@ -128,6 +128,10 @@ def test_an_answer_is_an_event_with_its_author_and_only_one_counts(queue: Queue)
     assert queue.hub.json("/predictions/second")["earned"] == 2.0, "what was done in the end earns"
     rules = queue.hub.json("/endpoints/stay")["decided"]["rules"]
     assert next(one for one in rules if one["known"])["value"] == 2000.0
+    from sampan.release.rollouts import VALUE_SQL
+
+    kpi = f"SELECT value FROM ({VALUE_SQL}) WHERE prediction_id = 'second'"
+    assert queue.sql(kpi) == [[2.0]], "and counts for a rollout"
     page = queue.hub.ask("GET", "/predictions/second", accept="text/html")[1].decode()
     assert "dora" in page and "a good customer" in page
 
@@ -233,6 +237,20 @@ def test_the_queue_is_seen_as_it_was(queue: Queue) -> None:
     assert queue.hub.json(f"/predictions/then?{urlencode({'as-of': iso(then)})}")["review"]["case"]["settled"] is None
     page = queue.hub.ask("GET", f"/reviews?{urlencode({'as-of': iso(then)})}", accept="text/html")[1]
     assert b"data-choice" not in page, "in the past nobody answers"
+
+
+def test_answers_are_labels_that_a_flow_reads(queue: Queue) -> None:
+    queue.ask("label")
+    assert queue.answer("label", {"action": "greet", "label": True})[0] == 200
+    (queue.shop.folder / "tables" / "labels.sql").write_text(
+        "-- one row a case\nSELECT prediction_id, prediction.entity, review.author, review.label = 'true' AS good"
+        " FROM review JOIN prediction ON prediction._id = prediction_id WHERE NOT lapsed\n"
+    )
+    told = json.loads(queue.shop.post("/v1/runs", {"target": "labels"}).splitlines()[-1])
+    assert "result" in told, told
+    assert told["result"]["state"] == "succeeded", told
+    rows = queue.sql("SELECT entity, author, good FROM labels WHERE prediction_id = 'label'")
+    assert rows == [["visitor of label", "owner", True]]
 
 
 def test_without_a_hub_commands_answer_and_settle(after_a_run: Path, tmp_path: Path) -> None:

@@ -141,6 +141,23 @@ def test_a_cap_that_stops_asks_nobody(shop: Shop) -> None:
     asyncio.run(play())
 
 
+def test_the_champions_cap_counts_what_a_candidate_says(shop: Shop) -> None:
+    from sampan.base.clock import SystemClock
+    from sampan.serve.answer import Answerer, Arm, Author, Verdict
+    from sampan.serve.bundle import open_bundle
+
+    capped(shop, "Cap(10.0)")
+    bundle = shop.endpoints.bundle(shop.endpoints.get("reorder").bundle)
+    answerer = Answerer("reorder", open_bundle(bundle, shop.blobs), SystemClock())
+    answerer.resume(Nothing())
+    asked = answerer.read(json.dumps({"records": [record(amount=1.0) for _ in range(3)]}).encode())
+    theirs = {"currency": "GBP", "outcomes": {"true": 9.0, "false": -4.0}, "expected": None}
+    verdicts = [Verdict(0.5, "splurge", "new rule", theirs) for _ in range(3)]
+    told = answerer.tell(asked, verdicts, [Arm(Author("reorder@2", "b", ("orders",)), {"variant": "candidate"})] * 3)
+    assert [one["action"] for one in told.answers] == ["splurge", "splurge", "wait"]
+    assert told.answers[2]["review"]["choices"] == ["splurge", "reserve", "wait"]
+
+
 def test_scoring_and_golden_requests_count_nothing(shop: Shop, tmp_path: Path) -> None:
     from sampan.base.clock import SystemClock
     from sampan.serve.answer import Answerer

@@ -58,3 +58,12 @@ def test_a_replay_takes_it_that_people_would_have_said_the_same() -> None:
     assert (same.differ, same.difference, same.value_before) == (0, 0.0, 2.0)
     other = compare("stay", [past], {"p": decides}, {})
     assert (other.differ, other.difference) == (1, -2.0), "a rule that decides alone takes the answer away"
+
+
+def test_all_floors_know_the_same_built_in_events() -> None:
+    from sampan.flow.graph import BUILTIN_EVENTS
+    from sampan.hub.views import events
+    from sampan.log.builtin import BUILTIN
+
+    own = {one.__sampan_type__ for one in BUILTIN}
+    assert set(BUILTIN_EVENTS) == own == events.BUILTIN

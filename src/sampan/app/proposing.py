@@ -76,15 +76,11 @@ class Proposing(Releasing):
     ) -> tuple["Counterfactual", int]:
         """What a bundle would have decided beside another, on the requests of a span; and how many those were."""
         from sampan.app.retaking import answers
-        from sampan.base.digests import digest_bytes
         from sampan.serve.again import Case
         from sampan.serve.counterfactual import compare, past_decisions
 
-        found = past_decisions(self.lake, self.log, self.log.position(), since, until)
-        past = [one for one in found if one.endpoint == endpoint]
-        of = len(past)
-        if of > _MOST:  # an even draw that is the same the next time
-            past = sorted(sorted(past, key=lambda one: digest_bytes(one.id.encode()))[:_MOST], key=lambda one: one.time)
+        past = past_decisions(self.lake, self.log, self.log.position(), since, until, endpoint, _MOST)
+        of = len(past) if len(past) < _MOST else self._count(endpoint, since, until)
         entity = base.decision.entity if base.decision is not None else ""
 
         def case(one: "Past") -> Case:
@@ -106,6 +102,15 @@ class Proposing(Releasing):
                 one = msgspec.structs.replace(one, rule=again.rule, reviewed=False, held="", **told)
             replaced.append(one)
         return compare(endpoint, replaced, now, {base.version: candidate.version}), of
+
+    def _count(self, endpoint: str, since: int, until: int) -> int:
+        """How many requests there were in a span."""
+        from sampan.lake.query import quote_text
+        from sampan.lake.read import query
+
+        span = f"_time >= make_timestamptz({since}) AND _time < make_timestamptz({until})"
+        asked = f"SELECT count(*) FROM prediction WHERE endpoint = {quote_text(endpoint)} AND {span}"
+        return int(query(asked, self.lake, self.log).fetchall()[0][0])
 
     def _rules(self, bundle: "Bundle") -> dict[str, bytes]:
         return {path: self.blobs.get(digest) for path, digest in bundle.sources.items()}
@@ -156,6 +161,9 @@ class Proposing(Releasing):
             if stands.missing:
                 why = "; ".join(one.rstrip(".") for one in stands.missing)
                 raise Refused(attempted, f"missing: {why}", f"See /proposals/{found.id}.")
+            going = self.rollouts.active(found.endpoint)
+            if going is not None and going.candidate == found.candidate:  # it began, and nobody wrote that down here
+                return self._proposal(self.proposals.end(found.id, SHIPPED, actor, going.id))
             bundle = self.endpoints.bundle(found.candidate)
             said = f"proposal {found.id}: {reason.strip() or found.reason}"
             begun = self._begin(

@@ -21,7 +21,7 @@ TABLE: Final = "table"
 STEP: Final = "step"
 MODEL: Final = "model"
 CHECK: Final = "check"
-BUILTIN_EVENTS: Final = ("prediction", "outcome", "shadow")
+BUILTIN_EVENTS: Final = ("prediction", "outcome", "shadow", "review")
 _NOT_STEPS: Final = frozenset({"contracts", "decisions"})
 
 

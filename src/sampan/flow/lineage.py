@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _EVENTS_SHOWN = 50
 _EVENTS_TOLD = 5
-_OWN_EVENTS = ("prediction", "outcome", "shadow")
+_OWN_EVENTS = ("prediction", "outcome", "shadow", "review")
 
 
 class Origin(msgspec.Struct, omit_defaults=True):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.errors import Damaged, Usage
-from sampan.lake.query import TableSource, open_sources, quote_name
+from sampan.lake.query import TableSource, open_sources, quote_name, quote_text
 from sampan.lake.read import query
 from sampan.serve.again import Again, Case, Errand
 from sampan.serve.bundle import Bundle
@@ -158,17 +158,33 @@ def in_words(effect: Counterfactual) -> str:
 
 
 def past_decisions(
-    lake: "Lake", log: "Log", position: "Position", since: int | None = None, until: int | None = None
+    lake: "Lake",
+    log: "Log",
+    position: "Position",
+    since: int | None = None,
+    until: int | None = None,
+    endpoint: str = "",
+    most: int = 0,
 ) -> list[Past]:
-    """Every decision in the log, in the order of time, with the last outcome given for it."""
+    """Every decision in the log, or of one endpoint, in the order of time, with the last outcome given for it; at most
+    so many, drawn evenly and the same each time."""
     if not log.state("prediction", position).count:
         return []
     span = [f"_time >= make_timestamptz({since})"] if since is not None else []
     span += [f"_time < make_timestamptz({until})"] if until is not None else []
+    span += [f"endpoint = {quote_text(endpoint)}"] if endpoint else []
     where = f" WHERE {' AND '.join(span)}" if span else ""
+    drawn = ""
+    if most:
+        drawn = f"SELECT _id FROM prediction{where} ORDER BY md5(_id) LIMIT {most}"
+        where = f" WHERE _id IN ({drawn}){' AND ' + ' AND '.join(span) if span else ''}"
     outcomes: dict[str, Any] = {}
+    wanted = f" WHERE prediction_id IN ({drawn})" if drawn else ""
     for id, value in query(
-        "SELECT prediction_id, value::VARCHAR FROM outcome ORDER BY _received, _position", lake, log, position=position
+        f"SELECT prediction_id, value::VARCHAR FROM outcome{wanted} ORDER BY _received, _position",
+        lake,
+        log,
+        position=position,
     ).fetchall():
         outcomes[id] = _json(value)
     rows = query(

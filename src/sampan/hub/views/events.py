@@ -22,7 +22,7 @@ from sampan.serve.stream import PREFIX
 
 _PAGE: Final = 50
 _RELATED: Final = 5
-BUILTIN: Final = frozenset({"outcome", "prediction", "shadow"})
+BUILTIN: Final = frozenset({"outcome", "prediction", "review", "shadow"})
 VERDICTS: Final = ("accepted", "quarantined", "any")
 
 
