@@ -180,6 +180,12 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     assert [one["state"] for one in found["stages"]] == ["over", "over", "now"]
     assert [one["what"] for one in found["history"]] == ["full", "stage 2", "begun"]
     assert [one["standing"] for one in found["guardrails"]] == ["holds"]
+    compared = json.loads(yard.command("rollout", "shadow", "stay", "--json").stdout)["compared"]
+    assert compared["answered"] == compared["asked"] > 0 and compared["errors"] == []
+    said = yard.command("rollout", "shadow", "stay").stdout
+    assert "same action" in said and "stay@2" in said
+    page = yard.hub.ask("GET", f"/rollouts/{found['rollout']['id']}/shadow", accept="text/html")
+    assert page[0].status == 200 and b"What stay@2 would have said" in page[1]
     row = yard.hub.json("/endpoints/stay")["served"][0]
     assert row["reason"].startswith(f"rollout {found['rollout']['id']}: after 50 % of traffic")
 

@@ -82,10 +82,10 @@ class Looked:
         }
         return {"id": f"p{number}~r1", "type": "shadow", "subject": f"e{number}", "data": data}
 
-    def looking(self) -> Looking:
+    def begun(self) -> Begun:
         plan = msgspec.convert(self.plan, Rollout)
         spec = {"version": "reorder@1"}
-        begun = Begun(
+        return Begun(
             id="r1",
             endpoint="reorder",
             champion="b" * 64,
@@ -99,8 +99,10 @@ class Looked:
             reason="",
             began=BEGAN,
         )
+
+    def looking(self) -> Looking:
         state = State(phase=self.phase, stage=self.stage, began=BEGAN, since=BEGAN, patient=BEGAN)
-        return Looking(self.app, begun, state)
+        return Looking(self.app, self.begun(), state)
 
     def whole(self) -> Seen:
         return self.looking().whole(self.app.clock.micros())

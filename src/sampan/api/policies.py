@@ -110,6 +110,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/endpoints/{name}/back"): DEPLOY,
     ("GET", "/rollouts"): READ,
     ("GET", "/rollouts/{rollout}"): READ,
+    ("GET", "/rollouts/{rollout}/shadow"): READ,
     ("POST", "/rollouts/{rollout}/{verb}"): DEPLOY,
     ("GET", "/incidents"): READ,
     ("GET", "/incidents/{incident}"): READ,

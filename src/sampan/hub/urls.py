@@ -144,6 +144,10 @@ class Urls:
         return _path("rollouts", rollout)
 
     @staticmethod
+    def shadowed(rollout: str) -> str:
+        return _path("rollouts", rollout, "shadow")
+
+    @staticmethod
     def incident(incident: str) -> str:
         return _path("incidents", incident)
 

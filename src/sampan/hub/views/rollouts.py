@@ -134,6 +134,8 @@ class RolloutPage(msgspec.Struct):
     mismatch: str = ""
     verbs: list[str] = []
     rehearsal: RehearsalFacts | None = None
+    shadow: bool = False
+    """Whether a stage of it is a shadow."""
     as_of: int | None = None
 
 
@@ -210,6 +212,7 @@ def rollout(parts: Parts, query: Query) -> RolloutPage:
         mismatch=seen.mismatch if seen else "",
         verbs=_verbs(line.phase, bool(plan.urgent)) if going_on and may(query, DEPLOY) else [],
         rehearsal=_facts(played) if played is not None else None,
+        shadow=any(one.shadow for one in plan.stage),
         as_of=then,
     )
 
