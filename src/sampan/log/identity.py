@@ -68,6 +68,16 @@ class Keyer:
             append(hasher.digest())
         return found
 
+    def of(self, source: str, ids: Iterable[str]) -> list[bytes]:
+        """The keys of events of one source, by their ids."""
+        copy = (self._sources.get(source) or self._keep(source)).copy
+        found = []
+        for id in ids:
+            hasher = copy()
+            hasher.update(id.encode())
+            found.append(hasher.digest())
+        return found
+
     def _keep(self, source: str) -> Any:
         if len(self._sources) > _KEPT:
             self._sources.clear()

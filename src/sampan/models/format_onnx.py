@@ -101,15 +101,20 @@ class OnnxPredictor:
         self._inputs = Inputs(signature)
         self._declared = [(given.name, _TYPES[given.type][1], len(given.shape)) for given in session.get_inputs()]
         self._matrix = len(self._declared) == 1 and len(signature.inputs) > 1
+        self._numbers = set(signature.inputs.values()) == {"number"}
         self._output, self._read = _output(session, kind, signature)
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
-        rows = self._inputs.rows(records)
         feed = {}
-        if self._matrix:
+        if self._matrix and self._numbers:
             name, kind, _ = self._declared[0]
+            feed[name] = self._inputs.matrix(records).astype(kind, copy=False)
+        elif self._matrix:
+            name, kind, _ = self._declared[0]
+            rows = self._inputs.rows(records)
             feed[name] = np.array(rows, dtype=kind).reshape(len(rows), -1)
         else:
+            rows = self._inputs.rows(records)
             for place, (name, kind, axes) in enumerate(self._declared):
                 column = np.array([row[place] for row in rows], dtype=kind)
                 feed[name] = column.reshape(-1, 1) if axes == 2 else column

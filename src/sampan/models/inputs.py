@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -19,6 +21,7 @@ _EXPECTED: Final = {
     "category": "one of the categories it was trained with, or any other text",
 }
 _ABSENT: Final = object()
+_NUMBERS: Final = frozenset({float, int})
 
 
 class Inputs:
@@ -29,6 +32,9 @@ class Inputs:
         self._readers = [
             (name, _reader(kind, signature.categories.get(name, ()))) for name, kind in signature.inputs.items()
         ]
+
+        numbers = len(self._readers) > 1 and set(signature.inputs.values()) == {"number"}
+        self._pick = itemgetter(*signature.inputs) if numbers else None
 
     def rows(self, records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         """One list of values per record, in the model's order; categories as codes, null as NaN (None for texts).
@@ -53,7 +59,22 @@ class Inputs:
 
     def matrix(self, records: Sequence[Mapping[str, Any]]) -> Matrix:
         """The records as float64, one row each. Raises Usage as ``rows`` does."""
+        if (plain := self._plain(records)) is not None:
+            return plain
         return np.array(self.rows(records), dtype=np.float64).reshape(len(records), len(self._readers))
+
+    def _plain(self, records: Sequence[Mapping[str, Any]]) -> Matrix | None:
+        """The matrix of records that hold a finite number for each input; None if one does not, or not surely."""
+        if (pick := self._pick) is None:
+            return None
+        try:
+            values = list(chain.from_iterable(map(pick, records)))
+            if not _NUMBERS.issuperset(map(type, values)):
+                return None
+            found = np.array(values, dtype=np.float64).reshape(len(records), len(self._readers))
+        except (KeyError, OverflowError):
+            return None
+        return found if np.isfinite(found).all() else None
 
     def frame(self, records: Sequence[Mapping[str, Any]]) -> Any:
         """The records as a pandas DataFrame with the signature's column types. Raises Usage as ``rows`` does."""

@@ -4,6 +4,7 @@ Each record holds the model's inputs, the entity, and whatever else the rules re
 answer goes: ``sampan.serve.faces``.
 """
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import msgspec
 
 from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
-from sampan.base.ids import new_id
+from sampan.base.ids import new_ids
 from sampan.models.inputs import Inputs
 from sampan.models.version import Signature
 from sampan.serve.assignment import CHAMPION
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 RECORDS_LIMIT: Final = 10_000
 SOURCE: Final = "serve/"  # followed by the endpoint's name: the source of its prediction events
 _AHEAD: Final = 300_000_000  # microseconds that a request's time may be ahead of the clock
+_LONGEST: Final = 200  # characters of an event's subject
 _ATTEMPT: Final = "Predict"
 _REASON: Final = 300  # characters of why it is not the model that answers
 _NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Asked(NamedTuple):
@@ -98,10 +101,38 @@ class Arm(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What to send back once the events are durable."""
+    """What to send back once the events are durable. ``sure``: the events fit their contract, whatever a model or a
+    rule has returned."""
 
     answers: list[dict[str, Any]]
     events: list[bytes]
+    sure: bool = False
+
+
+class _Data(msgspec.Struct, gc=False):
+    """What every prediction's event says (``sampan.log.builtin.Prediction``)."""
+
+    endpoint: str
+    version: str
+    bundle: str
+    entity: str
+    features: dict[str, Any]
+    context: dict[str, Any]
+    prediction: Any
+    action: str
+    rule: str
+    value: dict[str, Any] | None
+    latency_us: int
+    error: str
+
+
+class _Event(msgspec.Struct, gc=False):
+    id: str
+    type: str
+    source: str
+    time: str
+    data: Any
+    subject: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Answerer:
@@ -110,6 +141,7 @@ class Answerer:
     def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock, data: Path | None = None) -> None:
         """``data``: the folder of the workspace's data, where features may be looked up."""
         self.endpoint = endpoint
+        self._source = SOURCE + endpoint
         self._bundle = opened.bundle
         self._predictor = opened.predictor
         self._decision = opened.decision
@@ -225,6 +257,8 @@ class Answerer:
 
     def judge(self, records: Sequence[Mapping[str, Any]], outputs: "Sequence[Output]") -> list[Verdict]:
         """Apply the rules."""
+        if self._facts is None:
+            return [Verdict(output, form=self._form) for output in outputs]
         verdicts = []
         for record, output in zip(records, outputs, strict=True):
             prediction = self._prediction(output)
@@ -244,11 +278,14 @@ class Answerer:
         ``counted``: whether they count towards the day's cap, whoever's verdicts they are."""
         ledger = self._ledger if counted else None
         answers: list[dict[str, Any]] = []
-        events = []
+        events: list[_Event] = []
+        sure = True
         when = iso(asked.time)
-        for place, (record, verdict) in enumerate(zip(asked.records, verdicts, strict=True)):
-            arm = self._own if arms is None else arms[place]
-            identity, author = asked.ids[place], arm.author
+        latency = round((time.perf_counter() - asked.arrived) * 1e6)
+        whose = [self._own] * len(verdicts) if arms is None else arms
+        rows = zip(asked.records, asked.ids, verdicts, whose, strict=True)
+        for place, (record, identity, verdict, arm) in enumerate(rows):
+            author = arm.author
             if verdict.fallback and self.before is not None:
                 author = self.before.author
             told = arm.told
@@ -276,31 +313,29 @@ class Answerer:
                 reasons = filter(None, (told.get("fallback"), verdict.fallback))
                 told = {**told, "fallback": "; ".join(reasons)[:_REASON]}
             answers.append(answer)
+            sure = sure and _sound(verdict)
             entity = self.about(record)
             features, context = self._split(record, author.inputs)
-            event: dict[str, Any] = {"id": identity, "type": "prediction", "source": SOURCE + self.endpoint}
-            event["time"] = when
-            if entity:
-                event["subject"] = entity
-            event["data"] = {
-                "endpoint": self.endpoint,
-                "version": author.version,
-                "bundle": author.bundle,
-                "entity": entity,
-                "features": features,
-                "context": context,
-                "prediction": verdict.output,
-                "action": verdict.action,
-                "rule": verdict.rule,
-                "value": verdict.value,
-                "latency_us": round((time.perf_counter() - asked.arrived) * 1e6),
-                "error": verdict.error,
-                **told,
-            }
+            data: Any = _Data(
+                self.endpoint,
+                author.version,
+                author.bundle,
+                entity,
+                features,
+                context,
+                verdict.output,
+                verdict.action,
+                verdict.rule,
+                verdict.value,
+                latency,
+                verdict.error,
+            )
             if asked.looked_up and asked.looked_up[place]:
-                event["data"]["looked_up"] = asked.looked_up[place]
-            events.append(_encode(event))
-        return Answered(answers, events)
+                told = {**told, "looked_up": asked.looked_up[place]}
+            if told:
+                data = {**msgspec.structs.asdict(data), **told}
+            events.append(_Event(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
+        return Answered(answers, _encode_lines(events).splitlines(), sure)
 
     def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:
         """Status and body of the answer: 500 if a rule failed without a safe default, else 200."""
@@ -341,10 +376,14 @@ class Answerer:
         told = ["error", "review", "form", *(["fallback"] if data.get("variant", CHAMPION) == CHAMPION else [])]
         return {**answer, **{name: data[name] for name in told if data.get(name)}}
 
-    def _split(self, record: Mapping[str, Any], inputs: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _split(self, record: dict[str, Any], inputs: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A record's model inputs, and what else the rules can read."""
+        if inputs == tuple(record) and not self._entity:
+            return record, {}
         features = {name: record.get(name) for name in inputs}
-        return features, {n: v for n, v in record.items() if n not in features and n != self._entity}
+        more = record.keys() - features.keys()
+        more.discard(self._entity)
+        return features, {name: value for name, value in record.items() if name in more} if more else {}
 
     def _prediction(self, output: Any) -> Prediction:
         if isinstance(output, list):
@@ -420,11 +459,17 @@ class Answerer:
                 "It names whom the prediction is about.",
                 field=self._entity,
             )
-        return str(value)
+        text = str(value)
+        if len(text) > _LONGEST:
+            said = f"record {place}: field {self._entity!r}: {len(text)} characters"
+            raise Usage(
+                _ATTEMPT, said, f"It names whom the prediction is about, in at most {_LONGEST}.", field=self._entity
+            )
+        return text
 
     def _ids(self, given: Any, count: int) -> list[str]:
         if given is None:
-            return [new_id(self._clock) for _ in range(count)]
+            return new_ids(self._clock, count)
         if not isinstance(given, list) or len(given) != count:
             got = f"{len(given)} of them" if isinstance(given, list) else _shown(given)
             raise Usage(_ATTEMPT, f"ids: expected a list of {count} texts, one per record, got {got}", field="ids")
@@ -444,6 +489,17 @@ def worth(facts: DecisionFacts, prediction: Prediction, action: str, probable: b
         return None
     expected = expected_value(prediction, outcomes) if probable else None
     return {"currency": facts.currency, "outcomes": outcomes, "expected": expected}
+
+
+def _sound(verdict: Verdict) -> bool:
+    """Whether an event can hold it as it is: models and rules may return anything."""
+    output: Any = verdict.output
+    kind = type(output)
+    if kind is float:
+        fits = math.isfinite(output)
+    else:
+        fits = kind is str or (kind is list and all(type(one) is float and math.isfinite(one) for one in output))
+    return fits and type(verdict.action) is str and type(verdict.rule) is str
 
 
 def _time(given: Any, now: int) -> int:

@@ -21,14 +21,16 @@ from sampan.serve.shadow import Shadow
 from sampan.serve.variants import Plan, Variants
 
 _REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
+_SMALL: Final = 65_536  # bytes of a request's events; with more of them it pays for a task of its own
 _encode = msgspec.json.Encoder().encode
 
 
 class Sink(Protocol):
     """The part of a stream's writer that serving needs."""
 
-    async def keep(self, events: Sequence[bytes]) -> None:
-        """Return when the events are durable; raise a SampanError if they will not be."""
+    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = ()) -> None:
+        """Return when the events are durable; raise a SampanError if they will not be. ``ids``: theirs, where they
+        surely fit their contract."""
 
     def stored(self, identity: str) -> dict[str, Any] | None:
         """The data of a prediction that the stream already holds."""
@@ -77,6 +79,7 @@ class Service:
         self._variants = variants or Variants(answerer, lambda news: None)
         self._shadow = Shadow(endpoint, answerer, self._variants, sink)
         self._waiting: list[tuple[int, bytes, int]] = []
+        self._sure: list[tuple[Fresh, Answered]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._given = Given(answerer, sink)
 
@@ -91,7 +94,7 @@ class Service:
 
     async def finish(self) -> None:
         """Wait until everything asked has been answered."""
-        while self._waiting or self._tasks:
+        while self._waiting or self._sure or self._tasks:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
         await self._shadow.finish()
 
@@ -224,7 +227,29 @@ class Service:
             self._spawn(self._join(one, verdicts, reply))
             return
         arms = None if one.plan is None else [one.plan.champion] * len(verdicts)
-        self._spawn(self._keep(one, self._answerer.tell(one.asked, verdicts, arms)))
+        answered = self._answerer.tell(one.asked, verdicts, arms)
+        if one.told is not None or not answered.sure or sum(map(len, answered.events)) > _SMALL:
+            self._spawn(self._keep(one, answered))
+            return
+        if not self._sure:
+            asyncio.get_running_loop().call_soon(self._keep_sure)
+        self._sure.append((one, answered))
+
+    def _keep_sure(self) -> None:
+        """Have what was told in one moment, and can only fail together, kept together."""
+        some, self._sure = self._sure, []
+        self._spawn(self._keep_all(some))
+
+    async def _keep_all(self, some: Sequence[tuple[Fresh, Answered]]) -> None:
+        events = [event for _, answered in some for event in answered.events]
+        try:
+            await self._sink.keep(events, [id for one, _ in some for id in one.asked.ids])
+        except SampanError as error:
+            for one, _ in some:
+                self._fail(one, error)
+            return
+        for one, answered in some:
+            self._say(one, answered)
 
     async def _join(self, one: Fresh, own: Sequence[Verdict], reply: Reply) -> None:
         """Put the candidate's answers beside the champion's, and the champion's where the candidate has none."""
@@ -266,12 +291,15 @@ class Service:
         if one.told is not None:
             self._given.fill(one.asked, answered)
         try:
-            await self._sink.keep(answered.events)
+            await self._sink.keep(answered.events, one.asked.ids if answered.sure else ())
         except SampanError as error:
             self._fail(one, error)
             return
         if one.told is not None:
             one.told.set_result(None)
+        self._say(one, answered)
+
+    def _say(self, one: Fresh, answered: Answered) -> None:
         self._send(one.request, *self._answerer.say(one.asked, answered.answers))
         if one.plan is not None and one.plan.shadow and (own := one.own):
             self._shadow.see(one.asked, own, one.plan)

@@ -1,7 +1,7 @@
 """The endpoint's own stream of the log, as the serving process sees it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from sampan.log.tally import Counts, Span
 from sampan.serve.answer import SOURCE
 
 _PAGE = 500  # predictions that are read at once
+_LABEL: Final = "prediction@1"
 PREFIX = "serve-"  # followed by the endpoint's name: the stream of its predictions
 #: Takes what lies in frames that are durable now.
 Told = Callable[[str, Span, Counts], None] | None
@@ -28,9 +29,14 @@ class Stream:
         self._log = Log(folder.data / "log", Contracts(), clock, settings)
         self._writer = self._log.writer(self.name, told=told)
 
-    async def keep(self, events: Sequence[bytes]) -> None:
-        """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken."""
-        answer = await self._writer.submit(self._writer.checker.batch(events, ours=True), self.name)
+    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = ()) -> None:
+        """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken.
+
+        ``ids``: theirs, where all are predictions that surely fit their contract, so that they need not be read again.
+        """
+        checker = self._writer.checker
+        batch = checker.made(_LABEL, self._source, ids, events) if ids else checker.batch(events, ours=True)
+        answer = await self._writer.submit(batch, self.name)
         if answer.accepted < len(events):
             odd = next(one for one in answer.verdicts() if one.verdict != "accepted")
             raise Damaged("Keep a prediction", f"its event {odd.id} was {odd.verdict}: {odd.reason}", "Ask again.")
