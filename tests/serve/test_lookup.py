@@ -1,6 +1,7 @@
 """Features by key: a request that names a row of a table, and nothing else."""
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,7 +104,13 @@ def test_the_newest_commit_is_looked_at_and_what_was_answered_stays(known: Shop)
         if not done:
             done.append(publish(known, newer))
 
-    before, again, after = ask(known, asked, asked, body({"customer_id": 17850}), between=between)
+        time.sleep(0.2)  # the newer one is loaded beside what answers
+
+    fresh = body({"customer_id": 17850})
+    before, again, *later = ask(known, asked, asked, *[fresh] * 20, between=between)
+    actions = [told(one)["predictions"][0]["action"] for one in later]
+    assert actions == sorted(actions)  # "reserve" for a moment, then "wait"
+    after = later[-1]
     assert told(before)["predictions"][0]["action"] == "reserve"
     assert told(again)["predictions"] == told(before)["predictions"]
     assert told(after)["predictions"][0]["action"] == "wait"

@@ -2,10 +2,13 @@
 
 The row is that of the newest commit of main, or, where a request says when it is asked, of the newest by then. A
 snapshot never changes, so it is loaded once, with an index over its keys; the records say each time which one it is.
+A newer one is loaded beside what answers, which goes on with the one before until that is done: nobody waits for it.
 """
 
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +37,8 @@ class Lookup:
         self._also = tuple(name for name in (facts.entity, *(facts.context or ())) if name)
         self._lake: Lake | None = None
         self._loaded: OrderedDict[str, _Rows] = OrderedDict()
+        self._newest = ""  # of those that are loaded
+        self._coming: Future[_Rows] | None = None
 
     def complete(self, records: Sequence[Any], when: int | None) -> tuple[list[Any], list[str]]:
         """The records, those without features with the row that they name; and for each the table and snapshot that it
@@ -41,8 +46,7 @@ class Lookup:
         places = [place for place, record in enumerate(records) if self._wants(record)]
         if not places:
             return list(records), []
-        snapshot = self._snapshot(when)
-        rows = self._rows(snapshot)
+        rows = self._rows(self._snapshot(when), when)
         found = rows.find([_text(records[place][self._key], place, self._key) for place in places])
         made, told = list(records), [""] * len(records)
         for place in places:
@@ -56,7 +60,7 @@ class Lookup:
                     field=self._key,
                 )
             made[place] = {**found[key], **records[place]}
-            told[place] = f"{self._table} {snapshot.id}"
+            told[place] = f"{self._table} {rows.snapshot}"
         return made, told
 
     def _wants(self, record: Any) -> bool:
@@ -83,14 +87,49 @@ class Lookup:
             raise Usage(_ATTEMPT, said, "Send features, or run the flow that makes it.", field=self._key)
         return self._lake.snapshot(names[self._table])
 
-    def _rows(self, snapshot: "Snapshot") -> "_Rows":
+    def _rows(self, snapshot: "Snapshot", when: int | None) -> "_Rows":
+        """The rows of a snapshot; of the newest that is loaded, where this one is newer and not loaded yet."""
+        self._settle()
         if snapshot.id not in self._loaded:
-            assert self._lake is not None
-            self._loaded[snapshot.id] = _Rows(self._lake, snapshot, self._table, self._key, self._inputs, self._also)
-            while len(self._loaded) > _LOADED:
-                self._loaded.popitem(last=False)[1].close()
+            if when is None and self._newest in self._loaded:
+                self._begin(snapshot)
+                return self._loaded[self._newest]
+            self._keep(self._load(snapshot))
+        if when is None:
+            self._newest = snapshot.id
         self._loaded.move_to_end(snapshot.id)
         return self._loaded[snapshot.id]
+
+    def _load(self, snapshot: "Snapshot") -> "_Rows":
+        assert self._lake is not None
+        return _Rows(self._lake, snapshot, self._table, self._key, self._inputs, self._also)
+
+    def _begin(self, snapshot: "Snapshot") -> None:
+        if self._coming is None:
+            self._coming = Future()
+            threading.Thread(target=_into, args=(self._coming, self._load, snapshot), daemon=True).start()
+
+    def _settle(self) -> None:
+        """Take what has been loaded meanwhile. What does not load is tried again, by who asks for it."""
+        if self._coming is None or not self._coming.done():
+            return
+        coming, self._coming = self._coming, None
+        if coming.exception() is None:
+            self._keep(coming.result())
+        else:
+            self._newest = ""
+
+    def _keep(self, rows: "_Rows") -> None:
+        self._loaded[rows.snapshot] = rows
+        while len(self._loaded) > _LOADED:
+            self._loaded.popitem(last=False)[1].close()
+
+
+def _into(coming: "Future[_Rows]", load: "Callable[[Snapshot], _Rows]", snapshot: "Snapshot") -> None:
+    try:
+        coming.set_result(load(snapshot))
+    except Exception as error:  # noqa: BLE001 - told to who asks next
+        coming.set_exception(error)
 
 
 class _Rows:
@@ -109,6 +148,7 @@ class _Rows:
 
         from sampan.lake.query import open_sources, quote_name
 
+        self.snapshot = snapshot.id
         self._table, self._key = table, key
         types = dict(snapshot.fields)
         if missing := [name for name in (key, *inputs) if name not in types]:
