@@ -162,8 +162,29 @@ def test_the_main_pages_can_be_walked_with_the_keyboard_alone(watched: Watched) 
     expect(page).to_have_url(re.compile("q=e7"))
 
 
+def test_the_queue_is_answered_with_the_keyboard_alone(watched: Watched, shop: Shop) -> None:
+    shop.unsure("zoe", "decision-keys")
+    page = watched.open("/reviews")
+    case = page.locator("#reviews .asking", has_text="zoe")
+    page.keyboard.press("1")  # at no case: nothing is answered
+    for _ in range(10):
+        page.keyboard.press("j")
+        if case.evaluate("(one) => one.contains(document.activeElement)"):
+            break
+    page.keyboard.press("r")
+    page.keyboard.type("known to us\nfor long")
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    expect(page.locator("#reviews table")).to_contain_text("known to us")
+    expect(case).to_have_count(0)
+    found = shop.hub.json("/predictions/decision-keys")["review"]["case"]["settled"]
+    assert (found["action"], found["reason"]) == ("wait", "known to us\r\nfor long")
+    assert shop.hub.json("/predictions/decision-3")["review"]["case"]["settled"] is None
+
+
 @pytest.mark.parametrize(
-    "path", ["/", "/log", "/quarantine", "/contracts", "/tables", "/runs", "/settings", "/patterns"]
+    "path",
+    ["/", "/log", "/quarantine", "/contracts", "/tables", "/runs", "/settings", "/patterns", "/reviews", "/proposals"],
 )
 def test_everything_that_can_be_operated_has_a_name(watched: Watched, path: str) -> None:
     page = watched.open(path)

@@ -314,6 +314,9 @@ class RunningHub:
         with self._opening:
             if self.ending:
                 raise Busy("Settle a case", "the hub is ending", "Try again when it is up.")
+            if self._desk is not None and self._desk[0].poisoned:  # nothing may be kept on top of what may be lost
+                self._desk[1].close()
+                self._desk = None
             if self._desk is None:
                 writer = self.app.log.writer(STREAM)
                 self._desk = writer, Desk(writer, self.app.endpoints.once_served, self.app.clock)

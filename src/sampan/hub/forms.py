@@ -137,7 +137,8 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
 
     @post("/reviews/{prediction:str}/answer", status_code=303)
     async def answer(request: Ask, prediction: str, body: bytes) -> Response[bytes]:
-        said: dict[str, Any] = {"action": _field(body, "action"), "reason": _field(body, "reason")}
+        reason = _field(body, "reason").replace("\r\n", "\n")
+        said: dict[str, Any] = {"action": _field(body, "action"), "reason": reason}
         if label := _field(body, "label"):
             said["label"] = {"true": True, "false": False}.get(label, label)
         where = Urls.reviews(endpoint=_field(body, "endpoint"))

@@ -25,7 +25,11 @@ addEventListener("pageshow", () => { for (const field of all("form.filter :disab
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.closest("input, select, textarea");
-  if (event.key === "Escape" && typing) return typing.blur();
+  if (event.key === "Escape" && typing) {
+    typing.blur();
+    const link = typing.closest(".asking") && typing.closest(".asking").querySelector("a[href]");
+    return link && link.focus();
+  }
   if (typing) return;
   const field = { "/": "#search", f: "form.filter input" }[event.key];
   const step = { j: 1, k: -1 }[event.key];
@@ -39,7 +43,7 @@ document.addEventListener("keydown", (event) => {
     if (next) { event.preventDefault(); next.focus(); }
   } else if (/^[1-9r]$/.test(event.key)) {
     const at = event.target.closest(".asking");
-    const choice = at && at.querySelector(event.key === "r" ? "input[name=reason]" : `[data-choice="${event.key}"]`);
+    const choice = at && at.querySelector(event.key === "r" ? "[name=reason]" : `[data-choice="${event.key}"]`);
     if (choice) { event.preventDefault(); event.key === "r" ? choice.focus() : choice.click(); }
   } else if (event.key === "p" && mark && !mark.hidden) mark.click();
 });
