@@ -93,7 +93,7 @@ def test_decisions_have_figures_by_month_and_every_order_got_one(told):
     assert 0.14 < found["brier_by_month"]["2011-03"] < 0.22
     assert found["value_by_month"]["2011-03"] > 200
     assert sum(found["rules"].values()) == found["decisions"] > 1000
-    assert found["versions"] == ["reorder@1", "reorder@2"]
+    assert found["versions"][:2] == ["reorder@1", "reorder@2"]  # those of the flow; the others are of the rehearsal
 
 
 def test_the_leak_promises_more_and_is_refused_by_name(told):

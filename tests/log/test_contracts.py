@@ -30,7 +30,7 @@ def contracts(folder: Path, text: str) -> Contracts:
 
 
 def test_a_workspace_without_contracts_has_the_built_in_ones(tmp_path: Path) -> None:
-    assert Contracts.load(tmp_path / "contracts.py").types() == ["outcome", "prediction", "shadow"]
+    assert Contracts.load(tmp_path / "contracts.py").types() == ["outcome", "prediction", "review", "shadow"]
 
 
 def test_a_contract_says_its_types_units_bounds_and_descriptions(tmp_path: Path) -> None:
