@@ -102,7 +102,10 @@ def describe(
     schema: dict[Any, Any] = dict(zip(ordered, schemas, strict=False)) | {Any: {}}
     paths: dict[str, Any] = {}
     for (method, path), one in sorted(known.items(), key=lambda pair: (pair[0][1], pair[0][0])):
-        paths.setdefault(path, {})[method.lower()] = _operation(method, path, policies[method, path], one, schema)
+        made = _operation(method, path, policies[method, path], one, schema)
+        if (method, f"/v1{path}") in known:  # a page's form beside the command of the same name
+            made["operationId"] += "_page"
+        paths.setdefault(path, {})[method.lower()] = made
     return {
         "openapi": "3.1.0",
         "info": {

@@ -6,8 +6,6 @@ rollout leads over the endpoint.
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from sampan.app.releasing import Releasing
 from sampan.base.errors import Conflict, Refused, Usage
 
@@ -31,6 +29,8 @@ class Proposing(Releasing):
         The bundle in force and the changed one answer the same requests, so that nothing but the thresholds differs.
         Raises NotFound, Usage for thresholds that it has not, of another type, or as they are.
         """
+        import msgspec
+
         from sampan.base.ids import new_id
         from sampan.release.proposals import Change, Proposal
         from sampan.serve.thresholds import defaults
@@ -75,6 +75,8 @@ class Proposing(Releasing):
         self, endpoint: str, base: "Bundle", candidate: "Bundle", since: int, until: int
     ) -> tuple["Counterfactual", int]:
         """What a bundle would have decided beside another, on the requests of a span; and how many those were."""
+        import msgspec
+
         from sampan.app.retaking import answers
         from sampan.serve.again import Case
         from sampan.serve.counterfactual import compare, past_decisions
@@ -195,6 +197,8 @@ class Proposing(Releasing):
 
     def _proposal(self, found: "Proposal") -> dict[str, Any]:
         """A proposal as a command shows it."""
+        import msgspec
+
         from sampan.release.proposals import standing
 
         stands = standing(self, found, self.endpoints.get(found.endpoint).bundle)
@@ -255,6 +259,8 @@ class Proposing(Releasing):
 
 def _typed(value: Any, like: Any) -> Any:
     """A value that a form or command gives as text, as what the threshold is; any other as it is."""
+    import msgspec
+
     if not isinstance(value, str) or isinstance(like, str):
         return value
     try:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sampan.app.repeating import repeat, when_busy
 from sampan.app.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ class Reviewing(Workplace):
 
 async def keep_reviewing(hub: "RunningHub") -> None:
     """Until it is cancelled: settle by its safe default what nobody has answered in time."""
+    from sampan.app.repeating import repeat
+
     doing, quiet = partial(settle_due, hub), partial(_quiet, hub)
     await repeat(doing, _LOG, "cases could not be settled", first=0.0, pause=_PAUSE, quiet=quiet)
 
@@ -112,4 +113,6 @@ def settle_due(hub: "RunningHub") -> None:
 
 
 def _quiet(hub: "RunningHub", error: Exception) -> bool:
+    from sampan.app.repeating import when_busy
+
     return hub.ending or when_busy(error)

@@ -13,7 +13,6 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadWorkspace, Damaged, NewerFormat, SampanError
-from sampan.base.outgoing import Outgoing
 from sampan.base.sources import MemoryImporter, imported_apart, imported_late
 from sampan.models.version import SERVICE, Version, VersionDraft
 from sampan.serve.decisions import ENTRY, Decision, Threshold
@@ -22,6 +21,7 @@ from sampan.serve.fallback import facts_of as fallback_of
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
+    from sampan.base.outgoing import Outgoing
     from sampan.models.formats import Predictor
     from sampan.serve.live import Live
 
@@ -103,7 +103,7 @@ def decode(data: bytes) -> Bundle:
 
 
 def open_bundle(
-    bundle: Bundle, blobs: Blobs, out: Outgoing | None = None, *, without_model: bool = False, beside: bool = False
+    bundle: Bundle, blobs: Blobs, out: "Outgoing | None" = None, *, without_model: bool = False, beside: bool = False
 ) -> OpenBundle:
     """Load model and rules from bytes whose digests were just checked. Runs in a serving process only.
 
