@@ -96,6 +96,15 @@ at_least = "1 hour"
 [[stay.stage]]
 share = 1.0
 """
+SHADOWED = """
+[stay.kpi]
+minimum_effect = 0.1
+[[stay.stage]]
+shadow = true
+at_least = "1 day"
+[[stay.stage]]
+share = 1.0
+"""
 VISITOR = "v7"
 JSON = "application/json"
 
@@ -169,6 +178,7 @@ class Shop:
         self.post("/v1/reviews/decision-4", {"action": "greet", "reason": PAYLOAD, "label": PAYLOAD[:150]})
         self.outcome("decision-1")
         self.release()
+        self.shadow()
         self.propose()
         self.measure(self.replay())
         self.await_alert()
@@ -185,6 +195,19 @@ class Shop:
         while self.hub.json("/rollouts")["rollouts"][0]["phase"] != "reverted":
             assert time.monotonic() < until
             time.sleep(0.2)
+
+    def shadow(self) -> None:
+        """A rollout that was ended after its shadow had seen one request."""
+        (self.folder / "rollouts.toml").write_text(SHADOWED)
+        asked = {"name": "stay", "thresholds": {"likely": 0.6}, "reason": PAYLOAD, "without_golden": True}
+        id = json.loads(self.post("/v1/rollouts", asked))["id"]
+        self.ask(PAYLOAD, "decision-10", 30.0)
+        until = time.monotonic() + 60
+        while not self.hub.json(f"/rollouts/{id}/shadow")["compared"]["asked"]:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        self.post("/v1/rollouts/stay/back", {"reason": PAYLOAD})
+        (self.folder / "rollouts.toml").write_text(ROLLOUT)
 
     def propose(self) -> None:
         """Another threshold, with a reason that would like to run."""
@@ -296,8 +319,8 @@ class Shop:
                 return
         raise AssertionError(body)
 
-    def outcome(self, prediction: str) -> None:
-        data = {"prediction_id": prediction, "value": PAYLOAD}
+    def outcome(self, prediction: str, value: Any = PAYLOAD) -> None:
+        data = {"prediction_id": prediction, "value": value}
         now = {"id": f"o-{prediction}", "type": "outcome", "source": "web", "time": "2026-02-01T12:00:00Z"}
         (result,) = self.hub.send({**now, "data": data})
         assert result["verdict"] == "accepted", result

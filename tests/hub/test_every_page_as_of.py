@@ -83,6 +83,7 @@ ABOUT = {
     "endpoint value": ["stay"],
     "alert show": ["01"],
     "rollout show": ["stay"],
+    "rollout shadow": ["stay"],
     "incident show": ["01"],
     "review show": ["decision-3"],
     "threshold show": ["01"],
@@ -108,6 +109,7 @@ class Past:
             "/search": ["/search?q=visit"],
             "/branches/{branch}": ["/branches/main"],
             "/models/{model}": ["/models/stay"],
+            "/rollouts/{rollout}": [f"/rollouts/{self.hub.json('/incidents')['incidents'][0]['rollout']}"],
         }
         self.go_on()
         self.now = time.time_ns() // 1000
@@ -119,6 +121,7 @@ class Past:
         hub.send(visit("bad-5", seconds=-1), visit("bad-6", page=8))
         shop.outcome("decision-2")
         shop.outcome("decision-9")
+        shop.outcome("decision-10", True)
         shop.ask("v0", "decision-5", 30.0)
         shop.post("/v1/reviews/decision-3", {"action": "wait"})
         steps = shop.folder / "steps.py"
