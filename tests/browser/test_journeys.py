@@ -178,7 +178,7 @@ def test_the_queue_is_answered_with_the_keyboard_alone(watched: Watched, shop: S
     expect(page.locator("#reviews table")).to_contain_text("known to us")
     expect(case).to_have_count(0)
     found = shop.hub.json("/predictions/decision-keys")["review"]["case"]["settled"]
-    assert (found["action"], found["reason"]) == ("wait", "known to us\r\nfor long")
+    assert (found["action"], found["reason"]) == ("wait", "known to us\nfor long")
     assert shop.hub.json("/predictions/decision-3")["review"]["case"]["settled"] is None
 
 
