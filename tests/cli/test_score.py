@@ -147,6 +147,8 @@ def test_answers_become_a_table_that_says_where_it_is_from(shop: Shop, tmp_path:
     assert found["into"] in json.dumps(shop.hub.json("/tables/liked"))
     run = shop.hub.json(f"/runs/{found['run']}")
     assert "for the newsletter" in json.dumps(run)
+    for page in ("/tables/liked", f"/runs/{found['run']}", "/lineage/liked", "/tables"):
+        assert shop.hub.ask("GET", page, accept="text/html")[0].status == 200, page
     lineage = sampan(shop.folder, "lineage", "liked").stdout
     assert "table reads" in lineage and "version stay@1" in lineage and f"run {found['run']}" in lineage
     # what the flow does not make it does not take away
