@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sampan.base.errors import BadSetting, SampanError
-from sampan.release.policy import read_policy
+from sampan.release.policy import FILE, read_policy
 
 WHOLE = """
 [groups]
@@ -91,3 +91,10 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadSetting, match="it is not TOML"):
         read_policy(tmp_path)
+
+
+def test_who_approves_thresholds_guards_no_version(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('[[promotion]]\nalias = "thresholds"\napprovals = 1\n')
+    policy = read_policy(tmp_path)
+    assert policy.guarded("reorder") == ()
+    assert policy.demanded("reorder", "thresholds") is not None

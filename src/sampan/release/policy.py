@@ -13,7 +13,8 @@ evidence = ["tests", "replay"]
 ```
 
 Every ``[[promotion]]`` that fits a model and an alias counts; what they ask for is added up to the strictest. An alias
-that none of them names is moved by whoever may deploy.
+that none of them names is moved by whoever may deploy. The alias ``thresholds`` stands for proposals of others
+(``sampan.release.proposals``).
 """
 
 import re
@@ -30,6 +31,8 @@ from sampan.base.errors import BadSetting
 from sampan.models.aliases import check_alias
 
 FILE: Final = "policy.toml"
+#: The alias under which the policy says who approves other thresholds; no version is named by it.
+THRESHOLDS: Final = "thresholds"
 Evidence: TypeAlias = Literal["tests", "golden", "replay", "rebuild"]
 _DAYS: Final = re.compile(r"(\d{1,4}) ?days?")
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -89,7 +92,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def guarded(self, model: str) -> tuple[str, ...]:
         """The aliases that are not moved without more ado."""
-        return tuple(sorted({one.alias for one in self.promotion if self.demanded(model, one.alias)}))
+        named = {one.alias for one in self.promotion if self.demanded(model, one.alias)}
+        return tuple(sorted(named - {THRESHOLDS}))
 
     def groups_of(self, person: str) -> tuple[str, ...]:
         """The groups that somebody belongs to."""

@@ -13,12 +13,10 @@ import msgspec
 from sampan.base.clock import Clock
 from sampan.base.errors import Conflict, NotFound, Usage
 from sampan.models.approvals import APPROVED, Approvals, Seen
-from sampan.release.policy import Demand, read_policy
+from sampan.release.policy import THRESHOLDS, Demand, read_policy
 from sampan.release.promotion import Proof, Sees, Voice, missing, proof
 from sampan.store.database import Database
 
-#: The alias under which ``policy.toml`` says who approves proposals.
-ALIAS: Final = "thresholds"
 SHIPPED: Final = "shipped"
 WITHDRAWN: Final = "withdrawn"
 _EVER: Final = 1 << 62
@@ -150,7 +148,7 @@ def standing(sees: Sees, found: Proposal, in_force: str, by: int | None = None) 
     read."""
     model = found.version.partition("@")[0]
     policy = read_policy(sees.folder.root)
-    demand = policy.demanded(model, ALIAS)
+    demand = policy.demanded(model, THRESHOLDS)
     voices = tuple(_voices(sees, found, demand, by))
     if found.closed is not None:
         return Standing(state=found.closed_as, demand=demand, voices=voices)
