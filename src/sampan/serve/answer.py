@@ -67,7 +67,7 @@ class Asked(NamedTuple):
         return frozenset(self.ids) if self.chosen_ids else frozenset()
 
 
-class Verdict(msgspec.Struct, array_like=True):
+class Verdict(msgspec.Struct, array_like=True, gc=False):
     """What a bundle says to one record. ``error``: why there is none, or why its rule gave no action of its own;
     ``fallback``: why it is not the model that says it, but what was declared for then."""
 
