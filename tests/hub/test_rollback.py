@@ -61,7 +61,9 @@ def serving_processes(shop: Shop) -> set[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = stat.read_text().rpartition(")")[2].split()[1]
-            if int(parent) == shop.hub.pid and b"sampan.serve.process" in (stat.parent / "cmdline").read_bytes():
+            said = (stat.parent / "cmdline").read_bytes()
+            serving = b"sampan.serve.process" in said or b"sampan.api.entrance" in said
+            if int(parent) == shop.hub.pid and serving:
                 found.add(int(stat.parent.name))
         except OSError:
             continue
