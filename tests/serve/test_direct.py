@@ -1,5 +1,6 @@
 """A serving process that is asked past the hub: who is let in, what it speaks, and that no switch loses a request."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,10 +13,16 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
+from rollout_shop import candidate, stage
 from serving_shop import Shop, body, record
 from test_serving import gone
 from tests.hub.conftest import Hub, sampan
+
+from sampan.serve.doors import Doors, Most, Ports
+from sampan.serve.serving import Serving
+from sampan.team.tokens import Pass, Token, hash_of
 
 BODY = body(record())
 
@@ -427,3 +434,62 @@ def test_a_rule_that_hangs_gives_503_and_ends_nobody_elses_connection(shop: Shop
         idle.close()
     finally:
         assert hub.stop() == 0
+
+
+def test_a_candidate_answers_its_share_directly_and_its_promotion_closes_nothing(shop: Shop, fitted: Any) -> None:
+    """From its stage over the kill of the candidate's process to its being the champion, and back."""
+    secret, digest = "smp_asked", candidate(shop, fitted)
+    doors = Doors(
+        "sampan.api.entrance",
+        Ports(shop.db, shop.root),
+        "127.0.0.1",
+        hosts="",
+        limits=Most(1_000_000, 1_000, 10.0),
+        instance="test",
+        passes=[Pass(hash_of(secret), Token("t", "t", "caller", 0, 1 << 62))],
+    )
+    clients: list[Client] = []
+
+    async def story() -> None:
+        serving = Serving(shop.root, shop.endpoints, shop.settings, doors)
+        await serving.start()
+        try:
+            await serving.ready("reorder")
+            port = int(serving.address("reorder").rpartition(":")[2])
+            clients.extend(Client(port, secret, 0.002) for _ in range(4))
+            for one in clients:
+                one.start()
+            await serving.assign("reorder", stage(digest, 1.0))
+            await asyncio.sleep(0.4)
+            beside = serving.status()[0].candidate
+            assert beside is not None and beside.pid is not None
+            killed = beside.pid
+            os.kill(killed, signal.SIGKILL)
+            while beside.pid in (None, killed) or beside.state != "serving":
+                await asyncio.sleep(0.02)
+                beside = serving.status()[0].candidate
+                assert beside is not None
+            await asyncio.sleep(0.3)
+            first = shop.endpoints.get("reorder")
+            promoted = msgspec.structs.replace(first, id="promoted", bundle=digest)
+            shop.endpoints.add(promoted, first)
+            state = await serving.refresh("reorder")
+            assert state.bundle == digest and state.pid == beside.pid
+            await asyncio.sleep(0.3)
+            shop.endpoints.add(shop.endpoints.back(promoted, first, actor="ann"), promoted)
+            await serving.refresh("reorder")
+            await asyncio.sleep(0.3)
+            for one in clients:
+                one.ending = True
+            for one in clients:
+                await asyncio.to_thread(one.join, 30)
+        finally:
+            await serving.stop()
+
+    asyncio.run(story())
+    told = [one for client in clients for one in client.told]
+    assert [client.failed for client in clients] == [[]] * 4 and {one.status for one in told} == {200}
+    assert sum(client.closed for client in clients) == 0
+    assert {rule for one in told for rule in one.rules} == {"likely to return", "new words"}
+    acknowledged = [id for one in told for id in one.ids]
+    assert sorted(acknowledged) == sorted(one.id for one in shop.predictions())
