@@ -143,8 +143,9 @@ def test_a_cap_that_stops_asks_nobody(shop: Shop) -> None:
 
 def test_the_champions_cap_counts_what_a_candidate_says(shop: Shop) -> None:
     from sampan.base.clock import SystemClock
-    from sampan.serve.answer import Answerer, Arm, Author, Verdict
+    from sampan.serve.answer import Answerer
     from sampan.serve.bundle import open_bundle
+    from sampan.serve.verdict import Arm, Author, Verdict
 
     capped(shop, "Cap(10.0)")
     bundle = shop.endpoints.bundle(shop.endpoints.get("reorder").bundle)

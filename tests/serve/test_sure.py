@@ -12,9 +12,10 @@ from sampan.base.clock import SystemClock
 from sampan.log.check import Checker
 from sampan.log.contracts import Contracts
 from sampan.models.formats import load
-from sampan.serve.answer import SOURCE, Answerer, Arm, Author, Verdict
+from sampan.serve.answer import SOURCE, Answerer
 from sampan.serve.bundle import OpenBundle, facts_of
 from sampan.serve.decisions import Action, decision
+from sampan.serve.verdict import Arm, Author, Verdict
 
 TEXT = st.text(st.characters(codec="utf-8"))
 VALUE = st.recursive(

@@ -16,8 +16,9 @@ import msgspec
 from sampan.base.clock import SystemClock
 from sampan.base.errors import Damaged, SampanError
 from sampan.base.sources import MemoryImporter
-from sampan.serve.answer import Answerer, Asked
+from sampan.serve.answer import Answerer
 from sampan.serve.bundle import Bundle, open_bundle
+from sampan.serve.verdict import Asked
 from sampan.store.blobs import Blobs
 
 _CHUNK = 5_000

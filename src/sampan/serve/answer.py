@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from sampan.serve.exposure import Kept, Ledger, risk_of
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
 from sampan.serve.lookup import Lookup
+from sampan.serve.verdict import Answered, Arm, Asked, Author, Data, Verdict, Written
 
 if TYPE_CHECKING:
     from sampan.models.formats import Output
@@ -40,99 +41,6 @@ _NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
-
-
-class Asked(NamedTuple):
-    """A request that fits the bundle's signature."""
-
-    records: list[dict[str, Any]]
-    ids: list[str]
-    chosen_ids: bool
-    time: int
-    arrived: float
-    face: int = NATIVE
-    wanted: Any = None
-    pinned: bool = False  # to the version that is served: no other may answer
-    sent: list[dict[str, Any]] | None = None  # the records as they came, where features were looked up
-    looked_up: Sequence[str] = ()  # for each record where, empty for what came as it is
-
-    @property
-    def words(self) -> list[dict[str, Any]]:
-        """The records as they came."""
-        return self.records if self.sent is None else self.sent
-
-    @property
-    def chosen(self) -> frozenset[str]:
-        """The ids that the client chose."""
-        return frozenset(self.ids) if self.chosen_ids else frozenset()
-
-
-class Verdict(msgspec.Struct, array_like=True, gc=False):
-    """What a bundle says to one record. ``error``: why there is none, or why its rule gave no action of its own;
-    ``fallback``: why it is not the model that says it, but what was declared for then."""
-
-    output: float | str | list[float] | None
-    action: str = ""
-    rule: str = ""
-    value: dict[str, Any] | None = None
-    error: str = ""
-    question: Question | None = None
-    """What people are asked about it; the action stands until they answer."""
-    fallback: str = ""
-    calls: tuple[str, ...] = ()
-    """Whom its rules would have called, had anybody been told the answer."""
-    form: str = ""
-    """``onnx`` where the model's ONNX form has said it."""
-
-
-class Author(NamedTuple):
-    """Whose answer it is: version, the bundle's digest, and what its model reads of a record."""
-
-    version: str
-    bundle: str
-    inputs: tuple[str, ...]
-
-
-class Arm(NamedTuple):
-    """Whose answer a record of a rollout got, and what its event says about that."""
-
-    author: Author
-    told: Mapping[str, Any]
-
-
-class Answered(NamedTuple):
-    """What to send back once the events are durable. ``sure``: the events fit their contract, whatever a model or a
-    rule has returned."""
-
-    answers: list[dict[str, Any]]
-    events: list[bytes]
-    sure: bool = False
-
-
-class _Data(msgspec.Struct, gc=False):
-    """What every prediction's event says (``sampan.log.builtin.Prediction``)."""
-
-    endpoint: str
-    version: str
-    bundle: str
-    entity: str
-    features: dict[str, Any]
-    context: dict[str, Any]
-    prediction: Any
-    action: str
-    rule: str
-    value: dict[str, Any] | None
-    latency_us: int
-    error: str
-
-
-class _Event(msgspec.Struct, gc=False):
-    id: str
-    type: str
-    source: str
-    time: str
-    data: Any
-    subject: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Answerer:
@@ -278,7 +186,7 @@ class Answerer:
         ``counted``: whether they count towards the day's cap, whoever's verdicts they are."""
         ledger = self._ledger if counted else None
         answers: list[dict[str, Any]] = []
-        events: list[_Event] = []
+        events: list[Written] = []
         sure = True
         when = iso(asked.time)
         latency = round((time.perf_counter() - asked.arrived) * 1e6)
@@ -316,7 +224,7 @@ class Answerer:
             sure = sure and _sound(verdict)
             entity = self.about(record)
             features, context = self._split(record, author.inputs)
-            data: Any = _Data(
+            data: Any = Data(
                 self.endpoint,
                 author.version,
                 author.bundle,
@@ -334,7 +242,7 @@ class Answerer:
                 told = {**told, "looked_up": asked.looked_up[place]}
             if told:
                 data = {**msgspec.structs.asdict(data), **told}
-            events.append(_Event(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
+            events.append(Written(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
         return Answered(answers, _encode_lines(events).splitlines(), sure)
 
     def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from sampan.base.errors import Refused, SampanError, Unreachable
-from sampan.serve.answer import Answerer, Verdict
+from sampan.serve.answer import Answerer
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.held import held_back
+from sampan.serve.verdict import Verdict
 
 _decode_list = msgspec.msgpack.Decoder(list[Verdict]).decode
 

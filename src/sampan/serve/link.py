@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from sampan.serve.answer import Verdict
 from sampan.serve.apart import Errand, read_verdicts
 from sampan.serve.assignment import CRASH, DOWN, ERROR, QUEUE, TIMEOUT
 from sampan.serve.frames import Frame, Frames, Kind
+from sampan.serve.verdict import Verdict
 
 _BYTES: Final = 8 << 20  # that the candidate's process has not taken; any more waits for nobody
 _encode = msgspec.msgpack.Encoder().encode

@@ -13,12 +13,13 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from sampan.base.errors import Busy, Conflict, Damaged, Refused, SampanError, Unreachable, Usage
-from sampan.serve.answer import Answered, Answerer, Asked, Verdict
+from sampan.serve.answer import Answerer
 from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
 from sampan.serve.link import Reply
 from sampan.serve.shadow import Shadow
 from sampan.serve.variants import Plan, Variants
+from sampan.serve.verdict import Answered, Asked, Verdict
 
 _REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
 _SMALL: Final = 65_536  # bytes of a request's events; with more of them it pays for a task of its own

@@ -14,9 +14,10 @@ import msgspec
 
 from sampan.base.clock import iso
 from sampan.base.errors import SampanError
-from sampan.serve.answer import Answerer, Asked, Verdict
+from sampan.serve.answer import Answerer
 from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE
 from sampan.serve.variants import Plan, Variants
+from sampan.serve.verdict import Asked, Verdict
 
 if TYPE_CHECKING:
     from sampan.serve.service import Sink

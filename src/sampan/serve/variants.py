@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sampan.base.assigning import gets_candidate
-from sampan.serve.answer import Answerer, Arm, Asked, Author
+from sampan.serve.answer import Answerer
 from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, QUEUE, Assigned, News, code
 from sampan.serve.link import Link, Records, Reply
+from sampan.serve.verdict import Arm, Asked, Author
 
 _TELL: Final = 0.5  # seconds between what the hub is told
 
