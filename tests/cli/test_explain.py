@@ -251,6 +251,7 @@ def test_runs_of_which_nothing_is_to_be_explained(committed: Here) -> None:
     assert "without --explain" in committed.complaint("diff", first, first, "--plan", code=2)
 
 
+@pytest.mark.slow
 def test_the_hub_explains_and_its_page_shows_the_last_one(committed: Here) -> None:
     first = run(committed)
     rewrite(committed, LONGER, HEAVIER)

@@ -157,6 +157,7 @@ def test_a_service_answers_and_each_prediction_is_an_event(hub: Hub, service: Se
     assert len(hub.json("/predictions?endpoint=live")["predictions"]) == 32
 
 
+@pytest.mark.slow
 def test_a_silent_service_is_a_503_or_the_declared_fallback(hub: Hub, service: Service) -> None:
     words = ("--form", "predict", "--kind", "binary", "--read", "score", "--timeout", "300")
     adopt(hub.folder, "live", service.url, *words)
@@ -188,6 +189,7 @@ def test_a_silent_service_is_a_503_or_the_declared_fallback(hub: Hub, service: S
     assert "0.25" in event.stdout and "it answered 500" in event.stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_adopted_is_said_in_one_message(folder: Path, files: Path, service: Service) -> None:
     kinds = ("--form", "predict", "--kind", "binary")
     (folder / "m.skops").write_bytes(b"\x80\x04\x95hello")

@@ -74,7 +74,7 @@ def test_an_older_version_is_kept_as_it_was_and_says_what_changed_since(shop: Hu
 
 def test_the_list_begins_with_what_needs_a_person(shop: Hub) -> None:
     lines = shop.json("/contracts")["contracts"]
-    assert [line["type"] for line in lines] == ["visit", "outcome", "prediction", "shadow"]
+    assert [line["type"] for line in lines] == ["visit", "outcome", "prediction", "review", "shadow"]
     assert (lines[0]["attention"], lines[1]["attention"]) == ("1 in quarantine", "")
 
 

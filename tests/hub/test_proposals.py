@@ -186,6 +186,7 @@ def test_a_proposal_is_stale_once_another_bundle_is_in_force(desk: Desk) -> None
     assert desk.in_force()["likely"] == 0.5, "what --set had set, the next deploy does not keep"
 
 
+@pytest.mark.slow
 def test_without_a_hub_an_edit_ships_stays_and_is_brought_into_decisions_py(after_a_run: Path, tmp_path: Path) -> None:
     desk = Desk(after_a_run, tmp_path / "shop")
     assert desk.hub.stop() == 0

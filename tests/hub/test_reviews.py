@@ -193,6 +193,7 @@ def test_nobody_else_can_speak_for_people(queue: Queue) -> None:
     assert queue.answer("forged", {"action": "wait"})[0] == 200
 
 
+@pytest.mark.slow
 def test_what_nobody_answers_is_settled_once_by_the_safe_default_and_told(queue: Queue) -> None:
     asked = queue.ask("late", hours=A_SECOND)
     done = queue.settled("late")
@@ -210,6 +211,7 @@ def test_what_nobody_answers_is_settled_once_by_the_safe_default_and_told(queue:
     assert "Nobody answered" in found[0]["alert"]["title"] and found[0]["alert"]["about"] == "stay"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_hub_that_was_down_at_the_deadline_settles_it_when_it_is_up_again(queue: Queue, number: int) -> None:
     id = f"down-{number}"

@@ -99,6 +99,7 @@ def test_slices_are_of_the_kind_that_a_field_is(till: Till) -> None:
     assert "Po&#34;rtu}g{al" in page and "per 1,000" in page
 
 
+@pytest.mark.slow
 def test_the_cap_holds_and_says_so(till: Till) -> None:
     found = till.value()
     cap, held = found["cap"], sum(1 for row in till.rows if row[0] == "wait")

@@ -19,6 +19,8 @@ from sampan.release.rollouts import Rollout
 from sampan.serve.again import Case
 from sampan.serve.counterfactual import answer_again
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400_000_000
 FILES = {
     "sampan.toml": "",

@@ -95,6 +95,7 @@ def test_what_cannot_be_looked_up_is_refused_by_name(known: Shop, asked: dict[st
     assert known.predictions() == []
 
 
+@pytest.mark.slow
 def test_the_newest_commit_is_looked_at_and_what_was_answered_stays(known: Shop) -> None:
     newer = {**ROWS, "orders": [-2, 2, 1, 1, 1]}
     asked = body({"customer_id": 17850}, ids=["first"])
