@@ -67,3 +67,11 @@ def test_all_floors_know_the_same_built_in_events() -> None:
 
     own = {one.__sampan_type__ for one in BUILTIN}
     assert set(BUILTIN_EVENTS) == own == events.BUILTIN
+
+
+def test_an_action_is_a_pair_of_texts_whatever_people_are_asked() -> None:
+    plain, asked = Action("wait", "not likely"), review("wait", "not likely", hours=2)
+    assert plain == ("wait", "not likely") == asked
+    name, rule = asked
+    assert (name, rule, plain.question) == ("wait", "not likely", None)
+    assert asked.question is not None and asked.question.seconds == 7200

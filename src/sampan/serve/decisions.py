@@ -46,13 +46,21 @@ class Question(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-class Action(NamedTuple):
-    """What to do, and the rule that said so (shown on every prediction's page; empty: the action's own name).
-    ``question``: what people are asked besides; until they answer, and if they do not, the action stands."""
-
+class _Named(NamedTuple):
     name: str
     rule: str = ""
-    question: Question | None = None
+
+
+class Action(_Named):
+    """What to do, and the rule that said so (shown on every prediction's page; empty: the action's own name): a pair of
+    texts. ``question``: what people are asked besides; until they answer, and if they do not, the action stands."""
+
+    question: Question | None
+
+    def __new__(cls, name: str, rule: str = "", question: Question | None = None) -> "Action":
+        made = super().__new__(cls, name, rule)
+        made.question = question
+        return made
 
 
 def review(safe: str, rule: str = "", *, hours: float = 24.0, choices: Iterable[str] = ()) -> Action:

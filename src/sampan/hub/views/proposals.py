@@ -6,7 +6,7 @@ import msgspec
 
 from sampan.base.errors import BadWorkspace, Refused, SampanError
 from sampan.base.sources import collect
-from sampan.hub.parts import Parts, Query, as_of, may, who
+from sampan.hub.parts import Parts, Query, as_of, begun, may, who
 from sampan.models.approvals import WITHDRAWN
 from sampan.release.proposals import Proposal, Proposals, Standing, standing
 from sampan.release.rollouts import read_rollouts
@@ -111,7 +111,10 @@ def thresholds(parts: Parts, query: Query) -> ThresholdsPage:
 def proposal(parts: Parts, query: Query) -> ProposalPage:
     """One proposal: what it would have changed, who says what, and what is missing; or as it stood at a time."""
     then = as_of(query)
-    found = Proposals(parts.db, parts.clock).get(query["proposal"], then)
+    records = Proposals(parts.db, parts.clock)
+    found = records.get(query["proposal"])
+    begun(f"the proposal {found.id}", found.created, then)
+    found = records.get(found.id, then)
     stands = _standing(parts, found, then)
     effect = msgspec.convert(found.effect, Counterfactual)
     me = who(query)
