@@ -119,6 +119,7 @@ def ask(hub: Hub, *records: dict[str, Any]) -> tuple[int, Any]:
     return status, json.loads(body)
 
 
+@pytest.mark.slow
 def test_a_file_is_served_as_it_is_with_no_run_behind_it(hub: Hub, files: Path) -> None:
     theirs = lgb.Booster(model_file=files / "old.txt")
     made = adopt(hub.folder, "live", str(files / "old.txt"))

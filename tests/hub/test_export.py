@@ -105,6 +105,7 @@ def same(answer: Any) -> Any:
     return [answer["predictions"], [{**one, "id": ""} for one in answer["decisions"]]]
 
 
+@pytest.mark.slow
 def test_the_folder_answers_as_the_endpoint_does(shop: Path, out: Path) -> None:
     hub = Hub(shop)
     try:

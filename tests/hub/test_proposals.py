@@ -125,6 +125,7 @@ def test_what_cannot_be_tried_is_refused_in_words(desk: Desk, thresholds: Any, w
     assert status == 400 and words in json.dumps(said)
 
 
+@pytest.mark.slow
 def test_a_business_owner_proposes_on_a_page_and_whoever_the_policy_names_approves(desk: Desk) -> None:
     (desk.shop.folder / "policy.toml").write_text(POLICY)
     form = {"cookie": desk.hub.sign_in(), "content_type": "application/x-www-form-urlencoded", "origin": desk.hub.url}
@@ -174,6 +175,7 @@ def test_whose_own_proposal_does_not_count_and_who_rejects_stops_it(desk: Desk) 
     (desk.shop.folder / "policy.toml").unlink()
 
 
+@pytest.mark.slow
 def test_a_proposal_is_stale_once_another_bundle_is_in_force(desk: Desk) -> None:
     id = desk.tried(likely=0.7)["proposal"]["id"]
     desk.say("olga", f"/v1/proposals/{id}/ask", {"reason": "why not"})

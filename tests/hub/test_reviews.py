@@ -106,6 +106,7 @@ def test_a_case_gets_the_safe_default_and_waits_for_people(queue: Queue) -> None
     assert "basket" in shown.stdout and "GBP" in shown.stdout and "sampan review answer first" in shown.stdout
 
 
+@pytest.mark.slow
 def test_an_answer_is_an_event_with_its_author_and_only_one_counts(queue: Queue) -> None:
     queue.ask("second")
     dora, emil = queue.token("dora", "reviewer"), queue.token("emil", "approver")
@@ -255,6 +256,7 @@ def test_answers_are_labels_that_a_flow_reads(queue: Queue) -> None:
     assert rows == [["visitor of label", "owner", True]]
 
 
+@pytest.mark.slow
 def test_without_a_hub_commands_answer_and_settle(after_a_run: Path, tmp_path: Path) -> None:
     queue = Queue(after_a_run, tmp_path / "shop")
     queue.ask("alone")

@@ -416,6 +416,7 @@ def test_settings_that_cannot_be_are_refused_at_the_start(shop: Shop, settings: 
     assert done.returncode == 2 and says in done.stderr
 
 
+@pytest.mark.slow
 def test_a_rule_that_hangs_gives_503_and_ends_nobody_elses_connection(shop: Shop) -> None:
     shop.close()
     hub = begin(shop.root, SAMPAN_PREDICT_TIMEOUT="1")
@@ -436,6 +437,7 @@ def test_a_rule_that_hangs_gives_503_and_ends_nobody_elses_connection(shop: Shop
         assert hub.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_candidate_answers_its_share_directly_and_its_promotion_closes_nothing(shop: Shop, fitted: Any) -> None:
     """From its stage over the kill of the candidate's process to its being the champion, and back."""
     secret, digest = "smp_asked", candidate(shop, fitted)

@@ -78,6 +78,7 @@ def test_a_function_makes_a_prediction_of_the_record_and_the_rules_judge_it(shop
     assert answer.status == 500 and "fallback" not in answer.body.decode(), "a function that raises answers nothing"
 
 
+@pytest.mark.slow
 def test_what_was_in_force_before_answers_with_its_own_rules(shop, fitted):
     words = shop.root / "shop" / "words.py"
     words.write_text('LIKELY = "likely, in the words of old"\n')
@@ -97,6 +98,7 @@ def test_what_was_in_force_before_answers_with_its_own_rules(shop, fitted):
     assert [data[name] for name in ("version", "bundle", "fallback")] == ["reorder@1", old.bundle, state.silent]
 
 
+@pytest.mark.slow
 def test_rules_that_import_late_are_not_mixed_with_others(shop, fitted):
     deploy(shop, RULES.replace("if context.get", "from shop import words\n    if context.get", 1))
     shop.register(fitted(9))
