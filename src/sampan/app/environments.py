@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 
+from sampan.base import pythons
 from sampan.base.digests import digest_value
 from sampan.base.errors import Busy, Refused
 from sampan.flow.hardware import accelerator, device
@@ -176,8 +177,7 @@ def requirements(manifest: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _uv(command: list[str], cwd: Path, cause: str, said: str, ended: Callable[[], bool]) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    done = apart(command, cwd, environment, ended)
+    done = apart(command, cwd, pythons.variables(other=True), ended)
     if done.returncode:
         lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in done.stderr.splitlines() if line.strip()]
         raise NotRebuilt(cause, f"{said}: " + "\n    ".join(lines[-_LINES:]), _ADVICE[cause])

@@ -1,11 +1,11 @@
 """The Python that steps run in: the one that drives the run, or another that was made from what a run recorded."""
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sampan.base import pythons
 from sampan.flow.key import python_version
 from sampan.flow.packages import Packages
 
@@ -24,8 +24,7 @@ class Interpreter:
 
     def variables(self) -> Mapping[str, str]:
         """Of this process, less those that lead another Python to the packages of this one."""
-        hidden = () if self.path is None else ("VIRTUAL_ENV", "PYTHONPATH")
-        return {name: value for name, value in os.environ.items() if name not in hidden}
+        return pythons.variables(other=self.path is not None)
 
 
 def running(cache: Path | None) -> Interpreter:

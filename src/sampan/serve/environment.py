@@ -5,7 +5,6 @@ in an environment of its own, made anew from the lock by uv, once, and kept amon
 higher floor (``sampan.app.surround``) and is asked as a process.
 """
 
-import os
 import platform
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sampan.base import pythons
 from sampan.base.errors import BadSetting, Damaged, NotFound, Unreachable
 from sampan.base.settings import Folder
 from sampan.serve.bundle import Bundle
@@ -130,8 +130,7 @@ def told(bundle: Bundle, blobs: Blobs) -> str:
 
 def variables(python: str) -> dict[str, str]:
     """The variables for a process of a Python: this one's, less those that lead another to the packages of this one."""
-    hidden = () if python == sys.executable else ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
-    return {name: value for name, value in os.environ.items() if name not in hidden}
+    return pythons.variables(other=python != sys.executable)
 
 
 def wanted(data: Path) -> str:
