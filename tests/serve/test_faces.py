@@ -2,6 +2,7 @@
 
 import json
 import struct
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
@@ -16,9 +17,10 @@ from sampan.models.formats import load
 from sampan.models.version import Signature
 from sampan.serve.answer import Answerer
 from sampan.serve.bundle import OpenBundle, facts_of
-from sampan.serve.decisions import Action, decision
+from sampan.serve.decisions import Action, decision, review
 from sampan.serve.faces import INFERENCE, INVOCATIONS, NATIVE, Said, face, unpack
 from sampan.serve.inference import LENGTH, VERSION, metadata
+from sampan.serve.saying import in_headers
 from sampan.serve.tensors import Tensor, read_tensors, write_tensor
 
 RECORDS = [record(), record(orders=-2, recency=1, spend=3.5, customer_id="c-2"), record(orders=7, customer_id=None)]
@@ -94,7 +96,7 @@ def test_every_form_of_invocations_comes_to_the_same(ruled, sent):
     predictions, actions = native(ruled)
     status, headers, said = ask(ruled, INVOCATIONS, sent, content_type="application/json")
     found = json.loads(said)
-    assert (status, headers) == (200, {"content-type": "application/json"})
+    assert (status, headers["content-type"]) == (200, "application/json")
     assert found["predictions"] == predictions
     assert [one["action"] for one in found["decisions"]] == actions
     assert {one["rule"] for one in found["decisions"]} == {"by half"} and all(one["id"] for one in found["decisions"])
@@ -118,12 +120,70 @@ def test_rows_without_names_are_in_the_order_of_the_models_inputs(bare):
 def test_invocations_answer_in_the_form_that_is_asked_for(ruled):
     predictions, _ = native(ruled)
     _, headers, said = ask(ruled, INVOCATIONS, FORMS[0], accept="text/csv, */*;q=0.1")
-    assert headers == {"content-type": "text/csv"}
+    assert headers["content-type"] == "text/csv"
     assert [float(line) for line in said.decode().splitlines()] == predictions
     _, headers, said = ask(ruled, INVOCATIONS, FORMS[0], accept="application/jsonlines")
     assert [json.loads(line) for line in said.splitlines()] == predictions
     _, headers, _ = ask(ruled, INVOCATIONS, FORMS[0], accept="*/*")
-    assert headers == {"content-type": "application/json"}
+    assert headers["content-type"] == "application/json"
+
+
+def test_every_form_of_invocations_says_in_headers_what_predict_says(ruled):
+    for accept in ("text/csv", "application/jsonlines", "application/json"):
+        _, headers, _ = ask(ruled, INVOCATIONS, FORMS[0], accept=accept)
+        assert headers["sampan-rule"] == "by half" and headers["sampan-version"] == "reorder@1"
+        assert headers["sampan-action"] == ", ".join(dict.fromkeys(native(ruled)[1]))
+        assert len(headers["sampan-id"].split(", ")) == len(RECORDS)
+
+
+def test_a_header_holds_any_text_and_no_endless_list():
+    one = {
+        "rule": "zu groß, zu teuer\r\nX: y",
+        "fallback": "",
+        "review": {"due": "2026-03-02T16:00:00Z", "choices": []},
+    }
+    headers = in_headers([one])
+    assert headers == {
+        "sampan-rule": "zu gro%C3%9F%2C zu teuer%0D%0AX: y",
+        "sampan-review": "2026-03-02T16:00:00Z",
+    }
+    assert unquote(headers["sampan-rule"]) == one["rule"]
+    assert len(in_headers([{"rule": "x" * 5_000}])["sampan-rule"]) == 200
+    assert in_headers([{"id": str(n), "rule": "a"} for n in range(21)]) == {"sampan-rule": "a"}
+
+
+@pytest.mark.parametrize("number", [INVOCATIONS, INFERENCE])
+def test_a_case_for_people_and_a_fallback_are_told_in_every_protocols_words(shop, number):
+    def careful(prediction, context):
+        return review("wait", rule="too much for a rule alone", hours=4, choices=("reserve", "wait"))
+
+    answerer = make(shop, decision(model="reorder", entity="customer_id")(careful))
+    sent = (
+        FORMS[0] if number == INVOCATIONS else {"inputs": columns(), "outputs": [{"name": "review"}, {"name": "form"}]}
+    )
+    asked = answerer.read(json.dumps(sent).encode(), number, {})
+    verdicts = answerer.judge(asked.records, answerer.predict(asked.records))
+    verdicts[1] = msgspec.structs.replace(verdicts[1], fallback="the model raised", form="onnx")
+    headers, said = unpack(answerer.say(asked, answerer.tell(asked, verdicts, counted=False).answers)[1])
+    found = json.loads(said)
+    if number == INVOCATIONS:
+        told = {name.removeprefix("sampan-"): value for name, value in headers.items()}
+        first, second, _ = found["decisions"]
+        assert first["review"] == {"due": told["review"], "choices": ["reserve", "wait"]} and "fallback" not in first
+        assert (second["fallback"], second["form"], second["version"]) == ("the model raised", "onnx", "reorder@1")
+    else:
+        told = found["parameters"]
+        assert outputs(said) == {"review": [told["review"]] * 3, "form": ["", "onnx", ""]}
+    assert (told["rule"], told["fallback"], told["form"]) == ("too much for a rule alone", "the model raised", "onnx")
+    assert told["version"] == "reorder@1" and told["review"].startswith("1970-01-01T04:00:00")
+
+
+def test_inference_says_in_parameters_what_predict_says(ruled, bare):
+    told = json.loads(ask(ruled, INFERENCE, {"inputs": columns()})[2])["parameters"]
+    assert told["rule"] == "by half" and told["version"] == "reorder@1" and len(told["id"].split(", ")) == 3
+    assert all(isinstance(value, str) for value in told.values()), "the protocol has texts, numbers and booleans"
+    told = json.loads(ask(bare, INFERENCE, {"inputs": columns()[:3]})[2])["parameters"]
+    assert set(told) == {"id", "version", "bundle"}
 
 
 WRONG = [

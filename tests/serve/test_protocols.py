@@ -78,6 +78,8 @@ def test_invocations_are_answered_and_recorded_like_any_prediction(hub: Hub, exp
     response, said = hub.ask("POST", "/invocations/reorder", sent, content_type="application/json", accept="text/csv")
     assert response.headers["content-type"] == "text/csv"
     assert [float(line) for line in said.decode().split()] == found["predictions"]
+    assert response.headers["Sampan-Rule"] == ", ".join(dict.fromkeys(one["rule"] for one in expected))
+    assert response.headers["Sampan-Version"] == "reorder@1" and len(response.headers["Sampan-Id"].split(", ")) == 4
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,11 @@ def test_tritons_client_infers(hub: Hub, expected: Any, binary: bool) -> None:
         inputs[-1].set_data_from_numpy(array, binary_data=binary)
     found = client.infer("reorder", inputs, headers=headers, request_id="t-1")
     assert found.get_response()["id"] == "t-1"
+    assert found.get_response()["parameters"]["version"] == "reorder@1"
+    named = client.infer(
+        "reorder", inputs, outputs=[http.InferRequestedOutput("version", binary_data=binary)], headers=headers
+    )
+    assert {one if isinstance(one, str) else one.decode() for one in named.as_numpy("version")} == {"reorder@1"}
     assert found.as_numpy("prediction").tolist() == [one["prediction"] for one in expected]
     texts = [text if isinstance(text, str) else text.decode() for text in found.as_numpy("action").tolist()]
     assert texts == [one["action"] for one in expected]
@@ -176,7 +183,7 @@ def test_kserves_client_infers(hub: Hub, expected: Any, binary: bool) -> None:
             await client.close()
 
     found = asyncio.run(story())
-    assert found.id == "k-1"
+    assert found.id == "k-1" and found.parameters["version"] == "reorder@1"
     made = {one.name: one.as_numpy() for one in found.outputs}
     assert made["prediction"].tolist() == [one["prediction"] for one in expected]
     assert [str(one) for one in made["action"].tolist()] == [one["action"] for one in expected]

@@ -423,6 +423,9 @@ def test_every_face_answers_with_either_and_a_named_version_is_that_version(shop
     assert own == [shop.models.load(f"reorder@{n}").predict([one])[0] for n, one in zip((1, 2), records, strict=True)]
     assert invoked["predictions"] == own
     assert [one["rule"] for one in invoked["decisions"]] == ["likely to return", "new words"]
+    assert [one["variant"] for one in invoked["decisions"]] == ["champion", "candidate"]
+    assert [one["parameters"]["variant"] for one in each] == ["champion", "candidate"]
+    assert inferred["parameters"]["variant"] == "champion, candidate" and "variant" not in named["parameters"]
     assert inferred["outputs"][0]["data"] == own and "model_version" not in inferred
     assert [one["model_version"] for one in each] == ["1", "2"]
     assert named["model_version"] == "1" and named["outputs"][0]["data"] == shop.models.load("reorder@1").predict(

@@ -24,7 +24,8 @@ class Asked(msgspec.Struct):
 
 
 class Predictions(msgspec.Struct):
-    """An answer for each record, in the order asked: id, prediction, action, rule, version."""
+    """An answer for each record, in the order asked: id, prediction, action, rule, version, bundle; where there is
+    something to say of it variant, form, fallback, review, error."""
 
     predictions: list[dict[str, Any]]
 
@@ -39,10 +40,11 @@ class Invocation(msgspec.Struct):
 
 
 class Invoked(msgspec.Struct, omit_defaults=True):
-    """A prediction for each record: a number, or probabilities in the order of the classes; and what was decided."""
+    """A prediction for each record: a number, or probabilities in the order of the classes; and what was decided.
+    Headers of the answer (``Sampan-Version``, ``Sampan-Rule`` and so on) say the same in every form."""
 
     predictions: list[Any]
-    decisions: list[dict[str, str]] = []
+    decisions: list[dict[str, Any]] = []
 
 
 class InferenceTensor(msgspec.Struct, omit_defaults=True):
@@ -65,12 +67,13 @@ class InferenceRequest(msgspec.Struct, omit_defaults=True):
 
 
 class InferenceAnswer(msgspec.Struct, omit_defaults=True):
-    """Its answer."""
+    """Its answer. ``parameters``: version, bundle, rule, variant, form, fallback, review."""
 
     model_name: str
-    model_version: str
     outputs: list[InferenceTensor]
+    model_version: str = ""
     id: str = ""
+    parameters: dict[str, Any] = {}
 
 
 def _v2(method: str, path: str) -> Operation:

@@ -208,6 +208,8 @@ class Answerer:
                 "version": author.version,
                 "bundle": author.bundle,
             }
+            if variant := told.get("variant"):
+                answer["variant"] = variant
             if verdict.error:
                 answer["error"] = verdict.error
             if verdict.question is not None:
@@ -282,6 +284,7 @@ class Answerer:
             **{name: data[name] for name in ("action", "rule", "version", "bundle")},
         }
         told = ["error", "review", "form", *(["fallback"] if data.get("variant", CHAMPION) == CHAMPION else [])]
+        told += ["variant"] if data.get("rollout") else []
         return {**answer, **{name: data[name] for name in told if data.get(name)}}
 
     def _split(self, record: dict[str, Any], inputs: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

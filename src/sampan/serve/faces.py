@@ -35,7 +35,8 @@ class Call(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What is answered: one entry per record (id, prediction, action, rule, version, bundle, error)."""
+    """What is answered: one entry per record (id, prediction, action, rule, version, bundle, and where there is
+    something to say of them error, variant, review, form, fallback)."""
 
     answers: Sequence[Mapping[str, Any]]
     bundle: "Bundle"

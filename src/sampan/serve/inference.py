@@ -14,6 +14,7 @@ from sampan.base.errors import NotFound, SampanError, Usage
 from sampan.models.version import InputType, Signature
 from sampan.serve.faces import Call, Headers, Said
 from sampan.serve.native import decoded, quoting
+from sampan.serve.saying import SAID, column, in_parameters
 from sampan.serve.tensors import Tensor, flags, read_tensors, rows, write_tensor
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _DATATYPES: Final[dict[InputType, str]] = {
     "category": "BYTES",
 }
 _DECIDED: Final = ("id", "action", "rule")
+_TOLD: Final = tuple(name for name in SAID if name not in _DECIDED)  # outputs for those who ask for them by name
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,11 +60,14 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
 
 
 def write(said: Said, wanted: Wanted) -> tuple[bytes, Headers]:
-    """``outputs``: ``prediction`` (or ``probabilities``), and of a decision ``action``, ``rule`` and ``id``."""
+    """``outputs``: ``prediction`` (or ``probabilities``), and of a decision ``action``, ``rule`` and ``id``;
+    ``parameters``: whose answer it is, and what is to be said of it."""
     if said.error is not None:
         return refuse(said.error)
     made = {tensor.name: tensor for tensor in _tensors(said)}
     chosen = dict.fromkeys(made, wanted.binary) if wanted.outputs is None else wanted.outputs
+    for name in chosen.keys() - made.keys():
+        made[name] = Tensor(name, (len(said.answers),), "BYTES", column(said.answers, name))
     parts = [write_tensor(made[name], binary=binary) for name, binary in chosen.items()]
     versions = {str(one["version"]) for one in said.answers}
     model, _, version = (versions.pop() if len(versions) == 1 else said.bundle.version).partition("@")
@@ -71,6 +76,7 @@ def write(said: Said, wanted: Wanted) -> tuple[bytes, Headers]:
         answer["model_version"] = version
     if wanted.id:
         answer["id"] = wanted.id
+    answer["parameters"] = in_parameters(said.answers)
     head = _encode({**answer, "outputs": [part for part, _ in parts]})
     tail = b"".join(data for _, data in parts)
     if not tail:
@@ -135,7 +141,7 @@ def _split(body: bytes, length: str) -> tuple[bytes, bytes]:
 def _outputs(given: Any, bundle: "Bundle") -> dict[str, bool] | None:
     if not given:
         return None
-    known = [one["name"] for one in metadata("", bundle)["outputs"]]
+    known = list(dict.fromkeys([*(one["name"] for one in metadata("", bundle)["outputs"]), *_TOLD]))
     found = {}
     for one in given if isinstance(given, list) else [given]:
         name = one.get("name") if isinstance(one, dict) else one

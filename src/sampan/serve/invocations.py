@@ -16,6 +16,7 @@ from sampan.base.errors import SampanError, Usage
 from sampan.models.version import Signature
 from sampan.serve.faces import Call, Headers, Said
 from sampan.serve.native import decoded, quoting
+from sampan.serve.saying import in_headers
 
 if TYPE_CHECKING:
     from sampan.serve.bundle import Bundle
@@ -25,6 +26,7 @@ _FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _JSON, _LINES, _CSV = "application/json", "application/jsonlines", "text/csv"
 _LINES_TOO: Final = (_LINES, "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
 _CODES: Final = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
+_DECIDED: Final = ("id", "action", "rule", "version", "variant", "form", "fallback", "error", "review")
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _encode = msgspec.json.Encoder().encode
 
@@ -48,23 +50,23 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
 
 
 def write(said: Said, wanted: Any) -> tuple[bytes, Headers]:
-    """The model's predictions: numbers, or probabilities in the order of the classes; decisions beside them."""
+    """The model's predictions: numbers, or probabilities in the order of the classes; decisions beside them, and in
+    headers for those who ask for lines."""
     if said.error is not None:
         return refuse(said.error)
     found = [_plain(one["prediction"]) for one in said.answers]
+    told = in_headers(said.answers)
     if wanted == _CSV:
         out = io.StringIO()
         rows = [one if isinstance(one, list) else [one] for one in found]
         csv.writer(out, lineterminator="\n").writerows(rows)
-        return out.getvalue().encode(), {"content-type": _CSV}
+        return out.getvalue().encode(), {"content-type": _CSV, **told}
     if wanted in _LINES_TOO:
-        return b"".join(_encode(one) + b"\n" for one in found), {"content-type": wanted}
+        return b"".join(_encode(one) + b"\n" for one in found), {"content-type": wanted, **told}
     answer: dict[str, Any] = {"predictions": found}
     if said.bundle.decision is not None:
-        answer["decisions"] = [
-            {name: one[name] for name in ("id", "action", "rule", "review") if name in one} for one in said.answers
-        ]
-    return _encode(answer), {"content-type": _JSON}
+        answer["decisions"] = [{name: one[name] for name in _DECIDED if name in one} for one in said.answers]
+    return _encode(answer), {"content-type": _JSON, **told}
 
 
 def refuse(error: SampanError) -> tuple[bytes, Headers]:
