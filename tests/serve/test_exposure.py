@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from serving_shop import Shop, record
 
 from sampan import Action, Cap, decision
-from sampan.base.errors import BadWorkspace
+from sampan.base.errors import BadWorkspace, Usage
 from sampan.serve.bundle import facts_of
 from sampan.serve.exposure import Ledger, risk_of
 
@@ -157,6 +159,93 @@ def test_the_champions_cap_counts_what_a_candidate_says(shop: Shop) -> None:
     told = answerer.tell(asked, verdicts, [Arm(Author("reorder@2", "b", ("orders",)), {"variant": "candidate"})] * 3)
     assert [one["action"] for one in told.answers] == ["splurge", "splurge", "wait"]
     assert told.answers[2]["review"]["choices"] == ["splurge", "reserve", "wait"]
+
+
+def rival(shop: Shop, fitted: Any, cap: str, currency: str = "GBP") -> str:
+    """A candidate with a cap of its own, whose safe action is another; nothing serves it yet."""
+    text = RULES.format(cap=cap).replace('"wait"', '"hold"').replace('"GBP"', f'"{currency}"')
+    before = (shop.root / "decisions.py").read_text()
+    (shop.root / "decisions.py").write_text(text)
+    version = shop.register(fitted(9))
+    digest: str = shop.endpoints.draft("reorder", version.ref, workspace=shop.root, actor="tester").bundle
+    (shop.root / "decisions.py").write_text(before)
+    return digest
+
+
+def asks(people: list[int], amount: float, **more: Any) -> list[bytes]:
+    bodies = [{"records": [record(customer_id=one, amount=amount, **more)]} for one in people]
+    return [json.dumps(one).encode() for one in bodies]
+
+
+@pytest.mark.parametrize("champions", ['Cap(1000.0, risks={"reserve": "amount"})', "None"])
+def test_in_a_canary_the_lower_cap_holds_for_what_either_decides(shop: Shop, fitted: Any, champions: str) -> None:
+    from rollout_shop import due, stage
+
+    capped(shop, champions)
+    bundle = rival(shop, fitted, 'Cap(100.0, hours=2, risks={"reserve": "amount"})')
+    people = list(range(40))
+    kinds = {one: "candidate" if due(one) else "champion" for one in people}
+
+    async def play() -> list[dict[str, Any]]:
+        async with shop.serving("reorder") as serving:
+            await answers(serving, asks(people[:2], 20.0))  # before the rollout
+            await serving.assign("reorder", stage(bundle, share=0.0, shadow=True))
+            await answers(serving, asks(people[2:4], 5.0))  # a shadow decides nothing
+            await serving.assign("reorder", stage(bundle))
+            found = await answers(serving, asks(people, 10.0))
+            os.kill(serving.status()[0].pid or 0, signal.SIGKILL)  # another process goes on where this one was
+            await asyncio.sleep(0.1)
+            await serving.ready("reorder")
+            found += await answers(serving, asks(people[:4], 10.0))
+            await serving.assign("reorder", None)
+            found += await answers(serving, asks(people[:1], 10.0))
+        return found
+
+    told = asyncio.run(play())
+    *during, after = told
+    held = [one for one in during if one["action"] != "reserve"]
+    assert len(held) == len(during) - (10 if champions == "None" else 5)
+    assert {(one["action"], one["rule"]) for one in held} == {("hold", "cap: 100 GBP a day")}
+    assert {one["variant"] for one in held} == {"champion", "candidate"} == set(kinds.values())
+    assert after["action"] == "reserve", "with the rollout the candidate's cap ends"
+    events = [json.loads(event.data) for event in shop.predictions()]
+    shared = [one["exposure"] for one in events if one.get("exposure") and one["exposure"]["cap"] == 100.0]
+    assert len(shared) == len(during) and max(one["total"] for one in shared) == 100.0
+    assert sum(one["risk"] for one in shared) == (100.0 if champions == "None" else 50.0)
+
+
+def test_a_champions_decision_whose_risk_only_a_candidates_cap_cannot_read_counts_with_its_worst(
+    shop: Shop, fitted: Any
+) -> None:
+    from rollout_shop import OURS, THEIR, stage
+
+    capped(shop, "None")
+    bundle = rival(shop, fitted, 'Cap(2.0, over="stop", risks={"reserve": "stake"})')
+
+    async def play() -> list[dict[str, Any]]:
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            ours = [(await answers(serving, asks([OURS], 1.0)))[0] for _ in range(2)]
+            theirs = await answers(serving, asks([THEIR], 1.0))
+            return [*ours, *theirs]
+
+    first, second, theirs = asyncio.run(play())
+    assert (first["action"], second["action"]) == ("reserve", "hold"), "1.20 each can be lost, of 2.00"
+    assert theirs["rule"] == "safe default: the risk is not known" and "'stake'" in theirs["error"]
+
+
+def test_caps_in_two_currencies_cannot_be_held_together(shop: Shop, fitted: Any) -> None:
+    from rollout_shop import stage
+
+    capped(shop, "Cap(10.0)")
+    bundle = rival(shop, fitted, "Cap(10.0)", currency="EUR")
+
+    async def play() -> None:
+        async with shop.serving("reorder") as serving:
+            with pytest.raises(Usage, match="one caps what is at risk in GBP, the other in EUR"):
+                await serving.assign("reorder", stage(bundle))
+
+    asyncio.run(play())
 
 
 def test_scoring_and_golden_requests_count_nothing(shop: Shop, tmp_path: Path) -> None:

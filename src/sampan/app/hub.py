@@ -159,7 +159,7 @@ class RunningHub:
         app = self.app
         self.writer = app.log.writer("intake")
         self.cases = Watching(lambda: app.log, app.may_ask, app.clock)
-        self.capped = Capped(lambda: app.log, app.rules_in_force)
+        self.capped = Capped(lambda: app.log, app.caps_in_force)
         self._desk: tuple[StreamWriter, Desk] | None = None
         self.tracking = Tracking(app.folder.data, SystemClock())
         self.serving = Serving(app.folder.root, app.endpoints, app.settings, self._doors())

@@ -63,15 +63,18 @@ class Reviewing(Workplace):
         with self._desk("Settle cases whose time is over") as desk:
             return sum(desk.lapse(case) for case in late)
 
-    def rules_in_force(self) -> "dict[str, DecisionFacts]":
-        """The decision of each endpoint that has one."""
+    def caps_in_force(self) -> "dict[str, list[DecisionFacts]]":
+        """The rules with a cap of each endpoint that has some: those in force, and those of a candidate."""
         known: dict[str, DecisionFacts | None] = self._part("rules", dict)
-        found = {}
+        found: dict[str, list[DecisionFacts]] = {}
         for one in self.endpoints.list():
-            if one.bundle not in known:
-                known[one.bundle] = self.endpoints.bundle(one.bundle).decision
-            if (facts := known[one.bundle]) is not None:
-                found[one.name] = facts
+            going = self.rollouts.active(one.name)
+            for bundle in (one.bundle, *([going.candidate] if going is not None else [])):
+                if bundle not in known:
+                    known[bundle] = self.endpoints.bundle(bundle).decision
+                facts = known[bundle]
+                if facts is not None and facts.cap is not None:
+                    found.setdefault(one.name, []).append(facts)
         return found
 
     def may_ask(self) -> bool:

@@ -22,7 +22,7 @@ from sampan.models.version import Signature
 from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
 from sampan.serve.decisions import MOST, Prediction, Question, expected_value
-from sampan.serve.exposure import Kept, Ledger, risk_of
+from sampan.serve.exposure import Caps, Kept, Ledger
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
 from sampan.serve.lookup import Lookup
@@ -71,7 +71,7 @@ class Answerer:
         self._thresholds = facts.thresholds if facts else {}
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
-        self._ledger: Ledger | None = None
+        self._caps = Caps(facts)
         self._lookup = Lookup(data, facts, self._inputs, clock) if data and facts and facts.features else None
         known = None
         if facts and facts.context is not None:
@@ -158,10 +158,11 @@ class Answerer:
 
     def resume(self, kept: Kept) -> None:
         """Count from now on what decisions put at risk, on top of what the stream that it has taken says."""
-        self._ledger = None
-        if self._facts is not None and self._facts.cap is not None:
-            self._ledger = Ledger(kept)
-            self._ledger.day(self._clock.micros())
+        self._caps.resume(kept, self._clock.micros())
+
+    def beside(self, facts: DecisionFacts | None) -> None:
+        """Hold by the cap of these rules, too, which decide about a part of the records; None if none do."""
+        self._caps.beside(facts, self._clock.micros())
 
     def judge(self, records: Sequence[Mapping[str, Any]], outputs: "Sequence[Output]") -> list[Verdict]:
         """Apply the rules."""
@@ -184,7 +185,7 @@ class Answerer:
     ) -> Answered:
         """One answer and one event per record; ``arms``: whose verdicts they are, where not all are one's own.
         ``counted``: whether they count towards the day's cap, whoever's verdicts they are."""
-        ledger = self._ledger if counted else None
+        ledger = self._caps.ledger if counted else None
         answers: list[dict[str, Any]] = []
         events: list[Written] = []
         sure = True
@@ -198,7 +199,7 @@ class Answerer:
                 author = self.before.author
             told = arm.told
             if ledger is not None:
-                verdict, exposure = self._within(ledger, verdict, record)
+                verdict, exposure = self._within(ledger, verdict, record, arm.author is not self.author)
                 told = {**told, "exposure": exposure}
             answer = {
                 "id": identity,
@@ -302,23 +303,27 @@ class Answerer:
         prediction: Prediction = output
         return prediction
 
-    def _within(self, ledger: Ledger, verdict: Verdict, record: Mapping[str, Any]) -> tuple[Verdict, dict[str, Any]]:
-        """A verdict, or the safe default where the day's cap holds it back; and what its event says of the day."""
-        assert self._facts is not None and self._facts.cap is not None
-        cap, safe = self._facts.cap, self._default or ""
+    def _within(
+        self, ledger: Ledger, verdict: Verdict, record: Mapping[str, Any], theirs: bool
+    ) -> tuple[Verdict, dict[str, Any]]:
+        """A verdict, or a safe default where the day's cap holds it back; and what its event says of the day.
+        ``theirs``: it is a candidate's."""
+        facts = self._caps.strictest
+        assert facts is not None and facts.cap is not None
+        cap, safe = facts.cap, facts.default or ""
         day = ledger.day(self._clock.micros())
-        risk = risk_of(cap, verdict.action, record, verdict.value)
+        risk = self._caps.risk(verdict.action, record, verdict.value, theirs)
         held = bool(risk.said) or not ledger.take(risk.amount, cap.amount)
         exposure: dict[str, Any] = {"risk": risk.amount, "day": day, "total": ledger.total, "cap": cap.amount}
         if not held:
             return verdict, exposure
         exposure |= {"risk": 0.0, "held": verdict.action, "asked": risk.amount, "rule": verdict.rule}
-        rule = f"cap: {cap.amount:,.0f} {self._facts.currency} a day".replace("  ", " ")
+        rule = f"cap: {cap.amount:,.0f} {facts.currency} a day".replace("  ", " ")
         question = None
         if cap.over == "review" and not risk.said:
-            choices = tuple(dict.fromkeys((verdict.action, *self._facts.values)))[: MOST - 1]
+            choices = tuple(dict.fromkeys((verdict.action, *facts.values)))[: MOST - 1]
             question = Question(cap.hours * 3600, (*choices, *(() if safe in choices else (safe,))))
-        value = self._value(self._prediction(verdict.output), safe)
+        value = worth(facts, self._prediction(verdict.output), safe, self._probable)
         changed = {"action": safe, "rule": rule, "value": value, "question": question}
         if risk.said:
             changed |= {"rule": "safe default: the risk is not known", "error": risk.said}

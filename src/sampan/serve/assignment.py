@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from sampan.base.errors import Usage
-from sampan.serve.bundle import Bundle
+from sampan.serve.bundle import Bundle, DecisionFacts
 
 CHAMPION: Final = "champion"
 CANDIDATE: Final = "candidate"
@@ -34,8 +34,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assigned(msgspec.Struct, frozen=True, kw_only=True):
-    """What the champion's process is told. ``inputs``: of the candidate's model; ``socket``: where its process listens,
-    empty for the connection there is, or none. ``timeout`` in seconds."""
+    """What the champion's process is told. ``inputs``: of the candidate's model; ``rules``: what its decision declares;
+    ``socket``: where its process listens, empty for the connection there is, or none. ``timeout`` in seconds."""
 
     assignment: Assignment
     version: str
@@ -43,6 +43,7 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
     queue: int
     socket: str = ""
+    rules: DecisionFacts | None = None
 
 
 class News(msgspec.Struct, kw_only=True):
@@ -101,6 +102,16 @@ def check(endpoint: str, assignment: Assignment, champion: Bundle, candidate: Bu
     if about[0] != about[1]:
         said = ["no rules" if one is None else f"rules about {one or 'nobody'}" for one in about]
         raise Usage(attempted, f"one has {said[0]}, the other {said[1]}", "Deploy rules about the same entity first.")
+    capped = [
+        one.decision for one in (champion, candidate) if one.decision is not None and one.decision.cap is not None
+    ]
+    if len({one.currency for one in capped}) > 1:
+        said = [one.currency or "no currency" for one in capped]
+        raise Usage(
+            attempted,
+            f"one caps what is at risk in {said[0]}, the other in {said[1]}, and there is one total",
+            "Declare both caps in the same currency, or deploy it.",
+        )
 
 
 def alike(one: Bundle, other: Bundle) -> bool:

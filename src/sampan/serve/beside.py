@@ -186,6 +186,7 @@ class Beside:
             timeout=self._limits.timeout,
             queue=self._limits.queue,
             socket=path,
+            rules=self.bundle.decision,
         )
 
     def _heard(self, news: News) -> None:

@@ -5,7 +5,7 @@ The sums were made by the processes that answered (``sampan.serve.exposure``); h
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -34,12 +34,14 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Day(msgspec.Struct, frozen=True):
-    """One day of an endpoint: what was put at risk, and how many decisions the cap held back."""
+    """One day of an endpoint: what was put at risk, and how many decisions the cap held back; the cap that its newest
+    decision was held against."""
 
     day: str
     total: float
     held: int
     newest: str = ""
+    cap: float | None = None
 
 
 def days(log: "Log", endpoint: str, since: int, by: int | None = None) -> list[Day]:
@@ -52,7 +54,8 @@ def days(log: "Log", endpoint: str, since: int, by: int | None = None) -> list[D
         rows = connection.execute(
             "SELECT exposure->>'day', max(CAST(exposure->>'total' AS DOUBLE)),"
             " count(*) FILTER ((exposure->>'held') <> ''),"
-            " coalesce(max_by(_id, _received) FILTER ((exposure->>'held') <> ''), '')"
+            " coalesce(max_by(_id, _received) FILTER ((exposure->>'held') <> ''), ''),"
+            " max_by(CAST(exposure->>'cap' AS DOUBLE), _received)"
             f" FROM prediction WHERE exposure IS NOT NULL AND endpoint = {quote_text(endpoint)}"
             f" AND epoch_us(_received) >= {since} AND starts_with(_position, 'serve-')"
             " GROUP BY 1 ORDER BY 1 DESC"
@@ -65,7 +68,8 @@ def days(log: "Log", endpoint: str, since: int, by: int | None = None) -> list[D
 class Capped:
     """Knows what caps hold back today without asking again and again: only where the log has grown, and it rests."""
 
-    def __init__(self, log: Callable[[], "Log"], rules: Callable[[], Mapping[str, "DecisionFacts"]]) -> None:
+    def __init__(self, log: Callable[[], "Log"], rules: Callable[[], Mapping[str, Sequence["DecisionFacts"]]]) -> None:
+        """``rules``: by endpoint, those with a cap of the bundles that answer."""
         self._log, self._rules = log, rules
         self._seen = ""
         self._next = 0.0
@@ -75,7 +79,7 @@ class Capped:
     def look(self, now: int) -> list[Held]:
         """Endpoints whose cap held something back on the day of an instant."""
         with self._turn:
-            capped = {name: facts for name, facts in self._rules().items() if facts.cap is not None}
+            capped = self._rules()
             began = time.monotonic()
             if not capped:
                 self._held = []
@@ -85,10 +89,18 @@ class Capped:
                 if seen != self._seen:
                     found = {name: next(iter(days(log, name, now - now % _DAY)), None) for name in capped}
                     self._held = [
-                        Held(name, one.held, one.newest, one.total, facts.cap.amount, facts.currency, facts.cap.over)
-                        for name, facts in capped.items()
-                        if facts.cap is not None and (one := found[name]) and one.day == day and one.held
+                        _held(name, one, rules)
+                        for name, rules in capped.items()
+                        if (one := found[name]) and one.day == day and one.held
                     ]
                     self._seen = seen
                     self._next = time.monotonic() + _REST * (time.monotonic() - began)
             return self._held
+
+
+def _held(name: str, day: Day, rules: Sequence["DecisionFacts"]) -> Held:
+    """What was held back on a day, by the cap that did it: of a rollout's two, the lower."""
+    facts = next((one for one in rules if one.cap is not None and one.cap.amount == day.cap), rules[0])
+    assert facts.cap is not None
+    amount = facts.cap.amount if day.cap is None else day.cap
+    return Held(name, day.held, day.newest, day.total, amount, facts.currency, facts.cap.over)

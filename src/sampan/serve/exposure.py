@@ -1,7 +1,8 @@
 """How much an endpoint's decisions put at risk in a day, and the cap on it.
 
 The process that answers is the only writer of its stream, and adds up as it answers: the total stands in each event, so
-that whoever takes the stream over goes on where it was. Days are those of UTC.
+that whoever takes the stream over goes on where it was. Days are those of UTC. While a candidate answers too, the caps
+of both hold for what either decides, over one total.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from sampan.base.clock import iso
 
 if TYPE_CHECKING:
-    from sampan.serve.bundle import CapFacts
+    from sampan.serve.bundle import CapFacts, DecisionFacts
 
 
 class Kept(Protocol):
@@ -66,3 +67,59 @@ class Ledger:
             return False
         self.total += amount
         return True
+
+
+class Caps:
+    """The caps of the bundles that answer on an endpoint, and the total that both are held against."""
+
+    def __init__(self, own: "DecisionFacts | None") -> None:
+        self._own = own
+        self._other: DecisionFacts | None = None
+        self._kept: Kept | None = None
+        self.ledger: Ledger | None = None
+        #: The rules whose cap is the lowest: what it holds back takes their safe action.
+        self.strictest: DecisionFacts | None = None
+
+    def resume(self, kept: Kept, now: int) -> None:
+        """Count from now on, on top of what the stream that was taken says."""
+        self._kept, self.ledger = kept, None
+        self._look(now)
+
+    def beside(self, other: "DecisionFacts | None", now: int) -> None:
+        """Rules that decide about a part of the records beside one's own from now on; None if none do."""
+        self._other = other
+        self._look(now)
+
+    def risk(self, action: str, record: Mapping[str, Any], value: Mapping[str, Any] | None, theirs: bool) -> Risk:
+        """What an action puts at risk, by whichever cap says more. ``theirs``: it is the other rules' action.
+
+        Where the other rules' cap cannot say it of an action that is not theirs, it is the worst that the action's
+        values name: clients know nothing of a candidate's fields yet.
+        """
+        found = Risk(0.0)
+        for facts, foreign in ((self._own, False), (self._other, not theirs)):
+            if facts is None or facts.cap is None:
+                continue
+            one = risk_of(facts.cap, action, record, value)
+            if one.said and foreign:
+                one = Risk(worst((value or {}).get("outcomes") or {}))
+            if one.said or one.amount > found.amount:
+                found = one
+            if one.said:
+                break
+        return found
+
+    def _look(self, now: int) -> None:
+        capped = [facts for facts in (self._own, self._other) if facts is not None and facts.cap is not None]
+        self.strictest = min(capped, key=_strictness, default=None)
+        if self.strictest is None:
+            self.ledger = None
+        elif self.ledger is None and self._kept is not None:
+            self.ledger = Ledger(self._kept)
+            self.ledger.day(now)
+
+
+def _strictness(facts: "DecisionFacts") -> tuple[float, bool]:
+    """Of two caps of the same amount the one that asks nobody."""
+    assert facts.cap is not None
+    return facts.cap.amount, facts.cap.over == "review"

@@ -60,6 +60,9 @@ class Variants:
         if assigned is None or self._rollout != assigned.assignment.rollout:
             self._news = News()
         self._link, self.plan = link, None
+        rules = assigned.rules if assigned is not None and assigned.assignment.share else None
+        if rules is not None:
+            self._answerer.beside(rules)
         if assigned is not None:
             self.plan = plan_of(assigned, self._answerer.author)
             self._answerer.alike.add(assigned.version)
@@ -67,6 +70,8 @@ class Variants:
                 link.timeout, link.queue = assigned.timeout, assigned.queue
         if before is not None and before is not link:
             await _idle(before)
+        if rules is None:
+            self._answerer.beside(None)
         return self.connected
 
     @property
@@ -76,6 +81,7 @@ class Variants:
     def end(self) -> None:
         """Go by none, at once."""
         self.plan = None
+        self._answerer.beside(None)
         if self._link is not None:
             self._link.close()
             self._link = None

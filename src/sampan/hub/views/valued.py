@@ -18,7 +18,8 @@ _DAYS = 14
 
 
 class CapLine(msgspec.Struct):
-    """The cap in force and the day so far. ``risks``: by action, an amount or the field that holds it."""
+    """The cap in force and the day so far. ``risks``: by action, an amount or the field that holds it; ``lower``: the
+    cap of a candidate that answered today, where that is lower."""
 
     amount: float
     over: str
@@ -26,6 +27,7 @@ class CapLine(msgspec.Struct):
     risks: dict[str, Any]
     today: float
     held: int
+    lower: float | None = None
 
 
 class ValuePage(msgspec.Struct, kw_only=True):
@@ -67,7 +69,8 @@ def value(parts: Parts, query: Query) -> ValuePage:
     if facts is not None and facts.cap is not None:
         today = next((one for one in shown if one.day == iso(instant)[:10]), Day("", 0.0, 0))
         told = facts.cap
-        cap = CapLine(told.amount, told.over, told.hours, dict(told.risks), today.total, today.held)
+        lower = today.cap if today.cap is not None and today.cap < told.amount else None
+        cap = CapLine(told.amount, told.over, told.hours, dict(told.risks), today.total, today.held, lower)
     made, made_in = _made(parts, {one.spec.version for one in endpoints.history(now.name, then)})
     ends = [abs(end) for one in found.slices for end in (one.low, one.high, one.value) if end is not None]
     return ValuePage(
