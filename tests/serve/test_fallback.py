@@ -126,7 +126,7 @@ def test_without_a_declaration_a_model_that_does_not_load_answers_nobody(shop):
     assert answer.status == 503 and state.silent == "" and state.error
 
 
-@pytest.mark.parametrize("declared", [7, "likely", [0.1, 0.2, 0.7], float("nan"), {1, 2}])
+@pytest.mark.parametrize("declared", [7, "likely", [0.1, 0.2, 0.7], float("nan"), {1, 2}, {"ture": 0.9}])
 def test_a_constant_that_the_model_could_never_give_is_refused_before_anything_is_served(shop, declared):
     before = shop.endpoints.get("reorder")
     with pytest.raises((BadWorkspace, SampanError)) as raised:

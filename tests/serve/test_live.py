@@ -146,6 +146,7 @@ def test_an_answer_that_is_too_long_or_no_prediction_is_none(server: Any) -> Non
         ([None], "is no number"),
         (["high"], "no number"),
         ([[1, 2, 3]], "no probability"),
+        ([{"score": 0.4}], "'score' is none of the classes .*; --read names the field that holds it"),
     ):
         server.say = said
         with pytest.raises(SampanError, match=why):

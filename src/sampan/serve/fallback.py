@@ -99,11 +99,13 @@ def output_of(one: Any, signature: Signature) -> "Output":
     labels = [str(label) for label in signature.classes]
     if isinstance(one, dict) and signature.output in ("probability", "probabilities"):
         lower = {str(key).lower(): value for key, value in one.items()}
+        if odd := lower.keys() - {label.lower() for label in labels}:  # else its probability would be read as 0
+            raise ValueError(f"{min(odd)[:_SHOWN]!r} is none of the classes {', '.join(labels)}")
         one = [lower.get(label.lower(), 0.0) for label in labels]
     numbers = [_number(value) for value in (one if isinstance(one, list | tuple) else [one])]
     likely = signature.output in ("probability", "probabilities")
-    if likely and (odd := [value for value in numbers if not 0 <= value <= 1]):
-        raise ValueError(f"{odd[0]:g} is no probability")
+    if likely and (wild := [value for value in numbers if not 0 <= value <= 1]):
+        raise ValueError(f"{wild[0]:g} is no probability")
     if signature.output == "probabilities":
         if len(numbers) != len(labels):
             raise ValueError(f"{len(numbers)} numbers for {len(labels)} classes")

@@ -149,13 +149,15 @@ class Live:
             raise Usage(_ATTEMPT, f"it refuses what it was asked ({status}): {text}", "See what it takes.")
         if status != 200:
             raise self._silent(f"it answered {status}")
+        found: list[Any] = []
         try:
             found = read_answer(msgspec.json.decode(body), self.facts, len(records))
             return [output_of(one, self.signature) for one in found]
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._silent(f"its answer is not JSON: {error}") from None
         except ValueError as error:
-            raise self._silent(f"its answer cannot be read: {error}") from None
+            hint = "; --read names the field that holds it" if any(isinstance(one, dict) for one in found) else ""
+            raise self._silent(f"its answer cannot be read: {error}{hint}") from None
 
     def _post(self, body: bytes, until: float) -> tuple[int, bytes]:
         """Over a connection that is open already, if there is one. One that the service had closed is no failure."""
