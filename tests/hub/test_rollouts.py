@@ -179,6 +179,7 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     assert found["evidence"]["verdict"] == "better" and 0.9 < found["evidence"]["gain"] < 1.1
     assert [one["state"] for one in found["stages"]] == ["over", "over", "now"]
     assert [one["what"] for one in found["history"]] == ["full", "stage 2", "begun"]
+    assert found["history"][-1]["actor"] == found["rollout"]["actor"] != ""
     assert [one["standing"] for one in found["guardrails"]] == ["holds"]
     compared = json.loads(yard.command("rollout", "shadow", "stay", "--json").stdout)["compared"]
     assert compared["answered"] == compared["asked"] > 0 and compared["errors"] == []
@@ -327,7 +328,14 @@ def test_what_cannot_be_begun_is_refused_with_what_to_do(yard):
     refused(yard.command("rollout", "start", "stay", "--model", "stay@9"), 1, "stay@9")
     refused(yard.command("rollout", "back", "stay", "--reason", "x"), 1, "none goes on there")
     refused(yard.command("rollout", "show", "nobody"), 1, "nobody")
-    assert yard.command("rollout", "check").returncode == 0
+    checked = yard.command("rollout", "check")
+    assert checked.returncode == 0 and "stay: stages shadow" in checked.stdout and "KPI: " in checked.stdout
+    file = yard.shop.folder / "rollouts.toml"
+    plan = file.read_text()
+    file.write_text(plan.replace("stay", "tsay"))
+    checked = yard.command("rollout", "check")
+    assert checked.returncode == 1 and "there is no endpoint tsay. Endpoints: " in checked.stdout
+    file.write_text(plan)
     yard.begin()
     refused(yard.command(*start), 1, "goes on")
     deploy = yard.command("endpoint", "deploy", "stay", "--model", "stay@2", "--reason", "now")

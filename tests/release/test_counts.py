@@ -34,7 +34,7 @@ def test_arms_that_are_not_as_declared_are_found() -> None:
 
 def test_what_is_wrong_with_the_arms_is_said_in_words() -> None:
     good, bad = Split(0.5, 5_050, 4_950), Split(0.05, 700, 9_300)
-    assert uneven([good, bad], 0.001) == "700 of 10,000 units where 0.05 of them is declared"
+    assert uneven([good, bad], 0.001) == "700 of 10,000 entities where 0.05 of them is declared"
     assert uneven([good], 0.001) == ""
     assert uneven([], 0.001) == ""
 

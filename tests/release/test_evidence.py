@@ -1,6 +1,7 @@
 """What may be said of a KPI: better, worse, or not enough evidence, and never a pass on silence."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_the_look_says_the_figures() -> None:
     assert found.champion is not None
     assert 0 < found.low < found.gain < found.high
     assert found.gain == pytest.approx(3.0, abs=1.5)
-    assert "units" in found.why
+    assert re.search(r"of [\d,]+ entities with the candidate, [\d,]+ with the champion$", found.why)
     assert f"{found.gain / found.champion:+.2%}" in found.why
 
 
@@ -60,14 +61,17 @@ def test_the_look_says_the_figures() -> None:
         (([], [], [], []), "no value of the candidate is known"),
         ((["a"] * 3, [True] * 3, [0] * 3, [1.0, 2.0, 3.0]), "no value of the champion is known"),
         ((["a", "b"], [True, False], [0, 0], [None, math.nan]), "no value of the candidate is known"),
-        (([1, 2, 3, 4], [True, False] * 2, [0] * 4, [1.0, 2.0, 3.0, 4.0]), "2 units in the smaller arm, 50 asked"),
+        (([1, 2, 3, 4], [True, False] * 2, [0] * 4, [1.0, 2.0, 3.0, 4.0]), "2 of 50 entities in the smaller arm"),
         ((list(range(200)), [True, False] * 100, [0] * 200, [5.0] * 200), "all values are the same"),
         ((list(range(200)), [True, False] * 100, [0] * 200, [0.1] * 200), "all values are the same"),
         ((list(range(200)), [True, False] * 100, [0] * 200, [2.0, 1.0] * 100), ""),
         ((list(range(200)), [True, False] * 100, [0] * 200, [math.inf] + [1.0] * 199), "1 value of the KPI infinite"),
         ((list(range(200)), [True, False] * 100, [0] * 200, [1e308, -1e308] * 100), "too large"),
         ((list(range(200)), [True] * 100 + [False] * 100, [0] * 100 + [1] * 100, list(range(200))), "no stage has"),
-        ((list(range(200)), [True, False] * 100, [0] * 200, [1e6] + [1.0, 2.0, 3.0] * 66 + [1.0]), "one unit makes up"),
+        (
+            (list(range(200)), [True, False] * 100, [0] * 200, [1e6] + [1.0, 2.0, 3.0] * 66 + [1.0]),
+            "one entity makes up",
+        ),
         ((list(range(100)) * 2, [True] * 100 + [False] * 100, [0] * 200, list(range(200))), "not sticky"),
         ((list(range(200)), [True, False] * 100, [0] * 200, [-float(at % 7) for at in range(200)]), "absolute"),
     ],

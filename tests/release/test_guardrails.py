@@ -12,13 +12,14 @@ from sampan.release.guardrails import exposure, failed, floor, metric, rate
 
 def test_a_rate_is_breached_when_it_is_shown_and_known_once_enough_was_seen() -> None:
     asked: dict[str, Any] = {"at_most": 0.01, "level": 0.01, "least": 100}
-    assert rate("errors", 0, 0, **asked).standing == "not known"
-    assert rate("errors", 0, 99, **asked).standing == "not known"
-    assert rate("errors", 1, 100, **asked).standing == "holds"
-    assert rate("errors", 3, 100, **asked).standing == "holds"
-    assert rate("errors", 12, 300, **asked).standing == "breached"
-    assert rate("errors", 8, 8, **asked).standing == "breached"
-    assert rate("errors", 12, 300, **asked).says == "12 of 300 answers, 0.01 at most"
+    assert rate("errors", 0, 0, "failed", **asked).standing == "not known"
+    assert rate("errors", 0, 99, "failed", **asked).standing == "not known"
+    assert rate("errors", 1, 100, "failed", **asked).standing == "holds"
+    assert rate("errors", 3, 100, "failed", **asked).standing == "holds"
+    assert rate("errors", 12, 300, "failed", **asked).standing == "breached"
+    assert rate("errors", 8, 8, "failed", **asked).standing == "breached"
+    assert rate("errors", 12, 300, "failed", **asked).says == "12 of 300 answers failed, 1 % at most"
+    assert rate("errors", 0, 99, "failed", **asked).says == "99 of 100 answers that it takes to tell"
 
 
 def values(mean: float, count: int = 1_000) -> Lines:

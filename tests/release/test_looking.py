@@ -232,7 +232,17 @@ def test_queries_that_cannot_be_asked_are_refused_beforehand(looked):
     looked.plan["guardrail"] = [
         {"kind": "metric", "name": "brier", "query": "SELECT prediction_id, value FROM gone", "at_most_worse": 0.1}
     ]
-    with pytest.raises(SampanError, match="gone"):
+    with pytest.raises(SampanError, match=r"guardrail brier: .*gone"):
+        looked.looking().try_out()
+
+
+def test_what_queries_give_is_counted_beforehand_and_a_value_that_is_no_number_refused(looked):
+    arms(looked)
+    looked.plan["kpi"] = {"query": EARNED, "minimum_effect": 0.1}
+    rows, known = looked.looking().try_out()["KPI"]
+    assert rows == known > 0
+    looked.plan["kpi"] = {"query": "SELECT _id AS prediction_id, 'much' AS value FROM prediction", "minimum_effect": 1}
+    with pytest.raises(SampanError, match=r"KPI: .*much"):
         looked.looking().try_out()
 
 

@@ -89,6 +89,12 @@ def test_it_grows_stage_by_stage_and_into_full_use_by_a_gain_alone() -> None:
     assert "it is better" in full.why
 
 
+def test_a_look_that_began_before_the_stage_did_says_that_it_waits_for_one_of_its_own() -> None:
+    waits = last(*TO_HALF, seen(3.9))
+    assert (waits.actions, waits.state.stage) == ((), 2)
+    assert waits.why.startswith("waits: it has not been looked at in this stage yet; not enough evidence")
+
+
 def test_the_old_champion_is_kept_warm_and_then_not_needed_any_longer() -> None:
     full = (*TO_HALF, seen(5, BETTER))
     assert last(*full, seen(18.9)).actions == ()

@@ -133,7 +133,7 @@ class Releasing(Deciding, Testing):
 
         if rollout:
             endpoint = self.rollouts.get(rollout).endpoint
-        attempted = f"{verb[:40].capitalize()} the rollout of {endpoint[:100]}"
+        attempted = f"{VERBS.get(verb, verb[:40]).capitalize()} the rollout of {endpoint[:100]}"
         if verb not in VERBS:
             raise Usage(attempted, f"{verb[:40]!r} is nothing that a rollout can do", f"Possible: {', '.join(VERBS)}.")
         with self._as_writer(attempted), self._leading[endpoint]:
@@ -160,7 +160,8 @@ class Releasing(Deciding, Testing):
             return self._put(begun)
 
     def check_rollouts(self, endpoint: str = "") -> Any:
-        """Read ``rollouts.toml`` and ask each query once; what each plan says. Raises what is wrong."""
+        """Read ``rollouts.toml`` and ask each query once; what each plan says, how many rows each query gives and how
+        many of them have a value, and which plans are for no endpoint that there is. Raises what is wrong."""
         from msgspec import to_builtins
 
         from sampan.release.records import Begun
@@ -170,6 +171,7 @@ class Releasing(Deciding, Testing):
         plans = read_rollouts(self.folder.root).of
         if endpoint:
             plans = {endpoint: self._plan(endpoint, f"Check the rollouts of {endpoint[:100]}")[0]}
+        asked = {}
         for name, plan in plans.items():
             begun = Begun(
                 id="none",
@@ -185,8 +187,14 @@ class Releasing(Deciding, Testing):
                 reason="",
                 began=0,
             )
-            self._asks(begun, begin(plan, 0).state, f"Check the rollouts of {name}")
-        return {"rollouts": {name: to_builtins(plan) for name, plan in plans.items()}}
+            asked[name] = self._asks(begun, begin(plan, 0).state, f"Check the rollouts of {name}")
+        known = [one.name for one in self.endpoints.list()]
+        return {
+            "rollouts": {name: to_builtins(plan) for name, plan in plans.items()},
+            "asked": {name: {query: list(pair) for query, pair in one.items()} for name, one in asked.items()},
+            "unknown": [name for name in plans if name not in known],
+            "endpoints": known,
+        }
 
     def close_incident(self, id: str, finding: str, actor: str) -> Any:
         """Say what an incident was. Raises NotFound, Conflict, Usage."""
@@ -320,9 +328,9 @@ class Releasing(Deciding, Testing):
 
         return Looking(self, begun, state)
 
-    def _asks(self, begun: "Begun", state: "State", attempted: str) -> None:
+    def _asks(self, begun: "Begun", state: "State", attempted: str) -> dict[str, tuple[int, int]]:
         try:
-            self._looking(begun, state).try_out()
+            return self._looking(begun, state).try_out()
         except SampanError as error:
             said = f"a query of rollouts.toml cannot be asked: {error.obstacle}"
             raise Usage(attempted, said, error.advice or "Try it with `sampan sql`.") from None

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 
-def some(names: Sequence[str], most: int = 4) -> str:
-    """The first few of many names, and how many more there are."""
+def some(names: Sequence[str], most: int = 4, between: str = ", ") -> str:
+    """The first few of many names, and how many more there are. Between clauses, which may hold commas: ``"; "``."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return between.join(names[:most]) + more
 
 
 def counted(count: int, noun: str) -> str:

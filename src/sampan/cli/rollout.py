@@ -7,6 +7,7 @@ import click
 
 from sampan.base.clock import iso
 from sampan.base.errors import NotFound
+from sampan.base.words import counted
 from sampan.cli.endpoint import bundled, threshold
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 from sampan.cli.rehearse import rehearse
@@ -203,16 +204,27 @@ def show(app: "App", endpoint: str, as_of: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def check(app: "App", endpoint: str, as_json: bool) -> None:
-    """Read rollouts.toml and ask each of its queries once."""
+    """Read rollouts.toml and ask each of its queries once. Exit code 1 if a plan is for no endpoint that there is."""
     found = app.work().check_rollouts(endpoint)
     if as_json:
         emit(found)
-        return
+    else:
+        _checked(found)
+    if found["unknown"]:
+        raise click.exceptions.Exit(1)
+
+
+def _checked(found: dict[str, Any]) -> None:
     for name, plan in found["rollouts"].items():
         stages = ", ".join("shadow" if one["shadow"] else f"{one['share']:.4g}" for one in plan["stage"])
-        click.echo(f"{name}: stages {stages}; {len(plan['guardrail'])} guardrails. Every query can be asked.")
+        click.echo(f"{name}: stages {stages}; {counted(len(plan['guardrail']), 'guardrail')}.")
+        for query, (rows, known) in found["asked"][name].items():
+            click.echo(f"  {query}: {known:,} of {rows:,} decisions have a value.")
+        if name in found["unknown"]:
+            known = ", ".join(found["endpoints"]) or "none yet"
+            click.echo(f"  But there is no endpoint {name}. Endpoints: {known}.")
     if not found["rollouts"]:
-        click.echo("There is no rollouts.toml yet. `sampan rollout plan ENDPOINT` prints one to begin with.")
+        click.echo("There is no plan yet. `sampan rollout plan ENDPOINT >> rollouts.toml` writes one to begin with.")
 
 
 @rollout.command()

@@ -43,9 +43,8 @@ def uneven(splits: Sequence[Split], level: float) -> str:
     if mismatch(splits) < math.log(1 / level):
         return ""
     worst = max(splits, key=lambda one: mismatch([one]))
-    return (
-        f"{worst.candidate:,} of {worst.candidate + worst.champion:,} units where {worst.share:.4g} of them is declared"
-    )
+    whole = worst.candidate + worst.champion
+    return f"{worst.candidate:,} of {whole:,} entities where {worst.share:.4g} of them is declared"
 
 
 def above(bad: int, count: int, limit: float) -> float:

@@ -188,13 +188,18 @@ def judge(found: Contrast, terms: Terms) -> Look:
     return Look(
         verdict=verdict,
         why=f"{why}: {_shown(gain, found, terms)}, between {_shown(gain - low, found, terms)} and "
-        f"{_shown(gain + high, found, terms)}, of {units[0]:,} and {units[1]:,} units",
+        f"{_shown(gain + high, found, terms)}, of {_of(units)}",
         units=units,
         gain=gain,
         low=gain - low,
         high=gain + high,
         champion=found.champion,
     )
+
+
+def _of(units: tuple[int, int]) -> str:
+    one, other = units
+    return f"{one:,} entities" if one == other else f"{one:,} entities with the candidate, {other:,} with the champion"
 
 
 def _verdict(low: float, high: float, least: float) -> tuple[Verdict, str]:
@@ -212,13 +217,13 @@ def _verdict(low: float, high: float, least: float) -> tuple[Verdict, str]:
 def _too_little(found: Contrast, terms: Terms) -> str:
     few = min(found.units)
     if few < terms.units:
-        return f"{counted(few, 'unit')} in the smaller arm, {terms.units:,} asked"
+        return f"{few:,} of {terms.units:,} entities in the smaller arm"
     if not all(map(math.isfinite, (found.information, found.sum, found.variance, found.champion))):
         return "the values are too large to be added up"
     if found.variance <= 0:
         return "all values are the same"
     if found.heaviest > HEAVIEST:
-        return f"one unit makes up {found.heaviest:.0%} of the variance, {HEAVIEST:.0%} at most"
+        return f"one entity makes up {found.heaviest:.0%} of the variance, {HEAVIEST:.0%} at most"
     if terms.relative and found.champion <= 0:
         return (
             f"the champion's mean is {found.champion:.4g}: a share of it says nothing; give an absolute minimum effect"

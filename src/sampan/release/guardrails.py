@@ -35,13 +35,14 @@ def failed(name: str, why: str) -> Reading:
     return Reading(name=name, standing=UNKNOWN, says=why)
 
 
-def rate(name: str, bad: int, count: int, *, at_most: float, level: float, least: int) -> Reading:
-    """Of answers: errors, or those slower than a limit that ``1 - at_most`` of them must keep. Exact."""
-    says = f"{bad:,} of {counted(count, 'answer')}, {at_most:.4g} at most"
+def rate(name: str, bad: int, count: int, what: str, *, at_most: float, level: float, least: int) -> Reading:
+    """Of answers: errors, or those slower than a limit that ``1 - at_most`` of them must keep. Exact. ``what``: what is
+    bad of them, after a number."""
+    says = f"{bad:,} of {counted(count, 'answer')} {what}, {100 * at_most:.4g} % at most"
     if above(bad, count, at_most) >= math.log(1 / level):
         return Reading(name=name, standing=BREACHED, says=says)
     if count < least:
-        return failed(name, f"{counted(count, 'answer')}, {least:,} asked")
+        return failed(name, f"{count:,} of {least:,} answers that it takes to tell")
     return Reading(name=name, standing=HOLDS, says=says)
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from sampan.base.errors import SampanError
+from sampan.base.errors import SampanError, Usage
 from sampan.base.words import counted
 from sampan.release.counts import Split, mismatch
 from sampan.release.evidence import Contrast, Lines, Look, between_arms, gather, judge, paired
@@ -74,12 +74,22 @@ class Looking:
         readings = tuple(measured[rail.name] for rail in self._plan.guardrail)
         return Seen(at=at, look=look, failed=why, measured=readings, mismatch=self._mismatch())
 
-    def try_out(self) -> None:
-        """Ask each query of the plan once, whatever it gives. Raises what one fails with."""
+    def try_out(self) -> dict[str, tuple[int, int]]:
+        """Ask each query of the plan once, over all decisions: how many rows it gives, and how many have a value.
+        Raises what one fails with."""
+        asked = {KPI: self._plan.kpi.query}
         for rail in self._plan.guardrail:
             if isinstance(rail, Metric | Exposure | Floor) and rail.query:
-                self._valued("SELECT count(*)", rail.query)
-        self._valued("SELECT count(*)", self._plan.kpi.query)
+                asked[f"guardrail {rail.name}"] = rail.query
+        found = {}
+        for name, query in asked.items():
+            try:
+                self._valued("SELECT count(*)", query)
+                rows, known = self._ask(f"SELECT count(*), count(value) FROM ({_given(query)}) AS worth")[0]
+            except SampanError as error:
+                raise Usage(error.attempted, f"{name}: {error.obstacle}", error.advice) from None
+            found[name] = (rows, known)
+        return found
 
     def figures(self) -> dict[str, Look]:
         """KPI and metrics, by their names. Raises what a query fails with."""
@@ -156,6 +166,7 @@ class Looking:
                 rail.name,
                 number,
                 count,
+                "failed" if isinstance(rail, ErrorRate) else f"took longer than {rail.at_most_ms:g} ms",
                 at_most=rail.at_most if isinstance(rail, ErrorRate) else 1 - rail.quantile,
                 level=level,
                 least=least,
@@ -194,8 +205,8 @@ class Looking:
                 clause = word
                 break
         of = "shadowed" if shadowed else "candidates" if candidate else "arms"
-        given = f"SELECT prediction_id, CAST(value AS DOUBLE) AS value FROM (\n{query or VALUE_SQL}\n) AS given"
-        return self._ask(f"{head} FROM {of} JOIN ({given}) AS worth ON worth.prediction_id = {of}.id{clause}{rest}")
+        joined = f"{of} JOIN ({_given(query)}) AS worth ON worth.prediction_id = {of}.id"
+        return self._ask(f"{head} FROM {joined}{clause}{rest}")
 
     def _ask(self, text: str) -> Sequence[tuple[Any, ...]]:
         from sampan.lake.read import query
@@ -205,7 +216,7 @@ class Looking:
             known_by, extra = self._then.at, {f"given_{name}": one for name, one in self._then.given.items()}
             by = f"_known_at <= make_timestamptz({known_by})"
             parts = [f"{name} AS (SELECT * FROM given_{name} WHERE {by})" for name in self._then.given] + parts
-        text = f"WITH {', '.join(parts)} {text}"
+        text = f"WITH {', '.join(parts)} {text}" if parts else text
         answer = query(text, self._sees.lake, self._sees.log, extra=extra, known_by=known_by)
         try:
             return answer.fetchall()
@@ -238,6 +249,10 @@ class Looking:
             " UNION ALL SELECT _id, _id, unit, false FROM asked",
         }
         return [f"{name} AS ({sql})" for name, sql in parts.items() if f"FROM {name}" in text]
+
+
+def _given(query: str) -> str:
+    return f"SELECT prediction_id, CAST(value AS DOUBLE) AS value FROM (\n{query or VALUE_SQL}\n) AS given"
 
 
 _BAD: Final = "error <> '' OR fallback <> ''"

@@ -24,6 +24,7 @@ from sampan.base.errors import BadSetting, Usage
 from sampan.base.ids import is_name
 from sampan.lake.sql import analyse
 from sampan.release.evidence import Terms
+from sampan.release.mistakes import Mistake, Place, mistake, told
 
 FILE: Final = "rollouts.toml"
 COLUMNS: Final = ("prediction_id", "value")
@@ -232,15 +233,17 @@ def read_rollouts(root: Path) -> Rollouts:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadSetting(attempted, f"it is not TOML: {error}") from None
     found = {}
+    text = data.decode()
     for endpoint, written in given.items():
         if not is_name(endpoint):
             raise BadSetting(attempted, f"{endpoint!r} names no endpoint", "Letters, digits, _ and -.")
         try:
             found[endpoint] = msgspec.convert(written, Rollout)
         except msgspec.ValidationError as error:
-            raise BadSetting(attempted, f"[{endpoint}]: {_plain(str(error))}", _known(str(error))) from None
-        for problem in _problems(found[endpoint]):
-            raise BadSetting(attempted, f"[{endpoint}]: {problem}")
+            one = mistake(endpoint, str(error), written, _PARTS)
+            raise BadSetting(attempted, told(endpoint, one, text), one.advice) from None
+        for one in _problems(found[endpoint]):
+            raise BadSetting(attempted, told(endpoint, one, text), one.advice)
     return Rollouts(of=found, digest=digest_bytes(data))
 
 
@@ -286,90 +289,90 @@ share = 1.0
 
 # -- what may be wrong
 
-_KINDS: Final = {"error_rate": ErrorRate, "latency": Latency, "floor": Floor, "metric": Metric, "exposure": Exposure}
+_PARTS: Final[dict[str, type[msgspec.Struct]]] = {
+    "": Rollout,
+    "kpi": Kpi,
+    "stage": Stage,
+    "guardrail error_rate": ErrorRate,
+    "guardrail latency": Latency,
+    "guardrail floor": Floor,
+    "guardrail metric": Metric,
+    "guardrail exposure": Exposure,
+}
 
 
-def _plain(error: str) -> str:
-    """msgspec's sentence with the place as it is written in the file."""
-    text, _, path = error.partition(" - at `$")
-    if text.startswith("Invalid value ") and path.endswith(".kind`"):
-        text = f"{text.removeprefix('Invalid value ')} is no kind of guardrail"
-    place = re.sub(r"\[(\d+)\]", lambda found: f" {int(found[1]) + 1}", path.rstrip("`").lstrip("."))
-    place = place.replace("[...]", "")
-    return f"{place}: {text}" if place else text
-
-
-def _known(error: str) -> str:
-    if "guardrail" in error:
-        kinds = "; ".join(f"{name}: {', '.join(one.__struct_encode_fields__)}" for name, one in _KINDS.items())
-        return f"Each [[ENDPOINT.guardrail]] has a kind, and its own keys. {kinds}."
-    part: type[msgspec.Struct] = Kpi if "$.kpi" in error else Stage if "$.stage" in error else Rollout
-    return f"Known here: {', '.join(part.__struct_encode_fields__)}."
-
-
-def _problems(one: Rollout) -> Iterator[str]:
-    yield from _effects("kpi.minimum_effect", one.kpi.minimum_effect)
+def _problems(one: Rollout) -> Iterator[Mistake]:
+    yield from _effects(("kpi", "minimum_effect"), one.kpi.minimum_effect)
     if one.kpi.query:
-        yield from _query("kpi.query", one.kpi.query)
-    for place, part in (("kpi", one.kpi), *((f"guardrail {rail.name!r}", rail) for rail in one.guardrail)):
+        yield from _query(("kpi", "query"), one.kpi.query)
+    parts: list[tuple[Place, msgspec.Struct]] = [(("kpi",), one.kpi)]
+    parts += [(("guardrail", number), rail) for number, rail in enumerate(one.guardrail)]
+    for place, part in parts:
         for name in part.__struct_fields__:
             number = getattr(part, name)
             if isinstance(number, float) and not math.isfinite(number):
-                yield f"{place}: {name} is {number}; write a number"
+                yield Mistake((*place, name), f"is {number}; write a number")
     names: set[str] = set()
-    for rail in one.guardrail:
+    for at, rail in enumerate(one.guardrail):
         if rail.name in names:
-            yield f"two guardrails are called {rail.name!r}: give each a name"
+            yield Mistake(("guardrail", at), f"another one is called {rail.name!r} too", "Give each a name of its own.")
         names.add(rail.name)
         if isinstance(rail, Metric):
-            yield from _effects(f"guardrail {rail.name!r}: at_most_worse", rail.at_most_worse)
+            yield from _effects(("guardrail", at, "at_most_worse"), rail.at_most_worse)
         if isinstance(rail, Metric | Exposure) or (isinstance(rail, Floor) and rail.query):
-            yield from _query(f"guardrail {rail.name!r}: query", rail.query)
+            yield from _query(("guardrail", at, "query"), rail.query)
     for name, written in (("patience", one.patience), ("keep_warm", one.keep_warm)):
         if written and not span(written):
-            yield f'{name} is {written!r}; for instance "14 days"'
+            yield Mistake((name,), f"is {written!r}", _SPANS)
     if not span(one.keep_warm):
-        yield 'keep_warm is empty: how long the champion stays ready after all; for instance "14 days"'
+        yield Mistake(("keep_warm",), "is empty: how long the champion stays ready after all", _SPANS)
     yield from _stages(one.stage)
 
 
-def _stages(stages: tuple[Stage, ...]) -> Iterator[str]:
+_SPANS: Final = 'Write a number of seconds, minutes, hours, days or weeks: "2 days".'
+
+
+def _stages(stages: tuple[Stage, ...]) -> Iterator[Mistake]:
     before = 0.0
-    for number, stage in enumerate(stages, start=1):
-        place = f"stage {number}"
+    for number, stage in enumerate(stages):
+        place = ("stage", number)
         if stage.shadow == (stage.share is not None):
-            yield f"{place} needs either shadow = true or a share"
+            yield Mistake(place, "needs either shadow = true or a share")
             return
-        if stage.shadow and number > 1:
-            yield f"{place} is a shadow: only the first can be"
+        if stage.shadow and number:
+            yield Mistake((*place, "shadow"), "only the first stage can be a shadow")
         if stage.at_least and not stage.micros:
-            yield f'{place}: at_least is {stage.at_least!r}; for instance "2 days"'
+            yield Mistake((*place, "at_least"), f"is {stage.at_least!r}", _SPANS)
         if stage.share is not None:
             if stage.share <= before:
-                yield f"{place} has the share {stage.share:g}, the one before it {before:g}: shares must grow"
+                said = f"is {stage.share:g}, that of the stage before it {before:g}: shares must grow"
+                yield Mistake((*place, "share"), said)
             before = stage.share
     if before != 1:
-        yield f"the last stage has the share {before:g}: without one of 1.0 no candidate is ever in full use"
+        said = f"the last stage has the share {before:g}: without one of 1.0 no candidate is ever in full use"
+        yield Mistake(("stage", len(stages) - 1), said)
     if len(stages) < 2:
-        yield "there is but one stage: a candidate needs one in which it can show that it is better"
+        yield Mistake((), "there is but one stage: a candidate needs one in which it can show that it is better")
     elif not stages[0].micros:
-        yield 'stage 1 has no at_least: a candidate must be seen for a while; for instance "1 day"'
+        yield Mistake(("stage", 0), "at_least is missing: a candidate must be seen for a while", _SPANS)
 
 
-def _effects(place: str, written: float | str) -> Iterator[str]:
+def _effects(place: Place, written: float | str) -> Iterator[Mistake]:
     if not effect(written)[0] > 0:
-        yield f'{place} is {written!r}; for instance "2 %" of the champion\'s mean, or 0.05'
+        yield Mistake(place, f"is {written!r}", 'For instance "2 %" of the champion\'s mean, or 0.05.')
 
 
-def _query(place: str, text: str) -> Iterator[str]:
-    for refusal in analyse(text, place, asked=True).refusals:
-        yield f"{place}, line {refusal.line}: {refusal.reason}{f' in `{refusal.text}`' if refusal.text else ''}"
+def _query(place: Place, text: str) -> Iterator[Mistake]:
+    for refusal in analyse(text, str(place[0]), asked=True).refusals:
+        said = f"line {refusal.line} of it: {refusal.reason}{f' in `{refusal.text}`' if refusal.text else ''}"
+        yield Mistake(place, said, "`sampan sql` asks a query once, to try it.")
         return
     parsed = sqlglot.parse_one(text, read="duckdb")
     if not isinstance(parsed, exp.Query):
-        yield f"{place} is no SELECT: {text[:60]!r}"
+        yield Mistake(place, f"is no SELECT: {text[:60]!r}")
         return
     names = [name.lower() for name in parsed.named_selects]
     lacking = [name for name in COLUMNS if name not in names]
     if "*" not in names and lacking:
-        yield f"{place} gives {', '.join(names) or 'no columns'}; it must give {' and '.join(COLUMNS)}"
+        advice = "A row for each decision; value is NULL as long as it is not known."
+        yield Mistake(place, f"gives {', '.join(names) or 'no columns'}; it must give {' and '.join(COLUMNS)}", advice)

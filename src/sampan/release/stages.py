@@ -30,6 +30,7 @@ REVERTED: Final = "reverted"
 STOPPED: Final = "stopped"
 DONE: Final = "done"
 ENDS: Final = (REVERTED, STOPPED, DONE)
+_CLAUSES: Final = "; "  # some hold commas
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
 Verb: TypeAlias = Literal["pause", "resume", "promote", "roll back", "urgent", "finish"]
@@ -148,13 +149,13 @@ def step(plan: Rollout, state: State, seen: Seen) -> Move:
     if not missing:
         assert seen.look is not None
         return _onward(plan, state, seen.at, f"after {plan.stage[state.stage].shown}: {seen.look.why}")
-    waits = f"waits: {some(missing)}"
+    waits = f"waits: {some(missing, between=_CLAUSES)}"
     if state.phase == ASKING:
         return Move(state, (), waits)
     patience = span(plan.patience)
     if not patience or seen.at - state.patient < patience or plan.patience_over == "wait":
         return Move(replace(state, why=waits), (), waits)
-    over = f"patience of {plan.patience} is over: {some(missing)}"
+    over = f"patience of {plan.patience} is over: {some(missing, between=_CLAUSES)}"
     if plan.patience_over == "ask":
         return _to(state, ASKING, over, Ask(over))
     return _to(state, REVERTED, over, Serve(0.0))
@@ -199,7 +200,7 @@ def again(plan: Rollout, at: int, history: Iterable[Entry]) -> State:
 def _danger(state: State, seen: Seen) -> Move | None:
     broken = [f"{one.name}: {one.says}" for one in seen.measured if one.standing == BREACHED]
     if broken:
-        why = f"guardrail breached: {some(broken)}"
+        why = f"guardrail breached: {some(broken, between=_CLAUSES)}"
         return _to(state, REVERTED, why, Serve(0.0), Incident(why))
     if seen.mismatch and state.phase != FULL:
         why = f"the arms are not as large as declared: {seen.mismatch}"
@@ -214,14 +215,16 @@ def _missing(plan: Rollout, state: State, seen: Seen) -> list[str]:
     """Why the stage cannot end; nothing only where everything that is asked is there."""
     stage = plan.stage[state.stage]
     found = []
-    if seen.at - state.since < stage.micros:
+    if seen.at < state.since:
+        found.append("it has not been looked at in this stage yet")
+    elif seen.at - state.since < stage.micros:
         found.append(f"the stage lasts {stage.at_least}")
     found += _unmeasured(plan, seen)
     if seen.look is None:
         return [*found, _unasked(seen)]
     units = stage.units or plan.units
     if min(seen.look.units) < units:
-        found.append(f"{min(seen.look.units):,} units in the smaller arm, {units:,} asked")
+        found.append(f"{min(seen.look.units):,} of {units:,} entities in the smaller arm")
     if _decisive(plan, state, stage) and seen.look.verdict != BETTER:
         found.append(f"{OPEN}: {seen.look.why}")
     return found
@@ -254,7 +257,7 @@ def _wanted(plan: Rollout, state: State, said: Said, attempted: str, why: str) -
             lacking.append(f"{OPEN}: {last.look.why if last.look else _unasked(last)}")
         if lacking:
             advice = "Wait, or let somebody approve it as urgent." if plan.urgent else "Wait, or roll it back."
-            raise Refused(attempted, some(lacking), advice)
+            raise Refused(attempted, some(lacking, between=_CLAUSES), advice)
     return _onward(plan, replace(state, patient=said.at), said.at, why)
 
 

@@ -199,7 +199,7 @@ def rollout(parts: Parts, query: Query) -> RolloutPage:
         evidence=_evidence(seen),
         charts=_charts(found, lines),
         guardrails=list(seen.measured) if seen else [],
-        history=_history(lines),
+        history=_history(found, lines),
         incidents=records.incidents(found.id, then),
         changed=_changed(found),
         bundles=(found.candidate, found.champion),
@@ -387,9 +387,9 @@ def _within(low: Sequence[float | None], high: Sequence[float | None], least: fl
     return max(-reach, 1.1 * min(values)), min(reach, 1.1 * max(values))
 
 
-def _history(lines: Sequence[Line]) -> list[HistoryLine]:
+def _history(one: Begun, lines: Sequence[Line]) -> list[HistoryLine]:
     """What people said, and each look that led to another phase or stage; the newest first."""
-    found = [HistoryLine(lines[0].at, "begun", "", lines[0].why)]
+    found = [HistoryLine(lines[0].at, "begun", one.actor, one.reason)]
     for before, line in pairwise(lines):
         if isinstance(line.entry, Said):
             found.append(HistoryLine(line.at, line.entry.verb, line.entry.actor, line.entry.reason))
