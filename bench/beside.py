@@ -1,14 +1,16 @@
 """Rows about what a rollout costs those who are answered by the champion: a canary, a shadow, shadows that go wrong.
 
-The same hub, model, rules and load each time, past the hub over 16 connections. The rate of the p99 is the same for all
-contenders of a round: half of what the endpoint without a rollout has just reached.
+The same hub, model, rules and load each time, past the hub over 16 connections, in pairs of short stretches with a
+rollout and without, which alternate: what else the machine and its disk do then hits both. The rate of the p99 is half
+of what the endpoint without a rollout has reached. A rollout is measured from its beginning, where a candidate that
+crashes is started again soonest.
 """
 
 import contextlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.measure import Result, WentWrong, run
 from bench.place import Unavailable, sampan_program
@@ -17,6 +19,8 @@ from bench.serving import CONNECTIONS, loaded
 from bench.table import OURS, Goal, Row, times
 
 _ALONE = "Sampan without a rollout"
+_PAIRS = 3  # in each round
+_CALM = 1.0  # seconds after a rollout
 _RULES = """
 import os
 import time
@@ -56,13 +60,12 @@ _BAD = ("a shadow that sleeps 10 s", "a shadow that crashes")  # of which nobody
 
 
 class _Endpoint(Sampan):
-    """One endpoint with rules, and with a rollout if there is a ``kind`` of it."""
+    """One endpoint with rules, on which rollouts begin and end."""
 
     keeps = False  # what a shadow would have said is kept, too
 
-    def __init__(self, kind: str = "") -> None:
+    def __init__(self) -> None:
         super().__init__(ONNX)
-        self._kind = kind
 
     def prepare(self) -> None:
         shutil.copytree(self.workspace(), self.folder, dirs_exist_ok=True)
@@ -70,25 +73,23 @@ class _Endpoint(Sampan):
         self._run("endpoint", "deploy", "bench", "--model", ONNX)
         self.environ["SAMPAN_TOKEN"] = self.token
 
-    def start(self) -> None:
-        super().start()
-        if self._kind:
-            stage, given = _KINDS[self._kind]
-            (self.folder / "rollouts.toml").write_text(_PLAN.format(stage=stage))
-            said = ("--model", ONNX, "--set", given, "--without-golden", "--reason", "bench")
-            self._run("rollout", "start", "bench", *said)
-            self._settle()
-
-    def _settle(self) -> None:
-        """Wait until the rollout is gone by; a candidate that crashes never is for long."""
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
+    @contextlib.contextmanager
+    def rollout(self, kind: str) -> Iterator[None]:
+        """While one of a kind goes on."""
+        stage, given = _KINDS[kind]
+        (self.folder / "rollouts.toml").write_text(_PLAN.format(stage=stage))
+        said = ("--model", ONNX, "--set", given, "--without-golden", "--reason", "bench")
+        self._run("rollout", "start", "bench", *said)
+        try:
             self.ask(1)
-            with contextlib.suppress(LookupError):
-                shown = json.loads(self._run("rollout", "show", "bench", "--json"))
-                if shown["rollout"]["phase"] != "running":
-                    raise WentWrong(f"the rollout is {shown['rollout']['phase']}: {shown['rollout']['why']}")
-            time.sleep(0.5)
+            yield
+            phase = json.loads(self._run("rollout", "show", "bench", "--json"))["rollout"]["phase"]
+            if phase not in (("running", "reverted") if kind in _BAD else ("running",)):
+                raise WentWrong(f"the rollout is {phase}")
+        finally:
+            with contextlib.suppress(WentWrong):  # it has ended by itself
+                self._run("rollout", "back", "bench", "--reason", "bench")
+            time.sleep(_CALM)
 
     def _run(self, *words: str) -> str:
         return run([sampan_program(), *words], self.folder, self.environ).output
@@ -98,24 +99,17 @@ def beside(rounds: int, only: Sequence[str]) -> list[Row]:
     """Requests a second and p99 of an endpoint with each kind of rollout, beside the same without one."""
     kinds = [kind for kind in _KINDS if not only or any(word.lower() in kind for word in only)]
     found = {kind: ([Result(OURS), Result(_ALONE)], [Result(OURS), Result(_ALONE)]) for kind in kinds}
-    for _ in range(rounds):
+    for number in range(rounds):
         try:
             with _Endpoint() as server:
                 server.check()
                 alone = loaded(server, 1)["rate"]
-                calm = loaded(server, 1, alone / 2)["p99"]
+                for kind in kinds:
+                    rates, waits = found[kind]
+                    for turn in range(_PAIRS):
+                        _pair(server, kind, alone / 2, waits, rates if not turn else None, (number + turn) % 2)
         except (Unavailable, WentWrong) as reason:
             return [Row("beside", "an endpoint without a rollout", "", [Result(OURS, note=str(reason))])]
-        for kind in kinds:
-            ours, others = found[kind][0][0], found[kind][1][0]
-            try:
-                with _Endpoint(kind) as server:
-                    rate, slow = loaded(server, 1)["rate"], loaded(server, 1, alone / 2)["p99"]
-            except (Unavailable, WentWrong) as reason:
-                ours.note = others.note = str(reason)
-                continue
-            for result, value in zip([*found[kind][0], *found[kind][1]], (rate, alone, slow, calm), strict=True):
-                result.values.append(value)
     title = f"predictions, single rows, {CONNECTIONS} connections (ONNX)"
     rows = []
     for kind, (rates, waits) in found.items():
@@ -123,3 +117,14 @@ def beside(rounds: int, only: Sequence[str]) -> list[Row]:
         rows.append(Row("beside-rate", f"{title}, with {kind}", "requests/s", rates))
         rows.append(Row("beside-p99", f"p99 at half load, with {kind}", "ms", waits, goals))
     return rows
+
+
+def _pair(
+    server: _Endpoint, kind: str, rate: float, waits: Sequence[Result], rates: Sequence[Result] | None, first: int
+) -> None:
+    """The same endpoint with a rollout and without, one right after the other, in either order."""
+    for place in (first, 1 - first):
+        with server.rollout(kind) if place == 0 else contextlib.nullcontext():
+            waits[place].values.append(loaded(server, 1, rate)["p99"])
+            if rates is not None:
+                rates[place].values.append(loaded(server, 1)["rate"])

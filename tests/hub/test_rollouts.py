@@ -245,6 +245,25 @@ def test_a_candidate_that_fails_is_taken_back_within_ten_seconds_and_nobody_noti
     assert yard.command("incident", "list", "--open").returncode == 0
 
 
+DIES = '    if context.get("visitor", "v0") != "warm":\n        import os\n        os.kill(os.getpid(), 9)\n'
+
+
+def test_a_candidate_that_crashes_over_and_over_is_taken_back_with_the_reason(yard, asked):
+    yard.plan(query="SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction")
+    file = yard.shop.folder / "rollouts.toml"
+    file.write_text(file.read_text().replace("at_most = 0.05", "at_most = 1.0"))  # whatever it answers is good enough
+    yard.rules("new words", DIES)
+    yard.begin("--without-golden")
+    found = yard.until("reverted", 90)
+    assert "5 processes in a row ended" in found["rollout"]["why"] and "SIGKILL" in found["rollout"]["why"]
+    assert found["rollout"]["stage"] == 0, "it was led on"
+    (incident,) = found["incidents"]
+    assert incident["predictions"], "nobody is told which requests it died of"
+    assert {(status, version) for status, _, version in asked()} == {(200, "stay@1")}
+    closed = yard.command("incident", "close", incident["id"], "--finding", "the rule was wrong")
+    assert closed.returncode == 0, closed.stderr
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_a_hub_that_is_killed_at_any_stage_goes_on_where_it_was(yard, asked, stage):
     yard.plan()

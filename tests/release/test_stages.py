@@ -121,6 +121,13 @@ def test_a_breach_or_a_loss_goes_back_in_every_phase_and_opens_an_incident(befor
         assert standing(PLAN, move.state) == (Serve(0.0),)
 
 
+@pytest.mark.parametrize("before", [(), TO_HALF, (*TO_HALF, seen(5, BETTER)), (said(1, "pause"),)])
+def test_a_candidate_that_crashes_over_and_over_is_taken_back_whatever_it_seems(before: tuple[Any, ...]) -> None:
+    move = last(*before, msgspec.structs.replace(seen(6, BETTER), crashing="5 processes ended by signal 9"))
+    assert (move.state.phase, move.why) == ("reverted", "the candidate crashes: 5 processes ended by signal 9")
+    assert move.actions == (Serve(0.0), Incident(move.why))
+
+
 def test_arms_of_the_wrong_size_stop_it_even_if_it_seems_better() -> None:
     move = last(*TO_HALF, seen(5, BETTER, mismatch="700 of 10,000 at 5 %"))
     assert move.state.phase == "stopped"

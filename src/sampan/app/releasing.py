@@ -246,6 +246,8 @@ class Releasing(Deciding, Testing):
 
     def lead(self, begun: "Begun", whole: bool) -> None:
         """Look at a rollout and do what follows. ``whole``: at the KPI too, and not only at how it answers."""
+        from msgspec.structs import replace
+
         from sampan.release.stages import ENDS
         from sampan.release.stages import step as follow
 
@@ -255,6 +257,7 @@ class Releasing(Deciding, Testing):
         self.settle(begun, state)
         looking = self._looking(begun, state)
         seen = looking.whole(self.clock.micros()) if whole else looking.quick(self.clock.micros())
+        seen = replace(seen, crashing=self._crashing(begun))
         with self._leading[begun.endpoint]:
             state, number = self.rollouts.state(begun)
             move = follow(begun.plan, state, seen)
@@ -268,6 +271,10 @@ class Releasing(Deciding, Testing):
                 self._kept[begun.id] = seen.at
             if moved:
                 self.settle(begun, move.state)
+
+    def _crashing(self, begun: "Begun") -> str:
+        """That a candidate's process ends over and over, and how; empty where it does not."""
+        return self._hub.serving.crashing(begun.endpoint, begun.candidate) if self._hub is not None else ""
 
     def settle(self, begun: "Begun", state: "State") -> None:
         """Put in force what a state asks for, as far as it is not."""

@@ -101,7 +101,7 @@ class Looking:
         """Predictions of the candidate that show what is wrong, the newest first."""
         broken = {one.name for one in seen.measured if one.standing == BREACHED}
         rails = [rail for rail in self._plan.guardrail if rail.name in broken]
-        bad = [_BAD] if any(isinstance(one, ErrorRate) for one in rails) else []
+        bad = [_BAD] if seen.crashing or any(isinstance(one, ErrorRate) for one in rails) else []
         bad += [f"latency_us > {_micros(one)}" for one in rails if isinstance(one, Latency)]
         try:
             if bad:

@@ -39,13 +39,14 @@ Verb: TypeAlias = Literal["pause", "resume", "promote", "roll back", "urgent", "
 class Seen(msgspec.Struct, frozen=True, kw_only=True, tag="seen"):
     """What is known at a time. ``look``: at the KPI, None where it could not be asked for; ``measured``: the
     guardrails; ``mismatch``: what is wrong with the sizes of the arms, empty if nothing is shown to be; ``failed``: why
-    there is no look."""
+    there is no look; ``crashing``: that the candidate's process ends over and over, and how."""
 
     at: int
     look: Look | None = None
     failed: str = ""
     measured: tuple[Reading, ...] = ()
     mismatch: str = ""
+    crashing: str = ""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, tag="said"):
@@ -201,6 +202,9 @@ def _danger(state: State, seen: Seen) -> Move | None:
     broken = [f"{one.name}: {one.says}" for one in seen.measured if one.standing == BREACHED]
     if broken:
         why = f"guardrail breached: {some(broken, between=_CLAUSES)}"
+        return _to(state, REVERTED, why, Serve(0.0), Incident(why))
+    if seen.crashing:
+        why = f"the candidate crashes: {seen.crashing}"
         return _to(state, REVERTED, why, Serve(0.0), Incident(why))
     if seen.mismatch and state.phase != FULL:
         why = f"the arms are not as large as declared: {seen.mismatch}"

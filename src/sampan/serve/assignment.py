@@ -78,6 +78,7 @@ class CandidateState(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: dict[str, int] = {}
     shadowed: int = 0
     missed: dict[str, int] = {}
+    crashing: str = ""  # that its process ends over and over, and how
 
 
 def check(endpoint: str, assignment: Assignment, champion: Bundle, candidate: Bundle) -> None:

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 from sampan.base.errors import SampanError
 from sampan.serve.assignment import Assigned, Assignment, CandidateState, News
 from sampan.serve.bundle import Bundle
-from sampan.serve.worker import Worker
+from sampan.serve.crashes import STEADY, Crashes
+from sampan.serve.worker import Lost, Worker
 
 # Seconds before the next attempt. Loading takes time from the champion, which answers meanwhile: it need not be soon.
-_BACK_OFF: Final = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-_STEADY: Final = 30.0  # seconds after which what ends a process need not be there the next time
+_BACK_OFF: Final = (0.2, 1.0, 4.0, 15.0, 30.0)
 _PAUSE: Final = 0.1  # before they are introduced again
 _PATH_LIMIT: Final = 100  # characters that the path of a socket may have
 
@@ -43,6 +43,7 @@ class Beside:
         self._load = load
         self._error = ""
         self._restarts = 0
+        self.crashes = Crashes()
         self._tried = False
         self._front: Worker | None = None
         self._connected = False
@@ -117,6 +118,7 @@ class Beside:
             fallbacks=counts.fallbacks,
             shadowed=counts.shadowed,
             missed=counts.missed,
+            crashing=self.crashes.said,
         )
 
     async def _keep(self, loaded: Worker | None) -> None:
@@ -128,12 +130,16 @@ class Beside:
                 loaded = None
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
                 self._error = str(error) or type(error).__name__
+                if isinstance(error, Lost):
+                    self.crashes.count(" while it loaded")
             else:
                 begun, self._tried = loop.time(), True
                 await self._attend(worker)
-                self._error = "its process ended"
                 await worker.kill()
-                if loop.time() - begun > _STEADY:
+                self._error = f"its process ended{worker.how}"
+                lasted = loop.time() - begun
+                self.crashes.count(worker.how, lasted)
+                if lasted > STEADY:
                     failures = 0
             self.worker, self._tried, self._connected = None, True, False
             self._restarts += 1
@@ -164,8 +170,9 @@ class Beside:
         async with self._turn:
             if self._front is not None and (anew or not self._connected):
                 self._connected = await self._told(self._front, self.worker if connect else None)
-                if self._connected:
+                if self._connected and self.worker is not None:
                     self._error = ""
+                    await self.worker.waited_for(not self.assignment.shadow)
 
     async def _told(self, front: Worker, worker: Worker | None) -> bool:
         """Whether they are connected."""

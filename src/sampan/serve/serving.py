@@ -17,6 +17,7 @@ from sampan.log.tally import Counts, Span
 from sampan.serve.assignment import Assignment, CandidateState, alike, check
 from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
+from sampan.serve.crashes import Crashes
 from sampan.serve.doors import Doors
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
@@ -55,6 +56,7 @@ class EndpointState(msgspec.Struct, frozen=True):
     candidate: CandidateState | None = None  # of a rollout
     address: str = ""  # where it is asked directly
     fault: str = ""  # why it cannot be
+    crashing: str = ""  # that its process ends over and over, and how
     silent: str = ""  # why its model does not answer, and what is declared for that does
 
 
@@ -87,6 +89,7 @@ class Lane:
         self._state: State = "starting"
         self.restarts = 0
         self.error = ""
+        self.crashes = Crashes()
         self.beside: Beside | None = None
         self._queue = queue
         self._patience = patience
@@ -212,10 +215,12 @@ class Lane:
             candidate=self.beside.status() if self.beside is not None else None,
             address=doors.address(name) if doors else "",
             fault=doors.fault(name) if doors else "",
+            crashing=self.crashes.said,
             silent=worker.silent if worker is not None and self.state == "serving" else "",
         )
 
     async def _keep(self, loaded: Worker | None) -> None:
+        loop = asyncio.get_running_loop()
         failures = 0
         while not self._stopping:
             try:
@@ -227,13 +232,17 @@ class Lane:
                 self.error = str(error) or type(error).__name__
                 if self._worker is not None:
                     await self._worker.kill()
+                if isinstance(error, Lost):
+                    self.crashes.count(" while it loaded")
             else:
+                begun = loop.time()
                 self._state, self.error = "serving", worker.note
                 self._settled.set()
                 await self._attend(worker)
                 await worker.kill()
                 if worker.overdue:
                     self.error = f"a request took more than {self._patience:g} s"
+                self.crashes.count(worker.how, loop.time() - begun)
                 if worker.answered:
                     failures = 0  # it did serve: what ended it need not be there the next time
             if self._stopping:
@@ -342,6 +351,15 @@ class Serving:
         lane = self._lanes.get(name)
         return lane.beside.assignment if lane is not None and lane.beside is not None else None
 
+    def crashing(self, name: str, bundle: str) -> str:
+        """That the processes of a bundle end over and over, and how; empty where they do not."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            return ""
+        if lane.endpoint.bundle == bundle:
+            return lane.crashes.said
+        return lane.beside.crashes.said if lane.beside is not None and lane.beside.bundle.digest == bundle else ""
+
     async def assign(self, name: str, assignment: Assignment | None) -> None:
         """Have a candidate answer, or see, what a stage of a rollout says; None ends that.
 
@@ -363,7 +381,7 @@ class Serving:
         made = self._beside(lane, assignment)
         now = lane.beside
         if now is None or now.assignment.bundle != assignment.bundle:
-            loaded = self._warm.take(name, assignment.bundle) or await self._load(name, made.bundle)
+            loaded = self._warm.take(name, assignment.bundle) or await self._load(name, made.bundle, gently=True)
         else:
             loaded = None
         async with self._changing[name]:
@@ -445,8 +463,12 @@ class Serving:
         else:
             await self._warm.offer(name, bundle, worker)
 
-    async def _load(self, name: str, bundle: Bundle, *, must: bool = True, without_model: bool = False) -> Worker:
-        worker = await load(self._root, name, bundle, self._doors, must=must, without_model=without_model)
+    async def _load(
+        self, name: str, bundle: Bundle, *, must: bool = True, without_model: bool = False, gently: bool = False
+    ) -> Worker:
+        worker = await load(
+            self._root, name, bundle, self._doors, must=must, without_model=without_model, gently=gently
+        )
         worker.on_report = partial(self._reported, name)
         return worker
 
@@ -475,7 +497,7 @@ class Serving:
         """Raises Usage where the two cannot answer the same clients."""
         candidate = self._endpoints.bundle(assignment.bundle)
         check(lane.endpoint.name, assignment, lane.bundle, candidate)
-        load_one = partial(self._load, lane.endpoint.name, candidate)
+        load_one = partial(self._load, lane.endpoint.name, candidate, gently=True)
         return Beside(candidate, assignment, self._limits, load_one)
 
     def _lane(self, endpoint: Endpoint) -> Lane:

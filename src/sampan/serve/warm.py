@@ -22,13 +22,14 @@ async def load(
     *,
     must: bool = True,
     without_model: bool = False,
+    gently: bool = False,
 ) -> Worker:
     """A new process with a bundle loaded, which does not answer yet, in the environment that the bundle asks for; that
     may have to be made first. Raises what it failed with.
 
     Unless it ``must`` be that environment, one that cannot be had is no failure: what is in force already is then
     served with what is installed, and the worker's ``note`` says so. ``without_model``: that its model does not load is
-    none either; something else answers in its place.
+    none either; something else answers in its place. ``gently``: others go first.
     """
     python, note = sys.executable, ""
     try:
@@ -37,7 +38,7 @@ async def load(
         if must:
             raise
         note = f"It is served with what is installed: {error.obstacle}"
-    worker = Worker(root, endpoint, bundle, doors.of(endpoint) if doors else None, python, without_model)
+    worker = Worker(root, endpoint, bundle, doors.of(endpoint) if doors else None, python, without_model, gently)
     worker.note = note
     if doors:
         doors.note(worker)

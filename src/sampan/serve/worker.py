@@ -22,6 +22,7 @@ from sampan.serve.environment import variables
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.order import Door, Order
 from sampan.serve.overload import OVERDUE
+from sampan.serve.priority import lower, restore
 from sampan.serve.report import Report, read_report
 from sampan.serve.scoring import Batch
 
@@ -30,6 +31,7 @@ _ENTRY: Final = "sampan.serve.process"
 _STOP_PATIENCE: Final = 10.0
 _LISTEN_PATIENCE: Final = 1.0
 _LOG_LIMIT: Final = 1 << 20
+_TRIES, _TRY_AGAIN = 10, 0.1  # that a process's priority is set, and seconds between them
 
 
 class Lost(Unreachable):
@@ -48,8 +50,10 @@ class Worker:
         door: Door | None = None,
         python: str = sys.executable,
         without_model: bool = False,
+        gently: bool = False,
     ) -> None:
-        """``python``: what it runs in, if not what this process does."""
+        """``python``: what it runs in, if not what this process does; ``gently``: others go first while it loads, and
+        until it is told that somebody waits for it."""
         self.endpoint = endpoint
         self.bundle = bundle
         self.door = door
@@ -58,6 +62,7 @@ class Worker:
         self.answered = 0
         self.silent = ""
         self._without_model = without_model
+        self._gently = gently
         self._passes = b"[]"
         self.on_report: Callable[[Report], None] = lambda report: None
         self.note = ""  # what is to be known of it while it serves
@@ -99,6 +104,8 @@ class Worker:
                 )
         finally:
             theirs.close()
+        if self._gently:
+            lower(self._process.pid)
         await asyncio.get_running_loop().create_connection(lambda: self._link, sock=ours)
         self._link.send(Kind.ADMIT, payload=self._passes)
         order = Order(str(self._root), self.endpoint, self.bundle, door, without_model=self._without_model)
@@ -113,13 +120,32 @@ class Worker:
         """Raises Lost, or Unreachable if it does nothing any more."""
         await self._step(Kind.LOOK, Kind.SEEN, patience=patience)
 
+    async def waited_for(self, somebody: bool) -> None:
+        """Give it processors as soon as others get them; or, if nobody waits for it, after them."""
+        if self._process is None or self._gently is not somebody:
+            return
+        self._gently = not somebody
+        for _ in range(_TRIES):
+            if self.lost.is_set() or (restore if somebody else lower)(self._process.pid):
+                return
+            await asyncio.sleep(_TRY_AGAIN)
+
     @property
     def overdue(self) -> bool:
         """Whether it has ended because a request took too long."""
         return self._process is not None and self._process.poll() == OVERDUE
 
+    @property
+    def how(self) -> str:
+        """How it ended, in words that go on from "it ended"; empty where it was told to."""
+        code = self._process.poll() if self._process is not None else None
+        if not code:
+            return ""
+        return f" with code {code}" if code > 0 else f" by signal {-code} ({_named(-code)})"
+
     async def take(self, before: Bundle | None = None) -> None:
         """Have it take the endpoint's stream and answer from now on; where its model does not, ``before`` does."""
+        await self.waited_for(True)
         await self._step(Kind.TAKE, Kind.TAKEN, b"" if before is None else before.encode())
 
     async def ask(self, body: bytes, patience: float, number: int) -> tuple[int, bytes]:
@@ -226,7 +252,9 @@ class Worker:
                 if not step.done():
                     step.set_exception(self.error)
         elif frame.kind is Kind.TOLD:
-            self.on_report(read_report(frame.payload))
+            report = read_report(frame.payload)
+            self.answered += report.statuses.get(200, 0)  # past the hub
+            self.on_report(report)
         elif frame.kind is Kind.NEWS:
             self.on_news(msgspec.json.decode(frame.payload, type=News))
         else:
@@ -257,3 +285,10 @@ class Worker:
         if path.exists() and path.stat().st_size > _LOG_LIMIT:
             path.unlink()
         return path
+
+
+def _named(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "one of the system's"
