@@ -217,3 +217,23 @@ def test_json_is_shown_by_lines_as_long_as_there_is_room() -> None:
     assert lines(raw, "$.a")[0] == "json"
     assert lines(raw.replace(b"1, ", b"1, 1, "), "$.a") == ("text", [Line(raw.replace(b"1, ", b"1, 1, ").decode())])
     assert lines(b'{"a": ' + b" " * 200_000 + b"2}", "$.a")[0] == "json"
+
+
+def test_a_hub_says_that_contracts_have_changed_and_what_it_did_not_know_enters_the_log_later(hub: Hub) -> None:
+    folder = hub.folder
+    contracts = folder / "contracts.py"
+    assert not any("contracts.py" in one["text"] for one in hub.json("/")["concerns"])
+    contracts.write_text(f"{contracts.read_text()}\n\nclass Sale(Event, version=1):\n    worth: float\n")
+    sale = {**visit("s1"), "type": "sale", "data": {"worth": 3.0}}
+    assert hub.send(sale)[0]["reason"].startswith("unknown type")
+    (concern,) = [one for one in hub.json("/")["concerns"] if "contracts.py" in one["text"]]
+    assert "start it again" in concern["advice"]
+    asked = sampan(folder, "sql", "FROM sale", SAMPAN_URL=hub.url, SAMPAN_TOKEN=hub.token)
+    assert asked.returncode == 1 and "contracts.py has changed since the hub was started" in asked.stderr
+
+    assert hub.stop() == 0
+    (folder / "repairs" / "as_it_is.py").write_text("def fix(event, reason):\n    return event\n")
+    rule = str(folder / "repairs" / "as_it_is.py")
+    fixed = sampan(folder, "quarantine", "fix", "--rule", rule, "--reason", "unknown type")
+    assert "1 entered the log" in fixed.stdout, fixed.stderr
+    assert sampan(folder, "sql", "SELECT worth FROM sale").stdout.split() == ["worth", "3"]

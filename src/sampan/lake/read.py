@@ -168,11 +168,11 @@ def query(
             raise early
         else:
             there = ", ".join(sorted({first for first, _ in tables.values()} | set(types.values()) | set(extra or {})))
-            raise NotFound(
-                "Answer the question",
-                f"there is no table or event {asked!r}",
-                f"There are: {there}. A step makes a table if it returns a frame; `sampan runs show` shows a value.",
-            )
+            made = "A step makes a table if it returns a frame; `sampan runs show` shows a value."
+            advice = f"There are: {there}. {made}"
+            if log is not None and not log.contracts.unchanged:
+                advice = f"contracts.py has changed since the hub was started: start it again. {advice}"
+            raise NotFound("Answer the question", f"there is no table or event {asked!r}", advice)
     connection = open_sources(sources)
     try:
         return Answer(connection, text)

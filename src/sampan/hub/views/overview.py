@@ -275,6 +275,9 @@ def _concerns(
     if grown and held.waiting and not any(alert.kind == "quarantined" for alert in alerts):
         text = f"Quarantine grows: {flow.day_quarantined:,} events in a day, {held.share:.1%} of what came in."
         found.append(Concern("wait", text, f"The day before it was {held.before:.1%}.", Urls.quarantine()))
+    if not parts.contracts.unchanged:
+        text = "contracts.py has changed since this hub was started, and it goes on with what it read then."
+        found.append(Concern("wait", text, "Stop it and start it again: `sampan up`.", "/contracts"))
     return found
 
 
