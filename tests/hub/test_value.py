@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 import pytest
 
 from sampan.base.clock import iso
+from sampan.hub.costs import CostLine, Costs, subtract
+from sampan.hub.valued import Slice
 from tests.browser.shop import Shop
 from tests.hub.conftest import sampan
 
@@ -24,7 +26,7 @@ from sampan import Action, Cap, decision
 def greet(prediction, context, likely: float = 0.5):
     return Action("greet", rule="likely") if prediction >= likely else Action("wait", rule="not likely")
 """
-PRICES = "[prices]\ncurrency = 'GBP'\nthis_machine_per_hour = 3600.0\n"
+PRICES = "[prices]\ncurrency = 'GBP'\nthis_machine_per_hour = 3600.0\nendpoint_per_hour = 36000.0\n"
 
 
 class Till:
@@ -127,8 +129,45 @@ def test_a_command_says_the_same(till: Till) -> None:
     done = sampan(till.shop.folder, "endpoint", "value", "stay", "--by", "country")
     assert done.returncode == 0, done.stderr
     assert "France" in done.stdout and "200.00 of 200.00 GBP a day" in done.stdout
-    found = till.value()
-    assert (found["made"], found["made_in"]) == (0.0, "GBP"), "nothing had a price when its version was made"
+    assert "after costs" in done.stdout and "making stay@1: " in done.stdout and "serving: " in done.stdout
+
+
+def test_what_the_model_costs_is_subtracted(till: Till) -> None:
+    found = till.value(by="country")
+    making, serving = found["costs"]["lines"]
+    run = till.shop.hub.json(f"/runs/{making['run']}")
+    seconds = (run["finished"] - run["started"]) / 1e6
+    assert (making["version"], making["currency"]) == ("stay@1", "GBP")
+    assert making["amount"] == pytest.approx(seconds), "3,600 an hour"
+    assert making["how"].endswith("s at today's price of this machine"), "nothing had a price when it was made"
+    assert serving["amount"] > 0 and serving["how"].endswith("hours at 36,000")
+    whole, slices = found["whole"], found["slices"]
+    assert whole["cost"] == pytest.approx((making["amount"] + serving["amount"]) / 120 * 1000)
+    assert sum(one["cost"] * one["decisions"] for one in slices) == pytest.approx(whole["cost"] * 120)
+    assert all(one["net"] == pytest.approx(one["value"] - one["cost"]) for one in [whole, *slices])
+    (version,) = till.value(by="version")["slices"]
+    assert version["cost"] == pytest.approx(whole["cost"], rel=0.2)
+    page = till.shop.hub.ask("GET", "/endpoints/stay/value?by=country", accept="text/html")[1].decode()
+    assert "What the model costs" in page and "after what the model costs" in page
+
+
+def test_what_a_version_cost_is_its_own_and_serving_is_shared() -> None:
+    def line(version: str, amount: float, currency: str = "GBP") -> CostLine:
+        return CostLine(version=version, how="", amount=amount, currency=currency)
+
+    def part(name: str, decisions: int) -> Slice:
+        return Slice(name, decisions, decisions, 40, 0.0, 5.0, 1.0, None)
+
+    lines = [line("stay@1", 6.0), line("stay@2", 2.0), line("", 4.0), line("stay@3", 100.0, "EUR")]
+    costs = Costs(currency="GBP", lines=lines, unknown=[])
+    for by, expected in (("version", [(6 + 1) / 100, (2 + 3) / 300]), ("country", [12 / 400] * 2)):
+        whole, slices = part("all", 400), [part("stay@1", 100), part("stay@2", 300)]
+        subtract(costs, by, whole, slices)
+        assert whole.cost == pytest.approx(12 / 400 * 1000) and whole.net == pytest.approx(5.0 - 30.0)
+        assert [one.cost for one in slices] == pytest.approx([1000 * one for one in expected])
+    whole = part("all", 400)
+    subtract(Costs(currency="GBP", lines=lines[3:], unknown=["stay@1"]), "action", whole, [])
+    assert whole.cost is None is whole.net, "what is in another currency cannot be subtracted"
 
 
 def test_a_prediction_that_the_cap_held_back_is_recomputed_as_the_rules_had_said(till: Till) -> None:

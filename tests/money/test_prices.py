@@ -22,7 +22,8 @@ def test_without_a_price_nothing_costs_anything() -> None:
 @pytest.mark.parametrize(
     "section",
     [3, {"this_machine_per_hour": -1}, {"this_machine_per_hour": "cheap"}, {"this_machine_per_hour": True},
-     {"this_machine_per_hour": float("nan")}, {"currency": 3}, {"gpu": 1}],
+     {"this_machine_per_hour": float("nan")}, {"currency": 3}, {"gpu": 1},
+     {"endpoint_per_hour": -0.1}],
 )  # fmt: skip
 def test_what_is_no_price_is_refused(section: Any) -> None:
     with pytest.raises(BadSetting):

@@ -248,7 +248,7 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def value(app: "App", name: str, by: str, as_of: str, as_json: bool) -> None:
-    """Show what an endpoint's decisions are worth per 1,000, by slice, with 95 % intervals, and its cap."""
+    """Show what an endpoint's decisions are worth per 1,000, by slice, with 95 % intervals, costs, and its cap."""
     from urllib.parse import quote
 
     found = app.view(f"/endpoints/{quote(name, safe='')}/value", {"by": by, "as-of": as_of})
@@ -261,8 +261,16 @@ def value(app: "App", name: str, by: str, as_of: str, as_json: bool) -> None:
         worth, margin = one["value"], one["margin"]
         interval = "" if worth is None or margin is None else f"{worth - margin:,.2f} to {worth + margin:,.2f}"
         money = "" if worth is None else f"{worth:,.2f}"
-        rows.append([one["name"] or "none", one["decisions"], one["known"], f"{one['total']:,.2f}", money, interval])
-    table([by, "decisions", "known", f"earned {currency}".strip(), "per 1,000", "95 %"], rows)
+        net = "" if one["net"] is None else f"{one['net']:,.2f}"
+        row = [one["name"] or "none", one["decisions"], one["known"], f"{one['total']:,.2f}", money, interval, net]
+        rows.append(row)
+    names = [by, "decisions", "known", f"earned {currency}".strip(), "per 1,000", "95 %", "after costs"]
+    priced = any(row[-1] for row in rows)
+    table(names if priced else names[:-1], rows if priced else [row[:-1] for row in rows])
+    for one in found["costs"]["lines"]:
+        what = f"making {one['version']}" if one["version"] else "serving"
+        odd = "" if one["currency"] == found["costs"]["currency"] else "; in another currency, so not subtracted"
+        click.echo(f"{what}: {one['amount']:,.2f} {one['currency']} ({one['how']}){odd}")
     if (cap := found["cap"]) is not None:
         done = "people are asked" if cap["over"] == "review" else "the safe default is taken"
         said = f"{cap['today']:,.2f} of {cap['amount']:,.2f} {currency} a day are at risk today".strip()

@@ -37,7 +37,8 @@ _COLUMNS: Final = {
 
 class Slice(msgspec.Struct):
     """Decisions that have something in common. Money per 1,000 decisions: ``value`` over those whose outcome is known,
-    ``margin`` half of its 95 % interval, ``expected`` when they were decided; ``total`` is the money itself."""
+    ``margin`` half of its 95 % interval, ``expected`` when they were decided, ``cost`` of the model, ``net`` what is
+    left after it (``sampan.hub.costs``); ``total`` is the money itself."""
 
     name: str
     decisions: int
@@ -47,6 +48,8 @@ class Slice(msgspec.Struct):
     value: float | None
     margin: float | None
     expected: float | None
+    cost: float | None = None
+    net: float | None = None
 
     @property
     def low(self) -> float | None:

@@ -9,10 +9,12 @@ from sampan.base.errors import BadSetting
 
 
 class Prices(msgspec.Struct, frozen=True):
-    """``currency = "EUR"``, ``this_machine_per_hour = 0.20``. Without a price nothing costs anything."""
+    """``currency = "EUR"``, ``this_machine_per_hour = 0.20``, ``endpoint_per_hour = 0.01``: what keeping an endpoint's
+    process costs. Without a price nothing costs anything."""
 
     currency: str = "EUR"
     this_machine_per_hour: float = 0.0
+    endpoint_per_hour: float = 0.0
 
     def cost(self, seconds: float, share: float = 1.0) -> float:
         """What a share of this machine costs for some seconds."""
@@ -28,10 +30,11 @@ def read_prices(config: Mapping[str, Any]) -> Prices:
     for name in section:
         if name not in Prices.__struct_fields__:
             raise BadSetting(attempted, f"unknown price {name!r}", f"Known: {', '.join(Prices.__struct_fields__)}.")
-    price = section.get("this_machine_per_hour", 0.0)
-    if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < float("inf"):
-        raise BadSetting(attempted, f"this_machine_per_hour is {price!r}", "Give a number of 0 or more.")
+    prices = {name: section.get(name, 0.0) for name in ("this_machine_per_hour", "endpoint_per_hour")}
+    for name, price in prices.items():
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < float("inf"):
+            raise BadSetting(attempted, f"{name} is {price!r}", "Give a number of 0 or more.")
     currency = section.get("currency", "EUR")
     if not isinstance(currency, str) or not currency:
         raise BadSetting(attempted, f"currency is {currency!r}", 'Give a code such as "EUR".')
-    return Prices(currency, float(price))
+    return Prices(currency, **{name: float(price) for name, price in prices.items()})

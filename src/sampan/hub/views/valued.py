@@ -5,11 +5,9 @@ from typing import Any
 import msgspec
 
 from sampan.base.clock import iso
-from sampan.base.errors import NotFound
+from sampan.hub.costs import Costs, costs_of, subtract
 from sampan.hub.parts import Parts, Query, as_of
 from sampan.hub.valued import OWN, Slice, valued
-from sampan.money.prices import read_prices
-from sampan.runs.records import Runs
 from sampan.serve.endpoints import Endpoints
 from sampan.serve.exposed import Day, days
 
@@ -31,8 +29,7 @@ class CapLine(msgspec.Struct):
 
 
 class ValuePage(msgspec.Struct, kw_only=True):
-    """Context of ``value.html``. ``made``: what the runs cost that made the versions it has served, by the price book;
-    None where nothing has a price. ``reach``: how far intervals are from 0 at most."""
+    """Context of ``value.html``. ``costs``: what its model has cost; ``reach``: how far intervals are from 0."""
 
     endpoint: str
     currency: str
@@ -43,8 +40,7 @@ class ValuePage(msgspec.Struct, kw_only=True):
     by: str
     fields: dict[str, str]
     reach: float
-    made: float | None
-    made_in: str
+    costs: Costs
     cap: CapLine | None
     days: list[Day]
     as_of: int | None = None
@@ -71,7 +67,8 @@ def value(parts: Parts, query: Query) -> ValuePage:
         told = facts.cap
         lower = today.cap if today.cap is not None and today.cap < told.amount else None
         cap = CapLine(told.amount, told.over, told.hours, dict(told.risks), today.total, today.held, lower)
-    made, made_in = _made(parts, {one.spec.version for one in endpoints.history(now.name, then)})
+    costs = costs_of(parts, endpoints.history(now.name, then), facts.currency if facts else "", instant)
+    subtract(costs, by, found.whole, found.slices)
     ends = [abs(end) for one in found.slices for end in (one.low, one.high, one.value) if end is not None]
     return ValuePage(
         endpoint=now.name,
@@ -83,25 +80,8 @@ def value(parts: Parts, query: Query) -> ValuePage:
         by=by,
         fields=fields,
         reach=max(ends, default=0.0),
-        made=made,
-        made_in=made_in,
+        costs=costs,
         cap=cap,
         days=shown,
         as_of=then,
     )
-
-
-def _made(parts: Parts, versions: set[str]) -> tuple[float | None, str]:
-    """What the runs cost that made versions."""
-    prices = read_prices(parts.folder.config())
-    if not prices.this_machine_per_hour:
-        return None, ""
-    found: dict[str, float] = {}
-    for ref in versions:
-        try:
-            run = parts.models.get(ref).run
-            if run is not None:
-                found[run] = Runs(parts.db).get(run).cost
-        except NotFound:
-            continue
-    return sum(found.values()), prices.currency
