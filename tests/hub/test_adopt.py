@@ -281,3 +281,22 @@ def test_a_candidate_shadows_and_takes_over_from_what_was_adopted(
         time.sleep(0.1)
     shadows = sampan(hub.folder, "sql", "SELECT count(*) > 0 AS some FROM shadow WHERE error = ''")
     assert "true" in shadows.stdout or "yes" in shadows.stdout, shadows.stdout
+
+
+def test_a_candidate_whose_rules_the_champion_lacks_is_refused_before_it_begins_and_may_leave_them_out(
+    hub: Hub, files: Path
+) -> None:
+    adopt(hub.folder, "live", str(files / "old.txt"))
+    new = adopt(hub.folder, "live", str(files / "new.txt"), "--register-only")["adopted"]["ref"]
+    (hub.folder / "rollouts.toml").write_text(PLAN)
+    (hub.folder / "decisions.py").write_text(
+        "from sampan import Action, decision\n\n\n@decision(model='live', entity='customer')\n"
+        "def act(prediction, record):\n    return Action('go', rule='always')\n"
+    )
+    start = ("rollout", "start", "live", "--model", new, "--reason", "newer")
+    refused = sampan(hub.folder, *start)
+    assert refused.returncode == 2 and "--decision none" in refused.stderr, (refused.stdout, refused.stderr)
+    assert hub.json("/rollouts")["rollouts"] == []
+    begun = sampan(hub.folder, *start, "--decision", "none")
+    assert begun.returncode == 0, begun.stderr
+    assert hub.json("/rollouts")["rollouts"][0]["phase"] == "running"

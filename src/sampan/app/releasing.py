@@ -80,6 +80,7 @@ class Releasing(Deciding, Testing):
 
         from sampan.release.records import Begun
         from sampan.release.stages import begin
+        from sampan.serve.assignment import check
 
         attempted = f"Begin a rollout on {endpoint[:100]}"
         if without_golden and not reason.strip():
@@ -108,7 +109,10 @@ class Releasing(Deciding, Testing):
                 reason=reason,
                 began=at,
             )
-            self._asks(begun, begin(plan, at).state, attempted)
+            first = begin(plan, at).state
+            self._asks(begun, first, attempted)
+            if (assignment := self._assignment(begun, first)) is not None:
+                check(endpoint, assignment, self.endpoints.bundle(now.bundle), self.endpoints.bundle(made.bundle))
             hub = self._hub
             if hub is None:
                 made = self._prove(made, actor, without_golden, None)

@@ -21,7 +21,9 @@ def bundled(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--set", "sets", multiple=True, metavar="THRESHOLD=VALUE", help="Change a threshold of the rule."),
         click.option(
-            "--decision", default="", help="Which rule of decisions.py, where several are declared for the model."
+            "--decision",
+            default="",
+            help="Which rule of decisions.py, where several are declared for the model; none: no rule.",
         ),
     ):
         command = option(command)

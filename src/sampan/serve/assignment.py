@@ -102,7 +102,10 @@ def check(endpoint: str, assignment: Assignment, champion: Bundle, candidate: Bu
     about = [one.decision.entity if one.decision is not None else None for one in (champion, candidate)]
     if about[0] != about[1]:
         said = ["no rules" if one is None else f"rules about {one or 'nobody'}" for one in about]
-        raise Usage(attempted, f"one has {said[0]}, the other {said[1]}", "Deploy rules about the same entity first.")
+        advice = "Deploy rules about the same entity first."
+        if about[0] is None:
+            advice = "Begin it without rules, --decision none, or deploy rules about the same entity first."
+        raise Usage(attempted, f"one has {said[0]}, the other {said[1]}", advice)
     capped = [
         one.decision for one in (champion, candidate) if one.decision is not None and one.decision.cap is not None
     ]

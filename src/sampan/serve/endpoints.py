@@ -26,6 +26,7 @@ from sampan.store.database import Database
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+NO_RULES: Final = "none"  # in place of a decision's name
 _EVER: Final = 1 << 62
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{4,64}")
 _NAME_LIMIT: Final = 80  # its stream's name is a little longer
@@ -355,6 +356,8 @@ def _choose(declared: list[DecisionFacts], name: str | None, model: str) -> Deci
         for one in declared:
             if one.name == name:
                 return one
+        if name == NO_RULES:
+            return None
         known = ", ".join(one.name for one in declared) or "none"
         raise NotFound(f"Find the decision {name!r}", f"{ENTRY} declares none for {model}", f"Its decisions: {known}.")
     if len(declared) > 1:
