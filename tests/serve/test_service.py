@@ -26,7 +26,7 @@ class Disk:
         self.fault = None
         self.broken = False
 
-    async def keep(self, events, ids=()):
+    async def keep(self, events, ids=(), blobs=None):
         self.groups += 1
         await self.turning.wait()
         if self.fault:

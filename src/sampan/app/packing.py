@@ -6,12 +6,12 @@ Runs in the Python that the bundle is served in, and says which packages that to
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from sampan.base.errors import Damaged, SampanError
 from sampan.flow.packages import Packages
+from sampan.models.zeros import SIZES, zeros
 from sampan.serve.exported import open_exported
 
 _SERVER = ("uvicorn", "httptools", "uvloop")
@@ -32,9 +32,16 @@ def needs(folder: Path) -> Needs:
 
     answerer = open_exported(folder)
     signature = answerer.signature
-    plain: dict[str, Any] = {"number": 0.0, "integer": 0, "boolean": False, "text": "", "category": ""}
-    record = {name: (signature.categories.get(name) or (plain[type],))[0] for name, type in signature.inputs.items()}
-    answerer.judge([record], answerer.predict([record]))  # a rule that wants more says so in its verdict
+    for size in SIZES if signature.heavy else (1,):
+        record = zeros(signature, size)
+        try:
+            outputs = answerer.predict([record])
+        except SampanError:
+            if not signature.heavy or size == SIZES[-1]:
+                raise
+        else:
+            answerer.judge([record], outputs)  # a rule that wants more says so in its verdict
+            break
     loaded = {name.partition(".")[0] for name in sys.modules}
     packages = Packages(None)
     found = packages.versions(sorted({*loaded, *_SERVER} - {"sampan"}))

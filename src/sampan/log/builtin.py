@@ -15,7 +15,9 @@ class Prediction(Event, version=1, type="prediction"):
     the one declared for when the model is silent. ``review`` says until when (``due``) people may choose
     another action, and from which (``choices``). ``exposure``: what it puts at risk (``risk``), and all of its ``day``
     so far (``total``), where a cap is declared; where the cap held an action back, ``held`` is that action and ``rule``
-    what had asked for it. Fields may be added with a default that is true of every event before.
+    what had asked for it. A tensor that was predicted is ``{datatype, shape, data}``; a large one, as a large feature,
+    is ``{datatype, shape, digest, size}``, and its bytes lie beside the log. Fields may be added with a default that is
+    true of every event before.
     """
 
     endpoint: str
@@ -23,7 +25,7 @@ class Prediction(Event, version=1, type="prediction"):
     bundle: str
     entity: str
     features: dict[str, Any]
-    prediction: float | str | list[float]
+    prediction: float | str | list[float] | dict[str, Any]
     action: str
     rule: str
     context: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it; what else the rules could read
@@ -79,7 +81,7 @@ class Shadow(Event, version=1, type="shadow"):
     stage: int
     version: str
     bundle: str
-    prediction: float | str | list[float] | None = None
+    prediction: float | str | list[float] | dict[str, Any] | None = None
     action: str = ""
     rule: str = ""
     value: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,18 @@ import msgspec
 from sampan.base.errors import BadStep, Damaged, Refused, SampanError, Usage
 from sampan.models.answers import OUTPUTS
 from sampan.models.formats import Facts, Frozen, packages
-from sampan.models.version import KINDS, InputType, Kind, Label, Signature, VersionDraft, version_digest
+from sampan.models.version import (
+    KINDS,
+    UNMEASURED,
+    WHOLE,
+    InputType,
+    Kind,
+    Label,
+    Signature,
+    VersionDraft,
+    version_digest,
+)
+from sampan.models.zeros import SIZES, zeros
 from sampan.store.blobs import Blobs
 
 #: By how a file's name ends.
@@ -35,7 +46,8 @@ ENDINGS: Final = {
 }
 FORMATS: Final = ("onnx", "lightgbm", "xgboost", "skops")
 _PICKLES: Final = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".dill", ".cloudpickle")
-_TYPES: Final = ("number", "integer", "boolean", "text")
+_TYPES: Final = ("number", "integer", "boolean", "text", *WHOLE)
+_TO_ONNX: Final = "Export the model as ONNX (torch.onnx.export, tf2onnx), and adopt that."
 _MAGIC: Final = re.compile(rb"\x80[\x02-\x08](\x95|[\x00-\xff])")
 
 
@@ -98,12 +110,18 @@ def freeze_file(errand: Errand) -> VersionDraft:
     blobs = Blobs(Path(errand.blobs))
     data = blobs.get(errand.digest)
     format = format_of(attempted, errand.file, data, errand.format)
-    if errand.kind and errand.kind not in KINDS:
-        raise Usage(attempted, f"unknown kind {errand.kind[:40]!r}", f"Known: {', '.join(KINDS)}.")
+    known = (*KINDS, *UNMEASURED) if format == "onnx" else KINDS
+    if errand.kind and errand.kind not in known:
+        raise Usage(attempted, f"unknown kind {errand.kind[:40]!r}", f"Known: {', '.join(known)}.")
+    whole = {name: msgspec.convert(type, InputType) for name, type in errand.features.items() if type in WHOLE}
+    if whole and format != "onnx":
+        name, type = next(iter(whole.items()))
+        raise Usage(attempted, f"the feature {name[:80]!r} is a {type}, and only ONNX models take those", _TO_ONNX)
+    features = None if whole else tuple(errand.features) or None
     module = import_module(f"sampan.models.format_{format}")
     try:
         estimator, kind = _OPEN[format](attempted, data, errand.kind)
-        frozen: Frozen = module.freeze(estimator, Facts(kind, tuple(errand.features) or None, None))
+        frozen: Frozen = module.freeze(estimator, Facts(kind, features, None, whole=whole))
     except BadStep as error:
         raise Usage(attempted, error.obstacle, _advice(error)) from None
     (name,) = frozen.files
@@ -137,6 +155,8 @@ def _declared(attempted: str, signature: Signature, errand: Errand) -> Signature
         if name not in inputs:
             known = ", ".join(inputs)
             raise Usage(attempted, f"it does not take the feature {name[:80]!r}", f"It takes {known[:400]}.")
+        if type and type not in WHOLE and inputs[name] in WHOLE:
+            raise Usage(attempted, f"{name[:80]!r} is a {inputs[name]}, not a {type}", "Leave its type out.")
         if type:
             inputs[name] = msgspec.convert(type, InputType)
     classes = signature.classes
@@ -149,21 +169,32 @@ def _declared(attempted: str, signature: Signature, errand: Errand) -> Signature
 
 
 def _try(attempted: str, predictor: Any, signature: Signature) -> None:
-    """Ask it one record. Raises Usage for a model that cannot be asked what it is said to take."""
-    zeros: Mapping[str, Any] = {"number": 0.0, "integer": 0, "boolean": False, "text": "", "category": ""}
-    record = {name: (signature.categories.get(name) or (zeros[type],))[0] for name, type in signature.inputs.items()}
-    try:
-        (given,) = predictor.predict([record])
-    except Exception as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise Usage(
-            attempted,
-            f"it cannot be asked a record of {len(signature.inputs)} features: {said}",
-            "Say what it takes and is: --features name:type,… and --kind.",
-        ) from error
+    """Ask it one record, and two if it takes tensors. Raises Usage for a model that cannot be asked what it is said to
+    take."""
+    sizes = SIZES if signature.heavy else (1,)
+    error: Exception = ValueError()
+    for size in sizes:
+        record = zeros(signature, size)
+        try:
+            (given,) = predictor.predict([record])
+            if signature.heavy and len(predictor.predict([record, record])) != 2:
+                raise ValueError("it does not answer each record")
+            break
+        except Exception as failed:  # noqa: BLE001 - whatever it raises, it is said below
+            error = failed
+    else:
+        told = error.obstacle if isinstance(error, SampanError) else str(error) or type(error).__name__
+        what = "whose sizes are " + ", ".join(map(str, sizes)) if signature.heavy else "of zeros"
+        said = f"it cannot be asked a record of {len(signature.inputs)} features {what}: {told.splitlines()[0][:200]}"
+        raise Usage(attempted, said, "Say what it takes and is: --features name:type,… and --kind.") from error
     wide = len(given) if isinstance(given, list) else 1
     if signature.output == "probabilities" and wide != len(signature.classes):
         raise Usage(attempted, f"it gives {wide} numbers for {len(signature.classes)} classes", "Say --classes.")
+    if signature.heavy and signature.output in ("probability", "probabilities"):
+        shares = given if isinstance(given, list) else [given]
+        if min(shares) < 0 or max(shares) > 1 or (len(shares) > 1 and abs(sum(shares) - 1) > 1e-3):
+            said = f"it gives {str([round(one, 4) for one in shares[:4]])[1:-1]}, which are no probabilities"
+            raise Usage(attempted, said, "End it with a Softmax or Sigmoid, or take it as it is: --kind tensor.")
 
 
 # -- each format opened as data, with the kind that it says

@@ -13,6 +13,8 @@ OUTPUTS: Final[dict[Kind, Any]] = {
     "multiclass": "probabilities",
     "regression": "number",
     "ranking": "score",
+    "tensor": "tensor",
+    "text": "text",
 }
 
 

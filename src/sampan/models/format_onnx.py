@@ -1,13 +1,21 @@
-"""ONNX in one file, run by ONNX Runtime on one thread. Given as bytes or as a ``ModelProto``."""
+"""ONNX in one file, run by ONNX Runtime on one thread. Given as bytes or as a ``ModelProto``.
+
+An input of one number a record is a column; one matrix may be the columns in their order. Every other input is a tensor
+(``models.onnx_tensors``), whose first dimension is that of the records.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 
-from sampan.base.errors import BadStep, Damaged
+from sampan.base.errors import BadStep, Damaged, Usage
+from sampan.models.answers import OUTPUTS, line
 from sampan.models.inputs import Inputs
+from sampan.models.onnx_tensors import DATATYPES, declared, given_by, is_column, one_at_a_time, read_tensors, read_texts
 from sampan.models.onnx_wire import objection
+from sampan.models.tensors import TensorType
 from sampan.models.version import InputType, Kind, Label, Signature
 
 if TYPE_CHECKING:
@@ -24,12 +32,7 @@ _TYPES: Final[dict[str, tuple[InputType, Any]]] = {
     "tensor(bool)": ("boolean", np.bool_),
     "tensor(string)": ("text", np.object_),
 }
-_OUTPUTS: Final[dict[Kind, Any]] = {
-    "binary": "probability",
-    "multiclass": "probabilities",
-    "regression": "number",
-    "ranking": "score",
-}
+_TOGETHER: Final = 64  # records with tensors that are asked in one call
 
 
 def recognises(estimator: Any) -> bool:
@@ -45,20 +48,14 @@ def freeze(estimator: Any, facts: "Facts") -> "Frozen":
         raise BadStep(_ATTEMPT, found, "Export it again, as a single file with standard operators.")
     session = _session(data, BadStep, _ATTEMPT)
     inputs = session.get_inputs()
-    types: dict[str, InputType] = {}
-    for given in inputs:
-        if given.type not in _TYPES:
-            raise BadStep(_ATTEMPT, f"its input {given.name!r} is a {given.type}", f"Taken: {', '.join(_TYPES)}.")
-    if len(inputs) == 1 and _width(inputs[0]) != 1:
-        types = dict.fromkeys(_names(inputs[0], facts), _TYPES[inputs[0].type][0])
-    else:
-        types = {given.name: _TYPES[given.type][0] for given in inputs}
-    classes = _classes(session, facts)
+    types, tensors = _taken(inputs, facts)
     signature = Signature(
         inputs=types,
-        output=_OUTPUTS[facts.kind],
-        classes=classes,
-        missing=all(given.type in ("tensor(float)", "tensor(double)") for given in inputs),
+        output=OUTPUTS[facts.kind],
+        classes=_classes(session, facts),
+        missing=not tensors and all(given.type in ("tensor(float)", "tensor(double)") for given in inputs),
+        tensors=tensors or msgspec.UNSET,
+        gives=given_by(session.get_outputs()) if facts.kind == "tensor" else msgspec.UNSET,
     )
     return Frozen({_FILE: data}, signature, ("onnxruntime",))
 
@@ -83,7 +80,10 @@ def kind_of(data: bytes) -> Kind | None:
                 return "binary" if one.shape[1] == 2 else "multiclass"
             if labels:
                 return "binary"
-    return None
+    first = outputs[0]
+    if len(first.shape) > 2 and first.type in DATATYPES and first.type != "tensor(string)":
+        return "tensor"
+    return "text" if all(one.type == "tensor(string)" for one in outputs) else None
 
 
 def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
@@ -99,12 +99,20 @@ class OnnxPredictor:
         self._kind = kind
         self._session = session
         self._inputs = Inputs(signature)
+        self._heavy = signature.heavy
+        if self._heavy:
+            self._asked = {given.name: given for given in session.get_inputs()}
+            self._together = 1 if one_at_a_time(session.get_inputs()) else _TOGETHER
+            self._output, self._read = _output(session, kind, signature)
+            return
         self._declared = [(given.name, _TYPES[given.type][1], len(given.shape)) for given in session.get_inputs()]
         self._matrix = len(self._declared) == 1 and len(signature.inputs) > 1
         self._numbers = set(signature.inputs.values()) == {"number"}
         self._output, self._read = _output(session, kind, signature)
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
+        if self._heavy:
+            return self._predict_tensors(records)
         feed = {}
         if self._matrix and self._numbers:
             name, kind, _ = self._declared[0]
@@ -119,6 +127,78 @@ class OnnxPredictor:
                 column = np.array([row[place] for row in rows], dtype=kind)
                 feed[name] = column.reshape(-1, 1) if axes == 2 else column
         return self._read(self._session.run([self._output], feed)[0])
+
+    def _predict_tensors(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
+        """Records whose tensors have the same shapes are asked together."""
+        names = list(self.signature.inputs)
+        rows = [
+            [self._array(name, value) for name, value in zip(names, row, strict=True)]
+            for row in self._inputs.rows(records)
+        ]
+        alike: dict[Any, list[int]] = {}
+        for place, row in enumerate(rows):
+            alike.setdefault(tuple(one.shape for one in row), []).append(place)
+        found: dict[int, Output] = {}
+        for places in alike.values():
+            for start in range(0, len(places), self._together):
+                some = places[start : start + self._together]
+                feed = {name: np.stack([rows[place][at] for place in some]) for at, name in enumerate(names)}
+                found.update(zip(some, self._run(feed, len(some)), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _array(self, name: str, value: Any) -> Any:
+        """One record's part of an input."""
+        given = self._asked[name]
+        if self.signature.inputs[name] == "bytes":
+            return np.frombuffer(value, np.uint8)
+        if self.signature.inputs[name] == "tensor":
+            return value
+        return np.array([value] if len(given.shape) == 2 else value, _TYPES[given.type][1])
+
+    def _run(self, feed: Mapping[str, Any], count: int) -> "list[Output]":
+        try:
+            (values,) = self._session.run([self._output], feed)
+        except Exception as error:  # whatever the runtime raises, it is about what it was given
+            shapes = ", ".join(f"{name} {list(one.shape[1:])}" for name, one in feed.items())
+            raise Usage(
+                "Predict", f"the model does not take {shapes}: {line(error)}", "Send shapes as in its training."
+            ) from error
+        values = np.asarray(values)
+        if values.ndim == 0 or len(values) != count:
+            said = f"of {count} records it made a tensor of the shape {list(values.shape)}"
+            raise Damaged("Predict", said, "Its first dimension has to be that of the records.")
+        return self._read(values)
+
+
+def _taken(inputs: Sequence[Any], facts: "Facts") -> tuple[dict[str, InputType], dict[str, TensorType]]:
+    """What is sent for it: the type of each field, and what those are that are tensors. Raises BadStep."""
+    first = inputs[0]
+    if len(inputs) == 1 and len(first.shape) == 2 and not is_column(first) and first.name not in facts.whole:
+        named = facts.features or facts.sample is not None
+        if named or isinstance(first.shape[1], int):
+            _known(first, _TYPES)
+            return dict.fromkeys(_names(first, facts), _TYPES[first.type][0]), {}
+    types: dict[str, InputType] = {}
+    tensors = {}
+    for given in inputs:
+        if is_column(given) and given.name not in facts.whole:
+            _known(given, _TYPES)
+            types[given.name] = _TYPES[given.type][0]
+            continue
+        _known(given, DATATYPES)
+        types[given.name] = facts.whole.get(given.name) or "tensor"
+        if types[given.name] == "bytes" and (given.type != "tensor(uint8)" or len(given.shape) != 2):
+            said = f"its input {given.name!r} is a {given.type} of {len(given.shape)} dimensions, which is not bytes"
+            raise BadStep(_ATTEMPT, said, "Bytes are a tensor(uint8) of [records, any length].")
+        made = declared(given, _ATTEMPT)
+        if types[given.name] == "tensor":
+            tensors[given.name] = made
+    return types, tensors
+
+
+def _known(given: Any, types: Mapping[str, Any]) -> None:
+    if given.type not in types:
+        raise BadStep(_ATTEMPT, f"its input {given.name!r} is a {given.type}", f"Taken: {', '.join(types)}.")
 
 
 def _session(data: bytes, error: type[BadStep] | type[Damaged], attempted: str) -> Any:
@@ -168,6 +248,13 @@ def _classes(session: Any, facts: "Facts") -> tuple[Label, ...]:
 def _output(session: Any, kind: Kind, signature: Signature) -> "tuple[str, Callable[[Any], list[Output]]]":
     """Which output to read, and how."""
     outputs = session.get_outputs()
+    if kind == "tensor":
+        return outputs[0].name, read_tensors
+    if kind == "text":
+        texts = [one.name for one in outputs if one.type == "tensor(string)"]
+        if not texts:
+            raise BadStep(_ATTEMPT, "it gives no text", "Say what it gives: --kind.")
+        return texts[0], read_texts
     floats = [output for output in outputs if output.type in ("tensor(float)", "tensor(double)")]
     if not floats:
         listed = ", ".join(f"{output.name} {output.type}" for output in outputs)

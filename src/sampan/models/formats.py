@@ -17,13 +17,14 @@ from sampan.models.format_mlflow import FILES, MLFLOW
 from sampan.models.golden import capture, distance
 from sampan.models.golden_checks import TOLERANCE
 from sampan.models.onnx_form import derive
-from sampan.models.version import KINDS, SERVICE, Kind, Signature, Version, VersionDraft, version_digest
+from sampan.models.tensors import Packed
+from sampan.models.version import KINDS, SERVICE, InputType, Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Output: TypeAlias = float | list[float]
+Output: TypeAlias = float | list[float] | str | Packed
 
 # The order is the order in which an estimator is offered to them.
 _FORMATS: Final = {
@@ -39,7 +40,8 @@ _CHECKED_ROWS: Final = 200
 
 class Predictor(Protocol):
     """A loaded version. ``predict`` gives, per record, a probability (binary), probabilities in the order of the
-    signature's classes (multiclass), or a number. Raises Usage for a record that does not fit the signature."""
+    signature's classes (multiclass), a number, a tensor or a text. Raises Usage for a record that does not fit the
+    signature."""
 
     signature: Signature
 
@@ -68,6 +70,7 @@ class Facts(NamedTuple):
     features: tuple[str, ...] | None
     sample: "pa.Table | None"
     architecture: Any = None
+    whole: "Mapping[str, InputType]" = {}  # noqa: RUF012 - never changed; inputs that are sent whole, ``tensor`` or ``bytes``
 
 
 class Frozen(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 from sampan.base.errors import Damaged, SampanError
 from sampan.models.golden_checks import TOLERANCE, GoldenCheck
 from sampan.models.inputs import Inputs
+from sampan.models.tensors import BYTES, Packed, shown
 from sampan.models.version import GoldenFile, Signature
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Golden(msgspec.Struct, frozen=True):
     """The file: requests in the order of their predictions, with the answer to each."""
 
     requests: list[dict[str, Any]]
-    answers: list[float | list[float]]
+    answers: list[float | list[float] | str | Packed]
     format: int = 1
 
 
@@ -112,8 +113,24 @@ def distance(expected: "Output", got: "Output") -> float:
         if not isinstance(expected, list) or not isinstance(got, list) or len(expected) != len(got):
             return math.inf
         return max((distance(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
+    if isinstance(expected, Packed) or isinstance(got, Packed):
+        return _apart(expected, got)
+    if isinstance(expected, str) or isinstance(got, str):
+        return 0.0 if expected == got else math.inf
     apart = abs(float(expected) - float(got)) / max(1.0, abs(float(expected)))
     return apart if apart == apart else math.inf
+
+
+def _apart(expected: "Output", got: "Output") -> float:
+    """Of tensors: the largest distance of their elements."""
+    if not isinstance(expected, Packed) or not isinstance(got, Packed):
+        return math.inf
+    if (expected.datatype, expected.shape) != (got.datatype, got.shape):
+        return math.inf
+    if expected.datatype == BYTES:
+        return 0.0 if expected == got else math.inf
+    one, other = expected.array.astype(np.float64), got.array.astype(np.float64)
+    return float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(one)), initial=0.0))
 
 
 def sendable(signature: Signature) -> Callable[[Mapping[str, Any]], bool]:
@@ -131,11 +148,17 @@ def sendable(signature: Signature) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def _finite(answer: "Output") -> bool:
+    if isinstance(answer, str | Packed):
+        return True
     return all(math.isfinite(one) for one in (answer if isinstance(answer, list) else [answer]))
 
 
 def _place(answer: "Output") -> float:
     """Where an answer lies among others: class by class, and within one by how probable it is."""
+    if isinstance(answer, str):
+        return float(len(answer))
+    if isinstance(answer, Packed):
+        return 0.0 if answer.datatype == BYTES else float(answer.array.astype(np.float64).mean())
     if not isinstance(answer, list):
         return answer
     best = max(range(len(answer)), key=answer.__getitem__)
@@ -143,4 +166,8 @@ def _place(answer: "Output") -> float:
 
 
 def _said(answer: "Output") -> str:
+    if isinstance(answer, str):
+        return shown(answer)
+    if isinstance(answer, Packed):
+        return f"a tensor {answer.datatype} of the shape {list(answer.shape)}"
     return f"[{', '.join(f'{one:.9g}' for one in answer)}]" if isinstance(answer, list) else f"{answer:.9g}"

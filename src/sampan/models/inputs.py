@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from sampan.base.errors import Usage
+from sampan.models.tensors import Content, TensorReader, Unfit, packed, read_content
 from sampan.models.version import InputType, Label, Signature
 
 Matrix: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -19,6 +20,7 @@ _EXPECTED: Final = {
     "boolean": "true or false",
     "text": "a text",
     "category": "one of the categories it was trained with, or any other text",
+    "bytes": 'bytes as {"base64": "..."}',
 }
 _ABSENT: Final = object()
 _NUMBERS: Final = frozenset({float, int})
@@ -30,8 +32,16 @@ class Inputs:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._readers = [
-            (name, _reader(kind, signature.categories.get(name, ()))) for name, kind in signature.inputs.items()
+            (
+                name,
+                TensorReader(signature.tensor(name))
+                if kind == "tensor"
+                else _reader(kind, signature.categories.get(name, ())),
+            )
+            for name, kind in signature.inputs.items()
         ]
+        heavy = frozenset(signature.heavy)
+        self._heavy = [(name, read) for name, read in self._readers if name in heavy]
 
         numbers = len(self._readers) > 1 and set(signature.inputs.values()) == {"number"}
         self._pick = itemgetter(*signature.inputs) if numbers else None
@@ -44,7 +54,7 @@ class Inputs:
         missing = self.signature.missing
         rows = []
         for index, record in enumerate(records):
-            row = []
+            row: list[Any] = []
             for name, read in self._readers:
                 value = record.get(name, _ABSENT)
                 if value is None and missing:
@@ -52,10 +62,28 @@ class Inputs:
                     continue
                 try:
                     row.append(read(value))
-                except (TypeError, ValueError, OverflowError):
-                    raise self._explain(index, len(records), name, value) from None
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise self._explain(index, len(records), name, value, error) from None
             rows.append(row)
         return rows
+
+    def pack(self, records: Sequence[Any]) -> list[Any]:
+        """The records with each tensor and all bytes as ``Packed`` and ``Content``, checked. Raises Usage as ``rows``
+        does; what is missing, or is no record, stays as it is."""
+        made = []
+        for index, record in enumerate(records):
+            one = dict(record) if isinstance(record, dict) else record
+            for name, read in self._heavy:
+                if not isinstance(one, dict) or name not in one:
+                    continue
+                try:
+                    found: Any = read(one[name])
+                except Unfit as error:
+                    raise self._explain(index, len(records), name, one[name], error) from None
+                tensor = self.signature.inputs[name] == "tensor"
+                one[name] = packed(found, self.signature.tensor(name).datatype) if tensor else Content(found)
+            made.append(one)
+        return made
 
     def matrix(self, records: Sequence[Mapping[str, Any]]) -> Matrix:
         """The records as float64, one row each. Raises Usage as ``rows`` does."""
@@ -95,12 +123,17 @@ class Inputs:
                 columns[name] = np.array(values, dtype=np.bool_ if kind == "boolean" else np.int64)
         return pd.DataFrame(columns, copy=False)
 
-    def _explain(self, index: int, count: int, name: str, value: Any) -> Usage:
+    def _explain(self, index: int, count: int, name: str, value: Any, error: Exception) -> Usage:
         kind = self.signature.inputs[name]
-        expected = _EXPECTED[kind] + (" or null" if self.signature.missing else "")
+        if kind == "tensor":
+            expected = f"a tensor {self.signature.tensor(name).words}"
+        else:
+            expected = _EXPECTED[kind] + (" or null" if self.signature.missing else "")
         where = f"record {index}, " if count > 1 else ""
         if value is _ABSENT:
             obstacle = f"{where}field {name!r} is missing; expected {expected}"
+        elif isinstance(error, Unfit):
+            obstacle = f"{where}field {name!r}: {error}"
         else:
             obstacle = f"{where}field {name!r}: expected {expected}, got {_shown(value)}"
         return Usage("Predict", obstacle, f"The model takes {', '.join(self.signature.inputs)}.", field=name)
@@ -115,6 +148,8 @@ def _reader(kind: InputType, categories: tuple[Label, ...]) -> Callable[[Any], A
         return _boolean
     if kind == "text":
         return _text
+    if kind == "bytes":
+        return read_content
     codes = {(type(label), label): code for code, label in enumerate(categories)}
 
     def read_category(value: Any) -> float:

@@ -5,14 +5,19 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 
 from sampan.base.digests import digest_bytes
+from sampan.models.tensors import TensorType
 
-Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking", "unknown"]
+Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking", "tensor", "text", "unknown"]
+#: Kinds whose answers nothing is measured by: a tensor, or a text, for each record.
+UNMEASURED: Final = ("tensor", "text")
 #: The kinds that a model step may say its model is of; of what people registered it is unknown.
-KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "unknown")
+KINDS: Final = tuple(kind for kind in get_args(Kind) if kind not in ("unknown", *UNMEASURED))
 #: The format of a version that is a live service: its one file says where and how it is called.
 SERVICE: Final = "service"
 Label: TypeAlias = bool | int | float | str
-InputType: TypeAlias = Literal["number", "integer", "boolean", "text", "category"]
+InputType: TypeAlias = Literal["number", "integer", "boolean", "text", "category", "tensor", "bytes"]
+#: Inputs that are no single value: sent as nested lists or base64, and kept beside the log where they are large.
+WHOLE: Final = ("tensor", "bytes")
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -22,15 +27,28 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 
     ``inputs`` maps each feature, in the model's own order, to its type; ``categories`` holds the values known to a
     ``category`` input. ``missing`` says whether an input may be null. ``classes`` are the labels of a classifier;
-    of a binary one the second is the positive class.
+    of a binary one the second is the positive class. ``tensors``: what each ``tensor`` input is; ``gives``: what comes
+    out of a model whose output is one. Neither is written where there is none, so that older digests stay.
     """
 
     inputs: dict[str, InputType]
-    output: Literal["probability", "probabilities", "number", "score", "unknown"]
+    output: Literal["probability", "probabilities", "number", "score", "tensor", "text", "unknown"]
     classes: tuple[Label, ...] = ()
     categories: dict[str, tuple[Label, ...]] = {}
     missing: bool = False
     frame: bool = False  # the estimator was fitted on a frame with column names, and wants one
+    tensors: dict[str, TensorType] | msgspec.UnsetType = msgspec.UNSET
+    gives: TensorType | msgspec.UnsetType = msgspec.UNSET
+
+    def tensor(self, name: str) -> TensorType:
+        """What the tensor of an input is."""
+        assert not isinstance(self.tensors, msgspec.UnsetType)
+        return self.tensors[name]
+
+    @property
+    def heavy(self) -> tuple[str, ...]:
+        """The inputs that are tensors or bytes."""
+        return tuple(name for name, type in self.inputs.items() if type in WHOLE)
 
 
 class Origin(msgspec.Struct, frozen=True):

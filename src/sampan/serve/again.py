@@ -64,6 +64,7 @@ def main() -> None:
             cases = msgspec.msgpack.decode(Path(file).read_bytes(), type=list[Case])
             with forgotten_modules():
                 answerer = Answerer("again", open_bundle(bundle, blobs), SystemClock())
+                answerer.recall_from(blobs.folder.parent)
                 for start in range(0, len(cases), _CHUNK):
                     found += _answer(answerer, cases[start : start + _CHUNK])
         Path(errand.answers).write_bytes(msgspec.msgpack.encode(found))
@@ -100,9 +101,11 @@ def _answer(answerer: Answerer, cases: list[Case]) -> list[Again]:
 
 
 def _decide(answerer: Answerer, cases: list[Case]) -> list[Again]:
-    records, ids = [case.record for case in cases], [case.id for case in cases]
+    records, ids = [answerer.recalled(case.record) for case in cases], [case.id for case in cases]
     asked = Asked(records, ids, True, cases[0].time, time.perf_counter())
-    found = answerer.decide(asked, answerer.predict(records))
+    if answerer.heavy:
+        asked = answerer.pack(asked)
+    found = answerer.decide(asked, answerer.predict(asked.records))
     told = [msgspec.json.decode(event)["data"] for event in found.events]
     return [
         Again(id, data["prediction"], data["action"], data["rule"], data["value"], data["error"], "review" in data)

@@ -17,7 +17,9 @@ import msgspec
 from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_ids
+from sampan.log.attachments import Attachments
 from sampan.models.inputs import Inputs
+from sampan.models.tensors import Packed
 from sampan.models.version import Signature
 from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
@@ -26,6 +28,7 @@ from sampan.serve.exposure import Caps, Kept, Ledger
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
 from sampan.serve.lookup import Lookup
+from sampan.serve.noted import Blobs, noted, noted_output, restored, restored_output
 from sampan.serve.verdict import Answered, Arm, Asked, Author, Data, Verdict, Written
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ class Answerer:
         self.live = opened.predictor if isinstance(opened.predictor, Live) else None
         self._form = opened.form
         self._checked = Inputs(opened.bundle.model.signature)
+        self.heavy = opened.bundle.model.signature.heavy
+        self._attachments = Attachments(data / "attachments") if data else None
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
         facts = opened.bundle.decision
@@ -98,7 +103,14 @@ class Answerer:
         ids = self._ids(call.ids, len(records))
         when = now if call.time is msgspec.UNSET else _time(call.time, now)
         named = call.ids is not None
-        return Asked(records, ids, named, when, arrived, number, call.wanted, call.pinned, sent, looked_up)
+        asked = Asked(records, ids, named, when, arrived, number, call.wanted, call.pinned, sent, looked_up)
+        return self.pack(asked) if self.heavy else asked
+
+    def pack(self, asked: Asked) -> Asked:
+        """A request whose tensors and bytes are read, with its records as events say them. Raises Usage."""
+        records, blobs = self._checked.pack(asked.records), dict(asked.blobs or {})
+        written = [noted(record, self.heavy, blobs) for record in records]
+        return asked._replace(records=records, noted=written, blobs=blobs)
 
     def fit(self, records: Sequence[Any]) -> None:
         """Raises Usage for what are no records, or not those that the rules take."""
@@ -123,6 +135,18 @@ class Answerer:
     def check(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Raises Usage as ``predict`` does, for records that another bundle is to answer."""
         self._checked.rows(records)
+
+    def packed(self, records: Sequence[Any]) -> list[Any]:
+        """The records with their tensors and bytes read. Raises Usage."""
+        return self._checked.pack(records)
+
+    def recall_from(self, data: Path) -> None:
+        """Have large tensors and bytes of past records read from a workspace's data."""
+        self._attachments = Attachments(data / "attachments")
+
+    def recalled(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record as it was sent, from what its event says. Raises NotFound, Damaged."""
+        return restored(record, self.heavy, self._attachments) if self.heavy and self._attachments else record
 
     def about(self, record: Mapping[str, Any]) -> str:
         """Whom a record that fits is about; empty for nobody."""
@@ -189,9 +213,11 @@ class Answerer:
         answers: list[dict[str, Any]] = []
         events: list[Written] = []
         sure = True
+        blobs: Blobs = {} if asked.blobs is None else asked.blobs
         when = iso(asked.time)
         latency = round((time.perf_counter() - asked.arrived) * 1e6)
         whose = [self._own] * len(verdicts) if arms is None else arms
+        written = asked.written
         rows = zip(asked.records, asked.ids, verdicts, whose, strict=True)
         for place, (record, identity, verdict, arm) in enumerate(rows):
             author = arm.author
@@ -226,7 +252,8 @@ class Answerer:
             answers.append(answer)
             sure = sure and _sound(verdict)
             entity = self.about(record)
-            features, context = self._split(record, author.inputs)
+            features, context = self._split(written[place], author.inputs)
+            output = verdict.output
             data: Any = Data(
                 self.endpoint,
                 author.version,
@@ -234,7 +261,7 @@ class Answerer:
                 entity,
                 features,
                 context,
-                verdict.output,
+                noted_output(output, blobs) if type(output) is Packed else output,
                 verdict.action,
                 verdict.rule,
                 verdict.value,
@@ -246,7 +273,7 @@ class Answerer:
             if told:
                 data = {**msgspec.structs.asdict(data), **told}
             events.append(Written(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
-        return Answered(answers, _encode_lines(events).splitlines(), sure)
+        return Answered(answers, _encode_lines(events).splitlines(), sure, blobs or None)
 
     def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:
         """Status and body of the answer: 500 if a rule failed without a safe default, else 200."""
@@ -300,6 +327,8 @@ class Answerer:
     def _prediction(self, output: Any) -> Prediction:
         if isinstance(output, list):
             return dict(zip(self._classes, output, strict=True))
+        if type(output) is Packed or type(output) is dict:
+            output = output.array.tolist() if type(output) is Packed else restored_output(output, self._attachments)
         prediction: Prediction = output
         return prediction
 
@@ -414,7 +443,11 @@ def _sound(verdict: Verdict) -> bool:
     if kind is float:
         fits = math.isfinite(output)
     else:
-        fits = kind is str or (kind is list and all(type(one) is float and math.isfinite(one) for one in output))
+        fits = (
+            kind is str
+            or kind is Packed
+            or (kind is list and all(type(one) is float and math.isfinite(one) for one in output))
+        )
     return fits and type(verdict.action) is str and type(verdict.rule) is str
 
 

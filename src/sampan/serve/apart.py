@@ -93,6 +93,8 @@ def weigh(answerer: Answerer, records: Sequence[Any], unseen: bool = False) -> l
         return []
     try:
         answerer.fit(records)
+        if answerer.heavy:
+            records = answerer.packed(records)
         outputs = answerer.predict(records)
         if unseen:
             return [_sound(_quietly(answerer, *one)) for one in zip(records, outputs, strict=True)]

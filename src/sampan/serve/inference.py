@@ -1,7 +1,8 @@
 """The Open Inference Protocol V2 over REST: ``POST /v2/models/{endpoint}[/versions/{version}]/infer``.
 
-A tensor for each input of the model, of shape [n] or [n, 1]; or one tensor of shape [n, inputs], its columns in the
-model's order. What the rules want to know besides is given as further tensors. KServe, "Open Inference Protocol V2".
+A tensor for each input of the model, of shape [n] or [n, 1], or [n, ...] where it takes a tensor a record; or one
+tensor of shape [n, inputs], its columns in the model's order. What the rules want to know besides is given as further
+tensors. KServe, "Open Inference Protocol V2".
 """
 
 import math
@@ -9,8 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import numpy as np
 
 from sampan.base.errors import NotFound, SampanError, Usage
+from sampan.models.tensors import DATATYPES, Content, TensorType
 from sampan.models.version import InputType, Signature
 from sampan.serve.faces import Call, Headers, Said
 from sampan.serve.native import decoded, quoting
@@ -31,6 +34,7 @@ _DATATYPES: Final[dict[InputType, str]] = {
     "boolean": "BOOL",
     "text": "BYTES",
     "category": "BYTES",
+    "bytes": "BYTES",
 }
 _DECIDED: Final = ("id", "action", "rule")
 _TOLD: Final = tuple(name for name in SAID if name not in _DECIDED)  # outputs for those who ask for them by name
@@ -52,10 +56,12 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
     given = decoded(head, "Send inputs as the Open Inference Protocol has them.")
     if not isinstance(given, dict):
         raise Usage(_ATTEMPT, "the body is not an object", 'Send {"inputs": [...]}.')
-    tensors = read_tensors(given.get("inputs"), rest)
+    signature = bundle.model.signature
+    raw = [name for name in signature.heavy if signature.inputs[name] == "bytes"]
+    tensors = read_tensors(given.get("inputs"), rest, raw)
     wanted = Wanted(str(given.get("id") or ""), _outputs(given.get("outputs"), bundle), False)
     wanted.binary = bool(flags(given.get("parameters")).get("binary_data_output"))
-    records = _records(tensors, bundle.model.signature)
+    records = _records(tensors, signature)
     return Call(records, wanted=wanted, pinned=bool(headers.get(VERSION)))
 
 
@@ -100,8 +106,12 @@ def check_version(bundle: "Bundle", asked: str) -> None:
 def metadata(name: str, bundle: "Bundle") -> dict[str, Any]:
     """What an endpoint's model takes and gives, as the protocol describes it; -1 stands for any number of records."""
     signature = bundle.model.signature
-    inputs = [_described(feature, _datatype(signature, feature)) for feature in signature.inputs]
-    outputs = [_described("prediction", "FP64")]
+    inputs = [
+        _described(feature, _datatype(signature, feature), _shape(signature, feature)) for feature in signature.inputs
+    ]
+    outputs = [_described("prediction", "BYTES" if signature.output == "text" else "FP64")]
+    if isinstance(signature.gives, TensorType):
+        outputs = [_described("prediction", signature.gives.datatype, signature.gives.shape)]
     if signature.output == "probabilities":
         outputs = [{"name": "probabilities", "datatype": "FP64", "shape": [-1, len(signature.classes)]}]
     if bundle.decision is not None:
@@ -118,11 +128,17 @@ def metadata(name: str, bundle: "Bundle") -> dict[str, Any]:
     }
 
 
-def _described(name: str, datatype: str) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": [-1]}
+def _described(name: str, datatype: str, shape: Sequence[int] = ()) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
+
+
+def _shape(signature: Signature, name: str) -> tuple[int, ...]:
+    return signature.tensor(name).shape if signature.inputs[name] == "tensor" else ()
 
 
 def _datatype(signature: Signature, name: str) -> str:
+    if signature.inputs[name] == "tensor":
+        return signature.tensor(name).datatype
     labels = signature.categories.get(name, ())
     if signature.inputs[name] == "category" and labels and not any(isinstance(one, str) for one in labels):
         return "BOOL" if all(isinstance(one, bool) for one in labels) else "FP64"
@@ -157,18 +173,42 @@ def _records(tensors: Sequence[Tensor], signature: Signature) -> list[Any]:
     if len(tensors) == 1 and alone.name not in signature.inputs and math.prod(alone.shape[1:]) == len(names):
         count = rows(tensors)
         width = len(names)
-        cells = [alone.values[at * width : (at + 1) * width] for at in range(count)]
+        cells = [alone.listed[at * width : (at + 1) * width] for at in range(count)]
         return [
             {name: _fitting(one, signature.inputs[name]) for name, one in zip(names, row, strict=True)} for row in cells
         ]
     count = rows(tensors)
     for tensor in tensors:
-        if len(tensor.values) != count:
+        if len(tensor.values) != count and signature.inputs.get(tensor.name) != "tensor":
             obstacle = f"input {tensor.name!r}: expected the shape [{count}] or [{count}, 1], got {list(tensor.shape)}"
             advice = f"Send a tensor for each of {', '.join(names)}, or one of shape [n, {len(names)}]."
             raise Usage(_ATTEMPT, obstacle, advice, field=tensor.name)
-    given = [(one.name, [_fitting(value, signature.inputs.get(one.name)) for value in one.values]) for one in tensors]
+    given = [(one.name, _values(one, signature)) for one in tensors]
     return [{name: values[at] for name, values in given} for at in range(count)]
+
+
+def _values(tensor: Tensor, signature: Signature) -> Sequence[Any]:
+    """What a tensor says to each record."""
+    kind = signature.inputs.get(tensor.name)
+    if kind == "tensor":
+        wanted = signature.tensor(tensor.name)
+        if tensor.datatype != wanted.datatype:
+            said = f"expected {wanted.datatype} of the shape {[-1, *wanted.shape]}, got {tensor.datatype}"
+            raise Usage(_ATTEMPT, f"input {tensor.name!r}: {said}", "Send it as that type.", field=tensor.name)
+        try:
+            return list(tensor.array)
+        except ValueError as error:
+            raise Usage(_ATTEMPT, f"input {tensor.name!r}: {error}", field=tensor.name) from None
+    if kind == "bytes":
+        return [Content(one) for one in _raw(tensor)]
+    return [_fitting(value, kind) for value in tensor.listed]
+
+
+def _raw(tensor: Tensor) -> list[Any]:
+    if tensor.datatype == "BYTES":
+        return tensor.listed
+    said = f"input {tensor.name!r}: expected BYTES of the shape [-1], got {tensor.datatype}"
+    raise Usage(_ATTEMPT, said, "Send one element for each record.", field=tensor.name)
 
 
 def _fitting(value: Any, kind: InputType | None) -> Any:
@@ -186,6 +226,11 @@ def _tensors(said: Said) -> list[Tensor]:
     if said.signature.output == "probabilities":
         shape = (count, len(said.signature.classes))
         made = [Tensor("probabilities", shape, "FP64", [share for one in found for share in one.values()])]
+    elif isinstance(gives := said.signature.gives, TensorType):
+        array = np.array(found, object if gives.datatype == "BYTES" else DATATYPES[gives.datatype])
+        made = [Tensor("prediction", array.shape, gives.datatype, array.ravel().tolist())]
+    elif said.signature.output == "text":
+        made = [Tensor("prediction", (count,), "BYTES", found)]
     else:
         made = [Tensor("prediction", (count,), "FP64", found)]
     if said.bundle.decision is not None:

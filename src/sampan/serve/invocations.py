@@ -1,8 +1,9 @@
 """``POST /invocations/{endpoint}``, with bodies as MLflow's scoring server and SageMaker take them.
 
-JSON with exactly one of ``dataframe_split``, ``dataframe_records``, ``instances``, ``inputs``; JSON Lines; or CSV, with
-or without a header. Answered is ``{"predictions": [...]}``, or a line for each record where CSV or JSON Lines are asked
-for. MLflow: "Local Inference Server Specification"; SageMaker: "Common Data Formats for Inference".
+JSON with exactly one of ``dataframe_split``, ``dataframe_records``, ``instances``, ``inputs``; JSON Lines; CSV, with
+or without a header; an array in NumPy's format; or, for a model that takes bytes, these alone. Answered is
+``{"predictions": [...]}``, or a line for each record where CSV or JSON Lines are asked for. MLflow: "Local Inference
+Server Specification"; SageMaker: "Common Data Formats for Inference".
 """
 
 import csv
@@ -11,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import numpy as np
 
 from sampan.base.errors import SampanError, Usage
+from sampan.models.tensors import DATATYPES, Content
 from sampan.models.version import Signature
 from sampan.serve.faces import Call, Headers, Said
 from sampan.serve.native import decoded, quoting
@@ -27,6 +30,8 @@ _JSON, _LINES, _CSV = "application/json", "application/jsonlines", "text/csv"
 _LINES_TOO: Final = (_LINES, "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
 _CODES: Final = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
 _DECIDED: Final = ("id", "action", "rule", "version", "variant", "form", "fallback", "error", "review")
+_NPY: Final = "application/x-npy"
+_RAW: Final = "application/octet-stream"
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _encode = msgspec.json.Encoder().encode
 
@@ -40,13 +45,19 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
     elif kind in _LINES_TOO:
         lines = [line for line in body.splitlines() if line.strip()]
         records = [_record(decoded(line, "Send one record a line."), signature) for line in lines]
+    elif kind == _NPY:
+        records = _from_npy(body, signature)
+    elif kind == _RAW or kind.startswith("image/"):
+        records = _from_bytes(body, kind, signature)
     elif kind == _JSON:
         records = _from_json(decoded(body, f"Send one of {', '.join(_FORMS)}."), signature)
     else:
-        known = f"Send {_JSON}, {_CSV} or {_LINES}."
+        known = f"Send {_JSON}, {_CSV}, {_LINES} or {_NPY}; to a model that takes bytes these, as {_RAW}."
         raise Usage(_ATTEMPT, f"the body is {kind[:80]!r}", known, field="content-type")
+    if signature.heavy:
+        records = [_in_base64(one, signature) for one in records]
     wanted = [_media(one) for one in headers.get("accept", "").split(",")]
-    return Call(records, wanted=next((one for one in wanted if one in (_JSON, _CSV, *_LINES_TOO)), _JSON))
+    return Call(records, wanted=next((one for one in wanted if one in (_JSON, _CSV, _NPY, *_LINES_TOO)), _JSON))
 
 
 def write(said: Said, wanted: Any) -> tuple[bytes, Headers]:
@@ -63,6 +74,8 @@ def write(said: Said, wanted: Any) -> tuple[bytes, Headers]:
         return out.getvalue().encode(), {"content-type": _CSV, **told}
     if wanted in _LINES_TOO:
         return b"".join(_encode(one) + b"\n" for one in found), {"content-type": wanted, **told}
+    if wanted == _NPY:
+        return _as_npy(found), {"content-type": _NPY, **told}
     answer: dict[str, Any] = {"predictions": found}
     if said.bundle.decision is not None:
         answer["decisions"] = [{name: one[name] for name in _DECIDED if name in one} for one in said.answers]
@@ -130,9 +143,62 @@ def _record(one: Any, signature: Signature) -> Any:
     """A record; a row of values, or the ``features`` of SageMaker's own models, gets the names of the inputs."""
     if isinstance(one, dict) and one.keys() == {"features"} and "features" not in signature.inputs:
         one = one["features"]
+    if len(signature.inputs) == 1 and signature.heavy and not (isinstance(one, dict) and signature.heavy[0] in one):
+        return {signature.heavy[0]: one}
     if not isinstance(one, list):
         return one
     return named(one, signature)
+
+
+def _in_base64(record: Any, signature: Signature) -> Any:
+    """Bytes as MLflow sends those of a column, a text of base64, or as TensorFlow Serving does, ``{"b64": "..."}``."""
+    if not isinstance(record, dict):
+        return record
+    for name in signature.heavy:
+        if signature.inputs[name] != "bytes":
+            continue
+        value = record.get(name)
+        if isinstance(value, dict) and value.keys() == {"b64"}:
+            value = value["b64"]
+        if isinstance(value, str):
+            record = {**record, name: {"base64": value}}
+    return record
+
+
+def _from_npy(body: bytes, signature: Signature) -> list[Any]:
+    """One array: records of the one tensor that the model takes, or rows of its inputs."""
+    try:
+        array = np.load(io.BytesIO(body), allow_pickle=False)
+    except Exception as error:  # noqa: BLE001 - whatever it raises, it is about these bytes
+        said = f"the body is no array in NumPy's format: {str(error).splitlines()[0][:200] if str(error) else error!r}"
+        raise Usage(_ATTEMPT, said, "Send what numpy.save writes, without objects.") from None
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise Usage(_ATTEMPT, "the array has no dimension of records", "Its first one is that of the records.")
+    if len(signature.inputs) == 1 and signature.heavy:
+        (name,) = signature.heavy
+        if signature.inputs[name] == "tensor":
+            wanted, kind = signature.tensor(name), array.dtype
+            if wanted.datatype != "BYTES" and kind != np.dtype(DATATYPES[wanted.datatype]):
+                said = f"field {name!r}: expected a tensor {wanted.words}, got an array of {kind}"
+                raise Usage(_ATTEMPT, said, "Send that type.", field=name)
+        return [{name: one} for one in array]
+    return [_record(one, signature) for one in array.tolist()]
+
+
+def _from_bytes(body: bytes, kind: str, signature: Signature) -> list[Any]:
+    names = [name for name in signature.heavy if signature.inputs[name] == "bytes"]
+    if len(signature.inputs) != 1 or not names:
+        takes = ", ".join(f"{name} ({kind})" for name, kind in signature.inputs.items())
+        said = f"the body is {kind[:80]!r}, and the model does not take bytes alone: {takes[:300]}"
+        raise Usage(_ATTEMPT, said, f"Send {_JSON}.", field="content-type")
+    return [{names[0]: Content(body)}]
+
+
+def _as_npy(found: list[Any]) -> bytes:
+    out = io.BytesIO()
+    array = np.array(found)
+    np.save(out, array.astype("S") if array.dtype.kind == "O" else array, allow_pickle=False)
+    return out.getvalue()
 
 
 def named(row: Sequence[Any], signature: Signature) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sampan.serve.answer import Answerer
 from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
 from sampan.serve.link import Reply
+from sampan.serve.noted import Blobs
 from sampan.serve.shadow import Shadow
 from sampan.serve.variants import Plan, Variants
 from sampan.serve.verdict import Answered, Asked, Verdict
@@ -29,9 +30,9 @@ _encode = msgspec.json.Encoder().encode
 class Sink(Protocol):
     """The part of a stream's writer that serving needs."""
 
-    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = ()) -> None:
+    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = (), blobs: Blobs | None = None) -> None:
         """Return when the events are durable; raise a SampanError if they will not be. ``ids``: theirs, where they
-        surely fit their contract."""
+        surely fit their contract; ``blobs``: content that they name by digest, which is durable before them."""
 
     def stored(self, identity: str) -> dict[str, Any] | None:
         """The data of a prediction that the stream already holds."""
@@ -243,8 +244,9 @@ class Service:
 
     async def _keep_all(self, some: Sequence[tuple[Fresh, Answered]]) -> None:
         events = [event for _, answered in some for event in answered.events]
+        blobs = {digest: one for _, answered in some if answered.blobs for digest, one in answered.blobs.items()}
         try:
-            await self._sink.keep(events, [id for one, _ in some for id in one.asked.ids])
+            await self._sink.keep(events, [id for one, _ in some for id in one.asked.ids], blobs)
         except SampanError as error:
             for one, _ in some:
                 self._fail(one, error)
@@ -292,7 +294,7 @@ class Service:
         if one.told is not None:
             self._given.fill(one.asked, answered)
         try:
-            await self._sink.keep(answered.events, one.asked.ids if answered.sure else ())
+            await self._sink.keep(answered.events, one.asked.ids if answered.sure else (), answered.blobs)
         except SampanError as error:
             self._fail(one, error)
             return

@@ -14,8 +14,10 @@ import msgspec
 
 from sampan.base.clock import iso
 from sampan.base.errors import SampanError
+from sampan.models.tensors import Packed
 from sampan.serve.answer import Answerer
 from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE
+from sampan.serve.noted import Blobs, noted_output
 from sampan.serve.variants import Plan, Variants
 from sampan.serve.verdict import Asked, Verdict
 
@@ -82,14 +84,15 @@ class Shadow:
             self._variants.seen(len(found), found[0].error if found else "")
         else:
             self._variants.seen(len(found))
-        events = [self._event(seen, place, one, took) for place, one in zip(seen.places, found, strict=True)]
+        blobs: Blobs = {}
+        events = [self._event(seen, place, one, took, blobs) for place, one in zip(seen.places, found, strict=True)]
         try:
-            await self._sink.keep(events)
+            await self._sink.keep(events, (), blobs)
         except SampanError:
             self._variants.seen(len(events), "disk")  # the champion's own events meet the same, and say so
 
-    def _event(self, seen: _Seen, place: int, verdict: Verdict, took: int) -> bytes:
-        asked, plan = seen.asked, seen.plan
+    def _event(self, seen: _Seen, place: int, verdict: Verdict, took: int, blobs: Blobs) -> bytes:
+        asked, plan, output = seen.asked, seen.plan, verdict.output
         identity, entity = asked.ids[place], self._answerer.about(asked.records[place])
         stage = plan.assigned.assignment
         event: dict[str, Any] = {"id": _id(identity, stage.rollout), "type": "shadow"}
@@ -103,7 +106,7 @@ class Shadow:
             "stage": stage.stage,
             "version": plan.assigned.version,
             "bundle": stage.bundle,
-            "prediction": verdict.output,
+            "prediction": noted_output(output, blobs) if type(output) is Packed else output,
             "action": verdict.action,
             "rule": verdict.rule,
             "value": verdict.value,

@@ -12,6 +12,7 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.tally import Counts, Span
 from sampan.serve.answer import SOURCE
+from sampan.serve.noted import Blobs
 
 _PAGE = 500  # predictions that are read at once
 _LABEL: Final = "prediction@1"
@@ -29,13 +30,16 @@ class Stream:
         self._log = Log(folder.data / "log", Contracts(), clock, settings)
         self._writer = self._log.writer(self.name, told=told)
 
-    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = ()) -> None:
+    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = (), blobs: Blobs | None = None) -> None:
         """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken.
 
         ``ids``: theirs, where all are predictions that surely fit their contract, so that they need not be read again.
+        ``blobs``: content that they name by digest; it is durable before they are.
         """
         checker = self._writer.checker
         batch = checker.made(_LABEL, self._source, ids, events) if ids else checker.batch(events, ours=True)
+        if blobs:
+            batch.blobs = blobs
         answer = await self._writer.submit(batch, self.name)
         if answer.accepted < len(events):
             odd = next(one for one in answer.verdicts() if one.verdict != "accepted")

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sampan.models.tensors import Packed
 from sampan.serve.decisions import Question
 from sampan.serve.faces import NATIVE
+from sampan.serve.noted import Blobs
 
 
 class Asked(NamedTuple):
@@ -23,11 +25,18 @@ class Asked(NamedTuple):
     pinned: bool = False  # to the version that is served: no other may answer
     sent: list[dict[str, Any]] | None = None  # the records as they came, where features were looked up
     looked_up: Sequence[str] = ()  # for each record where, empty for what came as it is
+    noted: list[dict[str, Any]] | None = None  # the records as events say them, where that is something else
+    blobs: Blobs | None = None  # what those name by digest
+
+    @property
+    def written(self) -> list[dict[str, Any]]:
+        """The records as events say them."""
+        return self.records if self.noted is None else self.noted
 
     @property
     def words(self) -> list[dict[str, Any]]:
-        """The records as they came."""
-        return self.records if self.sent is None else self.sent
+        """The records as they came; tensors and bytes as events say them."""
+        return self.written if self.sent is None else self.sent
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -39,7 +48,7 @@ class Verdict(msgspec.Struct, array_like=True, gc=False):
     """What a bundle says to one record. ``error``: why there is none, or why its rule gave no action of its own;
     ``fallback``: why it is not the model that says it, but what was declared for then."""
 
-    output: float | str | list[float] | None
+    output: float | str | list[float] | Packed | None
     action: str = ""
     rule: str = ""
     value: dict[str, Any] | None = None
@@ -70,11 +79,12 @@ class Arm(NamedTuple):
 
 class Answered(NamedTuple):
     """What to send back once the events are durable. ``sure``: the events fit their contract, whatever a model or a
-    rule has returned."""
+    rule has returned; ``blobs``: content that they name by digest."""
 
     answers: list[dict[str, Any]]
     events: list[bytes]
     sure: bool = False
+    blobs: Blobs | None = None
 
 
 class Data(msgspec.Struct, gc=False):

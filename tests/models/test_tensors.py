@@ -1,0 +1,152 @@
+"""Models that take and give tensors, texts and bytes, adopted as ONNX files."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "serve"))
+import tensor_models as made
+
+from sampan.base.errors import Usage
+from sampan.models.adopting import Errand, features_of, freeze_file
+from sampan.models.formats import load
+from sampan.models.tensors import Content, Packed, TensorType
+from sampan.store.blobs import Blobs
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def adopted(tmp_path: Path):
+    blobs = Blobs(tmp_path / "blobs")
+
+    def adopt(data: bytes, **said):
+        said["features"] = features_of("Adopt", said.get("features", ""))
+        draft = freeze_file(Errand(file="m.onnx", digest=blobs.put(data), blobs=str(blobs.folder), **said))
+        return draft, load(draft, blobs)
+
+    return adopt
+
+
+def test_a_picture_classifier_takes_one_tensor_a_record(adopted):
+    draft, predictor = adopted(made.images(8))
+    assert (draft.kind, draft.signature.inputs) == ("multiclass", {"image": "tensor"})
+    assert draft.signature.tensors == {"image": TensorType("FP32", (3, 8, 8))}
+    pictures = RNG.normal(size=(5, 3, 8, 8)).astype(np.float32)
+    got = predictor.predict([{"image": one.tolist()} for one in pictures])
+    assert np.allclose(got, made.expected_of(pictures), atol=1e-6)
+
+
+def test_records_of_several_shapes_are_answered_in_their_order(adopted):
+    draft, predictor = adopted(made.images("any"))
+    assert draft.signature.tensor("image").shape == (3, -1, -1)
+    pictures = [RNG.normal(size=(1, 3, side, side + 1)).astype(np.float32) for side in (4, 7, 4, 9)]
+    got = predictor.predict([{"image": one[0].tolist()} for one in pictures])
+    assert np.allclose(got, [made.expected_of(one)[0] for one in pictures], atol=1e-6)
+
+
+def test_a_model_exported_for_one_record_is_asked_one_by_one(adopted):
+    _, predictor = adopted(made.images(4, first=1))
+    pictures = RNG.normal(size=(3, 3, 4, 4)).astype(np.float32)
+    got = predictor.predict([{"image": one.tolist()} for one in pictures])
+    assert np.allclose(got, made.expected_of(pictures), atol=1e-6)
+    with pytest.raises(Usage, match="first dimension is not that of the records"):
+        adopted(made.images(4, first=5))
+
+
+def test_scores_that_are_no_probabilities_are_refused_or_taken_as_a_tensor(adopted):
+    data = made.model(
+        [made.helper.make_node("Flatten", ["x"], ["flat"]), made.helper.make_node("Add", ["flat", "two"], ["out"])],
+        {"x": (made.FLOAT, ["n", 1, 3])},
+        {"out": (made.FLOAT, ["n", 3])},
+        two=np.array([2], np.float32),
+    )
+    with pytest.raises(Usage, match="no probabilities") as told:
+        adopted(data)
+    assert "--kind tensor" in told.value.advice
+    draft, predictor = adopted(data, kind="tensor")
+    assert (draft.kind, draft.signature.gives) == ("tensor", TensorType("FP32", (3,)))
+    (got,) = predictor.predict([{"x": [[1, 2, 3]]}])
+    assert isinstance(got, Packed) and got.array.tolist() == [3, 4, 5]
+
+
+def test_sequences_give_sequences(adopted):
+    draft, predictor = adopted(made.doubled())
+    assert (draft.kind, draft.signature.gives) == ("tensor", TensorType("FP32", (-1, 2)))
+    got = predictor.predict([{"steps": [[1, 2]]}, {"steps": [[1, 2], [3, 4.5]]}])
+    assert [one.array.tolist() for one in got] == [[[2, 4]], [[2, 4], [6, 9]]]
+
+
+def test_two_tensors_of_any_length(adopted):
+    draft, predictor = adopted(made.attended(), kind="regression")
+    assert draft.signature.tensors == {"tokens": TensorType("INT64", (-1,)), "mask": TensorType("FP32", (-1,))}
+    assert predictor.predict([{"tokens": [3, 4, 5], "mask": [1, 0, 1]}, {"tokens": [3], "mask": [1]}]) == [8, 3]
+    with pytest.raises(Usage, match=r"the model does not take tokens \[3\], mask \[2\]"):
+        predictor.predict([{"tokens": [3, 4, 5], "mask": [1, 0]}])
+
+
+def test_texts_go_in_and_come_out(adopted):
+    draft, predictor = adopted(made.words())
+    assert (draft.kind, draft.signature.inputs, draft.signature.output) == ("text", {"word": "text"}, "text")
+    assert predictor.predict([{"word": "übel"}, {"word": "gut"}, {"word": ""}]) == ["down", "up", "?"]
+    draft, predictor = adopted(made.phrases(), kind="regression", features="words:tensor")
+    assert draft.signature.tensor("words") == TensorType("BYTES", (3,))
+    assert predictor.predict([{"words": ["gut", "übel", "gut"]}, {"words": ["gut", "so", "so"]}]) == [1, 1]
+
+
+def test_a_file_is_taken_as_its_bytes(adopted):
+    draft, predictor = adopted(made.brightness(), kind="regression", features="file:bytes")
+    assert draft.signature.inputs == {"file": "bytes"}
+    assert predictor.predict([{"file": {"base64": "AAEC"}}, {"file": Content(b"\xff\xff")}]) == [1, 255]
+    with pytest.raises(Usage, match="not base64"):
+        predictor.predict([{"file": {"base64": "A*"}}])
+    with pytest.raises(Usage, match="which is not bytes"):
+        adopted(made.images(4), features="image:bytes")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([[1, 2], [3]], "lists of different lengths"),
+        ([[1, 2], [3, "a"]], "got 'a'"),
+        ([1, 2], "got the shape [2]"),
+        ([[1, 2, 3]], "got the shape [1, 3]"),
+        ([], "got the shape [0]"),
+        ([[1, None]], "got null"),
+        ([[True, True]], "got true"),
+        ([[1, 1e300]], "infinite, or too large for it, at [0, 1]"),
+        ("text", "got 'text'"),
+        (None, "got null"),
+        ({"datatype": "FP64", "shape": [1, 2], "base64": ""}, "got the datatype 'FP64'"),
+        ({"datatype": "FP32", "shape": [1, 2], "base64": "AAAA"}, "got 3 bytes where the shape [1, 2] has 8"),
+        ({"datatype": "FP32", "shape": [1, 2], "base64": "A*"}, "not base64"),
+        ({"datatype": "FP32", "shape": [1, -2], "base64": ""}, "got the shape [1,-2]"),
+        ({"digest": "0" * 64}, "got an object with digest"),
+        ({"datatype": "FP32", "shape": [1, 2], "base64": "AADAfwAAAAA="}, "NaN, at [0, 0]"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_field_expectation_and_value(adopted, value, said):
+    _, predictor = adopted(made.doubled())
+    with pytest.raises(Usage) as told:
+        predictor.predict([{"steps": [[0, 0]]}, {"steps": value}])
+    assert told.value.obstacle.startswith("record 1, field 'steps': expected a tensor FP32 of the shape [-1, 2]")
+    assert said in told.value.obstacle.replace('"', "'")
+
+
+def test_a_record_without_its_tensor_is_told_so(adopted):
+    _, predictor = adopted(made.doubled())
+    with pytest.raises(Usage, match=r"field 'steps' is missing; expected a tensor FP32 of the shape \[-1, 2\]"):
+        predictor.predict([{}])
+
+
+def test_older_signatures_have_the_bytes_that_they_had():
+    from sampan.base.digests import digest_bytes
+    from sampan.models.version import Signature, version_digest
+
+    plain = Signature(inputs={"a": "number"}, output="number")
+    assert version_digest("regression", "onnx", {}, plain) == digest_bytes(
+        b'["model-1","regression","onnx",[],{"inputs":{"a":"number"},"output":"number","classes":[],"categories":{},'
+        b'"missing":false,"frame":false}]'
+    )

@@ -1,0 +1,320 @@
+"""Endpoints whose models take tensors, texts and bytes, asked of a real hub through every face.
+
+`just test-clients` brings `tritonclient` and `kserve`.
+"""
+
+import base64
+import io
+import json
+import struct
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import tensor_models as made
+from tests.hub.conftest import Hub, sampan
+
+from sampan.log.attachments import Attachments
+
+PICTURES = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+MODELS = {
+    "colour": (made.images(), ["--classes", "red,green,blue"]),
+    "steps": (made.doubled(), []),
+    "attended": (made.attended(), ["--kind", "regression"]),
+    "word": (made.words(), []),
+    "bright": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub with an endpoint for each model, adopted as files into a workspace that has nothing else."""
+    root = tmp_path_factory.mktemp("tensors") / "shop"
+    root.mkdir()
+    (root / "sampan.toml").write_text("")
+    for name, (data, words) in MODELS.items():
+        (root / f"{name}.onnx").write_bytes(data)
+        done = sampan(root, "endpoint", "adopt", name, str(root / f"{name}.onnx"), *words)
+        assert done.returncode == 0, done.stderr
+    made_hub = Hub(root)
+    for name in MODELS:
+        made_hub.predict(name, b"{}")  # waits until it is there
+    yield made_hub
+    assert made_hub.stop() == 0
+
+
+def predicted(hub: Hub, name: str, *records: Any, **more: Any) -> list[Any]:
+    status, said = hub.predict(name, json.dumps({"records": list(records), **more}).encode())
+    assert status == 200, said
+    found: list[Any] = json.loads(said)["predictions"]
+    return found
+
+
+def inferred(hub: Hub, name: str, *inputs: dict[str, Any], binary: bytes = b"", **more: Any) -> tuple[int, Any]:
+    head = json.dumps({"inputs": list(inputs), **more}).encode()
+    headers = {"inference_header_content_length": str(len(head))} if binary else {}
+    response, said = hub.ask("POST", f"/v2/models/{name}/infer", head + binary, **headers)
+    return response.status, json.loads(said)
+
+
+def invoked(hub: Hub, name: str, body: Any, content_type: str = "application/json", **more: str) -> Any:
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    response, said = hub.ask("POST", f"/invocations/{name}", sent, content_type=content_type, **more)
+    assert response.status == 200, said
+    return json.loads(said)["predictions"] if response.headers["content-type"] == "application/json" else said
+
+
+def kept(hub: Hub, id: str) -> Any:
+    """What the log says of a prediction."""
+    events = hub.json("/log?type=prediction")
+    (one,) = [event for event in events["events"] if event["id"] == id]
+    return hub.json(f"/log/{one['position']}")["data"]
+
+
+def packed(array: Any, datatype: str = "FP32") -> dict[str, Any]:
+    return {"datatype": datatype, "shape": list(array.shape), "base64": base64.b64encode(array.tobytes()).decode()}
+
+
+def test_a_picture_is_answered_alike_through_every_face(hub: Hub) -> None:
+    expected = made.expected_of(PICTURES)
+    records = [{"image": one.tolist()} for one in PICTURES]
+    native = [list(one["prediction"].values()) for one in predicted(hub, "colour", *records)]
+    assert np.allclose(native, expected, atol=1e-6)
+    assert list(predicted(hub, "colour", records[0])[0]["prediction"]) == ["red", "green", "blue"]
+    short = [
+        list(one["prediction"].values())
+        for one in predicted(hub, "colour", *[{"image": packed(one)} for one in PICTURES])
+    ]
+    assert short == native
+    tensor = {"name": "image", "shape": [4, 3, 32, 32], "datatype": "FP32"}
+    for data in (PICTURES.ravel().tolist(), PICTURES.tolist()):
+        status, said = inferred(hub, "colour", {**tensor, "data": data})
+        (output,) = said["outputs"]
+        assert (status, output["shape"]) == (200, [4, 3]) and np.ravel(native).tolist() == output["data"]
+    raw = PICTURES.tobytes()
+    status, said = inferred(hub, "colour", {**tensor, "parameters": {"binary_data_size": len(raw)}}, binary=raw)
+    assert status == 200 and said["outputs"][0]["data"] == np.ravel(native).tolist()
+    for form in (
+        {"instances": PICTURES.tolist()},
+        {"inputs": PICTURES.tolist()},
+        {"instances": records},
+        {"inputs": {"image": PICTURES.tolist()}},
+        {"dataframe_records": records},
+        {"dataframe_split": {"columns": ["image"], "data": [[one.tolist()] for one in PICTURES]}},
+    ):
+        assert invoked(hub, "colour", form) == native, next(iter(form))
+    out = io.BytesIO()
+    np.save(out, PICTURES)
+    assert invoked(hub, "colour", out.getvalue(), "application/x-npy") == native
+    said = invoked(hub, "colour", out.getvalue(), "application/x-npy", accept="application/x-npy")
+    assert np.load(io.BytesIO(said)).tolist() == native
+    lines = b"\n".join(json.dumps(one).encode() for one in records)
+    assert invoked(hub, "colour", lines, "application/jsonlines") == native
+
+
+def test_a_large_tensor_lies_beside_the_log_once_and_a_small_one_in_its_event(hub: Hub) -> None:
+    first, second = predicted(hub, "colour", *[{"image": packed(PICTURES[1])}] * 2)
+    data = kept(hub, first["id"])
+    said = data["features"]["image"]
+    assert (said["datatype"], said["shape"], said["size"]) == ("FP32", [3, 32, 32], 3 * 32 * 32 * 4)
+    assert Attachments(hub.folder / ".sampan" / "attachments").get(said["digest"]) == PICTURES[1].tobytes()
+    assert kept(hub, second["id"])["features"]["image"] == said
+    (small,) = predicted(hub, "steps", {"steps": [[1, 2], [3, 4.5]]})
+    data = kept(hub, small["id"])
+    assert data["features"] == {"steps": [[1, 2], [3, 4.5]]} and small["prediction"] == [[2, 4], [6, 9]]
+    assert data["prediction"] == {"datatype": "FP32", "shape": [2, 2], "data": [2, 4, 6, 9]}
+    many = np.ones((400, 2), np.float32)
+    (large,) = predicted(hub, "steps", {"steps": packed(many)})
+    data = kept(hub, large["id"])["prediction"]
+    assert large["prediction"] == (2 * many).tolist() and "data" not in data
+    assert Attachments(hub.folder / ".sampan" / "attachments").get(data["digest"]) == (2 * many).tobytes()
+
+
+def test_an_id_of_ones_own_gives_the_same_answer_again(hub: Hub) -> None:
+    for name, record, other in (
+        ("colour", {"image": PICTURES[2].tolist()}, {"image": PICTURES[3].tolist()}),
+        ("steps", {"steps": np.ones((400, 2)).tolist()}, {"steps": [[1, 2]]}),
+        ("bright", {"file": {"base64": base64.b64encode(PNG).decode()}}, {"file": {"base64": "AAEC"}}),
+    ):
+        first = predicted(hub, name, record, ids=[f"{name}-1"])
+        assert predicted(hub, name, record, ids=[f"{name}-1"]) == first
+        status, said = hub.predict(name, json.dumps({"records": [other], "ids": [f"{name}-1"]}).encode())
+        assert status == 409, said
+
+
+def test_texts_and_several_tensors_go_through_the_open_inference_protocol(hub: Hub) -> None:
+    word = {"name": "word", "shape": [3], "datatype": "BYTES", "data": ["gut", "übel", "so"]}
+    status, said = inferred(hub, "word", word)
+    assert (status, said["outputs"][0]) == (
+        200,
+        {"name": "prediction", "datatype": "BYTES", "shape": [3], "data": ["up", "down", "?"]},
+    )
+    coded = [base64.b64encode("übel".encode()).decode()]
+    status, said = inferred(
+        hub, "word", {**word, "shape": [1], "data": coded, "parameters": {"content_type": "base64"}}
+    )
+    assert said["outputs"][0]["data"] == ["down"]
+    tokens = {"name": "tokens", "shape": [2, 3], "datatype": "INT64", "data": [1, 2, 3, 4, 5, 6]}
+    mask = {"name": "mask", "shape": [2, 3], "datatype": "FP32", "data": [[1, 1, 1], [0, 0, 1]]}
+    status, said = inferred(hub, "attended", tokens, mask)
+    assert said["outputs"][0]["data"] == [6, 6]
+    steps = {"name": "steps", "shape": [1, 2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    status, said = inferred(hub, "steps", steps)
+    assert said["outputs"] == [{"name": "prediction", "datatype": "FP32", "shape": [1, 2, 2], "data": [2, 4, 6, 8]}]
+    assert invoked(hub, "steps", {"inputs": {"steps": [[[1, 2], [3, 4]]]}}) == [[[2, 4], [6, 8]]]
+    assert invoked(hub, "word", {"instances": [["gut"], ["so"]]}) == ["up", "?"]
+
+
+def test_metadata_says_datatypes_and_shapes(hub: Hub) -> None:
+    described = {name: hub.json(f"/v2/models/{name}") for name in MODELS}
+    assert described["colour"]["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 3, 32, 32]}]
+    assert described["colour"]["outputs"] == [{"name": "probabilities", "datatype": "FP64", "shape": [-1, 3]}]
+    assert described["steps"]["outputs"] == [{"name": "prediction", "datatype": "FP32", "shape": [-1, -1, 2]}]
+    assert [one["datatype"] for one in described["attended"]["inputs"]] == ["INT64", "FP32"]
+    assert described["word"]["inputs"] == [{"name": "word", "datatype": "BYTES", "shape": [-1]}]
+    assert described["word"]["outputs"] == [{"name": "prediction", "datatype": "BYTES", "shape": [-1]}]
+    assert described["bright"]["inputs"] == [{"name": "file", "datatype": "BYTES", "shape": [-1]}]
+
+
+def test_bytes_come_as_they_are_as_base64_or_behind_their_length(hub: Hub) -> None:
+    mean = [float(np.frombuffer(PNG, np.uint8).astype(np.float32).mean())]
+    coded = base64.b64encode(PNG).decode()
+    for type in ("application/octet-stream", "image/png", "image/jpeg; q=1"):
+        assert invoked(hub, "bright", PNG, type) == pytest.approx(mean)
+    for form in ({"inputs": [coded]}, {"instances": [{"b64": coded}]}, {"dataframe_records": [{"file": coded}]}):
+        assert invoked(hub, "bright", form) == pytest.approx(mean)
+    (one,) = predicted(hub, "bright", {"file": {"base64": coded}})
+    said = kept(hub, one["id"])["features"]["file"]
+    assert (said["media_type"], said["size"]) == ("image/png", len(PNG))
+    response, picture = hub.ask("GET", f"/v1/blobs/{said['digest']}?show=image")
+    assert response.headers["content-type"] == "image/png" and picture == PNG
+    tensor = {"name": "file", "shape": [2], "datatype": "BYTES"}
+    raw = struct.pack("<I", len(PNG)) + PNG + struct.pack("<I", 2) + b"\xff\xff"
+    status, answer = inferred(hub, "bright", {**tensor, "parameters": {"binary_data_size": len(raw)}}, binary=raw)
+    assert (status, answer["outputs"][0]["data"]) == (200, pytest.approx([mean[0], 255]))
+    status, answer = inferred(
+        hub, "bright", {**tensor, "data": [coded, "//8="], "parameters": {"content_type": "base64"}}
+    )
+    assert (status, answer["outputs"][0]["data"]) == (200, pytest.approx([mean[0], 255]))
+    status, answer = inferred(hub, "bright", {**tensor, "data": ["ab", "c"]})
+    assert answer["outputs"][0]["data"] == [97.5, 99]
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        (
+            "colour",
+            {"shape": [1, 3, 32], "datatype": "FP32", "data": [0] * 96},
+            "expected a tensor FP32 of the shape [3, 32, 32], got the shape [3, 32]",
+        ),
+        ("colour", {"shape": [1, 3, 8, 8], "datatype": "FP32", "data": [0] * 192}, "got the shape [3, 8, 8]"),
+        (
+            "steps",
+            {"shape": [1, 1, 2], "datatype": "FP64", "data": [0, 0]},
+            "expected FP32 of the shape [-1, -1, 2], got FP64",
+        ),
+        (
+            "steps",
+            {"shape": [1, 2, 2], "datatype": "FP32", "data": [[[0, 0], [0]]]},
+            "its lists do not have the shape [1, 2, 2]",
+        ),
+        (
+            "steps",
+            {"shape": [1, 2, 2], "datatype": "FP32", "data": [[[0, 0]]]},
+            "lists of the shape [1, 1, 2], expected [1, 2, 2]",
+        ),
+        (
+            "steps",
+            {"shape": [1, 2, 2], "datatype": "FP32", "data": [0, 0]},
+            "its shape [1, 2, 2] has 4 elements, its data 2",
+        ),
+        ("steps", {"shape": [1, 1, 2], "datatype": "FP32", "data": [0, None]}, "an element that is NaN, at [0, 1]"),
+        ("steps", {"shape": [1, 0, 2], "datatype": "FP32", "data": []}, "which holds nothing"),
+        (
+            "bright",
+            {"shape": [1], "datatype": "BYTES", "data": ["*"], "parameters": {"content_type": "base64"}},
+            "an element is not base64",
+        ),
+        ("bright", {"shape": [1], "datatype": "FP32", "data": [0]}, "expected BYTES of the shape [-1], got FP32"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_refused_by_name(hub: Hub, name: str, tensor: Any, said: str) -> None:
+    field = {"colour": "image", "steps": "steps", "bright": "file"}[name]
+    status, answer = inferred(hub, name, {"name": field, **tensor})
+    assert status == 400 and said in answer["error"] and f"'{field}'" in answer["error"], answer
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "type", "said"),
+    [
+        ("colour", b"x", "image/png", "the model does not take bytes alone: image (tensor)"),
+        ("colour", b"x", "application/x-npy", "no array in NumPy's format"),
+        ("colour", b"x", "text/html", "the body is 'text/html'"),
+        ("bright", b"", "application/octet-stream", "got none at all"),
+        ("bright", b'{"inputs": ["*"]}', "application/json", "not base64"),
+        ("steps", b'{"inputs": {"steps": [[[1, 2], [3]]]}}', "application/json", "lists of different lengths"),
+        ("steps", b'{"instances": [1]}', "application/json", "got 1"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_refused(hub: Hub, name: str, body: bytes, type: str, said: str) -> None:
+    response, answer = hub.ask("POST", f"/invocations/{name}", body, content_type=type)
+    assert response.status == 400 and said in json.loads(answer)["message"], answer
+
+
+def test_an_array_of_another_type_is_refused(hub: Hub) -> None:
+    out = io.BytesIO()
+    np.save(out, PICTURES.astype(np.float64))
+    response, answer = hub.ask("POST", "/invocations/colour", out.getvalue(), content_type="application/x-npy")
+    assert (
+        response.status == 400
+        and "FP32 of the shape [3, 32, 32], got an array of float64" in json.loads(answer)["message"]
+    )
+
+
+def test_a_past_prediction_can_be_made_once_more(hub: Hub) -> None:
+    for name, record in (("colour", {"image": packed(PICTURES[0])}), ("steps", {"steps": np.ones((400, 2)).tolist()})):
+        (one,) = predicted(hub, name, record)
+        done = sampan(hub.folder, "lineage", one["id"], "--recompute", "--json")
+        assert done.returncode == 0, done.stderr
+        again = json.loads(done.stdout)
+        assert again["differs"] == [] and not again["error"], again
+
+
+@pytest.mark.skipif(find_spec("tritonclient") is None, reason="no tritonclient: run `uv run just test-clients`")
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritons_client_sends_pictures_texts_and_files(hub: Hub, binary: bool) -> None:
+    from tritonclient import http
+
+    headers = {"Authorization": f"Bearer {hub.token}"}
+    client = http.InferenceServerClient(f"127.0.0.1:{hub.port_of('colour')}")
+    metadata = client.get_model_metadata("colour", headers=headers)
+    assert metadata["inputs"][0]["shape"] == [-1, 3, 32, 32]
+    image = http.InferInput("image", PICTURES.shape, "FP32")
+    image.set_data_from_numpy(PICTURES, binary_data=binary)
+    wanted = [http.InferRequestedOutput("probabilities", binary_data=binary)]
+    found = client.infer("colour", [image], outputs=wanted, headers=headers).as_numpy("probabilities")
+    assert np.allclose(found, made.expected_of(PICTURES), atol=1e-6)
+    client = http.InferenceServerClient(f"127.0.0.1:{hub.port}")
+    word = http.InferInput("word", [2], "BYTES")
+    word.set_data_from_numpy(np.array(["gut", "übel"], object), binary_data=binary)
+    texts = client.infer("word", [word], headers=headers).as_numpy("prediction").tolist()
+    assert [one if isinstance(one, str) else one.decode() for one in texts] == ["up", "down"]
+    steps = http.InferInput("steps", [1, 2, 2], "FP32")
+    steps.set_data_from_numpy(np.ones((1, 2, 2), np.float32), binary_data=binary)
+    wanted = [http.InferRequestedOutput("prediction", binary_data=binary)]
+    assert client.infer("steps", [steps], outputs=wanted, headers=headers).as_numpy("prediction").tolist() == [
+        [[2, 2], [2, 2]]
+    ]
+    if binary:
+        file = http.InferInput("file", [1], "BYTES")
+        file.set_data_from_numpy(np.array([PNG], object))
+        found = client.infer("bright", [file], headers=headers).as_numpy("prediction")
+        assert found.tolist() == pytest.approx([np.frombuffer(PNG, np.uint8).mean()])
+    with pytest.raises(Exception, match=r"expected FP32 of the shape \[-1, -1, 2\], got FP64"):
+        wrong = http.InferInput("steps", [1, 2, 2], "FP64")
+        wrong.set_data_from_numpy(np.ones((1, 2, 2)), binary_data=binary)
+        client.infer("steps", [wrong], headers=headers)
