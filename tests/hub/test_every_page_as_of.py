@@ -50,6 +50,7 @@ TIMELESS = {
 DOING = {
     *("init", "up", "resume", "demo", "gc", "sync", "backup", "restore", "replay", "replay resume", "replay approve"),
     *("reproduce", "promote", "approve", "rollback", "score", "incident close", "review answer"),
+    *("review claim", "review release"),
     *(f"rollout {verb}" for verb in ("start", "rehearse", "pause", "resume", "promote", "back", "urgent", "finish")),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *(

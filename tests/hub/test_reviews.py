@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from sampan.base.clock import iso
 from tests.browser.shop import Shop
 from tests.hub.conftest import Hub, sampan
 
@@ -233,8 +234,6 @@ def test_the_queue_is_seen_as_it_was(queue: Queue) -> None:
     time.sleep(0.01)
     assert queue.answer("then", {"action": "greet"})[0] == 200
 
-    from sampan.base.clock import iso
-
     assert "then" not in queue.waiting()
     assert "then" in queue.waiting(**{"as-of": iso(then)})
     assert queue.hub.json(f"/predictions/then?{urlencode({'as-of': iso(then)})}")["review"]["case"]["settled"] is None
@@ -254,6 +253,128 @@ def test_answers_are_labels_that_a_flow_reads(queue: Queue) -> None:
     assert told["result"]["state"] == "succeeded", told
     rows = queue.sql("SELECT entity, author, good FROM labels WHERE prediction_id = 'label'")
     assert rows == [["visitor of label", "owner", True]]
+
+
+TAUGHT = """
+
+@model(kind="binary", target="good")
+def taught(labelled: pa.Table) -> Fitted:
+    rows = [row for row in labelled.to_pylist() if row["by_people"]]
+    x = np.array([[json.loads(row["features"])["seconds"]] for row in rows] * 20)
+    y = np.array([row["good"] for row in rows] * 20)
+    booster = train({"objective": "binary", "verbose": -1, "num_threads": 1, "min_data_in_leaf": 1},
+                    Dataset(x, y, feature_name=["seconds"]), 5)
+    return Fitted(booster, ["seconds"], metrics={"people": len({row["author"] for row in rows}), "labels": len(rows)},
+                  sample=pa.table({"seconds": [1.0, 30.0]}))
+"""
+
+
+def test_what_people_answered_trains_the_next_version(queue: Queue) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "reviews.md").read_text()
+    told = page.partition("-- tables/labelled.sql")[2].partition("```")[0]
+    (queue.shop.folder / "tables" / "labelled.sql").write_text("-- tables/labelled.sql" + told)
+    steps = queue.shop.folder / "steps.py"
+    steps.write_text("import json\n" + steps.read_text() + TAUGHT)
+    trained = []
+    for number, name in enumerate(("finn", "gala")):
+        token = queue.token(name, "reviewer")
+        for label in (True, False):
+            queue.ask(f"lesson-{number}-{label}", seconds=30.0 if label else 2.0)
+            assert queue.answer(f"lesson-{number}-{label}", {"action": "wait", "label": label}, token)[0] == 200
+        done = json.loads(queue.shop.post("/v1/runs", {"target": "taught"}).splitlines()[-1])
+        assert done["result"]["state"] == "succeeded", done
+        trained.append(queue.hub.json("/models/taught/" + str(number + 1))["metrics"])
+    assert trained[1]["labels"] == trained[0]["labels"] + 2
+    assert trained[1]["people"] == trained[0]["people"] + 1
+
+
+def claim(queue: Queue, id: str, token: str, verb: str = "claim", **body: Any) -> tuple[int, Any]:
+    given = {"authorization": f"Bearer {token}", "content_type": "application/json"}
+    response, said = queue.hub.ask("POST", f"/v1/reviews/{id}/{verb}", json.dumps(body).encode(), **given)
+    return response.status, json.loads(said)
+
+
+def line(queue: Queue, id: str, **query: Any) -> Any:
+    found = queue.hub.json(f"/reviews?{urlencode(query)}")["waiting"]
+    return next(one for one in found if one["case"]["id"] == id)
+
+
+def test_while_somebody_is_at_work_on_a_case_nobody_else_answers_it(queue: Queue) -> None:
+    queue.ask("claimed")
+    ada, ben = queue.token("ada", "reviewer"), queue.token("ben", "reviewer")
+    status, held = claim(queue, "claimed", ada)
+    assert (status, held["by"]) == (200, "ada") and 14 * 60 < held["until"] / 1e6 - time.time() <= 15 * 60
+    for said in (claim(queue, "claimed", ben), queue.answer("claimed", {"action": "greet"}, ben)):
+        assert said[0] == 409 and "ada is at work on it until" in said[1]["error"]["obstacle"]
+        assert "--over" in said[1]["error"]["advice"]
+    assert claim(queue, "claimed", ben, "release")[0] == 409
+    assert line(queue, "claimed")["claim"]["who"] == "ada" and not line(queue, "claimed")["mine"]
+    page = queue.hub.ask("GET", "/reviews", accept="text/html")[1].decode()
+    assert "<b>ada</b> is at work on it" in page and "Take it over" in page
+    assert 'action="/reviews/claimed/answer"' not in page, "who looks is another"
+    assert "ada" in sampan(queue.shop.folder, "review", "list").stdout
+    before = iso(time.time_ns() // 1000)
+    time.sleep(0.01)
+
+    status, held = claim(queue, "claimed", ben, over=True, minutes=30)
+    assert (status, held["by"]) == (200, "ben"), "knowingly it can be taken over"
+    assert line(queue, "claimed", **{"as-of": before})["claim"]["who"] == "ada"
+    assert queue.answer("claimed", {"action": "greet"}, ada)[0] == 409
+    assert queue.answer("claimed", {"action": "greet"}, ben)[0] == 200
+    status, said = claim(queue, "claimed", ada)
+    assert status == 409 and "ben has answered 'greet'" in said["error"]["obstacle"]
+
+
+def test_a_claim_ends_by_itself_or_when_it_is_let_go(queue: Queue) -> None:
+    queue.ask("leased", hours=0.5)
+    ada, ben = queue.token("ada2", "reviewer"), queue.token("ben2", "reviewer")
+    assert claim(queue, "leased", ada, minutes=0.005)[0] == 200
+    assert claim(queue, "leased", ben)[0] == 409
+    time.sleep(0.35)
+    status, held = claim(queue, "leased", ben, minutes=480)
+    assert status == 200 and held["until"] / 1e6 < time.time() + 31 * 60, "until its deadline at the latest"
+    assert claim(queue, "leased", ben, minutes=5)[1]["until"] < held["until"], "whoever has it may say otherwise"
+    assert claim(queue, "leased", ben, "release") == (200, {"id": "leased", "endpoint": "stay", "by": "", "until": 0})
+    assert queue.answer("leased", {"action": "wait"}, ada)[0] == 200
+
+
+def test_of_many_who_claim_at_once_one_has_it(queue: Queue) -> None:
+    queue.ask("rush")
+    tokens = [queue.token(f"r{number}", "reviewer") for number in range(6)]
+    with ThreadPoolExecutor(6) as many:
+        found = list(many.map(lambda token: claim(queue, "rush", token)[0], tokens))
+    assert sorted(found) == [200, *[409] * 5]
+
+
+@pytest.mark.parametrize(
+    ("id", "body", "status", "words"),
+    [
+        ("leased", {"minutes": 0}, 400, "minutes"),
+        ("leased", {"minutes": 481}, 400, "480"),
+        ("nobody", {}, 404, "no prediction has this id"),
+        ("warm", {}, 404, "no rule has sent it to people"),
+    ],
+)
+def test_what_cannot_be_claimed_is_told(queue: Queue, id: str, body: Any, status: int, words: str) -> None:
+    found, said = claim(queue, id, queue.hub.token, **body)
+    assert found == status and words in json.dumps(said)
+    assert claim(queue, "leased", queue.token(f"v{time.time_ns()}", "viewer"))[0] == 403
+
+
+def test_forms_and_commands_claim_and_release(queue: Queue) -> None:
+    queue.ask("by-form")
+    given = {"cookie": queue.hub.sign_in(), "content_type": "application/x-www-form-urlencoded"}
+    response, _ = queue.hub.ask("POST", "/reviews/by-form/claim", b"", origin=queue.hub.url, **given)
+    assert response.status == 303 and line(queue, "by-form")["claim"]["who"] == "owner"
+    page = queue.hub.ask("GET", "/reviews", accept="text/html")[1].decode()
+    assert "Leave it to others" in page and 'action="/reviews/by-form/answer"' in page, "it is the owner's own"
+    response, _ = queue.hub.ask("POST", "/reviews/by-form/release", b"", origin=queue.hub.url, **given)
+    assert response.status == 303 and line(queue, "by-form")["claim"] is None
+    claim(queue, "by-form", queue.token("cleo", "reviewer"))
+    done = sampan(queue.shop.folder, "review", "claim", "by-form")
+    assert done.returncode == 1 and "cleo is at work on it" in done.stderr
+    assert "by-form is yours" in sampan(queue.shop.folder, "review", "claim", "by-form", "--over").stdout
+    assert "waits for anybody" in sampan(queue.shop.folder, "review", "release", "by-form").stdout
 
 
 @pytest.mark.slow

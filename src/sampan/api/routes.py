@@ -21,6 +21,7 @@ from sampan.release.rehearsals import RehearsalRequest
 from sampan.runs.explanations import ExplainRequest
 from sampan.runs.impacts import ImpactRequest
 from sampan.runs.replays import ReplayRequest
+from sampan.serve.claims import LONGEST, MINUTES
 from sampan.serve.reviews import Answer
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL, Principal
@@ -142,6 +143,13 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     thresholds: dict[str, Any] = {}
     reason: str = ""
     without_golden: bool = False
+
+
+class ClaimRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """For how many minutes somebody is at work on a case; ``over``: whoever is at work on it now."""
+
+    minutes: Annotated[float, msgspec.Meta(gt=0, le=LONGEST)] = MINUTES
+    over: bool = False
 
 
 class AdoptRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -429,6 +437,15 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (prediction, msgspec.to_builtins(data), who(request).name)
         return answer(await asyncio.to_thread(work.answer_review, *given))
 
+    @post("/v1/reviews/{prediction:str}/claim", status_code=200)
+    async def claim_review(request: Ask, prediction: str, data: ClaimRequest) -> Response[bytes]:
+        given = (prediction, data.minutes, data.over, who(request).name)
+        return answer(await asyncio.to_thread(work.claim_review, *given))
+
+    @post("/v1/reviews/{prediction:str}/release", status_code=200)
+    async def release_review(request: Ask, prediction: str) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.release_review, prediction, who(request).name))
+
     @post("/v1/endpoints/{name:str}/rollback", status_code=200)
     async def rollback(request: Ask, name: str, data: RollbackRequest) -> Response[bytes]:
         given = (name, data.to.strip(), data.reason, who(request).name)
@@ -496,6 +513,8 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         score_table,
         close_incident,
         answer_review,
+        claim_review,
+        release_review,
         tokens,
         create_token,
         revoke_token,

@@ -61,6 +61,7 @@ from sampan.log.writer import StreamWriter
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
 from sampan.serve.assignment import Assignment
+from sampan.serve.claims import Claims
 from sampan.serve.doors import NOWHERE, Doors, Most, Ports
 from sampan.serve.endpoints import Endpoint
 from sampan.serve.exposed import Capped, Held
@@ -319,7 +320,8 @@ class RunningHub:
                 self._desk = None
             if self._desk is None:
                 writer = self.app.log.writer(STREAM)
-                self._desk = writer, Desk(writer, self.app.endpoints.once_served, self.app.clock)
+                claims = Claims(self.app.db, self.app.clock)
+                self._desk = writer, Desk(writer, self.app.endpoints.once_served, self.app.clock, claims)
             return self._desk[1]
 
     def _close_desk(self) -> None:

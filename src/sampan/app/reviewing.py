@@ -26,12 +26,13 @@ class Reviewing(Workplace):
         if self._hub is not None:
             yield self._hub.desk()
             return
+        from sampan.serve.claims import Claims
         from sampan.serve.reviews import STREAM, Desk
 
         with self.writing(attempted):
             writer = self.log.writer(STREAM)
             try:
-                yield Desk(writer, self.endpoints.once_served, self.clock)
+                yield Desk(writer, self.endpoints.once_served, self.clock, Claims(self.db, self.clock))
             finally:
                 writer.close()
 
@@ -51,6 +52,24 @@ class Reviewing(Workplace):
         with self._desk(attempted) as desk:
             settled = desk.answer(case, said, actor)
         return {"id": case.id, "endpoint": case.endpoint, **msgspec.to_builtins(settled)}
+
+    def claim_review(self, prediction: str, minutes: float, over: bool, actor: str) -> Any:
+        """Be at work on a case, so that nobody else answers it. Raises NotFound, Usage, Conflict with who is."""
+        from sampan.serve.reviews import find
+
+        case = find(self.log, prediction)
+        with self._desk(f"Claim the case {prediction[:100]}") as desk:
+            held = desk.claim(case, actor, minutes, over)
+        return {"id": case.id, "endpoint": case.endpoint, "by": held.who, "until": held.until}
+
+    def release_review(self, prediction: str, actor: str) -> Any:
+        """Leave a case to others. Raises NotFound, Conflict."""
+        from sampan.serve.reviews import find
+
+        case = find(self.log, prediction)
+        with self._desk(f"Release the case {prediction[:100]}") as desk:
+            desk.release(case, actor)
+        return {"id": case.id, "endpoint": case.endpoint, "by": "", "until": 0}
 
     def lapse_reviews(self) -> int:
         """Settle what nobody has answered in time, without a hub; how many that were."""

@@ -302,6 +302,13 @@ class HubClient:
     def answer_review(self, prediction: str, answer: dict[str, Any], actor: str) -> Any:
         return self.post(f"/v1/reviews/{quote(prediction, safe='')}", answer)
 
+    def claim_review(self, prediction: str, minutes: float, over: bool, actor: str) -> Any:
+        body = {"minutes": minutes, "over": over}
+        return self.post(f"/v1/reviews/{quote(prediction, safe='')}/claim", body)
+
+    def release_review(self, prediction: str, actor: str) -> Any:
+        return self.post(f"/v1/reviews/{quote(prediction, safe='')}/release", {})
+
     def create_model(self, name: str, actor: str) -> Any:
         return self.post("/v1/models", {"name": name})
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def review() -> None:
     """Cases that rules have sent to people: what waits, answer.
 
-    A rule in decisions.py that returns `review("wait", rule="…", hours=4)` does `wait` for now and asks people. The
-    first answer counts; where there is none in time, the safe default stands.
+    A rule in decisions.py that returns `review("wait", rule="…", hours=4)` does `wait` for now and asks people. Whoever
+    claims a case is alone at work on it. One answer counts; where there is none in time, the safe default stands.
     """
 
 
@@ -45,8 +45,9 @@ def list_(app: "App", endpoint: str, settled: bool, as_of: str, as_json: bool) -
         for one in lines:
             case = one["case"]
             asked = [case["endpoint"], case["entity"], _shown(case["prediction"]), case["rule"]]
-            rows.append([case["id"], *asked, iso(case["due"])[:19], case["safe"], ", ".join(case["choices"])])
-        columns = ["case", "endpoint", "about", "score", "rule", "until", "else", "choices"]
+            held = (one["claim"] or {}).get("who", "")
+            rows.append([case["id"], *asked, iso(case["due"])[:19], case["safe"], ", ".join(case["choices"]), held])
+        columns = ["case", "endpoint", "about", "score", "rule", "until", "else", "choices", "claimed by"]
         table(columns, rows, empty="Nothing waits for people.")
         if found["more"]:
             click.echo(f"… and {found['more']:,} more.")
@@ -75,6 +76,8 @@ def show(app: "App", case: str, as_of: str, as_json: bool) -> None:
     if done is not None:
         who = "nobody in time: the safe default" if done["lapsed"] else done["by"]
         fields([("settled", f"{done['action']} at {iso(done['at'])[:19]} by {who}"), ("reason", done["reason"])])
+    elif found["claim"] is not None:
+        fields([("claimed", f"{found['claim']['who']} is at work on it until {iso(found['claim']['until'])[:19]}")])
     elif found["left"] <= 0:
         fields([("settled", f"its time is over: {one['safe']} stands")])
     click.echo()
@@ -92,6 +95,33 @@ def show(app: "App", case: str, as_of: str, as_json: bool) -> None:
 
 @review.command()
 @click.argument("case")
+@click.option("--minutes", type=float, default=15.0, show_default=True, help="For how long.")
+@click.option("--over", is_flag=True, help="Take it over from whoever is at work on it.")
+@click.pass_obj
+def claim(app: "App", case: str, minutes: float, over: bool) -> None:
+    """Be at work on a case: until then, or its deadline, nobody else can answer it.
+
+    Exit code 1 says that somebody else is, and until when.
+    """
+    from sampan.cli.run import me
+
+    made = app.work().claim_review(case, minutes, over, me())
+    click.echo(f"{made['id']} is yours until {iso(made['until'])[:19]}.")
+
+
+@review.command()
+@click.argument("case")
+@click.pass_obj
+def release(app: "App", case: str) -> None:
+    """Leave a case to others that you have claimed."""
+    from sampan.cli.run import me
+
+    made = app.work().release_review(case, me())
+    click.echo(f"{made['id']} waits for anybody.")
+
+
+@review.command()
+@click.argument("case")
 @click.argument("action")
 @click.option("--reason", default="", help="Why; it stays with the case.")
 @click.option("--label", default="", help="What is true of it, if you know: true, false, a number or a text.")
@@ -100,7 +130,7 @@ def show(app: "App", case: str, as_of: str, as_json: bool) -> None:
 def answer(app: "App", case: str, action: str, reason: str, label: str, as_json: bool) -> None:
     """Answer a case with one of its choices: sampan review answer CASE ship --reason "…"
 
-    The first answer counts; exit code 1 says that somebody else was faster, and who.
+    One answer counts; exit code 1 says that somebody else was faster, or is at work on it, and who.
     """
     from sampan.cli.run import me
 

@@ -19,6 +19,7 @@ from sampan.hub.doors import Ask, refuse, response
 from sampan.hub.render import Answer, Frame
 from sampan.hub.urls import Urls
 from sampan.models.aliases import NEVER
+from sampan.serve.claims import MINUTES
 from sampan.team.roles import PRINCIPAL, Principal
 
 _PATIENCE: Final = 10.0  # seconds until a run has begun; it goes on whether or not somebody waits
@@ -48,6 +49,8 @@ class Works(Protocol):
     def withdraw_proposal(self, id: str, reason: str, actor: str) -> Any: ...
     def ship_proposal(self, id: str, reason: str, actor: str) -> Any: ...
     def answer_review(self, prediction: str, answer: dict[str, Any], actor: str) -> Any: ...
+    def claim_review(self, prediction: str, minutes: float, over: bool, actor: str) -> Any: ...
+    def release_review(self, prediction: str, actor: str) -> Any: ...
 
 
 def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
@@ -148,7 +151,27 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": where})
 
-    known = [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close, answer]
+    @post("/reviews/{prediction:str}/claim", status_code=303)
+    async def claim(request: Ask, prediction: str, body: bytes) -> Response[bytes]:
+        given = (prediction, MINUTES, _field(body, "over") == "yes", _who(request))
+        try:
+            await asyncio.to_thread(works.claim_review, *given)
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        where = Urls.reviews(endpoint=_field(body, "endpoint"))
+        return response(Answer(303, "text/plain", b""), {"location": where})
+
+    @post("/reviews/{prediction:str}/release", status_code=303)
+    async def release(request: Ask, prediction: str, body: bytes) -> Response[bytes]:
+        try:
+            await asyncio.to_thread(works.release_review, prediction, _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        where = Urls.reviews(endpoint=_field(body, "endpoint"))
+        return response(Answer(303, "text/plain", b""), {"location": where})
+
+    known = [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close]
+    known += [answer, claim, release]
     return [*known, *_proposing(works, frame)]
 
 

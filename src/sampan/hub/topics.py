@@ -18,6 +18,7 @@ from sampan.hub.render import number
 from sampan.hub.spark import filled, spark
 from sampan.log.position import Position
 from sampan.runs.records import RUNNING, Runs
+from sampan.serve.claims import Claims
 from sampan.serve.stream import PREFIX
 from sampan.watch.alerts import open_alerts
 
@@ -139,7 +140,9 @@ class Topics:
 
     def _reviews(self) -> dict[str, Any]:
         found = self._cases()
-        return {"waiting": [one.id for one in found], "say": {"waiting": number(len(found))}}
+        held = Claims(self._parts.db, self._parts.clock).all() if found else {}
+        claimed = {one.id: said.who for one in found if (said := held.get((one.endpoint, one.id))) is not None}
+        return {"waiting": [one.id for one in found], "claimed": claimed, "say": {"waiting": number(len(found))}}
 
     def _endpoints(self) -> dict[str, Any]:
         streams = {stream: last for stream, last in self._parts.log.position().items() if stream.startswith(PREFIX)}

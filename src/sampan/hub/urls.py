@@ -180,6 +180,14 @@ class Urls:
         return _with_query("/reviews", query)
 
     @staticmethod
+    def claim(prediction: str) -> str:
+        return _path("reviews", prediction, "claim")
+
+    @staticmethod
+    def release(prediction: str) -> str:
+        return _path("reviews", prediction, "release")
+
+    @staticmethod
     def answer(prediction: str) -> str:
         return _path("reviews", prediction, "answer")
 

@@ -18,6 +18,7 @@ from sampan.base.errors import Conflict, Damaged, NotFound, SampanError, Usage
 from sampan.lake.query import Source, open_sources, quote_text
 from sampan.serve.answer import worth
 from sampan.serve.bundle import Bundle
+from sampan.serve.claims import LONGEST, Claim, Claims
 
 if TYPE_CHECKING:
     from sampan.log.log import Log
@@ -194,12 +195,13 @@ def find(log: "Log", prediction: str) -> Case:
 class Desk:
     """Settles cases, one at a time and each once; ``bundle`` opens what decided one, by its digest."""
 
-    def __init__(self, writer: "StreamWriter", bundle: Callable[[str], Bundle], clock: Clock) -> None:
-        self._writer, self._bundle, self._clock = writer, bundle, clock
+    def __init__(self, writer: "StreamWriter", bundle: Callable[[str], Bundle], clock: Clock, claims: Claims) -> None:
+        self._writer, self._bundle, self._clock, self._claims = writer, bundle, clock, claims
         self._turn = threading.Lock()
 
     def answer(self, case: Case, said: Answer, who: str) -> Settled:
-        """Settle a case as somebody says. Raises Usage, and Conflict where it is settled, with by whom."""
+        """Settle a case as somebody says. Raises Usage; Conflict where it is settled, with by whom, or where somebody
+        else is at work on it."""
         attempted = f"Answer the case {case.id[:100]}"
         if said.action not in case.choices:
             raise Usage(
@@ -217,7 +219,28 @@ class Desk:
                 done = self._write(case, case.safe, due=True)
             if done is not None:
                 raise _settled(attempted, case, done)
+            self._claims.check(attempted, case.endpoint, case.id, who)
             return self._write(case, said.action, by=who, reason=said.reason.strip(), label=said.label)
+
+    def claim(self, case: Case, who: str, minutes: float, over: bool) -> Claim:
+        """Be at work on a case, so that nobody else answers it; until its deadline at the latest. Raises Usage, and
+        Conflict where it is settled, or somebody else is at work on it and is not to give it up (``over``)."""
+        attempted = f"Claim the case {case.id[:100]}"
+        if not 0 < minutes <= LONGEST:
+            raise Usage(attempted, f"for {minutes:g} minutes", f"More than 0, up to {LONGEST:g}.", field="minutes")
+        with self._turn:
+            now = self._clock.micros()
+            if (done := self.settled(case)) is not None:
+                raise _settled(attempted, case, done)
+            if now >= case.due:
+                raise Conflict(attempted, f"its time was over at {iso(case.due)[:19]}Z", "The safe default stands.")
+            until = min(now + round(minutes * 60_000_000), case.due)
+            return self._claims.take(attempted, case.endpoint, case.id, who, until, over)
+
+    def release(self, case: Case, who: str) -> None:
+        """Leave a case to others. Raises Conflict where somebody else is at work on it."""
+        with self._turn:
+            self._claims.release(f"Release the case {case.id[:100]}", case.endpoint, case.id, who)
 
     def lapse(self, case: Case) -> bool:
         """Settle a case by its safe default, its time being over; False where somebody was faster."""

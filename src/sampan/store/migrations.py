@@ -259,6 +259,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             SELECT endpoint, candidate, json_extract(candidate_spec, '$.version'), began FROM rollouts
             WHERE rehearsal = ''""",
     ),
+    (
+        # -- serve: who is at work on a case that waits for people
+        """CREATE TABLE claims (
+            endpoint TEXT NOT NULL, prediction TEXT NOT NULL, who TEXT NOT NULL, at BIGINT NOT NULL,
+            until BIGINT NOT NULL)""",
+        "CREATE INDEX claims_by_case ON claims (endpoint, prediction, until)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

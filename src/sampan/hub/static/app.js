@@ -21,7 +21,7 @@ for (const form of all("form.filter")) {
 addEventListener("pageshow", () => { for (const field of all("form.filter :disabled")) field.disabled = false; });
 
 // ---- keys: "/" searches, "f" goes to the page's filter, "j" and "k" through its list (Enter opens), "p" pauses,
-// "1" to "9" press that choice of the case one is at, "r" goes to its reason.
+// "1" to "9" press that choice of the case one is at, "r" goes to its reason, "c" says that one is at work on it.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.closest("input, select, textarea");
@@ -41,11 +41,19 @@ document.addEventListener("keydown", (event) => {
     const at = rows.findIndex((link) => link.closest("tr, li").contains(document.activeElement));
     const next = rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step];
     if (next) { event.preventDefault(); next.focus(); }
-  } else if (/^[1-9r]$/.test(event.key)) {
+  } else if (/^[1-9cr]$/.test(event.key)) {
     const at = event.target.closest(".asking");
-    const choice = at && at.querySelector(event.key === "r" ? "[name=reason]" : `[data-choice="${event.key}"]`);
-    if (choice) { event.preventDefault(); event.key === "r" ? choice.focus() : choice.click(); }
+    const what = { r: "[name=reason]", c: "[data-claim]" }[event.key] || `[data-choice="${event.key}"]`;
+    const choice = at && at.querySelector(what);
+    if (choice) { event.preventDefault(); event.key === "r" ? choice.focus() : event.key === "c" ? claim(choice.form.action) : choice.click(); }
   } else if (event.key === "p" && mark && !mark.hidden) mark.click();
+});
+
+// ---- cases: whoever begins to write an answer is at work on it, so that nobody else answers meanwhile.
+const claim = (address) => fetch(address, { method: "POST", body: new URLSearchParams(), redirect: "manual" });
+document.addEventListener("focusin", (event) => {
+  const form = event.target.matches("textarea, select") && event.target.closest("form[data-claims]");
+  if (form && !form.dataset.told) { form.dataset.told = "1"; claim(form.dataset.claims); }
 });
 
 // ---- copying: a button with data-copy="#id" puts that element's text on the clipboard.

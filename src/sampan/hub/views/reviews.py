@@ -6,7 +6,8 @@ import msgspec
 
 from sampan.base.errors import NotFound, SampanError
 from sampan.base.ids import whole
-from sampan.hub.parts import Parts, Query, as_of, may
+from sampan.hub.parts import Parts, Query, as_of, may, who
+from sampan.serve.claims import Claim, Claims
 from sampan.serve.endpoints import Endpoints
 from sampan.serve.reviews import Case, cases, worth_of
 from sampan.team.roles import REVIEW
@@ -18,13 +19,16 @@ _MOST = 10_000
 
 class CaseLine(msgspec.Struct):
     """A case as pages show it. ``left``: seconds until its deadline, below 0 if it is over; ``worth``: what each choice
-    earns on average if the prediction holds, where that is defined; ``labels``: what can turn out to be true."""
+    earns on average if the prediction holds, where that is defined; ``labels``: what can turn out to be true;
+    ``claim``: who is at work on it, ``mine`` if that is who looks."""
 
     case: Case
     left: float
     worth: dict[str, float | None]
     labels: list[str]
     currency: str = ""
+    claim: Claim | None = None
+    mine: bool = False
 
     @property
     def overdue(self) -> bool:
@@ -58,7 +62,7 @@ def reviews(parts: Parts, query: Query) -> ReviewPage:
     waiting = cases(parts.log, by=then, waiting=True, endpoint=endpoint)
     settled = cases(parts.log, by=then, waiting=False, endpoint=endpoint, limit=most or _SETTLED)
     now = parts.clock.micros() if then is None else then
-    lines = Lines(parts, now)
+    lines = Lines(parts, now, who(query))
     return ReviewPage(
         waiting=[lines.line(one) for one in waiting[: most or _WAITING]],
         settled=[lines.line(one) for one in settled],
@@ -74,9 +78,10 @@ def reviews(parts: Parts, query: Query) -> ReviewPage:
 class Lines:
     """Makes lines of cases; opens each bundle once."""
 
-    def __init__(self, parts: Parts, now: int) -> None:
+    def __init__(self, parts: Parts, now: int, me: str = "") -> None:
         self._endpoints = Endpoints(parts.db, parts.models, parts.clock)
-        self._now = now
+        self._claims = Claims(parts.db, parts.clock)
+        self._now, self._me = now, me
         self._bundles: dict[str, Any] = {}
 
     def line(self, case: Case) -> CaseLine:
@@ -95,4 +100,6 @@ class Lines:
             values = [worth_of(bundle, case.prediction, choice) for choice in case.choices]
             worth = {c: v["expected"] if v else None for c, v in zip(case.choices, values, strict=True)}
             labels = list(next(iter(bundle.decision.values.values()), {}))
-        return CaseLine(case, (case.due - self._now) / 1e6, worth, labels, currency)
+        claim = None if case.settled is not None else self._claims.held(case.endpoint, case.id, self._now)
+        mine = claim is not None and claim.who == self._me
+        return CaseLine(case, (case.due - self._now) / 1e6, worth, labels, currency, claim, mine)

@@ -6,7 +6,7 @@ import msgspec
 
 from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
-from sampan.hub.parts import Parts, Query, as_of, begun, may
+from sampan.hub.parts import Parts, Query, as_of, begun, may, who
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.events import older
 from sampan.hub.views.reviews import CaseLine, Lines
@@ -237,7 +237,7 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         run = parts.models.get(data.get("version", "")).run
     except NotFound:
         run = None
-    review = _review(parts, event.id or "", then) if data.get("review") else None
+    review = _review(parts, event.id or "", then, who(query)) if data.get("review") else None
     settled = review.case.settled if review is not None else None
     value = settled.value if settled is not None else data.get("value")
     return PredictionPage(
@@ -274,9 +274,9 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
     )
 
 
-def _review(parts: Parts, id: str, then: int | None) -> CaseLine | None:
+def _review(parts: Parts, id: str, then: int | None, me: str) -> CaseLine | None:
     found = next(iter(cases(parts.log, by=then, id=id)), None)
-    return None if found is None else Lines(parts, parts.clock.micros() if then is None else then).line(found)
+    return None if found is None else Lines(parts, parts.clock.micros() if then is None else then, me).line(found)
 
 
 def _thresholds(parts: Parts, bundle: str) -> dict[str, Any]:
