@@ -6,10 +6,12 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,12 @@ def make_workspace(folder: Path) -> Path:
     (folder / "contracts.py").write_text(CONTRACTS)
     (folder / "tables" / "pages.sql").write_text("SELECT page, count(*) AS visits FROM visit GROUP BY page\n")
     return folder
+
+
+def port_of(folder: Path, endpoint: str) -> int:
+    """Where an endpoint was listened for, as the records say."""
+    with closing(sqlite3.connect(f"file:{folder / '.sampan' / 'records.db'}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT port FROM ports WHERE endpoint = ?", (endpoint,)).fetchone()[0])
 
 
 def sampan(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:

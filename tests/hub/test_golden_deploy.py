@@ -1,6 +1,7 @@
 """A deploy asks the process that will serve what was asked in training, and does not switch if it answers otherwise."""
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Here
 from tests.cli.test_golden import PAGES, STEPS, altered
-from tests.hub.conftest import Hub, make_workspace
+from tests.hub.conftest import Hub, make_workspace, port_of
 
 DECISIONS = """
 from sampan import Action, decision
@@ -90,6 +91,25 @@ def test_what_answers_otherwise_is_not_switched_to_and_who_must_says_why(shop: H
     finally:
         assert hub.stop() == 0
         altered(shop, by=-0.5)
+
+
+@pytest.mark.slow
+def test_an_endpoint_whose_first_deploy_is_refused_is_listened_for_no_more(shop: Here) -> None:
+    altered(shop, by=0.5)
+    hub = Hub(shop.folder)
+    try:
+        said = shop.complaint("endpoint", "deploy", "new", "--model", "busy", code=1)
+        assert "7 of 7 golden requests get another answer" in said
+        port = port_of(shop.folder, "new")
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+        altered(shop, by=-0.5)
+        shop("endpoint", "deploy", "new", "--model", "busy")
+        assert hub.port_of("new") == port
+        hub.direct = port
+        assert hub.predict("new", BODY)[0] == 200
+    finally:
+        assert hub.stop() == 0
 
 
 def test_a_hub_asks_the_process_that_it_is_about_to_switch_to(shop: Here) -> None:

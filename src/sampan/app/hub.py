@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sampan.api.blobs import blobs
 from sampan.api.dispatch import EVENTS, Dispatch
+from sampan.api.doorkeeper import Doorkeeper
 from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
 from sampan.api.guard import WILDCARDS, Guard, Hosts, Refusal
 from sampan.api.headers import SecurityHeaders
@@ -236,6 +237,7 @@ class RunningHub:
             limits=Most(settings.get("body_limit"), settings.get("predict_queue"), settings.get("predict_timeout")),
             instance=self.instance,
             passes=self.gate.passes(),
+            keeping=Doorkeeper,
         )
         self.gate.told = doors.admit
         return doors
@@ -340,7 +342,8 @@ class RunningHub:
 
     def spare(self, endpoint: Endpoint, loaded: Worker, keep: bool = True) -> None:
         """Do without a process that was loaded; ``keep``: leave it for whoever asks for the bundle next."""
-        self._wait(self.serving.spare(endpoint.name, endpoint.bundle, loaded) if keep else loaded.kill())
+        name = endpoint.name
+        self._wait(self.serving.spare(name, endpoint.bundle, loaded) if keep else self.serving.drop(name, loaded))
 
     def assigned(self, name: str) -> Assignment | None:
         """What goes on beside an endpoint's champion."""

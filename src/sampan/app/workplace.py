@@ -287,7 +287,9 @@ class Workplace:
     def endpoints(self) -> "Endpoints":
         from sampan.serve.endpoints import Endpoints
 
-        return self._part("endpoints", lambda: Endpoints(self.db, self.models, self.clock))
+        return self._part(
+            "endpoints", lambda: Endpoints(self.db, self.models, self.clock, self.settings.get("load_timeout"))
+        )
 
     @property
     def rollouts(self) -> "RolloutRecords":

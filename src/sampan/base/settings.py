@@ -51,6 +51,7 @@ SETTINGS: Final = tuple(
         ),
         ("predict_queue", 1_024, "Requests to one endpoint that may be under way before it answers 503."),
         ("predict_timeout", 10, "Seconds after which a request to an endpoint gives up and its process is replaced."),
+        ("load_timeout", 60, "Seconds in which an endpoint's model and rules must have loaded; then a deploy fails."),
         (
             "candidate_timeout",
             1_000,

@@ -8,14 +8,15 @@ pair of sockets, to the next one. So a switch closes nothing, and needs the hub 
 import hashlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 import msgspec
 
 from sampan.base.errors import BadSetting, SampanError
+from sampan.serve.bundle import Bundle
 from sampan.serve.order import Door
 from sampan.serve.worker import Worker
 from sampan.store.database import Database
@@ -34,6 +35,23 @@ class Most(NamedTuple):
     body: int
     queue: int
     patience: float
+
+
+class Keeper(Protocol):
+    """Answers the clients of an endpoint while no process does."""
+
+    def admit(self, passes: bytes) -> None:
+        """Let in who has one of these tokens (JSON), and nobody else."""
+
+    async def begin(self) -> None:
+        """Take up the connections that were left, and all that come."""
+
+    async def end(self) -> None:
+        """Leave all connections to the next process."""
+
+
+#: Makes the keeper of an endpoint's door: why nobody answers; the last takes each answer's status.
+Keeping = Callable[[Door, str, Bundle, Callable[[], SampanError], Callable[[int], None]], Keeper]
 
 
 class _Open(NamedTuple):
@@ -89,7 +107,8 @@ def read_ports(text: str) -> dict[str, int]:
 
 
 class Doors:
-    """All of a hub's. ``entry``: the module that a serving process begins with, which knows HTTP."""
+    """All of a hub's. ``entry``: the module that a serving process begins with, which knows HTTP; ``keeping``: who
+    answers where there is no process, if anybody does."""
 
     def __init__(
         self,
@@ -101,8 +120,11 @@ class Doors:
         limits: Most,
         instance: str,
         passes: Sequence[Pass],
+        keeping: Keeping | None = None,
     ) -> None:
         self._entry = entry
+        self._keeping = keeping
+        self._keepers: WeakSet[Keeper] = WeakSet()
         self._ports, self._host, self._hosts = ports, host, hosts
         self._limits, self._instance = limits, instance
         self._passes = msgspec.json.encode(passes)
@@ -161,11 +183,31 @@ class Doors:
         self._workers.add(worker)
         worker.admit(self._passes)
 
+    def keeper(
+        self, name: str, bundle: Bundle, why: Callable[[], SampanError], count: Callable[[int], None]
+    ) -> Keeper | None:
+        """Who answers an endpoint's clients while no process does; None where nobody can."""
+        if self._keeping is None or (door := self.of(name)) is None:
+            return None
+        made = self._keeping(door, name, bundle, why, count)
+        made.admit(self._passes)
+        self._keepers.add(made)
+        return made
+
     def admit(self, passes: Sequence[Pass]) -> None:
         """Let in who has one of these tokens, and nobody else, from now on."""
         self._passes = msgspec.json.encode(passes)
         for worker in self._workers:
             worker.admit(self._passes)
+        for keeper in self._keepers:
+            keeper.admit(self._passes)
+
+    def shut(self, name: str) -> None:
+        """Listen no more for an endpoint that nothing serves; what waits is hung up on. Not while a process of it is
+        there, which may be about to."""
+        if not any(one.endpoint == name and not one.lost.is_set() for one in self._workers):
+            for one in self._open.pop(name, ()):
+                one.close()
 
     def close(self) -> None:
         """Listen no more; what waits is hung up on."""

@@ -30,7 +30,6 @@ NO_RULES: Final = "none"  # in place of a decision's name
 _EVER: Final = 1 << 62
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{4,64}")
 _NAME_LIMIT: Final = 80  # its stream's name is a little longer
-_PATIENCE: Final = 120  # seconds that loading a bundle for the first time may take
 
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +69,13 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoints:
     """The endpoints of a workspace. Writing needs the records' lock; reading does not."""
 
-    def __init__(self, db: Database, models: Models, clock: Clock) -> None:
+    def __init__(self, db: Database, models: Models, clock: Clock, load_timeout: float = 60) -> None:
+        """``load_timeout``: seconds that loading a bundle for the first time may take."""
         self._db = db
         self._models = models
         self._blobs = models.blobs
         self._clock = clock
+        self._load_timeout = load_timeout
 
     def deploy(
         self,
@@ -308,12 +309,14 @@ class Endpoints:
         command = [python, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
         command += ["rules"] if rules_only else []
         environment = {**variables(python), **ONE_THREAD}
+        limit = self._load_timeout
         try:
             done = subprocess.run(
-                command, input=bundle.encode(), capture_output=True, timeout=_PATIENCE, env=environment, check=False
+                command, input=bundle.encode(), capture_output=True, timeout=limit, env=environment, check=False
             )
         except subprocess.TimeoutExpired:
-            raise Damaged(f"Load {ref}", f"it took more than {_PATIENCE} s", f"See what {ENTRY} does.") from None
+            advice = f"See what {ENTRY} does while it is imported; the setting load_timeout allows for more."
+            raise Damaged(f"Load {ref}", f"it took more than {limit:g} s", advice) from None
         try:
             loaded = msgspec.json.decode(done.stdout, type=Loaded)
         except msgspec.DecodeError:

@@ -18,7 +18,7 @@ from sampan.serve.assignment import Assignment, CandidateState, alike, check
 from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
 from sampan.serve.crashes import Crashes
-from sampan.serve.doors import Doors
+from sampan.serve.doors import Doors, Keeper
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
 from sampan.serve.fallback import PREVIOUS
@@ -31,6 +31,7 @@ from sampan.serve.worker import Lost, Worker
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
 _SLACK: Final = 10.0  # seconds in which a process may look as if it did nothing before it is ended for that
+_WAITED: Final = 0.7  # of the time in which clients are answered: how long a process may take to be there again
 _BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
 
 
@@ -79,8 +80,10 @@ class Lane:
         queue: int,
         patience: float,
         doors: Doors | None = None,
+        count: Callable[[int], None] = lambda status: None,
     ) -> None:
-        """``before``: the bundle that may answer where a model does not, by endpoint."""
+        """``before``: the bundle that may answer where a model does not, by endpoint; ``count`` takes the status of
+        each answer at its own address that is none of a process's."""
         self.endpoint = endpoint
         self._doors = doors
         self._bundle_of = bundle_of
@@ -98,6 +101,9 @@ class Lane:
         self._waiting = 0
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
+        self._count = count
+        self._doorkeeper: Keeper | None = None
+        self._turning_away: asyncio.Task[None] | None = None
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -157,15 +163,39 @@ class Lane:
                 async with asyncio.timeout(self._patience):
                     await self._settled.wait()
         if self.state != "serving" or self._worker is None:
-            attempted = f"Predict with {self.endpoint.name}"
-            if self.state == "starting" and not self.error:
-                raise Unreachable(attempted, "its model and rules are still being loaded", "Send again in a second.")
-            raise Unreachable(
-                attempted,
-                f"it is {self.state}: {self.error or 'its serving process ended'}",
-                "It is started again; send again in a second.",
-            )
+            raise self._why()
         return self._worker
+
+    def _why(self) -> Unreachable:
+        """Why nobody answers."""
+        attempted = f"Predict with {self.endpoint.name}"
+        if self.state == "starting" and not self.error:
+            return Unreachable(attempted, "its model and rules are still being loaded", "Send again in a second.")
+        said = f"it is {self.state}: {self.error or 'its serving process ended'}"
+        return Unreachable(attempted, said, "It is started again; send again in a second.")
+
+    def _nobody_answers(self) -> None:
+        if self._turning_away is None:
+            self._turning_away = asyncio.get_running_loop().create_task(self._turn_away())
+
+    async def _turn_away(self) -> None:
+        """Answer those who ask past the hub, once they have waited for so long that they would wait for too long."""
+        await asyncio.sleep(_WAITED * self._patience)
+        if self._doors is not None:
+            with contextlib.suppress(SampanError):  # its records cannot be read, which its state says
+                self._doorkeeper = self._doors.keeper(self.endpoint.name, self.bundle, self._why, self._count)
+        if self._doorkeeper is not None:
+            await self._doorkeeper.begin()
+
+    async def _let_in(self) -> None:
+        """Leave those who ask past the hub to a process."""
+        turning, self._turning_away = self._turning_away, None
+        if turning is not None:
+            turning.cancel()
+            await asyncio.gather(turning, return_exceptions=True)
+        keeper, self._doorkeeper = self._doorkeeper, None
+        if keeper is not None:
+            await keeper.end()
 
     async def settled(self) -> None:
         """Wait until the first attempt to serve has ended one way or the other, and who waited for it has gone on."""
@@ -184,6 +214,7 @@ class Lane:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._let_in()
         self._worker, self._state = None, "stopped"
         return worker
 
@@ -195,6 +226,7 @@ class Lane:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._let_in()
         if self._worker is not None:
             await self._worker.kill()
         if self.beside is not None and (candidate := await self.beside.detach()) is not None:
@@ -223,10 +255,12 @@ class Lane:
         loop = asyncio.get_running_loop()
         failures = 0
         while not self._stopping:
+            self._nobody_answers()
             try:
                 worker = self._worker = loaded or await self.load()
                 loaded = None
                 await self.introduce()  # first: nobody is answered as if there were no rollout
+                await self._let_in()
                 await worker.take(self._before(self.endpoint.name))
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
                 self.error = str(error) or type(error).__name__
@@ -248,6 +282,7 @@ class Lane:
             if self._stopping:
                 return
             self._state = "down"
+            self._nobody_answers()
             self._settled.set()
             self.restarts += 1
             await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
@@ -275,6 +310,7 @@ class Serving:
         self._endpoints = endpoints
         self._queue: int = settings.get("predict_queue")
         self._patience: float = settings.get("predict_timeout")
+        self._load_timeout: float = settings.get("load_timeout")
         # Half of what the champion's process has itself: the other half is for its own answer.
         timeout = min(settings.get("candidate_timeout") / 1_000, self._patience / 2)
         self._limits = Limits(timeout, settings.get("candidate_queue"), self._patience)
@@ -339,6 +375,15 @@ class Serving:
         if beside is not None and (candidate := beside.lend(bundle)) is not None:
             return candidate
         return self._warm.take(name, bundle) or await self._load(name, self._endpoints.bundle(bundle))
+
+    async def drop(self, name: str, loaded: Worker) -> None:
+        """End a process that was prepared and must not serve; nobody is asked where nothing does."""
+        await loaded.kill()
+        self._shut(name)
+
+    def _shut(self, name: str) -> None:
+        if name not in self._lanes and self._doors is not None:
+            self._doors.shut(name)
 
     async def spare(self, name: str, bundle: str, loaded: Worker) -> None:
         """Leave a process that was prepared where the next one finds it."""
@@ -466,9 +511,12 @@ class Serving:
     async def _load(
         self, name: str, bundle: Bundle, *, must: bool = True, without_model: bool = False, gently: bool = False
     ) -> Worker:
-        worker = await load(
-            self._root, name, bundle, self._doors, must=must, without_model=without_model, gently=gently
-        )
+        how = {"must": must, "without_model": without_model, "gently": gently}
+        try:
+            worker = await load(self._root, name, bundle, self._doors, patience=self._load_timeout, **how)
+        except BaseException:
+            self._shut(name)
+            raise
         worker.on_report = partial(self._reported, name)
         return worker
 
@@ -485,9 +533,12 @@ class Serving:
     def _reported(self, name: str, report: Report) -> None:
         for stretch in report.stretches:
             self.on_kept(PREFIX + name, stretch.span, stretch.counts)
-        answered = self.answered[name]
         for status, number in report.statuses.items():
-            answered[status] = answered.get(status, 0) + number
+            self._answered(name, status, number)
+
+    def _answered(self, name: str, status: int, number: int = 1) -> None:
+        answered = self.answered[name]
+        answered[status] = answered.get(status, 0) + number
 
     def _beside_of(self, name: str) -> Beside | None:
         lane = self._lanes.get(name)
@@ -503,4 +554,4 @@ class Serving:
     def _lane(self, endpoint: Endpoint) -> Lane:
         load_one = partial(self._load, must=False)
         parts = (self._endpoints.bundle, load_one, self._before, self._queue, self._patience, self._doors)
-        return Lane(endpoint, *parts)
+        return Lane(endpoint, *parts, partial(self._answered, endpoint.name))

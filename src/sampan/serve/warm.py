@@ -10,7 +10,7 @@ from sampan.base.settings import Folder
 from sampan.serve.bundle import Bundle
 from sampan.serve.doors import Doors
 from sampan.serve.environment import python_for
-from sampan.serve.worker import Worker
+from sampan.serve.worker import LOAD_PATIENCE, Worker
 from sampan.store.blobs import Blobs
 
 
@@ -23,13 +23,15 @@ async def load(
     must: bool = True,
     without_model: bool = False,
     gently: bool = False,
+    patience: float = LOAD_PATIENCE,
 ) -> Worker:
     """A new process with a bundle loaded, which does not answer yet, in the environment that the bundle asks for; that
     may have to be made first. Raises what it failed with.
 
     Unless it ``must`` be that environment, one that cannot be had is no failure: what is in force already is then
     served with what is installed, and the worker's ``note`` says so. ``without_model``: that its model does not load is
-    none either; something else answers in its place. ``gently``: others go first.
+    none either; something else answers in its place. ``gently``: others go first. ``patience``:
+    seconds in which model and rules must have loaded.
     """
     python, note = sys.executable, ""
     try:
@@ -38,7 +40,9 @@ async def load(
         if must:
             raise
         note = f"It is served with what is installed: {error.obstacle}"
-    worker = Worker(root, endpoint, bundle, doors.of(endpoint) if doors else None, python, without_model, gently)
+    worker = Worker(
+        root, endpoint, bundle, doors.of(endpoint) if doors else None, python, without_model, gently, patience
+    )
     worker.note = note
     if doors:
         doors.note(worker)

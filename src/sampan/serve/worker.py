@@ -26,7 +26,7 @@ from sampan.serve.priority import lower, restore
 from sampan.serve.report import Report, read_report
 from sampan.serve.scoring import Batch
 
-START_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
+LOAD_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
 _ENTRY: Final = "sampan.serve.process"
 _STOP_PATIENCE: Final = 10.0
 _LISTEN_PATIENCE: Final = 1.0
@@ -51,9 +51,11 @@ class Worker:
         python: str = sys.executable,
         without_model: bool = False,
         gently: bool = False,
+        patience: float = LOAD_PATIENCE,
     ) -> None:
         """``python``: what it runs in, if not what this process does; ``gently``: others go first while it loads, and
-        until it is told that somebody waits for it."""
+        until it is told that somebody waits for it; ``patience``: seconds in which model and rules must have loaded,
+        and a step of its is done."""
         self.endpoint = endpoint
         self.bundle = bundle
         self.door = door
@@ -63,6 +65,7 @@ class Worker:
         self.silent = ""
         self._without_model = without_model
         self._gently = gently
+        self._patience = patience
         self._passes = b"[]"
         self.on_report: Callable[[Report], None] = lambda report: None
         self.note = ""  # what is to be known of it while it serves
@@ -171,10 +174,10 @@ class Worker:
         self._asked[number] = answer
         self._link.send(Kind.TRY, number, msgspec.json.encode(records))
         try:
-            async with asyncio.timeout(START_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 return msgspec.json.decode((await answer)[1], type=Batch)
         except TimeoutError:
-            raise Unreachable(f"Try endpoint {self.endpoint}", f"no answer in {START_PATIENCE:.0f} s") from None
+            raise Unreachable(f"Try endpoint {self.endpoint}", f"no answer in {self._patience:g} s") from None
         finally:
             self._asked.pop(number, None)
 
@@ -222,8 +225,9 @@ class Worker:
         self._link.close()
         self._on_lost()  # now, and not once the loop notices: nobody may ask it any more
 
-    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"", patience: float = START_PATIENCE) -> int:
+    async def _step(self, kind: Kind, wanted: Kind, payload: bytes = b"", patience: float | None = None) -> int:
         """The status with which it says that it has done so."""
+        patience = self._patience if patience is None else patience
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._steps[wanted] = done
         self._link.send(kind, 0, payload)
@@ -235,7 +239,7 @@ class Worker:
         except TimeoutError:
             late = "model and rules did not load" if kind is Kind.OPEN else f"it did not {kind.name.lower()}"
             raise Unreachable(
-                f"Start endpoint {self.endpoint}", f"{late} in {patience:.0f} s", f"See {self._log_file()}."
+                f"Start endpoint {self.endpoint}", f"{late} in {patience:g} s", f"See {self._log_file()}."
             ) from None
         finally:
             self._steps.pop(wanted, None)
