@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import msgspec
 from serving_shop import body, record
@@ -45,9 +46,11 @@ class Counting:
 
     def __init__(self, predictor):
         self.signature, self._predictor, self.calls = predictor.signature, predictor, 0
+        self.threads: set[str] = set()
 
     def predict(self, records):
         self.calls += 1
+        self.threads.add(threading.current_thread().name)
         if any(one.get("customer_id") == "poison" for one in records):
             raise ZeroDivisionError("in the model")
         return self._predictor.predict(records)
@@ -111,6 +114,30 @@ def test_requests_of_one_moment_are_predicted_together(shop):
         assert predictor.calls == 1 and [status for status, _ in answers.values()] == [200] * 10
         first = {answers[n][1]["predictions"][0]["prediction"] for n in range(10)}
         assert first == set(load(shop.models.get("reorder"), shop.blobs).predict([record(orders=n) for n in range(10)]))
+
+    run(shop, story)
+
+
+def test_many_records_are_predicted_in_a_thread_where_the_model_lets_go(shop):
+    async def story(service, disk, answers, predictor):
+        disk.turning.set()
+        service.ask(1, body(*[record(orders=n) for n in range(40)]))
+        await service.finish()
+        assert predictor.threads == {threading.current_thread().name}  # it does not say that it does
+        service._answerer.free = True
+        service.ask(2, body(*[record(orders=n) for n in range(40)]))
+        service.ask(3, body(record()))
+        service.ask(4, body(record(orders="many")))
+        service.ask(5, body(record(customer_id="poison")))
+        await service.finish()
+        assert [answers[n][0] for n in range(1, 6)] == [200, 200, 200, 400, 500]
+        told = [[one["prediction"] for one in answers[n][1]["predictions"]] for n in (1, 2)]
+        assert told[0] == told[1] and len(disk.kept) == 81
+        assert any(name.startswith("predict") for name in predictor.threads)
+        predictor.threads.clear()
+        service.ask(6, body(record()))  # few are not worth it
+        await service.finish()
+        assert predictor.threads == {threading.current_thread().name}
 
     run(shop, story)
 

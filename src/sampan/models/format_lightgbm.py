@@ -96,6 +96,8 @@ def import_lean() -> None:
 class LightGBMPredictor:
     """Predicts with one thread: requests are served side by side by processes, not by OpenMP."""
 
+    free: Final = True
+
     def __init__(self, text: str, signature: Signature) -> None:
         import lightgbm
 

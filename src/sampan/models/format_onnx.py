@@ -94,6 +94,8 @@ def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signatu
 class OnnxPredictor:
     """Feeds either one matrix or one column per input, as the model declares."""
 
+    free: Final = True
+
     def __init__(self, session: Any, kind: Kind, signature: Signature) -> None:
         self.signature = signature
         self._kind = kind

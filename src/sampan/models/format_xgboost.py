@@ -89,6 +89,8 @@ def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signatu
 class XGBoostPredictor:
     """Predicts with one thread."""
 
+    free: Final = True
+
     def __init__(self, data: bytes, signature: Signature) -> None:
         try:
             import xgboost

@@ -41,7 +41,9 @@ _CHECKED_ROWS: Final = 200
 class Predictor(Protocol):
     """A loaded version. ``predict`` gives, per record, a probability (binary), probabilities in the order of the
     signature's classes (multiclass), a number, a tensor or a text. Raises Usage for a record that does not fit the
-    signature."""
+    signature.
+
+    One that computes without the interpreter's lock, whichever thread it is asked in, says so: ``free = True``."""
 
     signature: Signature
 

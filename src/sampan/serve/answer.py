@@ -43,7 +43,6 @@ _REASON: Final = 300  # characters of why it is not the model that answers
 _NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
-_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Answerer:
@@ -65,6 +64,7 @@ class Answerer:
         self._substitute = opened.substitute
         self.before: Answerer | None = None  # that answers where the model does not
         self.live = opened.predictor if isinstance(opened.predictor, Live) else None
+        self.free: bool = getattr(opened.predictor, "free", False)  # it computes without the interpreter's lock
         self._form = opened.form
         self._checked = Inputs(opened.bundle.model.signature)
         self.heavy = opened.bundle.model.signature.heavy
@@ -273,7 +273,7 @@ class Answerer:
             if told:
                 data = {**msgspec.structs.asdict(data), **told}
             events.append(Written(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
-        return Answered(answers, _encode_lines(events).splitlines(), sure, blobs or None)
+        return Answered(answers, list(map(_encode, events)), sure, blobs or None)
 
     def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:
         """Status and body of the answer: 500 if a rule failed without a safe default, else 200."""

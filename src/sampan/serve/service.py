@@ -8,6 +8,7 @@ not, the champion does.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -24,6 +25,7 @@ from sampan.serve.verdict import Answered, Asked, Verdict
 
 _REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
 _SMALL: Final = 65_536  # bytes of a request's events; with more of them it pays for a task of its own
+_MANY: Final = 32  # records from which on it pays to predict in a thread, where the model lets go of the interpreter
 _encode = msgspec.json.Encoder().encode
 
 
@@ -84,6 +86,7 @@ class Service:
         self._sure: list[tuple[Fresh, Answered]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._given = Given(answerer, sink)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
     def ask(self, request: int, body: bytes, number: int = NATIVE) -> None:
         """Take a request in the words of a face; all that arrive before the loop comes round are predicted together.
@@ -117,15 +120,44 @@ class Service:
         if self._answerer.live is not None:
             self._spawn(self._call(fresh, own, replies))
             return
-        try:
-            records = [record for some in own for record in some]
-            outputs = self._answerer.predict(records) if records else []
-        except Exception:  # noqa: BLE001 - one request's fault must not become another's
-            for one, some in zip(fresh, own, strict=True):
-                self._alone(one, some, replies.get(one.request))
+        records = [record for some in own for record in some]
+        if len(records) >= _MANY and self._answerer.free:
+            self._spawn(self._compute(fresh, own, records, replies))
             return
+        try:
+            outputs = self._answerer.predict(records) if records else []
+        except Exception:  # noqa: BLE001 - told by each request, alone
+            outputs = None
+        self._share(fresh, own, outputs, replies)
+
+    async def _compute(
+        self,
+        fresh: Sequence[Fresh],
+        own: Sequence[list[dict[str, Any]]],
+        records: list[dict[str, Any]],
+        replies: Mapping[int, Reply],
+    ) -> None:
+        """Predict in a thread: meanwhile the loop reads the next requests and writes what the last ones were told."""
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._answerer.predict, records)
+        except Exception:  # noqa: BLE001 - told by each request, alone
+            outputs = None
+        self._share(fresh, own, outputs, replies)
+
+    def _share(
+        self,
+        fresh: Sequence[Fresh],
+        own: Sequence[list[dict[str, Any]]],
+        outputs: Sequence[Any] | None,
+        replies: Mapping[int, Reply],
+    ) -> None:
+        """Give each request its part of what was predicted for all; None: that failed, and one request's fault must not
+        become another's."""
         place = 0
         for one, some in zip(fresh, own, strict=True):
+            if outputs is None:
+                self._alone(one, some, replies.get(one.request))
+                continue
             end = place + len(some)
             self._decide(one, some, outputs[place:end], replies.get(one.request))
             place = end
