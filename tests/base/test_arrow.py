@@ -22,4 +22,6 @@ def _said(before: str) -> list[str]:
 
 def test_an_array_of_a_list_does_not_import_pandas_any_more() -> None:
     assert _said("") == ["True", "1", "2"]
-    assert _said("forego_pandas()") == ["False", "1", "2"]
+    assert _said("forego_pandas()") == ["False", "1", "2"]  # before it is imported
+    assert _said("import pyarrow; forego_pandas()") == ["False", "1", "2"]
+    assert _said("forego_pandas(); assert 'pyarrow' not in sys.modules") == ["False", "1", "2"]

@@ -4,6 +4,8 @@ That costs half a second and 40 MB in a process that has no use for it, as the h
 """
 
 import sys
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 _spared = False
@@ -23,6 +25,34 @@ def arrow_wanted() -> None:
         forego_pandas()
 
 
+def forego_pandas() -> None:
+    """Have pyarrow, once it is imported, take pandas for missing as long as this process lives; others can import it as
+    ever."""
+    if "pyarrow" in sys.modules:
+        _miss_pandas()
+    else:
+        sys.meta_path.insert(0, _Awaited())
+
+
+class _Awaited:
+    """Lets pyarrow be imported, and then look for pandas."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "pyarrow":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                load(module)
+                _miss_pandas()
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
 class _Absent:
     """Finds no pandas."""
 
@@ -31,8 +61,7 @@ class _Absent:
             raise ModuleNotFoundError(name=name)
 
 
-def forego_pandas() -> None:
-    """Have pyarrow take pandas for missing as long as this process lives; others can import it as ever."""
+def _miss_pandas() -> None:
     import pyarrow as pa
 
     absent = _Absent()

@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
-import sqlglot
-from sqlglot import exp
 
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadSetting, Usage
 from sampan.base.ids import is_name
-from sampan.lake.sql import analyse
 from sampan.release.evidence import Terms
 from sampan.release.mistakes import Mistake, Place, mistake, told
 
@@ -363,6 +360,11 @@ def _effects(place: Place, written: float | str) -> Iterator[Mistake]:
 
 
 def _query(place: Place, text: str) -> Iterator[Mistake]:
+    import sqlglot  # a sixth of a hub's start, and 16 MB, which most hubs never need
+    from sqlglot import exp
+
+    from sampan.lake.sql import analyse
+
     for refusal in analyse(text, str(place[0]), asked=True).refusals:
         said = f"line {refusal.line} of it: {refusal.reason}{f' in `{refusal.text}`' if refusal.text else ''}"
         yield Mistake(place, said, "`sampan sql` asks a query once, to try it.")
