@@ -2,12 +2,14 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
 from sampan.base.errors import BadContract
+from sampan.log import project
 from sampan.log.keys import SubjectKeys
 from sampan.log.project import open_source
 from tests.log.conftest import SHOP, Shop, line
@@ -98,3 +100,22 @@ def test_personal_values_are_unreadable_on_disk_and_gone_with_their_key(shop: Sh
     assert state.count == 2
     files = [path for path in (shop.root / ".sampan").rglob("*") if path.is_file() and path.name != "keys.db"]
     assert [path for path in files if b"ann@example" in path.read_bytes()] == []
+
+
+def test_the_unsealed_part_is_turned_into_columns_once_however_many_streams_and_types_there_are(tmp_path: Path) -> None:
+    shops = [Shop(tmp_path / f"shop-{number}") for number in range(3)]
+    types = ("order_line", "outcome", "prediction", "review", "shadow")
+    for shop in shops:
+        shop.send(line("a"))
+        for type in types:
+            table(shop, type)
+    known = [project._kept[str(shop.log().folder), "intake", type] for shop in shops for type in types]
+    for shop in shops:
+        shop.send(line("b"))
+        assert [table(shop, type).num_rows for type in types] == [2, 0, 0, 0, 0]
+    assert [project._kept[str(shop.log().folder), "intake", type] for shop in shops for type in types] == known
+    shops[0].writer().seal()
+    assert table(shops[0]).num_rows == 2
+    assert project._kept[str(shops[0].log().folder), "intake", "order_line"] != known[0]
+    for shop in shops:
+        shop.close()

@@ -5,11 +5,12 @@ as an Arrow table.
 import os
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from sampan.log.stream import Manifest
 
 FORMAT: Final = 1
 _STRETCH: Final = 100_000  # items turned into columns at a time
+_PARTS: Final = 512  # unsealed parts that are kept: types times streams
 _BLOCKS: Final = 32  # pieces of an unsealed part before they are made one
 
 
@@ -59,8 +61,8 @@ def _open(source: LogSource, contract: Contract, keys: SubjectKeys) -> tuple[lis
             if manifest.last > after[name] and not labels.isdisjoint(manifest.types):
                 paths.append(_projection(cache / "projections", source, reader, manifest, contract, keys))
         gone = keys.destroyed() if contract.personal else 0
-        which = (source.folder, name, f"{contract.digest} {_stamp(source.contracts)}", reached, gone)
-        rest.extend(_unsealed(which).upto(last, reader, contract, keys))
+        state = _State(reached, f"{contract.digest} {_stamp(source.contracts)}", gone)
+        rest.extend(_unsealed((source.folder, name, contract.type), state).upto(last, reader, contract, keys))
     if not paths and not rest:
         return [], schema_of(contract).empty_table()
     return paths, pa.concat_tables(rest) if rest else None
@@ -94,11 +96,34 @@ class _Unsealed:
             return [table for _, table in self._blocks]
 
 
-@lru_cache(maxsize=8)
-def _unsealed(which: tuple[str, str, str, int, int]) -> _Unsealed:
-    """What is kept of one folder, stream, contract with its file, end of the sealed part, number of destroyed keys:
-    with another of these it is no longer the same."""
-    return _Unsealed(which[3])
+class _State(NamedTuple):
+    """What the columns of an unsealed part hang on: the end of the sealed part, the contract with its file, the number
+    of destroyed keys. With another of these they are no longer the same."""
+
+    reached: int
+    contract: str
+    gone: int
+
+
+_kept: OrderedDict[tuple[str, str, str], tuple[_State, _Unsealed]] = OrderedDict()
+_keeping = threading.Lock()
+
+
+def _unsealed(which: tuple[str, str, str], state: _State) -> _Unsealed:
+    """What is kept of one folder, stream and type. There is room for every type in the streams of many endpoints: what
+    does not find its place would be turned into columns again by each question."""
+    with _keeping:
+        before, kept = _kept.get(which, (None, None))
+        if kept is not None and before == state:
+            _kept.move_to_end(which)
+            return kept
+        made = _Unsealed(state.reached)
+        if before is None or before.reached <= state.reached:  # an earlier position is asked for now and then
+            _kept[which] = (state, made)
+            _kept.move_to_end(which)
+            while len(_kept) > _PARTS:
+                _kept.popitem(last=False)
+        return made
 
 
 @lru_cache(maxsize=8)
@@ -175,5 +200,6 @@ def _code(contract: Contract, manifest: Manifest, path: str) -> str:
 
 def forget(cache: Path) -> None:
     """Remove every projection, for instance after a subject's key was destroyed."""
-    _unsealed.cache_clear()
+    with _keeping:
+        _kept.clear()
     shutil.rmtree(cache / "projections", ignore_errors=True)
