@@ -1,6 +1,7 @@
 """Another threshold: tried on the past, proposed on a page, approved as the policy asks, rolled out as it was tried."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from sampan.base.clock import iso
 from tests.browser.shop import Shop
-from tests.hub.conftest import sampan
+from tests.hub.conftest import Hub, sampan
 
 RULES = """
 from sampan import Action, decision
@@ -19,6 +20,10 @@ from sampan import Action, decision
 @decision(model="stay", currency="GBP", entity="visitor", default="wait",
           values={"greet": {True: 2.0, False: -1.2}, "wait": {True: 0.0, False: 0.0}})
 def greet(prediction, context, likely: float = 0.5, words: str = "likely"):
+    if words == "held up":
+        import os, time
+        while os.path.exists(WAITING):
+            time.sleep(0.02)
     return Action("greet", rule=words) if prediction >= likely else Action("wait", rule="not likely")
 """
 PLAN = """
@@ -47,7 +52,7 @@ class Desk:
 
     def __init__(self, pattern: Path, folder: Path) -> None:
         self.shop = Shop.copy(pattern, folder)
-        (folder / "decisions.py").write_text(RULES)
+        (folder / "decisions.py").write_text(RULES.replace("WAITING", repr(str(self.shop.waiting))))
         (folder / "rollouts.toml").write_text(PLAN)
         self.shop.post("/v1/endpoints", {"name": "stay"})
         for number in range(10):
@@ -79,6 +84,23 @@ class Desk:
         status, said = self.say(who, "/v1/endpoints/stay/thresholds", {"thresholds": thresholds})
         assert status == 201, said
         return said
+
+    def known(self, where: str) -> Any:
+        """A proposal, once it is known what it would have changed."""
+        end = time.monotonic() + 30
+        while (found := self.hub.json(where))["standing"]["state"] == "trying":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return found
+
+    def begun(self, **thresholds: Any) -> tuple[str, float]:
+        """A trial from the page: its address, and how long the page let one wait."""
+        form = {"content_type": "application/x-www-form-urlencoded", "origin": self.hub.url}
+        body = urlencode({f"set.{name}": value for name, value in thresholds.items()} | {"days": 30}).encode()
+        began = time.monotonic()
+        response, said = self.hub.ask("POST", "/endpoints/stay/thresholds/try", body, cookie=self.hub.sign_in(), **form)
+        assert response.status == 303, said
+        return str(response.headers["location"]), time.monotonic() - began
 
     def in_force(self) -> dict[str, Any]:
         found: dict[str, Any] = self.hub.json("/endpoints/stay")["endpoint"]["thresholds"]
@@ -133,6 +155,7 @@ def test_a_business_owner_proposes_on_a_page_and_whoever_the_policy_names_approv
     response, _ = desk.hub.ask("POST", "/endpoints/stay/thresholds/try", body, **form)
     assert response.status == 303
     where = str(response.headers["location"])
+    desk.known(where)
     assert desk.hub.ask("POST", f"{where}/ship", b"", **form)[0].status == 409, "nobody was asked"
     assert desk.hub.ask("POST", f"{where}/ask", b"reason=", **form)[0].status == 400
     assert desk.hub.ask("POST", f"{where}/ask", b"reason=too+many+empty+slots", **form)[0].status == 303
@@ -171,8 +194,61 @@ def test_whose_own_proposal_does_not_count_and_who_rejects_stops_it(desk: Desk) 
     assert said["standing"]["state"] == "waiting"
     said = desk.say("olga", f"/v1/proposals/{id}/decide", {"verdict": "rejected", "reason": "too dear"})[1]
     assert "olga rejects it: too dear" in said["standing"]["missing"]
-    assert desk.say("rita", f"/v1/proposals/{id}/withdraw", {})[1]["standing"]["state"] == "withdrawn"
+    then = time.time_ns() // 1000
+    time.sleep(0.01)
+    given = {"reason": "the season is over"}
+    said = desk.say("rita", f"/v1/proposals/{id}/withdraw", given)[1]
+    assert (said["standing"]["state"], said["proposal"]["closed_why"]) == ("withdrawn", "the season is over")
+    assert desk.hub.json(f"/proposals/{id}?{urlencode({'as-of': iso(then)})}")["proposal"]["closed_why"] == ""
+    page = desk.hub.ask("GET", f"/proposals/{id}", accept="text/html")[1].decode()
+    assert "Withdrawn</b> by rita" in page and "the season is over" in page
+    assert "withdrawn by rita: the season is over" in sampan(desk.shop.folder, "threshold", "show", id).stdout
     (desk.shop.folder / "policy.toml").unlink()
+
+
+def test_an_endless_reason_to_withdraw_is_refused(desk: Desk) -> None:
+    id = desk.tried(likely=0.65)["proposal"]["id"]
+    status, said = desk.say("olga", f"/v1/proposals/{id}/withdraw", {"reason": "x" * 2_001})
+    assert status == 400 and "2,001 characters" in json.dumps(said)
+    assert desk.hub.json(f"/proposals/{id}")["standing"]["state"] == "tried"
+
+
+def test_the_page_of_a_trial_is_there_at_once_and_its_result_comes_in(desk: Desk) -> None:
+    waits = desk.shop.waiting
+    waits.write_text("")
+    try:
+        where, seconds = desk.begun(likely=0.98, words="held up")
+        assert seconds < 2
+        page = desk.hub.ask("GET", where, accept="text/html")[1].decode()
+        found = desk.hub.json(where)
+        assert found["standing"]["state"] == "trying" and found["effect"] is None
+        assert "appears here by itself" in page and 'data-live="proposals"' in page
+        id = where.rpartition("/")[2]
+        status, said = desk.say("olga", f"/v1/proposals/{id}/ask", {"reason": "early"})
+        assert status == 409 and "still being tried" in json.dumps(said)
+        then = time.time_ns() // 1000
+        time.sleep(0.01)
+        assert "being tried" in sampan(desk.shop.folder, "threshold", "show", id).stdout
+    finally:
+        waits.unlink()
+    found = desk.known(where)
+    assert found["standing"]["state"] == "tried" and found["effect"]["answered"] >= 10
+    past = desk.hub.json(f"{where}?{urlencode({'as-of': iso(then)})}")
+    assert (past["standing"]["state"], past["effect"]) == ("trying", None)
+    assert "would have been others" in desk.hub.ask("GET", where, accept="text/html")[1].decode()
+
+
+def test_a_trial_that_a_hub_did_not_bring_to_its_end_says_so(after_a_run: Path, tmp_path: Path) -> None:
+    desk = Desk(after_a_run, tmp_path / "shop")
+    desk.shop.waiting.write_text("")
+    where, _ = desk.begun(likely=0.9, words="held up")
+    desk.hub.stop(signal.SIGKILL)
+    desk.shop.waiting.unlink()
+    desk.shop.hub = Hub(desk.shop.folder)
+    found = desk.hub.json(where)
+    assert "the hub ended before the trial did" in found["effect"]["obstacle"]
+    assert found["standing"]["state"] == "tried"
+    assert desk.hub.stop() == 0
 
 
 @pytest.mark.slow
@@ -208,7 +284,9 @@ def test_without_a_hub_an_edit_ships_stays_and_is_brought_into_decisions_py(afte
     deploy = ("endpoint", "deploy", "stay", "--json")
     # the rollout would have put this very bundle in force
     assert json.loads(sampan(folder, *deploy, "--set", "likely=0.9").stdout)["thresholds"]["likely"] == 0.9
-    (folder / "decisions.py").write_text(RULES.replace('"not likely"', '"too unlikely"'))
+    (folder / "decisions.py").write_text(
+        (folder / "decisions.py").read_text().replace('"not likely"', '"too unlikely"')
+    )
     kept = json.loads(sampan(folder, *deploy).stdout)
     assert kept["thresholds"]["likely"] == 0.9, "an edit stays when the rules are deployed again"
 

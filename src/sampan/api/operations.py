@@ -370,7 +370,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/live"): Operation(
         summary="What changes, told as it does (server-sent events)",
-        query={"topics": "What to listen to, with commas: log, quarantine, runs, run:ID, endpoints, reviews, alerts"},
+        query={"topics": "With commas: log, quarantine, runs, run:ID, endpoints, reviews, proposals, alerts"},
         answers={"text/event-stream": str},
         also={503: "Too many listen already."},
         tag="Pages",

@@ -226,6 +226,7 @@ class App(
                 (), self.clock.micros()
             )  # what the process before this one did not end, nobody carries on
             Replays(self.db).interrupt(self.clock.micros())
+            self.proposals.interrupt()
             listener = bind(host, port)
             try:
                 hub = self._hub = RunningHub(self, host, listener.getsockname()[1])

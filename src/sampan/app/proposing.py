@@ -4,20 +4,35 @@ What is tried is a whole bundle, the one in force but for the thresholds; the sa
 rollout leads over the endpoint.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sampan.app.releasing import Releasing
-from sampan.base.errors import Conflict, Refused, Usage
+from sampan.base.errors import Conflict, Refused, SampanError, Usage
 
 if TYPE_CHECKING:
     from sampan.release.proposals import Proposal
+    from sampan.serve.again import Again
     from sampan.serve.bundle import Bundle
-    from sampan.serve.counterfactual import Counterfactual, Past
+    from sampan.serve.counterfactual import Past
 
 DAYS: Final = 30
 _MOST_DAYS: Final = 3_660
 _MOST: Final = 20_000  # requests that are answered again, twice each: some twenty seconds
 _DAY: Final = 86_400_000_000
+_CHUNK: Final = 5_000  # requests, after which it can be told how far it is
+_LOG: Final = logging.getLogger("sampan.trial")
+_ONE: Final = threading.Lock()  # a trial at a time: it takes the machine from who answers
+
+
+class Trial(NamedTuple):
+    """What is tried: the bundle in force, the changed one, and the proposal that keeps what comes of it."""
+
+    attempted: str
+    base: "Bundle"
+    candidate: "Bundle"
+    proposal: "Proposal"
 
 
 class Proposing(Releasing):
@@ -31,6 +46,54 @@ class Proposing(Releasing):
         """
         import msgspec
 
+        trial = self._trial(endpoint, thresholds, days, actor)
+        with _ONE:
+            effect, of = self._effect(trial)
+        made = msgspec.structs.replace(trial.proposal, effect=effect, of=of, tried=self.clock.micros())
+        with self._as_writer(trial.attempted):
+            self.blobs.put(trial.candidate.encode())
+            return self._proposal(self.proposals.add(made))
+
+    def begin_trial(self, endpoint: str, thresholds: dict[str, Any], days: int, actor: str) -> Any:
+        """As ``try_thresholds``, in the hub, and at once: what it would have changed comes in later."""
+        trial = self._trial(endpoint, thresholds, days, actor)
+        with self._as_writer(trial.attempted):
+            self.blobs.put(trial.candidate.encode())
+            made = self._proposal(self.proposals.add(trial.proposal))
+        self._trials()[trial.proposal.id] = (0, 0)
+        threading.Thread(target=self._try, args=(trial,), daemon=True, name="trial").start()
+        return made
+
+    def trials(self) -> dict[str, tuple[int, int]]:
+        """What is being tried: by proposal how many answers there are, of how many; both 0 until it has begun."""
+        return dict(self._trials())
+
+    def _trials(self) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = self._part("trials", dict)
+        return found
+
+    def _try(self, trial: "Trial") -> None:
+        """Work out what a proposal would have changed, one at a time; whatever becomes of it, its page says so."""
+        from sampan.base.reports import report
+
+        nothing = {"endpoint": trial.proposal.endpoint, "decisions": 0, "answered": 0, "known": 0, "differ": 0}
+        of = 0
+        try:
+            with _ONE:
+                effect, of = self._effect(trial)
+        except SampanError as error:
+            effect = {**nothing, "obstacle": f"{error.obstacle}. {error.advice}".strip()}
+        except Exception as error:  # noqa: BLE001 - the edge of this thread
+            effect = {**nothing, "obstacle": f"{type(error).__name__}; details: {report(error)}"}
+        try:
+            self.proposals.tried(trial.proposal.id, effect, of)
+        except SampanError as error:  # the next start of the hub notes that it never came to an end
+            _LOG.warning("A trial could not be kept: %s", error)
+        finally:
+            self._trials().pop(trial.proposal.id, None)
+
+    def _trial(self, endpoint: str, thresholds: dict[str, Any], days: int, actor: str) -> "Trial":
+        """What is to be tried, once it has been seen that it can be."""
         from sampan.base.ids import new_id
         from sampan.release.proposals import Change, Proposal
         from sampan.serve.thresholds import defaults
@@ -49,38 +112,34 @@ class Proposing(Releasing):
         if not after:
             raise Usage(attempted, "every threshold is as it is in force", "Change one.")
         until = self.clock.micros()
-        since = until - days * _DAY
-        effect, of = self._effect(endpoint, base, candidate, since, until)
         declared = defaults(self._rules(base), facts.name)
-        changes = {name: Change(before[name], value, declared.get(name)) for name, value in after.items()}
-        with self._as_writer(attempted):
-            made = Proposal(
-                id=new_id(self.clock),
-                endpoint=endpoint,
-                base=now.bundle,
-                candidate=self.blobs.put(candidate.encode()),
-                version=candidate.version,
-                decision=facts.name,
-                changes=changes,
-                effect=msgspec.to_builtins(effect),
-                of=of,
-                since=since,
-                until=until,
-                actor=actor,
-                created=until,
-            )
-            return self._proposal(self.proposals.add(made))
+        made = Proposal(
+            id=new_id(self.clock),
+            endpoint=endpoint,
+            base=now.bundle,
+            candidate=candidate.digest,
+            version=candidate.version,
+            decision=facts.name,
+            changes={name: Change(before[name], value, declared.get(name)) for name, value in after.items()},
+            effect={},
+            of=0,
+            since=until - days * _DAY,
+            until=until,
+            actor=actor,
+            created=until,
+        )
+        return Trial(attempted, base, candidate, made)
 
-    def _effect(
-        self, endpoint: str, base: "Bundle", candidate: "Bundle", since: int, until: int
-    ) -> tuple["Counterfactual", int]:
-        """What a bundle would have decided beside another, on the requests of a span; and how many those were."""
+    def _effect(self, trial: "Trial") -> tuple[dict[str, Any], int]:
+        """What would have been decided beside what is, on the requests of a span; and how many those were."""
         import msgspec
 
         from sampan.app.retaking import answers
         from sampan.serve.again import Case
         from sampan.serve.counterfactual import compare, past_decisions
 
+        base, candidate, id = trial.base, trial.candidate, trial.proposal.id
+        endpoint, since, until = trial.proposal.endpoint, trial.proposal.since, trial.proposal.until
         past = past_decisions(self.lake, self.log, self.log.position(), since, until, endpoint, _MOST)
         of = len(past) if len(past) < _MOST else self._count(endpoint, since, until)
         entity = base.decision.entity if base.decision is not None else ""
@@ -91,19 +150,30 @@ class Proposing(Releasing):
                 record[entity] = one.entity or None
             return Case(one.id, one.time, record)
 
+        def again(bundle: "Bundle", before: int) -> dict[str, "Again"]:
+            found: dict[str, Again] = {}
+            for at in range(0, len(cases), _CHUNK):
+                self._answered(id, before + at, 2 * len(cases))
+                found |= answers(self.blobs, [(bundle, cases[at : at + _CHUNK])], folder)
+            return found
+
         cases, folder = [case(one) for one in past], self.folder.data / "tmp"
-        then, now = (answers(self.blobs, [(one, cases)], folder) for one in (base, candidate))
+        then, now = again(base, 0), again(candidate, len(cases))
         replaced = []
         for one in past:
-            again = then.get(one.id)
-            if again is None or (again.error and not again.action):
-                if again is not None and one.id in now:
-                    now[one.id] = msgspec.structs.replace(now[one.id], action="", error=again.error)
-            elif not (one.reviewed and again.asks):
-                told = {"prediction": again.prediction, "action": again.action, "value": again.value}
-                one = msgspec.structs.replace(one, rule=again.rule, reviewed=False, held="", **told)
+            was = then.get(one.id)
+            if was is None or (was.error and not was.action):
+                if was is not None and one.id in now:
+                    now[one.id] = msgspec.structs.replace(now[one.id], action="", error=was.error)
+            elif not (one.reviewed and was.asks):
+                told = {"prediction": was.prediction, "action": was.action, "value": was.value}
+                one = msgspec.structs.replace(one, rule=was.rule, reviewed=False, held="", **told)
             replaced.append(one)
-        return compare(endpoint, replaced, now, {base.version: candidate.version}), of
+        return msgspec.to_builtins(compare(endpoint, replaced, now, {base.version: candidate.version})), of
+
+    def _answered(self, id: str, count: int, of: int) -> None:
+        if id in (trials := self._trials()):
+            trials[id] = (count, of)
 
     def _count(self, endpoint: str, since: int, until: int) -> int:
         """How many requests there were in a span."""
@@ -146,7 +216,7 @@ class Proposing(Releasing):
         from sampan.release.proposals import WITHDRAWN
 
         with self._as_writer("Withdraw a proposal"):
-            return self._proposal(self.proposals.end(self.proposals.get(id).id, WITHDRAWN, actor))
+            return self._proposal(self.proposals.end(self.proposals.get(id).id, WITHDRAWN, actor, why=reason))
 
     def ship_proposal(self, id: str, reason: str, actor: str) -> Any:
         """Begin to lead what was proposed over its endpoint, by its plan in ``rollouts.toml``. Raises Refused while the
@@ -165,7 +235,7 @@ class Proposing(Releasing):
                 raise Refused(attempted, f"missing: {why}", f"See /proposals/{found.id}.")
             going = self.rollouts.active(found.endpoint)
             if going is not None and going.candidate == found.candidate:  # it began, and nobody wrote that down here
-                return self._proposal(self.proposals.end(found.id, SHIPPED, actor, going.id))
+                return self._proposal(self.proposals.end(found.id, SHIPPED, actor, rollout=going.id))
             bundle = self.endpoints.bundle(found.candidate)
             said = f"proposal {found.id}: {reason.strip() or found.reason}"
             begun = self._begin(
@@ -174,7 +244,7 @@ class Proposing(Releasing):
                 said,
                 actor,
             )
-            closed = self.proposals.end(found.id, SHIPPED, actor, begun["id"])
+            closed = self.proposals.end(found.id, SHIPPED, actor, rollout=begun["id"])
             return {**self._proposal(closed), "phase": begun["phase"], "why": begun["why"]}
 
     def proposal_patch(self, id: str) -> Any:
@@ -191,6 +261,8 @@ class Proposing(Releasing):
         """Raises Conflict where nothing can be done about a proposal any more."""
         if found.closed is not None:
             raise Conflict(attempted, f"it is {found.closed_as}", f"See /proposals/{found.id}.")
+        if found.tried is None:
+            raise Conflict(attempted, "it is still being tried", "Wait until it is known what it would have changed.")
         if self.endpoints.get(found.endpoint).bundle != found.base:
             said = f"{found.endpoint} serves another bundle than the one that it was tried against"
             raise Conflict(attempted, said, "Try it again: its effect may be another now.")

@@ -125,9 +125,14 @@ def _show(one: dict[str, Any], standing: dict[str, Any], sentence: str) -> None:
             ("change", _changes(one)),
             ("state", standing["state"]),
             ("effect", sentence),
-            ("on", f"{effect['decisions']:,} of {one['of']:,} requests since {iso(one['since'])[:10]}"),
+            ("on", f"{effect.get('decisions', 0):,} of {one['of']:,} requests since {iso(one['since'])[:10]}"),
             *([("reason", one["reason"])] if one["reason"] else []),
             *([("rollout", one["rollout"])] if one["rollout"] else []),
+            *(
+                [("closed", f"{one['closed_as']} by {one['closed_by']}: {one['closed_why']}")]
+                if one["closed_why"]
+                else []
+            ),
         ]
     )
     if effect.get("moves"):

@@ -52,6 +52,7 @@ class Topics:
             "endpoints": self._endpoints,
             "alerts": self._alerts,
             "reviews": self._reviews,
+            "proposals": self._proposals,
         }
         self._newest: tuple[Position, list[Any]] = (Position(), [])
         self._predictions: tuple[Position, list[Any]] = (Position(), [])
@@ -143,6 +144,10 @@ class Topics:
         held = Claims(self._parts.db, self._parts.clock).all() if found else {}
         claimed = {one.id: said.who for one in found if (said := held.get((one.endpoint, one.id))) is not None}
         return {"waiting": [one.id for one in found], "claimed": claimed, "say": {"waiting": number(len(found))}}
+
+    def _proposals(self) -> dict[str, Any]:
+        rows = self._parts.db.rows("SELECT id, tried, asked, closed FROM proposals ORDER BY created DESC LIMIT 20")
+        return {"newest": [dict(row) for row in rows], "trying": self._parts.trials()}
 
     def _endpoints(self) -> dict[str, Any]:
         streams = {stream: last for stream, last in self._parts.log.position().items() if stream.startswith(PREFIX)}

@@ -19,8 +19,10 @@ from sampan.store.database import Database
 
 SHIPPED: Final = "shipped"
 WITHDRAWN: Final = "withdrawn"
+TRYING: Final = "trying"
 _EVER: Final = 1 << 62
 _LISTED: Final = 200
+_REASON: Final = 2_000
 Threshold: TypeAlias = bool | int | float | str
 
 
@@ -35,7 +37,8 @@ class Change(msgspec.Struct, frozen=True):
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """Other thresholds for an endpoint. ``base`` and ``candidate`` are digests of bundles; ``effect``: what the last
     days' decisions would have been (``sampan.serve.counterfactual.Counterfactual``), of ``of`` requests between
-    ``since`` and ``until``. ``asked``: when approval was asked for; None: so far it has only been tried."""
+    ``since`` and ``until``. ``tried``: since when that is known; None: it is being worked out, and ``effect`` is empty.
+    ``asked``: when approval was asked for; None: so far it has only been tried."""
 
     id: str
     endpoint: str
@@ -50,11 +53,13 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     until: int
     actor: str
     created: int
+    tried: int | None = None
     reason: str = ""
     asked: int | None = None
     closed: int | None = None
     closed_as: str = ""
     closed_by: str = ""
+    closed_why: str = ""
     rollout: str = ""
 
     @property
@@ -64,8 +69,8 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a proposal stands. ``state``: tried, waiting (something is missing), ready, stale (the endpoint serves
-    another bundle since), shipped, withdrawn. ``demand``: what the policy asks for, if it does."""
+    """Where a proposal stands. ``state``: trying, tried, waiting (something is missing), ready, stale (the endpoint
+    serves another bundle since), shipped, withdrawn. ``demand``: what the policy asks for, if it does."""
 
     state: str
     demand: Demand | None = None
@@ -81,19 +86,33 @@ class Proposals:
         self._db, self._clock = db, clock
 
     def add(self, made: Proposal) -> Proposal:
-        """Keep what has been tried."""
+        """Keep what has been tried, or is being."""
         with self._db.transaction() as records:
             body = msgspec.json.encode(made).decode()
-            row = (made.id, made.endpoint, body, made.created)
-            records.execute("INSERT INTO proposals (id, endpoint, body, created) VALUES (?, ?, ?, ?)", row)
+            row = (made.id, made.endpoint, body, made.created, made.tried)
+            records.execute("INSERT INTO proposals (id, endpoint, body, created, tried) VALUES (?, ?, ?, ?, ?)", row)
         return made
+
+    def tried(self, id: str, effect: dict[str, Any], of: int) -> Proposal:
+        """What it would have changed is known."""
+        with self._db.transaction() as records:
+            found = msgspec.structs.replace(self.get(id), effect=effect, of=of)
+            values = (msgspec.json.encode(found).decode(), self._clock.micros(), id)
+            records.execute("UPDATE proposals SET body = ?, tried = ? WHERE id = ?", values)
+        return self.get(id)
+
+    def interrupt(self) -> None:
+        """Note of what was being tried that it never came to an end. The caller is the one writer."""
+        for row in self._db.rows("SELECT * FROM proposals WHERE tried IS NULL"):
+            lost = {"endpoint": row["endpoint"], **dict.fromkeys(("decisions", "answered", "known", "differ"), 0)}
+            self.tried(row["id"], {**lost, "obstacle": "the hub ended before the trial did; try it again"}, 0)
 
     def ask(self, id: str, reason: str) -> Proposal:
         """Ask for approval. Raises Conflict if that was done, or it is over; Usage without a reason."""
         attempted = f"Ask for approval of the proposal {id[:40]}"
-        if not 0 < len(reason.strip()) <= 2_000:
+        if not 0 < len(reason.strip()) <= _REASON:
             said = "no reason was given" if not reason.strip() else f"the reason has {len(reason):,} characters"
-            raise Usage(attempted, said, "Say why, in up to 2,000 characters.", field="reason")
+            raise Usage(attempted, said, f"Say why, in up to {_REASON:,} characters.", field="reason")
         with self._db.transaction() as records:
             found = self._open(attempted, id)
             if found.asked is not None:
@@ -102,13 +121,18 @@ class Proposals:
             records.execute("UPDATE proposals SET reason = ?, asked = ? WHERE id = ?", values)
         return self.get(found.id)
 
-    def end(self, id: str, how: str, actor: str, rollout: str = "") -> Proposal:
-        """Shipped or withdrawn. Raises Conflict where it is over."""
+    def end(self, id: str, how: str, actor: str, *, rollout: str = "", why: str = "") -> Proposal:
+        """Shipped or withdrawn. Raises Conflict where it is over, Usage for an endless reason."""
+        attempted = f"Close the proposal {id[:40]}"
+        if len(why) > _REASON:
+            raise Usage(attempted, f"the reason has {len(why):,} characters", f"Up to {_REASON:,}.", field="reason")
         with self._db.transaction() as records:
-            found = self._open(f"Close the proposal {id[:40]}", id)
-            values = (self._clock.micros(), how, actor, rollout, found.id)
+            found = self._open(attempted, id)
+            values = (self._clock.micros(), how, actor, rollout, why.strip(), found.id)
             records.execute(
-                "UPDATE proposals SET closed = ?, closed_as = ?, closed_by = ?, rollout = ? WHERE id = ?", values
+                "UPDATE proposals SET closed = ?, closed_as = ?, closed_by = ?, rollout = ?, closed_why = ?"
+                " WHERE id = ?",
+                values,
             )
         return self.get(found.id)
 
@@ -152,6 +176,8 @@ def standing(sees: Sees, found: Proposal, in_force: str, by: int | None = None) 
     voices = tuple(_voices(sees, found, demand, by))
     if found.closed is not None:
         return Standing(state=found.closed_as, demand=demand, voices=voices)
+    if found.tried is None:
+        return Standing(state=TRYING, demand=demand, voices=voices)
     if in_force != found.base:
         return Standing(state="stale", demand=demand, voices=voices)
     proofs = tuple(_proofs(sees, found, demand)) if demand is not None else ()
@@ -186,9 +212,13 @@ def _proofs(sees: Sees, found: Proposal, demand: Demand) -> Iterator[Proof]:
 
 def _proposal(row: sqlite3.Row, by: int | None) -> Proposal:
     found = msgspec.json.decode(row["body"], type=Proposal)
+    if row["tried"] is not None and (by is None or row["tried"] <= by):
+        found = msgspec.structs.replace(found, tried=row["tried"])
+    else:
+        found = msgspec.structs.replace(found, tried=None, effect={}, of=0)
     if row["asked"] is not None and (by is None or row["asked"] <= by):
         found = msgspec.structs.replace(found, asked=row["asked"], reason=row["reason"])
     if row["closed"] is not None and (by is None or row["closed"] <= by):
-        names = ("closed", "closed_as", "closed_by", "rollout")
+        names = ("closed", "closed_as", "closed_by", "closed_why", "rollout")
         found = msgspec.structs.replace(found, **{name: row[name] for name in names})
     return found

@@ -266,6 +266,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             until BIGINT NOT NULL)""",
         "CREATE INDEX claims_by_case ON claims (endpoint, prediction, until)",
     ),
+    (
+        "ALTER TABLE proposals ADD COLUMN tried BIGINT",  # release: when it was known what it would have changed
+        "UPDATE proposals SET tried = created",
+        "ALTER TABLE proposals ADD COLUMN closed_why TEXT NOT NULL DEFAULT ''",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

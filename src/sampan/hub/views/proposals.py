@@ -57,12 +57,14 @@ class ThresholdsPage(msgspec.Struct, kw_only=True):
 
 
 class ProposalPage(msgspec.Struct, kw_only=True):
-    """Context of ``proposal.html``. ``planned``: whether ``rollouts.toml`` has a plan for the endpoint; ``patch``: what
-    brings ``decisions.py`` in line, or why none can be made."""
+    """Context of ``proposal.html``. ``answers``: how many a trial has, and of how many; ``planned``: whether
+    ``rollouts.toml`` has a plan for the endpoint; ``patch``: what brings ``decisions.py`` in line, or why none can be
+    made."""
 
     proposal: Proposal
     standing: Standing
-    effect: Counterfactual
+    effect: Counterfactual | None
+    answers: tuple[int, int] | None
     sentence: str
     planned: bool
     patch: str
@@ -116,14 +118,15 @@ def proposal(parts: Parts, query: Query) -> ProposalPage:
     begun(f"the proposal {found.id}", found.created, then)
     found = records.get(found.id, then)
     stands = _standing(parts, found, then)
-    effect = msgspec.convert(found.effect, Counterfactual)
+    effect = _effect(found)
     me = who(query)
     own = next((one.verdict for one in stands.voices if one.actor == me), "")
     return ProposalPage(
         proposal=found,
         standing=stands,
         effect=effect,
-        sentence=in_words(effect),
+        answers=parts.trials().get(found.id) if effect is None and then is None else None,
+        sentence=_sentence(effect),
         planned=_planned(parts, found.endpoint),
         patch=_patch(parts, found),
         mine="" if own == WITHDRAWN else own,
@@ -135,8 +138,15 @@ def proposal(parts: Parts, query: Query) -> ProposalPage:
 
 
 def _line(parts: Parts, one: Proposal, then: int | None) -> ProposalLine:
-    effect = msgspec.convert(one.effect, Counterfactual)
-    return ProposalLine(one, _standing(parts, one, then).state, in_words(effect))
+    return ProposalLine(one, _standing(parts, one, then).state, _sentence(_effect(one)))
+
+
+def _effect(one: Proposal) -> Counterfactual | None:
+    return msgspec.convert(one.effect, Counterfactual) if one.tried is not None else None
+
+
+def _sentence(effect: Counterfactual | None) -> str:
+    return "It is being tried on the past." if effect is None else in_words(effect)
 
 
 def _standing(parts: Parts, found: Proposal, then: int | None) -> Standing:
