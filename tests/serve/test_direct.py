@@ -417,30 +417,6 @@ def test_settings_that_cannot_be_are_refused_at_the_start(shop: Shop, settings: 
 
 
 @pytest.mark.slow
-def test_a_rule_that_hangs_gives_503_and_ends_nobody_elses_connection(shop: Shop) -> None:
-    shop.close()
-    hub = begin(shop.root, SAMPAN_PREDICT_TIMEOUT="1")
-    try:
-        idle = HTTPConnection("127.0.0.1", hub.direct, timeout=20)
-        headers = {"authorization": f"Bearer {hub.token}"}
-        idle.request("POST", "/predict/reorder", BODY, headers)
-        assert idle.getresponse().read()
-        response, said = hub.ask("POST", "/predict/reorder", body(record(sleep=30)))
-        assert response.status == 503 and response.headers["retry-after"] == "1"
-        assert "no answer in 1 s" in json.loads(said)["error"]["obstacle"]
-        idle.auto_open = False  # the same connection, or none
-        status, until = 0, time.monotonic() + 20
-        while status != 200:
-            idle.request("POST", "/predict/reorder", BODY, headers)
-            answer = idle.getresponse()
-            status = answer.status
-            assert answer.read() and status in (200, 503) and time.monotonic() < until
-        idle.close()
-    finally:
-        assert hub.stop() == 0
-
-
-@pytest.mark.slow
 def test_a_candidate_answers_its_share_directly_and_its_promotion_closes_nothing(shop: Shop, fitted: Any) -> None:
     """From its stage over the kill of the candidate's process to its being the champion, and back."""
     secret, digest = "smp_asked", candidate(shop, fitted)

@@ -327,21 +327,6 @@ def test_stopping_answers_what_was_asked_and_leaves_no_process(shop):
     assert gone(pid, 0.5)
 
 
-@pytest.mark.slow
-def test_a_rule_that_hangs_is_ended_and_others_are_served_again(make_shop):
-    shop = make_shop(predict_timeout=1)
-
-    async def ask():
-        async with shop.serving("reorder") as serving:
-            hung = await serving.predict("reorder", body(record(sleep=60)))
-            await serving.ready("reorder")
-            return hung, await serving.predict("reorder", body(record()))
-
-    hung, after = asyncio.run(ask())
-    assert hung.status == 503 and hung.retry_after == 1 and "no answer in 1 s" in told(hung)["error"]["obstacle"]
-    assert after.status == 200
-
-
 def test_more_requests_than_the_queue_takes_get_503_with_retry_after(make_shop):
     shop = make_shop(predict_queue=8)
 

@@ -7,7 +7,7 @@ answer goes: ``sampan.serve.faces``.
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,14 +21,16 @@ from sampan.log.attachments import Attachments
 from sampan.models.inputs import Inputs
 from sampan.models.tensors import Packed
 from sampan.models.version import Signature
+from sampan.serve.alarm import BEFORE, MODEL, RULE, Alarm
 from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
-from sampan.serve.decisions import MOST, Prediction, Question, expected_value
+from sampan.serve.decisions import MOST, Action, Prediction, Question, expected_value
 from sampan.serve.exposure import Caps, Kept, Ledger
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
 from sampan.serve.lookup import Lookup
 from sampan.serve.noted import Blobs, noted, noted_output, restored, restored_output
+from sampan.serve.overload import TooSlow
 from sampan.serve.verdict import Answered, Arm, Asked, Author, Data, Verdict, Written
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ class Answerer:
         self.endpoint = endpoint
         self._source = SOURCE + endpoint
         self._bundle = opened.bundle
-        self._predictor = opened.predictor
-        self._decision = opened.decision
+        self._predict: Callable[[Sequence[Mapping[str, Any]]], list[Output]] = opened.predictor.predict
+        self._decision: Callable[..., Action] | None = opened.decision
+        self.alarm = Alarm()  # which rings nowhere
         self._clock = clock
         self._inputs = tuple(opened.bundle.model.signature.inputs)
         self.author = Author(opened.bundle.version, opened.bundle.digest, self._inputs)
@@ -154,7 +157,7 @@ class Answerer:
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         """Raw model output per record. Raises Usage for a record that does not fit the signature."""
-        return self._predictor.predict(records)
+        return self._predict(records)
 
     def instead(self, records: Sequence[Mapping[str, Any]], why: str) -> list[Verdict] | None:
         """What is declared for when the model does not answer; None if nothing is, or it does not answer either."""
@@ -171,8 +174,19 @@ class Answerer:
         forms = {} if self.before is not None else {"form": ""}
         return [msgspec.structs.replace(one, fallback=why, **forms) for one in said]
 
+    def guard(self, alarm: Alarm, stand_in: bool = False) -> None:
+        """Have the model and the rules interrupted when they take too long; ``stand_in``: for another bundle's."""
+        self.alarm = alarm
+        if self.live is None:  # a service has a time-out of its own
+            self._predict = alarm.guard(self._predict, BEFORE if stand_in else MODEL)
+        if self._decision is not None:
+            self._decision = alarm.guard(self._decision, BEFORE if stand_in else RULE)
+        if self._substitute is not None:
+            self._substitute = alarm.guard(self._substitute, RULE)
+
     def fall_back_to(self, before: "Answerer") -> None:
         """Where the model does not answer, another bundle does."""
+        before.guard(self.alarm, stand_in=True)
         self.before = before
         self.alike.add(before.author.version)
 
@@ -369,6 +383,10 @@ class Answerer:
             return "", "", "", None
         try:
             action = self._decision(prediction, dict(record), **self._thresholds)
+        except TooSlow as error:
+            if self._default is None:
+                raise
+            reason = error.obstacle
         except SampanError as error:
             reason = error.obstacle
         except Exception as error:  # noqa: BLE001 - the rules are the user's, and one bad rule must not stop the rest

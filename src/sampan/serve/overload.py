@@ -10,6 +10,10 @@ OVERDUE: Final = 4
 _TRY_AGAIN: Final = (503, 507)
 
 
+class TooSlow(Busy):
+    """A model or a rule took too long and was interrupted."""
+
+
 def retry_after(status: int) -> int | None:
     """In how many seconds to try again."""
     return 1 if status in _TRY_AGAIN else None
@@ -23,6 +27,11 @@ def too_many(name: str, under_way: int) -> Busy:
 def too_slow(name: str, patience: float) -> Busy:
     """A request took too long; the process is ended with it, as a rule that hangs holds up everybody behind it."""
     return Busy(f"Predict with {name}", f"no answer in {patience:g} s", "See what its rules do; send again.")
+
+
+def interrupted(name: str, seconds: float) -> TooSlow:
+    """A model or a rule took too long, alone or after others of the same moment."""
+    return TooSlow(f"Predict with {name}", f"no answer in {seconds:g} s", "See what its rules do; send again.")
 
 
 def unknown(name: str, known: Iterable[str]) -> NotFound:

@@ -23,6 +23,7 @@ import msgspec
 from sampan.base.clock import Clock, SharedClock, SystemClock
 from sampan.base.errors import Busy, Damaged, SampanError
 from sampan.base.settings import Folder, Settings
+from sampan.serve.alarm import Alarm
 from sampan.serve.answer import Answerer
 from sampan.serve.apart import Apart
 from sampan.serve.assignment import Assigned
@@ -32,6 +33,7 @@ from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.live import outgoing
 from sampan.serve.order import Door, Order
 from sampan.serve.orphan import end_with
+from sampan.serve.overload import OVERDUE
 from sampan.serve.report import Reporter
 from sampan.serve.service import Service
 from sampan.serve.stream import Stream
@@ -133,6 +135,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         blobs = Blobs(folder.data / "blobs")
         opened = open_bundle(order.bundle, blobs, outgoing(settings), without_model=order.without_model)
         answerer = Answerer(order.endpoint, opened, clock, folder.data)
+        answerer.guard(alarm := Alarm(order.endpoint))
         beside = _Beside(answerer, link)
         if entering is not None and order.door is not None:
             entrance = entering(order.door, order.endpoint, order.bundle, _DIRECT, reporter.answered)
@@ -149,9 +152,10 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
             entrance.answered(request, status, body)
         else:
             link.send(Kind.ANSWER, request, body, status)
-        if stream.broken:  # nothing may be acknowledged on top of bytes that may be lost: start anew
+        if stream.broken or alarm.rang:  # nothing may be acknowledged on top of bytes that may be lost: start anew
             news.put_nowait(None)
 
+    alarm.start(settings.get("predict_timeout"))
     _calm_the_collector()
     code, going_on = 0, True
     while going_on and (taking := await told_to(Kind.TAKE)) is not None:  # and once more when it is gone back to
@@ -178,7 +182,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         if entrance is not None:
             await entrance.leave()
         beside.variants.end()
-        code = 3 if stream.broken else 0
+        code = 3 if stream.broken else OVERDUE if alarm.rang else 0
         stream.close()
         reporter.flush()
         service = None

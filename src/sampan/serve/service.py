@@ -19,6 +19,7 @@ from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
 from sampan.serve.link import Reply
 from sampan.serve.noted import Blobs
+from sampan.serve.overload import TooSlow
 from sampan.serve.shadow import Shadow
 from sampan.serve.variants import Plan, Variants
 from sampan.serve.verdict import Answered, Asked, Verdict
@@ -87,6 +88,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._given = Given(answerer, sink)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._alarm = answerer.alarm
 
     def ask(self, request: int, body: bytes, number: int = NATIVE) -> None:
         """Take a request in the words of a face; all that arrive before the loop comes round are predicted together.
@@ -104,6 +106,10 @@ class Service:
         await self._shadow.finish()
 
     def _drain(self) -> None:
+        with self._alarm:
+            self._answer()
+
+    def _answer(self) -> None:
         fresh = self._read()
         theirs = [one for one in fresh if one.places]
         if theirs:
@@ -142,7 +148,8 @@ class Service:
             outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._answerer.predict, records)
         except Exception:  # noqa: BLE001 - told by each request, alone
             outputs = None
-        self._share(fresh, own, outputs, replies)
+        with self._alarm:
+            self._share(fresh, own, outputs, replies)
 
     def _share(
         self,
@@ -189,11 +196,18 @@ class Service:
 
         Raises Usage for records that do not fit."""
         assert self._answerer.live is not None
+        found: Sequence[Any] | SampanError
         try:
-            outputs = await self._answerer.live.call(records) if records else []
+            found = await self._answerer.live.call(records) if records else []
         except (Unreachable, Busy, Refused) as error:
-            return self._answerer.instead(records, error.obstacle) or error
-        return self._answerer.judge(records, outputs)
+            found = error
+        with self._alarm:
+            if isinstance(found, SampanError):
+                return self._answerer.instead(records, found.obstacle) or found
+            try:
+                return self._answerer.judge(records, found)
+            except TooSlow as error:
+                return self._answerer.instead(records, error.obstacle) or error
 
     def _read(self) -> list[Fresh]:
         """What has arrived and has not been asked before; the rest is answered as it was."""
@@ -254,7 +268,15 @@ class Service:
         return instead
 
     def _decide(self, one: Fresh, own: list[dict[str, Any]], outputs: Sequence[Any], reply: Reply | None) -> None:
-        self._judged(one, self._answerer.judge(own, outputs), reply)
+        verdicts: Sequence[Verdict] | None
+        try:
+            verdicts = self._answerer.judge(own, outputs)
+        except TooSlow as error:
+            verdicts = self._answerer.instead(own, error.obstacle)
+            if verdicts is None:
+                self._fail(one, error)
+        if verdicts is not None:
+            self._judged(one, verdicts, reply)
 
     def _judged(self, one: Fresh, verdicts: Sequence[Verdict], reply: Reply | None) -> None:
         if reply is not None:
@@ -312,7 +334,8 @@ class Service:
     async def _instead(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
         """The champion's answers where the candidate's were due; None if the request has been answered with why not."""
         if self._answerer.live is None:
-            return self._own_verdicts(one, records)
+            with self._alarm:
+                return self._own_verdicts(one, records)
         try:
             found = await self._called(records)
         except SampanError as error:
