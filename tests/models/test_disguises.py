@@ -5,6 +5,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import joblib
@@ -14,11 +16,12 @@ import pytest
 import skops.io
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sampan.base.errors import BadStep, Damaged
 from sampan.flow.declare import Fitted
-from sampan.models.format_skops import TRUSTED, normalise
+from sampan.models.format_skops import TRUSTED, normalise, trusted
 from sampan.models.formats import freeze, load
 from sampan.models.version import Signature, VersionDraft, version_digest
 
@@ -223,3 +226,53 @@ def test_cut_off_and_garbled_onnx_bytes_are_refused(blobs):
         garbled[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
         with contextlib.suppress(BadStep):  # refused in words, or still a valid model: never anything else
             freeze(Fitted(bytes(garbled), ["a", "b"]), "regression", blobs)
+
+
+def test_of_scikit_learn_only_public_estimators_are_trusted():
+    for name in (
+        "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier",
+        "sklearn.pipeline.Pipeline",
+        *TRUSTED,
+    ):
+        assert trusted(name), name
+    for name in (
+        "os.system",
+        "sklearn.os.system",
+        "sklearn.linear_model.LogisticRegression",  # not where it is defined
+        "sklearn.linear_model._logistic.LogisticRegressionX",
+        "sklearn.no_such._module.Thing",
+        "sklearn.base._Private",
+        "sklearn.conftest.Anything",
+        "sklearn.utils._bunch.Bunch",  # no estimator
+        "sklearn",
+        "",
+    ):
+        assert not trusted(name), name
+
+
+LEAN = """
+import json, sys
+from pathlib import Path
+from sampan.models import format_skops
+from sampan.models.version import Signature
+signature = Signature(inputs={{"a": "number", "b": "number"}}, output="probability", classes=(False, True))
+{lean}
+model = format_skops.load({{"model.skops": Path(sys.argv[1]).read_bytes()}}, "binary", signature)
+said = model.predict([{{"a": 1.0, "b": 2.0}}, {{"a": -1.0, "b": 0.5}}])
+print(json.dumps([said, "pandas" in sys.modules, "sklearn.manifold" in sys.modules]))
+"""
+
+
+def test_a_process_that_only_predicts_imports_less_and_says_the_same(tmp_path):
+    file = tmp_path / "m.skops"
+    x = np.array([[0.0, 1.0], [1.0, 2.0], [2.0, 0.5], [3.0, 1.0]] * 5)
+    file.write_bytes(
+        skops.io.dumps(make_pipeline(FunctionTransformer(np.sinh), LogisticRegression()).fit(x, x[:, 0] > 1))
+    )
+    told = []
+    for lean in ("", "format_skops.import_lean(signature)"):
+        command = [sys.executable, "-c", LEAN.format(lean=lean), str(file)]
+        told.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert told[0][0] == told[1][0]
+    assert told[0][1] and not told[1][1]

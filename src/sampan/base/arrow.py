@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from sampan.base.lacking import lacking
+
 _spared = False
 
 
@@ -53,20 +55,8 @@ class _Awaited:
         return spec
 
 
-class _Absent:
-    """Finds no pandas."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
 def _miss_pandas() -> None:
     import pyarrow as pa
 
-    absent = _Absent()
-    sys.meta_path.insert(0, absent)
-    try:
+    with lacking(("pandas",)):
         pa.array([0])  # looks for it, once and for all
-    finally:
-        sys.meta_path.remove(absent)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sampan.base.errors import BadStep
+from sampan.base.lacking import lacking
 from sampan.models.inputs import Inputs
 from sampan.models.version import InputType, Kind, Label, Signature
 
@@ -76,21 +77,15 @@ def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signatu
     return given
 
 
-def import_lean() -> None:
+def import_lean(signature: Signature) -> None:
     """Import LightGBM without scikit-learn and pandas, which it does not need to predict: seconds saved at the start.
 
     Only for a process that does nothing but predict: LightGBM's scikit-learn classes do not work in it afterwards.
     """
-    hidden = [name for name in ("sklearn", "pandas") if name not in sys.modules]
-    if "lightgbm" in sys.modules:
-        return
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # what Python documents to make an import fail
-    try:
-        import lightgbm  # noqa: F401
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+    del signature
+    if "lightgbm" not in sys.modules:
+        with lacking(("sklearn", "pandas")):
+            import lightgbm  # noqa: F401
 
 
 class LightGBMPredictor:

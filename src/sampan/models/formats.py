@@ -160,7 +160,7 @@ def load(version: Version | VersionDraft, blobs: Blobs, *, only: bool = False) -
         raise Damaged("Load a model", f"unknown format {version.format!r}", f"This Sampan loads {', '.join(_FORMATS)}.")
     format = _module(version.format)
     if only and (import_lean := getattr(format, "import_lean", None)):
-        import_lean()
+        import_lean(version.signature)
     try:
         return format.load(files, version.kind, version.signature)
     except SampanError:
