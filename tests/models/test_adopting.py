@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import skops.io
@@ -50,6 +51,16 @@ def onnx_of(width: int, outputs: int, *, labels: bool) -> bytes:
     taken = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, width])]
     graph = helper.make_graph(nodes, "m", taken, given, [weights])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8).SerializeToString()
+
+
+def mapped(model: bytes, labels: list[int]) -> bytes:
+    """The same with its probabilities as a map by label for each record."""
+    found = onnx.load_from_string(model)
+    found.graph.node.append(helper.make_node("ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=labels))
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    found.graph.output[1].CopyFrom(helper.make_value_info("maps", helper.make_sequence_type_proto(kind)))
+    found.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    return found.SerializeToString()
 
 
 def test_lightgbm_says_its_features_its_categories_and_its_kind(adopted) -> None:
@@ -110,6 +121,20 @@ def test_onnx_says_its_kind_where_it_has_classes(adopted) -> None:
         adopted("m.onnx", onnx_of(3, 2, labels=True))
     with pytest.raises(Usage, match="it takes 3 features, 2 are listed"):
         adopted("m.onnx", onnx_of(3, 2, labels=True), features="a,b")
+
+
+def test_a_map_of_two_classes_as_skl2onnx_gives_it_is_read_once_it_is_said_that_there_are_two(adopted) -> None:
+    names = ",".join(NAMES)
+    zipped = mapped(onnx_of(3, 2, labels=True), [0, 1])
+    with pytest.raises(Usage, match="a map of probabilities by class") as told:
+        adopted("m.onnx", zipped, features=names)
+    assert "--kind binary" in told.value.advice
+    _, plain = adopted("m.onnx", onnx_of(3, 2, labels=True), features=names)
+    _, predictor = adopted("m.onnx", zipped, features=names, kind="binary")
+    records = [dict.fromkeys(NAMES, float(number)) for number in range(3)]
+    assert predictor.predict(records) == plain.predict(records) != [0.5] * 3
+    with pytest.raises(Usage, match="it gives 3 classes, where a binary model has two"):
+        adopted("m.onnx", mapped(onnx_of(3, 3, labels=True), [0, 1, 2]), features=names, kind="binary")
 
 
 @pytest.mark.parametrize("protocol", range(2, 6))

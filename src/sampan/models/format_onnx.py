@@ -32,6 +32,7 @@ _TYPES: Final[dict[str, tuple[InputType, Any]]] = {
     "tensor(bool)": ("boolean", np.bool_),
     "tensor(string)": ("text", np.object_),
 }
+_MAPS: Final = "seq(map("  # of probabilities by class
 _TOGETHER: Final = 64  # records with tensors that are asked in one call
 
 
@@ -73,6 +74,12 @@ def kind_of(data: bytes) -> Kind | None:
     if found := objection(data):
         raise BadStep(_ATTEMPT, found, "Export it again, as a single file with standard operators.")
     outputs = _session(data, BadStep, _ATTEMPT).get_outputs()
+    if any(one.type.startswith(_MAPS) for one in outputs):
+        raise BadStep(
+            _ATTEMPT,
+            "it gives a map of probabilities by class, which does not say how many there are",
+            "Say it: --kind binary. Of more than two, export a tensor (skl2onnx: options={'zipmap': False}).",
+        )
     labels = any(one.type in ("tensor(int64)", "tensor(string)", "tensor(bool)") for one in outputs)
     for one in outputs:
         if one.type in ("tensor(float)", "tensor(double)") and len(one.shape) == 2 and isinstance(one.shape[1], int):
@@ -247,6 +254,14 @@ def _classes(session: Any, facts: "Facts") -> tuple[Label, ...]:
     )
 
 
+def _read_maps(values: Any) -> "list[Output]":
+    """The second class's number of each record's map, as skl2onnx gives them where nothing else is asked for."""
+    if any(len(one) != 2 for one in values):
+        said = f"it gives {len(values[0])} classes, where a binary model has two"
+        raise Damaged("Predict", said, "Export probabilities as a tensor (skl2onnx: options={'zipmap': False}).")
+    return [float(one[max(one)]) for one in values]
+
+
 def _output(session: Any, kind: Kind, signature: Signature) -> "tuple[str, Callable[[Any], list[Output]]]":
     """Which output to read, and how."""
     outputs = session.get_outputs()
@@ -258,6 +273,8 @@ def _output(session: Any, kind: Kind, signature: Signature) -> "tuple[str, Calla
             raise BadStep(_ATTEMPT, "it gives no text", "Say what it gives: --kind.")
         return texts[0], read_texts
     floats = [output for output in outputs if output.type in ("tensor(float)", "tensor(double)")]
+    if not floats and kind == "binary" and (maps := [one for one in outputs if one.type.startswith(_MAPS)]):
+        return maps[0].name, _read_maps
     if not floats:
         listed = ", ".join(f"{output.name} {output.type}" for output in outputs)
         raise BadStep(
