@@ -1,6 +1,7 @@
 """Time comes from a clock that can be moved; ids sort by it; digests do not depend on layout."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
@@ -65,6 +66,17 @@ def test_ids_are_unique_short_and_sort_by_when_they_were_made():
     assert made == sorted(made)
     assert len({new_id(clock) for _ in range(10_000)}) == 10_000
     assert all(len(one) == 20 and one.isalnum() and one.islower() for one in made if not one.isdigit())
+
+
+def test_a_forked_process_makes_ids_of_its_own():
+    clock = ManualClock(datetime(2026, 11, 21, tzinfo=UTC))
+    new_id(clock)
+    ours, theirs = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(theirs, new_id(clock).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(ours, 100).decode() != new_id(clock)
 
 
 @pytest.mark.parametrize("name", ["orders", "_x", "order-lines", "A1", "a" * 100])

@@ -9,6 +9,7 @@ import mmap
 import struct
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -108,4 +109,10 @@ def from_micros(micros: int) -> datetime:
 
 def iso(micros: int) -> str:
     """RFC 3339 text in UTC, e.g. ``2011-04-01T08:26:00Z``."""
-    return from_micros(micros).isoformat().replace("+00:00", "Z")
+    second, rest = divmod(micros, 1_000_000)
+    return f"{_second(second)}.{rest:06d}Z" if rest else f"{_second(second)}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(since: int) -> str:
+    return from_micros(since * 1_000_000).replace(tzinfo=None).isoformat()

@@ -97,12 +97,11 @@ class Inputs:
             return None
         try:
             values = list(chain.from_iterable(map(pick, records)))
-            if not _NUMBERS.issuperset(map(type, values)):
+            if not (_NUMBERS.issuperset(map(type, values)) and math.isfinite(sum(values))):
                 return None
-            found = np.array(values, dtype=np.float64).reshape(len(records), len(self._readers))
+            return np.array(values, dtype=np.float64).reshape(len(records), len(self._readers))
         except (KeyError, OverflowError):
             return None
-        return found if np.isfinite(found).all() else None
 
     def frame(self, records: Sequence[Mapping[str, Any]]) -> Any:
         """The records as a pandas DataFrame with the signature's column types. Raises Usage as ``rows`` does."""
