@@ -18,6 +18,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -130,6 +131,23 @@ def test_a_pipeline_over_texts_and_numbers_gets_its_frame(frame, frozen):
     draft, predictor = frozen(model, "binary", rows, ["recency", "country"])
     assert draft.signature.inputs == {"recency": "number", "country": "text"}
     assert predictor.predict(records(rows, ["recency", "country"])) == model.predict_proba(rows)[:, 1].tolist()
+
+
+@pytest.mark.parametrize(
+    "vectorizer", [TfidfVectorizer(), CountVectorizer(binary=True), HashingVectorizer(n_features=64)]
+)
+def test_a_pipeline_over_one_column_of_texts_gets_a_list(frozen, vectorizer):
+    texts = ["sehr gut", "gut so", "übel hier", "sehr übel", "gut, übel"]
+    model = make_pipeline(vectorizer, LogisticRegression()).fit(texts, [1, 1, 0, 0, 0])
+    draft, predictor = frozen(model, "binary", pd.DataFrame({"review": texts}), None)
+    assert draft.format == "skops" and draft.signature.inputs == {"review": "text"}
+    asked = [{"review": one} for one in (*texts, "", "neu")]
+    expected = model.predict_proba([one["review"] for one in asked])[:, 1]
+    assert predictor.predict(asked) == pytest.approx(expected.tolist())
+    with pytest.raises(Usage, match="field 'review': expected a text, got 3"):
+        predictor.predict([{"review": 3}])
+    with pytest.raises(BadStep, match="it takes a list of texts, 2 features are listed"):
+        frozen(model, "binary", None, ["review", "title"])
 
 
 def test_a_polars_sample_and_no_sample_do_as_well(frame, frozen):

@@ -1,5 +1,6 @@
 """A model that a pinned package brings: the package is built here, installed into a folder, and changed."""
 
+import base64
 import importlib
 import json
 import shutil
@@ -12,11 +13,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sampan import EntryPoint, Fitted
 from sampan.base.errors import BadStep, Damaged, Usage
 from sampan.models.formats import freeze, load
+from sampan.models.golden import compare, read
+from sampan.models.values import TensorType
 from sampan.models.version import VersionDraft, version_digest
 
 NUMBERS = ["recency", "orders"]
@@ -36,6 +40,23 @@ def classes(files):
 
 def texts(files):
     return lambda table: [0.0 if one is None else float(len(one)) for one in table["country"].to_pylist()]
+
+def pictures(files):
+    def predict(table):  # its own decoder: a PGM of one line a header
+        found = []
+        for data in table["file"].to_pylist():
+            magic, size, most, rest = data.split(b"\\n", 3)
+            if magic != b"P5":
+                raise ValueError("no PGM")
+            found.append(sum(rest) / len(rest) / int(most))
+        return found
+    return predict
+
+def tensors(files):
+    def predict(table):
+        small = table["small"].combine_chunks().to_numpy_ndarray()
+        return small.sum(axis=(1, 2)) + [sum(one) for one in table["long"].to_pylist()]
+    return predict
 
 def wild(files):
     return lambda table: [7.5] * len(table)
@@ -237,6 +258,51 @@ def test_several_classes_texts_and_missing_values(wheel, site, frame, blobs):
     draft = keep(blobs, rows, "churn_rules.scoring:texts", "regression", features=["country"])
     assert draft.signature.inputs == {"country": "text"} and draft.signature.missing
     assert load(draft, blobs).predict([{"country": "UK"}, {"country": "France"}, {"country": None}]) == [2, 6, 0]
+
+
+def pgm(*values: int) -> bytes:
+    return b"P5\n%d 1\n255\n" % len(values) + bytes(values)
+
+
+def test_a_package_decodes_pictures_itself(wheel, site, blobs):
+    install(wheel(), site)
+    sample = pa.table({"file": pa.array([pgm(255, 0), pgm(51), pgm(0, 0, 255)], pa.binary())})
+    draft = keep(blobs, sample, "churn_rules.scoring:pictures", features=["file"])
+    assert draft.signature.inputs == {"file": "bytes"} and not draft.signature.missing
+    predictor = load(draft, blobs)
+    assert predictor.predict([{"file": {"base64": base64.b64encode(pgm(51, 51)).decode()}}]) == [0.2]
+    with pytest.raises(Usage, match=r"scoring:pictures of churn-rules==1\.2\.0 raised ValueError: no PGM"):
+        predictor.predict([{"file": {"base64": "UDYKCgo="}}])
+    golden = read(blobs.get(draft.golden.digest))
+    assert len(golden.requests) == 3 and compare("m@1", golden, predictor.predict).different == 0
+
+
+def test_a_package_takes_tensors_of_fixed_and_of_any_size(wheel, site, blobs):
+    install(wheel(), site)
+    small = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    columns = {"small": pa.FixedShapeTensorArray.from_numpy_ndarray(small), "long": [[1, 2], [3]]}
+    draft = keep(blobs, pa.table(columns), "churn_rules.scoring:tensors", "regression", features=["small", "long"])
+    assert draft.signature.tensors == {"small": TensorType("FP32", (2, 3)), "long": TensorType("INT64", (-1,))}
+    predictor = load(draft, blobs)
+    asked = [{"small": one.tolist(), "long": long} for one, long in zip(small, ([1, 2], [3]), strict=True)]
+    assert predictor.predict(asked) == [15 + 3, 51 + 3]
+    with pytest.raises(
+        Usage, match=r"field 'small': expected a tensor FP32 of the shape \[2, 3\], got the shape \[3\]"
+    ):
+        predictor.predict([{**asked[0], "small": [1, 2, 3]}])
+    golden = read(blobs.get(draft.golden.digest))
+    assert compare("m@1", golden, predictor.predict).different == 0
+
+
+def test_large_requests_are_kept_in_smaller_number(wheel, site, blobs):
+    install(wheel(), site)
+    sample = pa.table({"file": pa.array([pgm(*[value] * 100_000) for value in range(200)], pa.binary())})
+    draft = keep(blobs, sample, "churn_rules.scoring:pictures", features=["file"])
+    golden = read(blobs.get(draft.golden.digest))
+    assert draft.golden.rows == 200 and len(golden.requests) == 64
+    big = pa.table({"file": pa.array([pgm(*[value] * 1_000_000) for value in range(20)], pa.binary())})
+    draft = keep(blobs, big, "churn_rules.scoring:pictures", features=["file"])
+    assert 6 <= draft.golden.requests <= 8
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import tensor_models as made
 from sampan.base.errors import Usage
 from sampan.models.adopting import Errand, features_of, freeze_file
 from sampan.models.formats import load
-from sampan.models.tensors import Content, Packed, TensorType
+from sampan.models.values import Content, Packed, TensorType
 from sampan.store.blobs import Blobs
 
 RNG = np.random.default_rng(0)

@@ -59,10 +59,23 @@ def test_calibration_is_of_the_newest_outcome_of_each_and_of_both_sides(looked: 
     assert all(math.isclose(one.said, said) for one, said in zip(champion, (0.1, 0.9), strict=True))
 
 
-def test_classes_and_labels_agree_by_their_actions_alone(looked: Looked) -> None:
+def test_tensors_differ_by_their_farthest_element_and_large_ones_by_their_digests(looked: Looked) -> None:
+    small = {"datatype": "FP32", "shape": [1, 2]}
+    large = {"datatype": "FP32", "shape": [400], "size": 1600}
+    looked.send(looked.answered(1, False, prediction={**small, "data": [2.0, 5.0]}))
+    looked.send(looked.answered(2, False, prediction={**large, "digest": "a" * 64}))
+    looked.send(looked.shadow(1, prediction={**small, "data": [2.5, 4.0]}))
+    looked.send(looked.shadow(2, prediction={**large, "digest": "b" * 64}))
+    found = asked(looked)
+    assert (found.answered, found.apart, found.correlation) == (2, (1.0, 1.0, 1.0), None)
+    assert [(one.prediction_id, one.apart) for one in found.furthest] == [("p1", 1.0), ("p2", None)]
+
+
+def test_classes_differ_by_one_of_their_shares_and_labels_agree_by_their_actions_alone(looked: Looked) -> None:
     looked.send(looked.answered(1, False, prediction=[0.2, 0.8]), looked.answered(2, False, prediction="red"))
     looked.send(looked.shadow(1, prediction=[0.3, 0.7]), looked.shadow(2, prediction="red", action="reserve"))
     looked.send(looked.outcome(1, "late"))
     found = asked(looked)
-    assert (found.answered, found.same_action, found.apart, found.calibration) == (2, 1, None, None)
+    assert (found.answered, found.same_action, found.correlation, found.calibration) == (2, 1, None, None)
+    assert found.apart == pytest.approx((0.1, 0.1, 0.1))
     assert [(one.prediction_id, one.said, one.other) for one in found.furthest] == [("p1", [0.2, 0.8], [0.3, 0.7])]

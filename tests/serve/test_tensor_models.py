@@ -3,10 +3,12 @@
 `just test-clients` brings `tritonclient` and `kserve`.
 """
 
+import asyncio
 import base64
 import io
 import json
 import struct
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -28,6 +30,24 @@ MODELS = {
     "bright": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
 }
 
+TABLES = {
+    "sequences": "SELECT 1 AS id, [[1.0, 2.0], [3.0, 4.5]] AS steps UNION ALL SELECT 2, [[0.5, 7.0]]",
+    "files": "SELECT 1 AS id, '\\x01\\x02'::BLOB AS file UNION ALL SELECT 2, 'abc'::BLOB",
+    "wrong": "SELECT [1.0, 2.0] AS steps",
+}
+PLAN = """
+[colour]
+units = 30
+[colour.kpi]
+query = "SELECT _id AS prediction_id, 1.0 AS value FROM prediction UNION ALL SELECT _id, 1.0 FROM shadow"
+minimum_effect = 0.1
+[[colour.stage]]
+shadow = true
+at_least = "1 hour"
+[[colour.stage]]
+share = 1.0
+"""
+
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
@@ -35,6 +55,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     root = tmp_path_factory.mktemp("tensors") / "shop"
     root.mkdir()
     (root / "sampan.toml").write_text("")
+    (root / "tables").mkdir()
+    for name, text in TABLES.items():
+        (root / "tables" / f"{name}.sql").write_text(text)
     for name, (data, words) in MODELS.items():
         (root / f"{name}.onnx").write_bytes(data)
         done = sampan(root, "endpoint", "adopt", name, str(root / f"{name}.onnx"), *words)
@@ -284,6 +307,34 @@ def test_a_past_prediction_can_be_made_once_more(hub: Hub) -> None:
         assert again["differs"] == [] and not again["error"], again
 
 
+def test_a_candidate_sees_pictures_in_the_shadow(hub: Hub) -> None:
+    (hub.folder / "other.onnx").write_bytes(made.images("any"))
+    words = ("--classes", "red,green,blue", "--register-only", "--json")
+    done = sampan(hub.folder, "endpoint", "adopt", "colour", str(hub.folder / "other.onnx"), *words)
+    assert done.returncode == 0, done.stderr
+    (hub.folder / "rollouts.toml").write_text(PLAN)
+    done = sampan(hub.folder, "rollout", "start", "colour", "--model", "colour@2", "--reason", "any size")
+    assert done.returncode == 0, done.stderr
+    asked, end = 0, time.monotonic() + 60
+    while not (told := sampan_rows(hub, "SELECT prediction, error FROM shadow")):
+        assert time.monotonic() < end
+        predicted(hub, "colour", {"image": packed(PICTURES[asked % 4])})
+        asked += 1
+    assert {one["error"] for one in told} == {""} and len(json.loads(told[0]["prediction"])) == 3
+    id = hub.json("/rollouts")["rollouts"][0]["id"]
+    compared = hub.json(f"/rollouts/{id}/shadow")["compared"]
+    assert compared["apart"][2] < 1e-6 and compared["answered"] >= 1
+    done = sampan(hub.folder, "rollout", "back", "colour", "--reason", "seen")
+    assert done.returncode == 0, done.stderr
+
+
+def sampan_rows(hub: Hub, text: str) -> list[dict[str, Any]]:
+    done = sampan(hub.folder, "sql", text, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return [dict(zip([one["name"] for one in found["columns"]], row, strict=True)) for row in found["rows"]]
+
+
 @pytest.mark.skipif(find_spec("tritonclient") is None, reason="no tritonclient: run `uv run just test-clients`")
 @pytest.mark.parametrize("binary", [True, False])
 def test_tritons_client_sends_pictures_texts_and_files(hub: Hub, binary: bool) -> None:
@@ -318,3 +369,72 @@ def test_tritons_client_sends_pictures_texts_and_files(hub: Hub, binary: bool) -
         wrong = http.InferInput("steps", [1, 2, 2], "FP64")
         wrong.set_data_from_numpy(np.ones((1, 2, 2)), binary_data=binary)
         client.infer("steps", [wrong], headers=headers)
+
+
+@pytest.mark.skipif(find_spec("kserve") is None, reason="no kserve: run `uv run just test-clients`")
+@pytest.mark.parametrize("binary", [True, False])
+def test_kserves_client_sends_pictures_and_texts(hub: Hub, binary: bool) -> None:
+    from kserve import InferenceRESTClient, InferInput, InferRequest
+    from kserve.inference_client import RESTConfig
+
+    url, headers = f"http://127.0.0.1:{hub.port}", {"Authorization": f"Bearer {hub.token}"}
+
+    async def asked(name: str, field: str, array: Any, datatype: str) -> Any:
+        client = InferenceRESTClient(RESTConfig(protocol="v2"))
+        sent = InferInput(field, list(array.shape), datatype)
+        sent.set_data_from_numpy(array, binary_data=binary)
+        try:
+            request = InferRequest(name, [sent])
+            return (await client.infer(url, request, model_name=name, headers=dict(headers))).outputs[0].as_numpy()
+        finally:
+            await client.close()
+
+    found = asyncio.run(asked("colour", "image", PICTURES, "FP32"))
+    assert np.allclose(found, made.expected_of(PICTURES), atol=1e-6)
+    texts = asyncio.run(asked("word", "word", np.array(["gut", "übel"], object), "BYTES")).tolist()
+    assert [one if isinstance(one, str) else one.decode() for one in texts] == ["up", "down"]
+
+
+def test_pages_show_what_is_taken_how_it_is_asked_and_what_was_sent(hub: Hub) -> None:
+    page = hub.json("/endpoints/colour")
+    assert page["takes"] == {"image": "FP32, 3 × 32 × 32"}
+    assert page["example"] == '{"records": [{"image": {"datatype": "FP32", "shape": [3, 32, 32], "base64": "…"}}]}'
+    assert hub.json("/endpoints/bright")["example"] == '{"records": [{"file": {"base64": "…"}}]}'
+    (one,) = predicted(hub, "bright", {"file": {"base64": base64.b64encode(PNG).decode()}})
+    (line,) = hub.json(f"/predictions/{one['id']}")["attached"]
+    assert (line["field"], line["media_type"], line["picture"], line["there"]) == ("file", "image/png", True, True)
+    _, text = hub.ask("GET", f"/predictions/{one['id']}", accept="text/html")
+    assert b"image/png, 2,056 bytes" in text and f"/v1/blobs/{line['digest']}?show=image".encode() in text
+    (one,) = predicted(hub, "colour", {"image": packed(PICTURES[0])})
+    _, text = hub.ask("GET", f"/predictions/{one['id']}", accept="text/html")
+    assert b"FP32 [3, 32, 32], 12,288 bytes" in text
+    _, text = hub.ask("GET", "/models/colour/1", accept="text/html")
+    assert b"FP32 [3, 32, 32]; -1 is any size" in text
+    events = hub.json("/log?type=prediction")["events"]
+    assert hub.json(f"/log/{events[0]['position']}")["attached"][0]["media_type"] == "FP32 [3, 32, 32], little endian"
+
+
+def test_tables_of_lists_and_bytes_are_scored(hub: Hub) -> None:
+    done = sampan(hub.folder, "run")
+    assert done.returncode == 0, done.stderr
+    done = sampan(hub.folder, "score", "steps", "sequences", "--out", "doubled", "--keep", "id")
+    assert done.returncode == 0, done.stderr
+    rows = sampan_rows(hub, "SELECT id, prediction::VARCHAR AS said FROM doubled ORDER BY id")
+    assert [(one["id"], json.loads(one["said"])) for one in rows] == [(1, [[2, 4], [6, 9]]), (2, [[1, 14]])]
+    done = sampan(hub.folder, "score", "bright", "files", "--json")
+    assert done.returncode == 0, done.stderr
+    expected = predicted(hub, "bright", {"file": {"base64": "AQI="}}, {"file": {"base64": "YWJj"}})
+    from sampan.serve.score import Tally
+
+    tally = Tally()
+    tally.add(expected)
+    assert json.loads(done.stdout)["digest"] == tally.digest
+    for table, said in (
+        ("files", "it has no column 'steps'"),
+        ("wrong", "row 1: field 'steps': expected a tensor FP32"),
+    ):
+        done = sampan(hub.folder, "score", "steps", table)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+    (hub.folder / "in.csv").write_text('steps\n"[[1, 2]]"\nx\n')
+    done = sampan(hub.folder, "score", "steps", str(hub.folder / "in.csv"))
+    assert done.returncode == 2 and "row 2: field 'steps'" in done.stderr, done.stderr

@@ -48,7 +48,8 @@ class Adopting(Releasing):
             draft, said = self._service(attempted, asked) if live else (self._file(attempted, asked), None)
             version = self.models.register(draft, model, origin=Origin(adopted=source[:_SHOWN]), actor=actor)
             told = {name: getattr(version, name) for name in ("ref", "digest", "format", "kind")}
-            told |= {"inputs": version.signature.inputs, "example": said}
+            tensors = version.signature.tensors
+            told |= {"inputs": version.signature.inputs, "tensors": tensors or {}, "example": said}
             if asked.get("register_only"):
                 return {"adopted": msgspec.to_builtins(told)}
             rules = (asked.get("decision") or "", asked.get("thresholds") or {})
@@ -98,7 +99,7 @@ class Adopting(Releasing):
     def _service(self, attempted: str, asked: dict[str, Any]) -> "tuple[VersionDraft, Any]":
         """A version that is a service's address; and what it answered to the example, if one was given."""
         from sampan.models.adopting import check_kind, classes_of, features_of
-        from sampan.models.version import Signature
+        from sampan.models.version import WHOLE, Signature
         from sampan.serve.live import FORMS, Facts, Live, check, draft, outgoing
 
         if asked.get("format"):
@@ -108,6 +109,9 @@ class Adopting(Releasing):
         classes = classes_of(asked.get("classes") or "")
         kind, output, labels = check_kind(attempted, asked.get("kind") or "", classes)
         features = features_of(attempted, asked.get("features") or "")
+        if whole := [name for name, type in features.items() if type in WHOLE]:
+            odd = f"the feature {whole[0][:80]!r} is a {features[whole[0]]}, and of a service columns are declared"
+            raise Usage(attempted, odd, "Leave --features out: records then go to it as they came.")
         signature = Signature(
             inputs={name: type or "number" for name, type in features.items()},  # type: ignore[misc]  # checked there
             output=output,

@@ -88,18 +88,26 @@ def threshold(text: str) -> tuple[str, object]:
         return name.strip(), value
 
 
+def _tensor(told: dict[str, Any], name: str) -> str:
+    tensor = told["tensors"][name]
+    return f"{tensor['datatype']} {tensor['shape']}"
+
+
 @endpoint.command()
 @click.argument("name")
 @click.argument("source", metavar="FILE|URL")
 @click.option("--format", default="", help="Of a file: onnx, lightgbm, xgboost or skops; else by its name.")
 @click.option(
-    "--kind", default="", help="binary, multiclass, regression or ranking, where the file does not say it; of a URL."
+    "--kind",
+    default="",
+    help="binary, multiclass, regression, ranking (of ONNX tensor, text), where the file does not say it; of a URL.",
 )
 @click.option(
     "--features",
     default="",
     metavar="NAME[:TYPE],…",
-    help="What it takes, in its order, where the file does not say it. Types: number, integer, boolean, text.",
+    help="What it takes, in its order, where the file does not say it. Types: number, integer, boolean, text; "
+    "tensor or bytes for an input of an ONNX model that is sent whole.",
 )
 @click.option("--classes", default="", metavar="LABEL,…", help="A classifier's labels, in its order.")
 @click.option("--form", default="", help="Of a URL, how it is called: predict, invocations or v2.")
@@ -141,7 +149,8 @@ def adopt(
         return
     told = made["adopted"]
     click.echo(f"{told['ref']} is {told['kind']}, {told['format']}, digest {told['digest'][:12]}; no run made it.")
-    click.echo(f"  It takes {', '.join(told['inputs']) or 'whatever fields a record has'}.")
+    takes = [f"{one} ({_tensor(told, one)})" if one in told["tensors"] else one for one in told["inputs"]]
+    click.echo(f"  It takes {', '.join(takes) or 'whatever fields a record has'}.")
     if told["example"] is not None:
         click.echo(f"  To the example it says {told['example']}.")
     if said["register_only"]:

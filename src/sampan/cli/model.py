@@ -85,7 +85,12 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
     rows = [[name, found["metrics"][name], known.get(name, "")] for name in names]
     table(["metric", "value", "better is"], rows, empty="No metrics.")
     click.echo()
-    table(["input", "type"], list(found["signature"]["inputs"].items()))
+    table(["input", "type"], [[name, _type(found["signature"], name)] for name in found["signature"]["inputs"]])
+
+
+def _type(signature: dict[str, Any], name: str) -> str:
+    tensor = (signature.get("tensors") or {}).get(name)
+    return f"tensor {tensor['datatype']} {tensor['shape']}" if tensor else str(signature["inputs"][name])
 
 
 def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,7 @@ from sampan.hub.dag import draw
 from sampan.hub.origins import address, nodes, story
 from sampan.hub.spark import spark
 from sampan.hub.urls import Urls
+from sampan.serve.noted import in_words
 from sampan.team.roles import PRINCIPAL
 
 _HERE: Final = Path(__file__).parent
@@ -252,6 +253,8 @@ def show(value: Any) -> Markup:
         return escape(value.isoformat(sep=" ").removesuffix("+00:00"))
     if isinstance(value, float):
         return escape(f"{value:.10g}")
+    if told := in_words(value):  # content that lies beside the log
+        return escape(told)
     plain = isinstance(value, str | int | float | Decimal)
     text = str(value) if plain else pretty(value)
     return escape(text if len(text) <= 200 else text[:199] + "…")

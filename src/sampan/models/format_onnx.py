@@ -15,7 +15,7 @@ from sampan.models.answers import OUTPUTS, line
 from sampan.models.inputs import Inputs
 from sampan.models.onnx_tensors import DATATYPES, declared, given_by, is_column, one_at_a_time, read_tensors, read_texts
 from sampan.models.onnx_wire import objection
-from sampan.models.tensors import TensorType
+from sampan.models.values import TensorType
 from sampan.models.version import InputType, Kind, Label, Signature
 
 if TYPE_CHECKING:

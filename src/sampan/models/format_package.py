@@ -18,6 +18,7 @@ from sampan.models.answers import OUTPUTS, check_probabilities, classes_of, line
 from sampan.models.architecture import plain
 from sampan.models.inputs import Inputs
 from sampan.models.pinned import Pin, check, module_of, owner_of, pin
+from sampan.models.values import BYTES, TensorType
 from sampan.models.version import InputType, Kind, Signature
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class EntryPoint:
     ``target`` is a function of the package, itself or as ``module:function``, or the name of an entry point that it
     declares in the group ``sampan.models``. It is called with ``files`` (names to bytes, kept with the version; a path
     is read) and the keyword arguments, which are plain data, and gives a function: from a ``pyarrow.Table`` of the
-    features to one number for each row, or one list of probabilities in the order of ``classes``.
+    features to one number for each row, or one list of probabilities in the order of ``classes``. Columns of the sample
+    that are binary or lists make features that are bytes or tensors; a package may so read pictures itself.
     """
 
     def __init__(
@@ -109,8 +111,13 @@ class PackagePredictor:
         self._kind = kind
         self._said = said
         self._inputs = Inputs(signature)
-        types = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
-        self._schema = pa.schema([(name, types.get(type, pa.string())) for name, type in signature.inputs.items()])
+        types = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "bytes": pa.binary()}
+        self._schema = pa.schema(
+            [
+                (name, _arrow(signature.tensor(name)) if type == "tensor" else types.get(type, pa.string()))
+                for name, type in signature.inputs.items()
+            ]
+        )
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         answers = self.answers(records)
@@ -124,10 +131,7 @@ class PackagePredictor:
         import pyarrow as pa
 
         rows = self._inputs.rows(records)
-        columns = [  # NaN, which is not what it is, stands for nothing
-            pa.array([None if one != one else one for one in (row[place] for row in rows)], field.type)
-            for place, field in enumerate(self._schema)
-        ]
+        columns = [_column([row[place] for row in rows], field.type) for place, field in enumerate(self._schema)]
         attempted = "Predict"
         try:
             said = np.asarray(self._function(pa.table(columns, schema=self._schema)), dtype=np.float64)
@@ -142,6 +146,30 @@ class PackagePredictor:
                 "It has to give one number, or one list of probabilities, for each row.",
             )
         return said.ravel() if said.ndim == 2 and said.shape[1] == 1 else said
+
+
+def _arrow(tensor: TensorType) -> Any:
+    """The column of a tensor: of Arrow's own type where all its sizes are fixed, else nested lists."""
+    import pyarrow as pa
+
+    kind = pa.string() if tensor.datatype == BYTES else pa.from_numpy_dtype(tensor.numpy)
+    if -1 not in tensor.shape and tensor.datatype not in (BYTES, "BOOL"):
+        return pa.fixed_shape_tensor(kind, tensor.shape)
+    for _ in tensor.shape:
+        kind = pa.list_(kind)
+    return kind
+
+
+def _column(values: list[Any], type: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(type, pa.FixedShapeTensorType):
+        flat = pa.array(np.concatenate([one.ravel() for one in values]), type.value_type)
+        storage = pa.FixedSizeListArray.from_arrays(flat, type.storage_type.list_size)
+        return pa.ExtensionArray.from_storage(type, storage)
+    if pa.types.is_list(type):
+        return pa.array([one.tolist() for one in values], type)
+    return pa.array([None if one != one else one for one in values], type)  # NaN stands for nothing
 
 
 def _found(target: str) -> tuple[str, str]:
@@ -214,12 +242,15 @@ def _signature(facts: "Facts") -> Signature:
     if not names:
         raise BadStep(_ATTEMPT, "the names of its features are unknown", "Return Fitted(..., features=[...]).")
     types: dict[str, InputType] = dict.fromkeys(names, "number")
+    tensors: dict[str, TensorType] = {}
     if facts.sample is not None:
-        from sampan.models.sample import input_type
+        from sampan.models.sample import wire_type
 
-        types = {name: input_type(name, facts.sample.schema.field(name).type) for name in names}
+        wired = {name: wire_type(name, facts.sample.schema.field(name).type) for name in names}
+        tensors = {name: type for name, type in wired.items() if isinstance(type, TensorType)}
+        types = {name: "tensor" if isinstance(type, TensorType) else type for name, type in wired.items()}
     plainly: dict[str, InputType] = {name: "text" if type == "category" else type for name, type in types.items()}
-    return Signature(inputs=plainly, output=OUTPUTS[facts.kind])
+    return Signature(inputs=plainly, output=OUTPUTS[facts.kind], tensors=tensors or msgspec.UNSET)
 
 
 def _sample(facts: "Facts", signature: Signature) -> list[dict[str, Any]]:
@@ -245,6 +276,8 @@ def _finished(
         raise BadStep(_ATTEMPT, error.obstacle, error.advice or "Give a sample of rows that it takes.") from error
     classes = classes_of(given, kind, plain(list(wanted), "classes") if wanted is not None else None, _ATTEMPT)
     check_probabilities(given, kind, _ATTEMPT, "Let it give probabilities.")
+    if predictor.signature.heavy:
+        return msgspec.structs.replace(predictor.signature, classes=classes)
     missing = msgspec.structs.replace(predictor.signature, missing=True)
     lenient = PackagePredictor(predictor._function, kind, missing, "")
     try:

@@ -93,8 +93,15 @@ def load(files: Mapping[str, bytes], kind: Kind, signature: Signature) -> "Skops
 
 def reference(estimator: Any, sample: "pa.Table", kind: Kind, signature: Signature) -> "list[Output] | None":
     """What the fitted estimator itself predicts on the sample."""
+    if _of_text(signature):
+        return _outputs(estimator, sample.column(0).to_pylist(), kind)
     frame = sample.to_pandas() if signature.frame else _matrix_of(sample)
     return _outputs(estimator, frame, kind)
+
+
+def _of_text(signature: Signature) -> bool:
+    """Whether the estimator takes a list of texts."""
+    return not signature.frame and list(signature.inputs.values()) == ["text"]
 
 
 class SkopsPredictor:
@@ -105,8 +112,11 @@ class SkopsPredictor:
         self._kind = kind
         self._estimator = estimator
         self._inputs = Inputs(signature)
+        self._texts = _of_text(signature)
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
+        if self._texts:
+            return _outputs(self._estimator, [row[0] for row in self._inputs.rows(records)], self._kind)
         rows = self._inputs.frame(records) if self.signature.frame else self._inputs.matrix(records)
         return _outputs(self._estimator, rows, self._kind)
 
@@ -231,6 +241,8 @@ def _skops() -> Any:
 
 
 def _signature(estimator: Any, facts: "Facts", attempted: str) -> Signature:
+    if _reads_texts(estimator):
+        return _of_texts(estimator, facts, attempted)
     count = getattr(estimator, "n_features_in_", None)
     if count is None:
         raise BadStep(attempted, "it is not fitted, or does not say how many features it takes", "Call .fit() first.")
@@ -272,6 +284,29 @@ def _signature(estimator: Any, facts: "Facts", attempted: str) -> Signature:
         classes=_classes(estimator, facts.kind, attempted),
         missing=_takes_missing(estimator, facts, names, frame),
         frame=frame,
+    )
+
+
+def _reads_texts(estimator: Any) -> bool:
+    """Whether it begins with something that makes numbers of a list of texts, and so takes no table."""
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+    from sklearn.pipeline import Pipeline
+
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[0][1]
+    return isinstance(estimator, CountVectorizer | HashingVectorizer)
+
+
+def _of_texts(estimator: Any, facts: "Facts", attempted: str) -> Signature:
+    """One text a record, named as the feature or the sample's column is, else ``text``."""
+    names = facts.features or (facts.sample.column_names if facts.sample is not None else ("text",))
+    if len(names) != 1:
+        said = f"it takes a list of texts, {len(names)} features are listed: {', '.join(names)}"
+        raise BadStep(attempted, said[:300], "List the one that holds the text, or use a ColumnTransformer.")
+    return Signature(
+        inputs={names[0]: "text"},
+        output=_OUTPUTS[facts.kind],
+        classes=_classes(estimator, facts.kind, attempted),
     )
 
 

@@ -17,7 +17,7 @@ from sampan.models.format_mlflow import FILES, MLFLOW
 from sampan.models.golden import capture, distance
 from sampan.models.golden_checks import TOLERANCE
 from sampan.models.onnx_form import derive
-from sampan.models.tensors import Packed
+from sampan.models.values import Packed
 from sampan.models.version import KINDS, SERVICE, InputType, Kind, Signature, Version, VersionDraft, version_digest
 from sampan.store.blobs import Blobs
 

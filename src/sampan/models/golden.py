@@ -15,7 +15,8 @@ import numpy as np
 from sampan.base.errors import Damaged, SampanError
 from sampan.models.golden_checks import TOLERANCE, GoldenCheck
 from sampan.models.inputs import Inputs
-from sampan.models.tensors import BYTES, Packed, shown
+from sampan.models.tensors import shown
+from sampan.models.values import BYTES, Packed
 from sampan.models.version import GoldenFile, Signature
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PICKED: Final = 64
 _LOOKED_AT: Final = 2_000  # rows of a sample that are asked, to pick from
+_LARGEST: Final = 8 << 20  # bytes of tensors and of files that requests may hold together
 _TOLD: Final = 10
 
 
@@ -48,11 +50,20 @@ def capture(predictor: "Predictor", sample: "pa.Table", put: Callable[[bytes], s
     records = [one for one in plain_records(sample.take(places), predictor.signature) if fits(one)]
     asked = list(zip(records, predictor.predict(records), strict=True)) if records else []
     known = [(record, answer) for record, answer in asked if _finite(answer)]
-    picked = [known[place] for place in spread([_place(answer) for _, answer in known])]
+    count = _most([record for record, _ in known], predictor.signature)
+    picked = [known[place] for place in spread([_place(answer) for _, answer in known], count)]
     if not picked:
         return None
     golden = Golden([record for record, _ in picked], [answer for _, answer in picked])
     return GoldenFile(put(msgspec.json.encode(golden)), len(picked), sample.num_rows)
+
+
+def _most(records: Sequence[Mapping[str, Any]], signature: Signature) -> int:
+    """How many may be picked: fewer where they hold tensors or bytes that would make a large file."""
+    if not signature.heavy or not records:
+        return PICKED
+    largest = max(sum(len(one[name].base64) for name in signature.heavy) for one in records)
+    return max(1, min(PICKED, _LARGEST // max(1, largest)))
 
 
 def spread(predictions: Sequence[float], count: int = PICKED) -> list[int]:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from sampan.base.errors import Usage
-from sampan.models.tensors import Content, TensorReader, Unfit, packed, read_content
+from sampan.models.tensors import TensorReader, Unfit, packed, read_content
+from sampan.models.values import Content
 from sampan.models.version import InputType, Label, Signature
 
 Matrix: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float64]]

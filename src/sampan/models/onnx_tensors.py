@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sampan.base.errors import BadStep, Damaged
-from sampan.models.tensors import BYTES, TensorType, packed
-from sampan.models.tensors import DATATYPES as KINDS
+from sampan.models.tensors import packed
+from sampan.models.values import BYTES, TensorType
+from sampan.models.values import DATATYPES as KINDS
 
 if TYPE_CHECKING:
     from sampan.models.formats import Output

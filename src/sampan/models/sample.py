@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from sampan.base.errors import BadStep
+from sampan.models.tensors import TensorReader, Unfit, packed
+from sampan.models.values import BYTES, DATATYPES, Content, TensorType
 from sampan.models.version import InputType, Signature
 
 
@@ -56,13 +59,55 @@ def input_type(name: str, type: pa.DataType) -> InputType:
     )
 
 
+def wire_type(name: str, type: pa.DataType) -> "InputType | TensorType":
+    """The wire type of an Arrow column, for models that take tensors and bytes. Raises BadStep for any other."""
+    if pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_fixed_size_binary(type):
+        return "bytes"
+    shape: list[int] = []
+    if isinstance(type, pa.FixedShapeTensorType):
+        shape, type = list(type.shape), type.value_type
+    while pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type):
+        shape.append(type.list_size if pa.types.is_fixed_size_list(type) else -1)
+        type = type.value_type
+    if not shape:
+        return input_type(name, type)
+    if pa.types.is_string(type) or pa.types.is_large_string(type):
+        return TensorType(BYTES, tuple(shape))
+    known = {pa.from_numpy_dtype(kind): datatype for datatype, kind in DATATYPES.items()}
+    if type not in known:
+        raise BadStep("Freeze a model", f"the feature {name!r} holds lists of {type}", "Give lists of numbers.")
+    return TensorType(known[type], tuple(shape))
+
+
 def plain_records(table: pa.Table, signature: Signature) -> list[dict[str, Any]]:
-    """Rows of a sample as the records a client would send: decimals as numbers, NaN as null."""
+    """Rows of a sample as the records a client would send: decimals as numbers, NaN as null, tensors and bytes as
+    what is sent in base64."""
     records = []
-    for row in table.select(list(signature.inputs)).to_pylist():
-        for name, kind in signature.inputs.items():
+    heavy = {name: _whole(table.column(name), name, signature) for name in signature.heavy}
+    light = [name for name in signature.inputs if name not in heavy]
+    rows = table.select(light).to_pylist() if light else [{} for _ in range(table.num_rows)]
+    for at, row in enumerate(rows):
+        for name in light:
             value = row[name]
-            if kind == "number" and value is not None:
+            if signature.inputs[name] == "number" and value is not None:
                 row[name] = None if value != value else float(value)
-        records.append(row)
+        records.append({name: heavy[name][at] if name in heavy else row[name] for name in signature.inputs})
     return records
+
+
+def _whole(column: pa.ChunkedArray, name: str, signature: Signature) -> list[Any]:
+    """A column of tensors or bytes as values; what does not fit stays as it is, and is refused when it is sent."""
+    if signature.inputs[name] == "bytes":
+        return [None if one is None else Content(one) for one in column.to_pylist()]
+    read, made = TensorReader(signature.tensor(name)), []
+    shape = column.type.shape if isinstance(column.type, pa.FixedShapeTensorType) else None
+    storage = column.cast(column.type.storage_type) if shape is not None else column
+    for one in storage.to_pylist():
+        try:
+            array = read(
+                np.array(one, read.type.numpy).reshape(shape) if shape is not None and one is not None else one
+            )
+            made.append(packed(array, read.type.datatype))
+        except Unfit:
+            made.append(one)
+    return made

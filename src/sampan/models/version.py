@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 
 from sampan.base.digests import digest_bytes
-from sampan.models.tensors import TensorType
+from sampan.models.values import TensorType
 
 Kind: TypeAlias = Literal["binary", "multiclass", "regression", "ranking", "tensor", "text", "unknown"]
 #: Kinds whose answers nothing is measured by: a tensor, or a text, for each record.

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from sampan.models.tensors import BYTES, DATATYPES, Content, packed
+from sampan.models.tensors import packed
+from sampan.models.values import BYTES, DATATYPES, Content
 from sampan.models.version import InputType, Signature
 
 #: What may be any size is tried with these, one after the other.

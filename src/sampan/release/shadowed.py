@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _MOST: Final = 20  # pairs, changes and errors that are listed
 _BINS: Final = 10
-#: Events keep a prediction as JSON: a number, a label, or a list of probabilities.
+#: Events keep a prediction as JSON: a number, a label, a list of probabilities, or a tensor with its data. Lists lie as
+#: far apart as that of their elements which does most; of large tensors only the digests are here.
 _PAIRS: Final = """
 WITH answered AS (
     SELECT prediction_id, stage, prediction AS other, action AS other_action, rule AS other_rule, error,
@@ -22,7 +23,11 @@ WITH answered AS (
 ), pairs AS (
     SELECT answered.prediction_id, _time AS time, entity, prediction AS said, other, action, other_action, rule,
         other_rule, answered.error, latency_us, other_us, calls,
-        try_cast(prediction AS DOUBLE) AS x, try_cast(other AS DOUBLE) AS y
+        try_cast(prediction AS DOUBLE) AS x, try_cast(other AS DOUBLE) AS y,
+        try_cast(if(starts_with(prediction, '{{'), prediction->>'$.data', prediction) AS DOUBLE[]) AS xs,
+        try_cast(if(starts_with(other, '{{'), other->>'$.data', other) AS DOUBLE[]) AS ys,
+        coalesce(abs(x - y), CASE WHEN len(xs) = len(ys) THEN
+            list_max([abs(xs[n] - ys[n]) for n in range(1, len(xs) + 1)]) END) AS apart
     FROM answered JOIN prediction ON prediction._id = answered.prediction_id
 ), fair AS (SELECT * FROM pairs WHERE other IS NOT NULL AND error = '')
 """
@@ -107,8 +112,8 @@ def compare(begun: "Begun", lake: "Lake", log: "Log", known_by: int | None = Non
     (asked, answered, same, half, most, all_, together, *took), *_ = ask(
         "SELECT count(*), count(*) FILTER (other IS NOT NULL AND error = ''),"
         " count(*) FILTER (other IS NOT NULL AND error = '' AND action = other_action),"
-        " median(abs(x - y)) FILTER (error = ''), quantile_cont(abs(x - y), 0.95) FILTER (error = ''),"
-        " max(abs(x - y)) FILTER (error = ''), corr(x, y) FILTER (error = ''),"
+        " median(apart) FILTER (error = ''), quantile_cont(apart, 0.95) FILTER (error = ''),"
+        " max(apart) FILTER (error = ''), corr(x, y) FILTER (error = ''),"
         " quantile_cont(latency_us, 0.5), quantile_cont(latency_us, 0.99),"
         " quantile_cont(other_us, 0.5) FILTER (error = ''), quantile_cont(other_us, 0.99) FILTER (error = '')"
         " FROM pairs"
@@ -122,9 +127,9 @@ def compare(begun: "Begun", lake: "Lake", log: "Log", known_by: int | None = Non
     calls = ask(f"SELECT call, count(*) FROM ({called}) AS called GROUP BY ALL ORDER BY 2 DESC, 1 LIMIT {_MOST}")
     furthest = ask(
         "SELECT prediction_id, epoch_us(time), entity, CAST(said AS VARCHAR), CAST(other AS VARCHAR), action,"
-        " other_action, rule, other_rule, abs(x - y) FROM fair"
+        " other_action, rule, other_rule, apart FROM fair"
         " WHERE action <> other_action OR CAST(said AS VARCHAR) <> CAST(other AS VARCHAR)"
-        f" ORDER BY abs(x - y) DESC NULLS LAST, action = other_action, prediction_id LIMIT {_MOST}"
+        f" ORDER BY apart DESC NULLS LAST, action = other_action, prediction_id LIMIT {_MOST}"
     )
     return Compared(
         asked=asked,

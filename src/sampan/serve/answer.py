@@ -19,7 +19,7 @@ from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_ids
 from sampan.log.attachments import Attachments
 from sampan.models.inputs import Inputs
-from sampan.models.tensors import Packed
+from sampan.models.values import Packed
 from sampan.models.version import Signature
 from sampan.serve.alarm import BEFORE, MODEL, RULE, Alarm
 from sampan.serve.assignment import CHAMPION

@@ -12,6 +12,8 @@ import msgspec
 
 from sampan.base.errors import BadWorkspace, Damaged, SampanError
 from sampan.models.inputs import Inputs
+from sampan.models.tensors import TensorReader, packed
+from sampan.models.values import TensorType
 from sampan.models.version import Signature
 from sampan.serve.decisions import PREVIOUS as BEFORE
 from sampan.serve.decisions import Decision
@@ -96,6 +98,12 @@ class Silent:
 def output_of(one: Any, signature: Signature) -> "Output":
     """A prediction as a model of that signature gives it, from one that is written down: a number, probabilities in the
     order of the classes or by class. Raises ValueError."""
+    if signature.output == "text":
+        if not isinstance(one, str):
+            raise ValueError(f"{str(one)[:_SHOWN]!r} is no text")
+        return one
+    if isinstance(signature.gives, TensorType):
+        return packed(TensorReader(signature.gives)(one), signature.gives.datatype)  # Unfit is a ValueError
     labels = [str(label) for label in signature.classes]
     if isinstance(one, dict) and signature.output in ("probability", "probabilities"):
         lower = {str(key).lower(): value for key, value in one.items()}

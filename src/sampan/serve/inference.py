@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from sampan.base.errors import NotFound, SampanError, Usage
-from sampan.models.tensors import DATATYPES, Content, TensorType
+from sampan.models.values import DATATYPES, Content, TensorType
 from sampan.models.version import InputType, Signature
 from sampan.serve.faces import Call, Headers, Said
 from sampan.serve.native import decoded, quoting

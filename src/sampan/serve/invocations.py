@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from sampan.base.errors import SampanError, Usage
-from sampan.models.tensors import DATATYPES, Content
+from sampan.models.values import DATATYPES, Content
 from sampan.models.version import Signature
 from sampan.serve.faces import Call, Headers, Said
 from sampan.serve.native import decoded, quoting

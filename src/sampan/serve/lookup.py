@@ -187,7 +187,9 @@ class _Rows:
 
 
 def _plain(column: str, type_: str) -> str:
-    """A column as a request would have sent it: what is no number is null."""
+    """A column as a request would have sent it: what is no number is null, bytes are in base64."""
+    if type_ == "BLOB":
+        return f"CASE WHEN {column} IS NOT NULL THEN struct_pack(base64 := to_base64({column})) END"
     return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in _FLOATS else column
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from sampan.base.digests import digest_bytes
 from sampan.log.attachments import ANYTHING, Attachments, image_type
-from sampan.models.tensors import BYTES, DATATYPES, Content, Packed
+from sampan.models.values import BYTES, DATATYPES, Content, Packed
 
 #: Bytes that a tensor, or other content, may have to stand in an event itself.
 INLINE: Final = 1_024

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from sampan.base.errors import Damaged, NotFound, Usage
+from sampan.models.values import Content
 from sampan.models.version import Signature
 
 if TYPE_CHECKING:
@@ -77,16 +78,44 @@ def _arrow(path: Path, size: int) -> Iterator[Records]:
 
 
 def _plain(batch: "pa.RecordBatch") -> Records:
-    """Values as JSON has them: decimals are numbers; what is no number is written as null."""
+    """Values as JSON has them: decimals are numbers; what is no number is written as null; bytes are in base64."""
     import pyarrow as pa
 
+    for place, field in enumerate(batch.schema):
+        if isinstance(field.type, pa.FixedShapeTensorType):
+            batch = batch.set_column(place, field.name, _nested(batch.column(place)))
+        elif pa.types.is_list(field.type) and (plain := _inexact(field.type)) != field.type:
+            batch = batch.set_column(place, field.name, batch.column(place).cast(plain))
     records: Records = batch.to_pylist()
+    for field in batch.schema:
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            for record in records:
+                record[field.name] = None if record[field.name] is None else Content(record[field.name])
     exact = [field.name for field in batch.schema if pa.types.is_decimal(field.type)]
     for record in records if exact else ():
         for name in exact:
             if isinstance(value := record[name], Decimal):
                 record[name] = float(value)
     return records
+
+
+def _inexact(type: "pa.DataType") -> "pa.DataType":
+    """A list's type with numbers in place of decimals."""
+    import pyarrow as pa
+
+    if pa.types.is_list(type):
+        return pa.list_(_inexact(type.value_type))
+    return pa.float64() if pa.types.is_decimal(type) else type
+
+
+def _nested(tensors: "pa.ExtensionArray") -> "pa.Array":
+    """Tensors of one shape as nested lists."""
+    import pyarrow as pa
+
+    flat, shape = tensors.storage.flatten(), tensors.type.shape
+    for size in reversed(shape[1:]):
+        flat = pa.FixedSizeListArray.from_arrays(flat, size)
+    return pa.FixedSizeListArray.from_arrays(flat, shape[0])
 
 
 def _csv(path: Path, signature: Signature, named: str, size: int) -> Rows:
@@ -163,8 +192,25 @@ def _integer(text: str) -> int | float | str:
         return _number(text)
 
 
+def _nested_list(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _in_base64(text: str) -> dict[str, str]:
+    return {"base64": text}
+
+
 def _boolean(text: str) -> bool | str:
     return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower(), text)
 
 
-_READERS: Final[Mapping[str, Callable[[str], Any]]] = {"number": _number, "integer": _integer, "boolean": _boolean}
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "number": _number,
+    "integer": _integer,
+    "boolean": _boolean,
+    "tensor": _nested_list,
+    "bytes": _in_base64,
+}

@@ -14,7 +14,7 @@ import msgspec
 
 from sampan.base.clock import iso
 from sampan.base.errors import SampanError
-from sampan.models.tensors import Packed
+from sampan.models.values import Packed
 from sampan.serve.answer import Answerer
 from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE
 from sampan.serve.noted import Blobs, noted_output

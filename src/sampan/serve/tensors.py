@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sampan.base.errors import Usage
-from sampan.models.tensors import DATATYPES as _TYPES
-from sampan.models.tensors import Array, pack_texts, unpack_bytes
+from sampan.models.tensors import Array
+from sampan.models.values import DATATYPES as _TYPES
+from sampan.models.values import pack_texts, unpack_bytes
 
 _ATTEMPT: Final = "Predict"
 _KINDS: Final = {"BOOL": bool, "FP": float, "INT": int, "UINT": int, "BYTES": str}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sampan.models.tensors import Packed
+from sampan.models.values import Packed
 from sampan.serve.decisions import Question
 from sampan.serve.faces import NATIVE
 from sampan.serve.noted import Blobs

@@ -14,7 +14,8 @@ from sampan.hub.parts import THEN, Parts, Query, as_of, may
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.rollouts import RolloutLine, newest
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
-from sampan.models.version import OnnxFile
+from sampan.models.version import OnnxFile, Signature
+from sampan.serve.bundle import Bundle
 from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.environment import told
@@ -61,6 +62,10 @@ class EndpointPage(msgspec.Struct):
     newest: list[PredictionLine]
     rules: str
     inputs: list[str]
+    example: str
+    """A request for one prediction, as the model takes it."""
+    takes: dict[str, str]
+    """Its inputs that are tensors or bytes, in words."""
     context: list[str]
     remarks: Remarks
     earlier: list[Earlier] = []
@@ -93,6 +98,8 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         newest=predictions(parts, {"endpoint": current.name, THEN: then}).predictions[:_NEWEST],
         rules=_text(parts, bundle.sources.get(ENTRY, "")) if bundle.decision else "",
         inputs=list(bundle.model.signature.inputs),
+        example=_example(bundle),
+        takes=_takes(bundle.model.signature),
         context=sorted(bundle.decision.context or ()) if bundle.decision else [],
         remarks=remarks(parts, query, "endpoint", current.name),
         earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
@@ -103,6 +110,39 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         adopted=_adopted(parts, current.spec.version),
         as_of=then,
     )
+
+
+def _example(bundle: Bundle) -> str:
+    """What stands behind ``-d``; of many columns the first two."""
+    signature = bundle.model.signature
+    forms: dict[str, str] = {}
+    for name, type in signature.inputs.items():
+        if type == "bytes":
+            forms[name] = '{"base64": "…"}'
+        elif type == "tensor":
+            tensor = signature.tensor(name)
+            shape = ", ".join("…" if one == -1 else str(one) for one in tensor.shape)
+            forms[name] = f'{{"datatype": "{tensor.datatype}", "shape": [{shape}], "base64": "…"}}'
+        else:
+            forms[name] = "…"
+    if (not signature.heavy and len(forms) > 2) or not forms:
+        shown = "".join(f'"{name}": {form}, ' for name, form in list(forms.items())[:2]) + "…"
+    else:
+        shown = ", ".join(f'"{name}": {form}' for name, form in forms.items())
+    if bundle.decision is not None and bundle.decision.entity and shown[-1] != "…":
+        shown += f', "{bundle.decision.entity}": …'
+    return f'{{"records": [{{{shown}}}]}}'
+
+
+def _takes(signature: Signature) -> dict[str, str]:
+    told = {}
+    for name in signature.heavy:
+        told[name] = "bytes"
+        if signature.inputs[name] == "tensor":
+            tensor = signature.tensor(name)
+            sizes = " × ".join("any" if one == -1 else str(one) for one in tensor.shape)
+            told[name] = f"{tensor.datatype}, {sizes}"
+    return told
 
 
 def _adopted(parts: Parts, ref: str) -> str:

@@ -8,6 +8,7 @@ from sampan.base.errors import Damaged, NotFound
 from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import Parts, Query, as_of, begun, may, who
 from sampan.hub.remarks import Remarks, remarks
+from sampan.hub.views.attached import AttachedLine, of_prediction
 from sampan.hub.views.events import older
 from sampan.hub.views.reviews import CaseLine, Lines
 from sampan.log.log import StoredEvent
@@ -219,6 +220,8 @@ class PredictionPage(msgspec.Struct, kw_only=True):
     review: CaseLine | None = None
     """What people were asked about it, where a rule has sent it to them."""
     can_answer: bool = False
+    attached: list[AttachedLine] = []
+    """Its large tensors and files."""
     remarks: Remarks
 
 
@@ -257,6 +260,7 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         features=data.get("features") or {},
         looked_up=_place(data.get("looked_up")),
         context=data.get("context") or {},
+        attached=of_prediction(parts, data),
         error=data.get("error", ""),
         value=value,
         outcome=outcome,
