@@ -2,13 +2,20 @@
 
 import asyncio
 import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.hub.conftest import Hub, environment
 
 from sampan.app import App
 from sampan.base.clock import SharedClock, from_micros, iso, to_micros
@@ -208,6 +215,56 @@ def test_thresholds_can_be_those_of_both_sides(shop: Shop, weekly: Any) -> None:
     assert found["phase"] == "running"  # neither calls anybody, so there is nothing to choose between them
     assert found["figures"]["KPI"]["why"] == "all values are the same"
     assert shop.page(found["id"])["rehearsal"]["both"] == ["likely = 1.0"]
+
+
+@pytest.mark.parametrize("by", ["hub", "command"])
+def test_what_a_killed_rehearsal_leaves_goes_with_the_next_start(shop: Shop, by: str) -> None:
+    root = shop.app.folder.root
+    with writing(shop), shop.app.db.transaction():
+        shop.app.lake.branch("rehearsal-of-mine", actor="ann", reason="people may call theirs so, too")
+    hub = Hub(root) if by == "hub" else None
+    command = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sampan", "-C", str(root), "rollout", "rehearse", "buys"),
+            *("--since", iso(LIVE)[:10], "--retrain", "week", "--reason", "cut off"),
+        ],
+        env=environment(SAMPAN_CLOCK=".sampan/clock"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (left := branches(root)):
+            assert time.monotonic() < until and command.poll() is None
+            time.sleep(0.01)
+        if hub is not None:
+            hub.stop(signal.SIGKILL)
+        else:
+            command.kill()
+    finally:
+        command.wait(60)
+    assert branches(root) == left, "it was not killed in the middle"
+    (root / ".sampan" / "tmp" / "rehearsal-abc").mkdir()
+    if hub is not None:
+        assert Hub(root).stop() == 0
+    else:
+        shop.rehearse(retrain="week")
+    assert branches(root) == []
+    assert list(shop.app.lake.branches()) == ["main", "rehearsal-of-mine"]
+    assert not list((root / ".sampan" / "tmp").glob("rehearsal-*"))
+    with writing(shop):
+        shop.app.lake.delete_branch("rehearsal-of-mine")
+
+
+def writing(shop: Shop) -> Any:
+    return shop.app.writing("Try")
+
+
+def branches(root: Path) -> list[str]:
+    """Of rehearsals, as the records say."""
+    with closing(sqlite3.connect(f"file:{root / '.sampan' / 'records.db'}?mode=ro", uri=True)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM branches")]
+    return [name for name in names if name.startswith("rehearsal-") and name != "rehearsal-of-mine"]
 
 
 def test_its_page_shows_the_looks_and_the_list_tells_it_from_rollouts(shop: Shop, weekly: Any) -> None:

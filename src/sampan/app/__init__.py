@@ -227,6 +227,7 @@ class App(
             )  # what the process before this one did not end, nobody carries on
             Replays(self.db).interrupt(self.clock.micros())
             self.proposals.interrupt()
+            self.forget_rehearsals()
             listener = bind(host, port)
             try:
                 hub = self._hub = RunningHub(self, host, listener.getsockname()[1])

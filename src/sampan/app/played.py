@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.app.rehearsing import PREFIX
 from sampan.app.retaking import answers, case_of
 from sampan.app.workplace import Workplace
 from sampan.base.clock import iso, to_micros
@@ -173,7 +174,7 @@ class Played:
 
         app, found = self._app, []
         app.contracts.check(app.db)
-        branch = f"rehearsal-{new_id(app.clock)}"
+        branch = f"{PREFIX}{new_id(app.clock)}"
         with app.db.transaction():
             app.lake.branch(branch, actor=self._actor, reason=self._asked.reason or self._attempted)
         try:
@@ -253,7 +254,7 @@ class Played:
         from sampan.lake.query import TableSource
 
         shadow = pa.Table.from_pylist(said, schema=self._all("SELECT * FROM shadow LIMIT 0").schema)
-        with tempfile.TemporaryDirectory(dir=self._app.folder.data / "tmp", prefix="rehearsal-") as scratch:
+        with tempfile.TemporaryDirectory(dir=self._app.folder.data / "tmp", prefix=PREFIX) as scratch:
             given = {}
             for name, table in {"prediction": decided, "outcome": outcomes, "shadow": shadow}.items():
                 file = Path(scratch) / f"{name}.parquet"
