@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.browser.shop import DECISIONS, PAYLOAD, Shop, visit
-from tests.hub.conftest import sampan
+from tests.hub.conftest import Hub, sampan
 
 BODY = json.dumps({"records": [{"visitor": "ann", "seconds": 39.0}]}).encode()
 
@@ -138,6 +138,46 @@ def test_a_warm_process_that_was_killed_does_not_stand_in_the_way(shop: Shop) ->
     assert (made["version"], made["warm"]) == ("stay@1", False)
     status, body = shop.hub.predict("stay", BODY)
     assert (status, json.loads(body)["predictions"][0]["rule"]) == (200, "old words")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_was_left_is_loaded_again_after_a_restart_and_going_back_is_as_fast(
+    shop: Shop, how: signal.Signals
+) -> None:
+    deploy_second(shop)
+    shop.hub.stop(how)
+    shop.hub = Hub(shop.folder)
+    assert shop.hub.predict("stay", BODY)[0] == 200
+    first = shop.hub.json("/endpoints/stay")["served"][-1]["bundle"]
+    until = time.monotonic() + 90
+    while not any(one["warm"] for one in shop.hub.json("/endpoints/stay")["earlier"]):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    before, asked = live(shop), len(serving_processes(shop))
+    made = roll_back(shop, reason="after a restart")
+    assert (made["version"], made["bundle"], made["warm"]) == ("stay@1", first, True)
+    assert made["seconds"] < 2, "it was loaded anew"
+    assert len(serving_processes(shop)) == asked and not live(shop) & before
+    status, body = shop.hub.predict("stay", BODY)
+    assert (status, json.loads(body)["predictions"][0]["rule"]) == (200, "old words")
+
+
+@pytest.mark.slow
+def test_what_was_gone_back_from_or_left_too_long_ago_is_not_loaded_again(shop: Shop) -> None:
+    deploy_second(shop)
+    roll_back(shop, reason="it is bad")
+    for settings in ({}, {"SAMPAN_WARM_FOR": "1"}):
+        shop.hub.stop()
+        shop.hub = Hub(shop.folder, **settings)
+        assert shop.hub.predict("stay", BODY)[0] == 200
+        time.sleep(3)
+        assert len(serving_processes(shop)) == 1
+        if not settings:
+            deploy_second(shop)
+    shop.hub.stop()
+    shop.hub = Hub(shop.folder)
+    roll_back(shop)
 
 
 def live(shop: Shop) -> set[int]:

@@ -67,8 +67,8 @@ class Yard:
     def hub(self) -> Hub:
         return self.shop.hub
 
-    def restart(self) -> None:
-        self.shop.hub = Hub(self.shop.folder, **SOON)
+    def restart(self, **settings: str) -> None:
+        self.shop.hub = Hub(self.shop.folder, **SOON, **settings)
         assert self.hub.predict("stay", body("warm"))[0] == 200
 
     def rules(self, words: str, more: str = "") -> None:
@@ -282,8 +282,11 @@ def test_a_hub_that_is_killed_at_any_stage_goes_on_where_it_was(yard, asked, sta
 
 
 @pytest.fixture
-def fresh(yard: Yard) -> None:
+def fresh(yard: Yard) -> Iterator[None]:
     """A hub that has just started: the champion's process is the only one, the next one the candidate's."""
+    yard.hub.stop()
+    yard.restart(SAMPAN_WARM_FOR="0")
+    yield
     yard.hub.stop()
     yard.restart()
 

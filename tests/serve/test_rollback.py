@@ -11,7 +11,8 @@ from serving_shop import body, record, told
 from test_serving import alive, gone
 
 from sampan.base.errors import Conflict, NotFound, Usage
-from sampan.serve.endpoints import looks_like_a_digest
+from sampan.serve.endpoints import Endpoint, EndpointSpec, looks_like_a_digest
+from sampan.serve.warm import left
 
 
 @pytest.fixture
@@ -161,3 +162,23 @@ def test_a_process_stays_warm_for_as_long_as_the_setting_says(make_shop, fitted,
             return then, ended, serving.warm("reorder")
 
     assert asyncio.run(ask()) == (stays, True, [])
+
+
+def test_of_a_history_what_was_left_lately_is_wanted_the_newest_last():
+    def row(bundle, minute, back_from=""):
+        return Endpoint(
+            id=f"{bundle}{minute}",
+            name="reorder",
+            bundle=bundle,
+            spec=EndpointSpec(version="reorder@1"),
+            actor="ann",
+            reason="",
+            created=minute * 60_000_000,
+            back_from=back_from,
+        )
+
+    served = [row("a", 0), row("b", 10), row("c", 20), row("b", 25, back_from="c"), row("d", 30)][::-1]
+    now = 40 * 60_000_000
+    assert left(served, now, 3_600) == [("a", 1_800.0), ("b", 3_000.0)]
+    assert left(served, now, 1_200) == [("b", 600.0)]
+    assert left(served, now, 0) == left(served[:1], now, 3_600) == left([], now, 3_600) == []

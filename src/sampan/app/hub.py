@@ -69,6 +69,7 @@ from sampan.serve.exposed import Capped, Held
 from sampan.serve.reviews import STREAM, Desk, Watching
 from sampan.serve.scoring import Batch
 from sampan.serve.serving import EndpointState, Serving
+from sampan.serve.warm import left
 from sampan.serve.worker import Worker
 from sampan.team.gate import Gate
 from sampan.team.roles import PRINCIPAL
@@ -179,6 +180,7 @@ class RunningHub:
         chores.append(asyncio.ensure_future(keep_taking(app.folder.data, self.tracking)))
         try:
             await self.serving.start(app.assigned())
+            self._warm_again()
             chores.append(asyncio.ensure_future(keep_leading(self)))
             chores.append(asyncio.ensure_future(keep_reviewing(self)))
             self.watch.start()
@@ -222,6 +224,18 @@ class RunningHub:
             await self.writer.drained()
             self.writer.close()
             await asyncio.to_thread(self._close_desk)
+
+    def _warm_again(self) -> None:
+        """Load in the background what was loaded before the hub was stopped, to go back to."""
+        settings, now = self.app.settings, self.app.clock.micros()
+        for endpoint in self.app.endpoints.list():
+            served = self.app.endpoints.history(endpoint.name)
+            for bundle, seconds in left(served, now, settings.get("warm_for"))[-settings.get("warm_bundles") :]:
+                self.serving.keep_warm(endpoint.name, bundle, seconds)
+
+    def keep_warm(self, name: str, bundle: str, seconds: float) -> None:
+        """Have a bundle stay loaded, to go back to; called in a thread."""
+        self.loop.call_soon_threadsafe(self.serving.keep_warm, name, bundle, seconds)
 
     def _doors(self) -> Doors | None:
         """Where endpoints are asked directly, which goes by the tokens that this hub goes by."""

@@ -286,12 +286,16 @@ class Releasing(Deciding, Testing):
             self._settle(begun, state)
 
     def _settle(self, begun: "Begun", state: "State") -> None:
+        from sampan.release.rollouts import span
         from sampan.release.stages import DONE, ENDS, FULL
 
         now = self.endpoints.get(begun.endpoint)
         if state.phase in (FULL, DONE):
             if now.bundle == begun.champion:
                 self._put_in_force(self._candidate(begun, state), now)
+            lasts = state.since + span(begun.plan.keep_warm) - self.clock.micros()
+            if state.phase == FULL and self._hub is not None and lasts > 0:
+                self._hub.keep_warm(begun.endpoint, begun.champion, lasts / 1e6)
             return
         if state.phase in ENDS:
             self._assign(begun, None)

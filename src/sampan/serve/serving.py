@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ from sampan.serve.worker import Lost, Worker
 
 State: TypeAlias = Literal["starting", "serving", "down", "stopped"]
 
+_LOG: Final = logging.getLogger("sampan.serve")
+_QUIET: Final = 0.5  # seconds between two looks whether an endpoint serves, and before more is loaded
 _SLACK: Final = 10.0  # seconds in which a process may look as if it did nothing before it is ended for that
 _WAITED: Final = 0.7  # of the time in which clients are answered: how long a process may take to be there again
 _BACK_OFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next attempt, while none has served
@@ -321,6 +324,8 @@ class Serving:
         self._lanes: dict[str, Lane] = {}
         self._warm = Warm(settings.get("warm_for"), settings.get("warm_bundles"))
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._warming: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     async def start(self, assigned: Mapping[str, Assignment] | None = None) -> None:
         """Begin to start every endpoint's process; does not wait for them.
@@ -466,12 +471,39 @@ class Serving:
                 await self._left(name, beside.assignment.bundle, candidate)
             return lane.status()
 
+    def keep_warm(self, name: str, bundle: str, seconds: float) -> None:
+        """Have a bundle stay loaded for so many seconds from now, to go back to. Where it is not, it is loaded once the
+        endpoint serves, after everything else; once for each start of the hub."""
+        if self._warm.prolong(name, bundle, seconds) or self._warm.count < 1 or (name, bundle) in self._warming:
+            return
+        task = asyncio.get_running_loop().create_task(self._warm_up(name, bundle, seconds))
+        self._warming[name, bundle] = task
+
+    async def _warm_up(self, name: str, bundle: str, seconds: float) -> None:
+        while (lane := self._lanes.get(name)) is None or lane.state != "serving":
+            await asyncio.sleep(_QUIET)
+        try:
+            async with self._one_at_a_time:
+                worker = await self._load(name, self._endpoints.bundle(bundle), gently=True)
+        except SampanError as error:
+            _LOG.warning("%s cannot be kept ready to go back to on %s: %s", bundle[:12], name, error.obstacle)
+            return
+        async with self._changing[name]:
+            lane = self._lanes.get(name)
+            if lane is None or lane.endpoint.bundle == bundle or len(self._warm.bundles(name)) >= self._warm.count:
+                await worker.kill()  # something else has come meanwhile
+            else:
+                await self._warm.keep(name, bundle, worker, seconds)
+
     def warm(self, name: str) -> list[str]:
         """Bundles that an endpoint can go back to without loading them, the newest last."""
         return self._warm.bundles(name)
 
     async def stop(self) -> None:
         """Answer what was asked and end all processes."""
+        for task in self._warming.values():
+            task.cancel()
+        await asyncio.gather(*self._warming.values(), return_exceptions=True)
         async with contextlib.AsyncExitStack() as stack:
             for name in sorted(self._lanes):
                 await stack.enter_async_context(self._changing[name])

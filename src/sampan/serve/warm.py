@@ -2,16 +2,21 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sampan.base.errors import Unreachable
 from sampan.base.settings import Folder
 from sampan.serve.bundle import Bundle
 from sampan.serve.doors import Doors
+from sampan.serve.endpoints import Endpoint
 from sampan.serve.environment import python_for
 from sampan.serve.worker import LOAD_PATIENCE, Worker
 from sampan.store.blobs import Blobs
+
+_ROUGHLY: Final = 60.0  # seconds by which it may be let go of sooner or later
 
 
 async def load(
@@ -54,6 +59,19 @@ async def load(
     return worker
 
 
+def left(served: Sequence[Endpoint], now: int, seconds: float) -> list[tuple[str, float]]:
+    """Of an endpoint's history, the newest first: bundles that were left for another less than ``seconds`` ago, and for
+    how many they are to stay; what was left last at the end. What was gone back from is not wanted again."""
+    found: dict[str, float] = {}
+    for after, one in pairwise(served):
+        lasts = seconds - (now - after.created) / 1e6
+        if lasts <= 0:
+            break
+        if one.bundle not in (served[0].bundle, after.back_from):
+            found.setdefault(one.bundle, lasts)
+    return [*found.items()][::-1]
+
+
 class _Kept(NamedTuple):
     bundle: str
     worker: Worker
@@ -65,7 +83,8 @@ class Warm:
 
     def __init__(self, seconds: float, count: int) -> None:
         self._seconds = seconds
-        self._count = count if seconds > 0 else 0
+        #: How many of an endpoint.
+        self.count = count if seconds > 0 else 0
         self._kept: dict[str, list[_Kept]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -85,20 +104,33 @@ class Warm:
                 return None
         return None
 
-    async def keep(self, name: str, bundle: str, worker: Worker) -> None:
-        """Keep a process that has let go of the stream; another of the same bundle, and the oldest over, are ended."""
+    def prolong(self, name: str, bundle: str, seconds: float) -> bool:
+        """Keep what is there for so many seconds from now; whether it is."""
+        for place, one in enumerate(kept := self._kept.get(name, [])):
+            if one.bundle == bundle and not one.worker.lost.is_set():
+                loop = asyncio.get_running_loop()
+                if abs(one.until.when() - loop.time() - seconds) > _ROUGHLY:
+                    one.until.cancel()
+                    kept[place] = one._replace(until=loop.call_later(seconds, self._drop, name, bundle))
+                return True
+        return False
+
+    async def keep(self, name: str, bundle: str, worker: Worker, seconds: float | None = None) -> None:
+        """Keep a process that has let go of the stream, for as long as any or for so many ``seconds``; another of the
+        same bundle, and the oldest over, are ended."""
         if (other := self.take(name, bundle)) is not None:
             self._end(other)
         kept = self._kept.setdefault(name, [])
-        until = asyncio.get_running_loop().call_later(self._seconds, self._drop, name, bundle)
+        lasts = self._seconds if seconds is None else seconds
+        until = asyncio.get_running_loop().call_later(lasts, self._drop, name, bundle)
         kept.append(_Kept(bundle, worker, until))
-        while len(kept) > self._count:
+        while len(kept) > self.count:
             self._drop(name, kept[0].bundle)
 
     async def offer(self, name: str, bundle: str, worker: Worker) -> None:
         """Keep a process if nothing has to go for it; else end it."""
         kept = [one for one in self._kept.get(name, []) if one.bundle != bundle]
-        if len(kept) < self._count and not worker.lost.is_set():
+        if len(kept) < self.count and not worker.lost.is_set():
             await self.keep(name, bundle, worker)
         else:
             self._end(worker)
