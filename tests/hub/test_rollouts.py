@@ -185,6 +185,13 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     assert compared["answered"] == compared["asked"] > 0 and compared["errors"] == []
     said = yard.command("rollout", "shadow", "stay").stdout
     assert "same action" in said and "stay@2" in said
+    by = {one["name"]: one for one in found["traffic"]}
+    assert set(by) == {"champion", "candidate", "shadow"} and by["shadow"]["share"] is None
+    assert by["champion"]["share"] + by["candidate"]["share"] == pytest.approx(1.0)
+    assert by["candidate"]["version"] == by["shadow"]["version"] == "stay@2" and by["champion"]["version"] == "stay@1"
+    whole = yard.hub.ask("GET", f"/rollouts/{found['rollout']['id']}", accept="text/html")[1].decode()
+    assert "Who answered" in whole and "seen only" in whole
+    assert "Who answered" not in yard.hub.ask("GET", "/endpoints/stay", accept="text/html")[1].decode()
     page = yard.hub.ask("GET", f"/rollouts/{found['rollout']['id']}/shadow", accept="text/html")
     assert page[0].status == 200 and b"What stay@2 would have said" in page[1]
     row = yard.hub.json("/endpoints/stay")["served"][0]

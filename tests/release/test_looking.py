@@ -12,6 +12,7 @@ import pytest
 from sampan.app import App
 from sampan.base.clock import iso
 from sampan.base.errors import SampanError
+from sampan.release.evidence import OPEN
 from sampan.release.looking import Looking
 from sampan.release.records import Begun
 from sampan.release.rollouts import Rollout
@@ -153,6 +154,15 @@ def test_a_shadow_is_compared_request_by_request(looked):
     assert look is not None and look.units == (60, 60)
     assert look.champion == pytest.approx(0.0)
     assert look.gain == pytest.approx(0.0)  # it earns 0 always; the champion 2 of a third and -1 of two thirds
+
+
+def test_a_query_that_leaves_out_what_a_shadow_said_is_told_what_it_lacks(looked):
+    looked.stage = 0
+    numbers = range(40)
+    looked.send(*(looked.answered(n, False, stage=0) for n in numbers), *(looked.shadow(n) for n in numbers))
+    looked.plan["kpi"] = {"query": "SELECT _id AS prediction_id, 1.0 AS value FROM prediction", "minimum_effect": 0.1}
+    look = looked.whole().look
+    assert look.verdict == OPEN and "the _id of a row of shadow, too" in look.why
 
 
 def test_a_shadow_that_failed_is_no_answer_but_an_error(looked):

@@ -162,7 +162,7 @@ def paired(lines: Lines, champion: float) -> Contrast:
     ``champion`` is its mean over these rows."""
     count = _different(lines.unit)
     if not count:
-        return _nothing((0, 0), "no request is known that both have answered")
+        return _nothing((0, 0), "no value is known yet")
     with np.errstate(all="ignore"):
         information, gathered = float(lines.rows.sum()), float(lines.total.sum())
         variance, heaviest = _spread(_sums(lines.unit, lines.total - gathered / information * lines.rows, 0))

@@ -255,6 +255,7 @@ def _given(query: str) -> str:
     return f"SELECT prediction_id, CAST(value AS DOUBLE) AS value FROM (\n{query or VALUE_SQL}\n) AS given"
 
 
+_UNPAIRED: Final = "no request has a known value for both; a query gives rows for the _id of a row of shadow, too"
 _BAD: Final = "error <> '' OR fallback <> ''"
 
 
@@ -281,7 +282,8 @@ def _paired(rows: Sequence[tuple[Any, ...]]) -> Contrast:
         [0] * len(both),
         [value - before for _, value, before in both],
     )
-    return paired(lines, math.fsum(before for _, _, before in both) / len(both) if both else math.nan)
+    found = paired(lines, math.fsum(before for _, _, before in both) / len(both) if both else math.nan)
+    return found._replace(flaw=_UNPAIRED) if rows and not both else found
 
 
 def _once(rows: Sequence[tuple[Any, ...]]) -> None:

@@ -12,9 +12,11 @@ from sampan.hub.charts import Chart, Mark, Series
 from sampan.hub.decided import Decided, decided
 from sampan.hub.parts import THEN, Parts, Query, as_of, may
 from sampan.hub.remarks import Remarks, remarks
+from sampan.hub.traffic import Variant, traffic
 from sampan.hub.views.rollouts import RolloutLine, newest
 from sampan.hub.views.serving import EndpointLine, PredictionLine, line_of, predictions
 from sampan.models.version import OnnxFile, Signature
+from sampan.release.stages import ENDS
 from sampan.serve.bundle import Bundle
 from sampan.serve.decisions import ENTRY
 from sampan.serve.endpoints import Endpoint, Endpoints
@@ -72,6 +74,8 @@ class EndpointPage(msgspec.Struct):
     can_deploy: bool = False
     rollout: RolloutLine | None = None
     """The newest rollout on it."""
+    traffic: list[Variant] = []
+    """Who answers what while it goes on."""
     onnx: OnnxFile | None = None
     """The ONNX form that answers in its model's place."""
     environment: str = ""
@@ -90,6 +94,7 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
     served = _served(records.history(current.name, then))
     bundle = records.bundle(current.bundle)
     line = line_of(records, current, parts, then)
+    rollout = newest(parts, current.name, then)
     return EndpointPage(
         endpoint=line,
         decided=figures,
@@ -104,7 +109,8 @@ def endpoint(parts: Parts, query: Query) -> EndpointPage:
         remarks=remarks(parts, query, "endpoint", current.name),
         earlier=[] if then else _earlier(records, current.name, served, parts.warm_bundles(current.name)),
         can_deploy=may(query, DEPLOY),
-        rollout=newest(parts, current.name, then),
+        rollout=rollout,
+        traffic=traffic(parts.log, rollout.id, then) if rollout is not None and rollout.phase not in ENDS else [],
         onnx=bundle.model.onnx,
         environment=told(bundle, parts.models.blobs),
         adopted=_adopted(parts, current.spec.version),

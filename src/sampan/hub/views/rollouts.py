@@ -10,6 +10,7 @@ from sampan.base.clock import iso
 from sampan.hub.charts import Band, Chart, Level, Mark, Series
 from sampan.hub.parts import Parts, Query, as_of, begun, may
 from sampan.hub.remarks import Remarks, remarks
+from sampan.hub.traffic import Variant, traffic
 from sampan.hub.views.serving import PredictionLine, told
 from sampan.release.evidence import Look
 from sampan.release.guardrails import Reading
@@ -136,6 +137,9 @@ class RolloutPage(msgspec.Struct):
     rehearsal: RehearsalFacts | None = None
     shadow: bool = False
     """Whether a stage of it is a shadow."""
+    traffic: list[Variant] = []
+    unit: str = ""
+    """What the KPI is counted in, where that is money."""
     as_of: int | None = None
 
 
@@ -213,6 +217,8 @@ def rollout(parts: Parts, query: Query) -> RolloutPage:
         verbs=_verbs(line.phase, bool(plan.urgent)) if going_on and may(query, DEPLOY) else [],
         rehearsal=_facts(played) if played is not None else None,
         shadow=any(one.shadow for one in plan.stage),
+        traffic=traffic(parts.log, found.id, then) if played is None else [],
+        unit="" if plan.kpi.query else str(found.champion_spec.get("currency") or ""),
         as_of=then,
     )
 

@@ -203,6 +203,8 @@ class PredictionPage(msgspec.Struct, kw_only=True):
     action: str
     rule: str
     variant: str
+    rollout: str
+    """The one that it was made in; empty if none went on."""
     latency_us: int | None
     features: dict[str, Any]
     looked_up: str
@@ -256,6 +258,7 @@ def prediction(parts: Parts, query: Query) -> PredictionPage:
         action=data.get("action", ""),
         rule=data.get("rule", ""),
         variant=data.get("variant", ""),
+        rollout=data.get("rollout", ""),
         latency_us=data.get("latency_us"),
         features=data.get("features") or {},
         looked_up=_place(data.get("looked_up")),

@@ -1,0 +1,61 @@
+"""Who answered what in a rollout: by variant, how many decisions, how fast, how many failed; asked in SQL."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sampan.lake.query import Source, open_sources, quote_text
+
+if TYPE_CHECKING:
+    from sampan.log.log import Log
+
+
+class Variant(msgspec.Struct):
+    """Answers of one variant: champion, candidate, or shadow, which nobody was told. ``share``: of the decisions, None
+    for a shadow; ``latency``: microseconds at the 50th and 99th percentile; ``failed``: errors and fallbacks."""
+
+    name: str
+    version: str
+    count: int
+    share: float | None
+    latency: tuple[float, float] | None
+    failed: int
+    last: int
+
+
+def traffic(log: "Log", rollout: str, by: int | None = None) -> list[Variant]:
+    """By variant, the champion first; ``by``: of what was known at an instant."""
+    position = log.position()
+    if not log.state("prediction", position).count:
+        return []
+    sources: dict[str, Source] = {name: log.source(name, position, by) for name in ("prediction", "shadow")}
+    connection = open_sources(sources, threads=2)
+    try:
+        rows = connection.execute(
+            f"""
+            SELECT name, version, count(*), quantile_cont(latency_us, [0.5, 0.99]), count(*) FILTER (bad),
+                   epoch_us(max(_received))
+            FROM (
+                SELECT variant AS name, version, latency_us, error <> '' OR fallback <> '' AS bad, _received
+                FROM prediction WHERE rollout = {quote_text(rollout)}
+                UNION ALL
+                SELECT 'shadow', version, latency_us, error <> '', _received
+                FROM shadow WHERE rollout = {quote_text(rollout)}
+            ) GROUP BY name, version ORDER BY name = 'champion' DESC, name, version
+            """
+        ).fetchall()
+    finally:
+        connection.close()
+    answered = sum(row[2] for row in rows if row[0] != "shadow")
+    return [
+        Variant(
+            name,
+            version,
+            count,
+            count / answered if name != "shadow" else None,
+            tuple(latency) if latency else None,
+            failed,
+            last,
+        )
+        for name, version, count, latency, failed, last in rows
+    ]
