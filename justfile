@@ -45,7 +45,9 @@ test-torch *args:
 
 # The tests of predictions with real clients of the Open Inference Protocol
 test-clients *args:
-    uv run --isolated --with "tritonclient[http]==2.73.0,kserve==0.21.0" pytest -m "not night" tests/serve/test_protocols.py tests/serve/test_tensor_models.py {{ args }}
+    uv run --isolated --with "tritonclient[http]==2.73.0,kserve==0.21.0" \
+        pytest -m "not night" tests/serve/test_protocols.py tests/serve/test_tensor_models.py \
+        tests/docs/test_tensors_page.py {{ args }}
 
 # Style, types, import floors
 lint:

@@ -13,6 +13,7 @@ _TAG: Final = "Predictions"
 _BUSY: Final = {503: "Overloaded, or not up yet: try again after Retry-After.", 507: "The disk is full."}
 _NONE: Final = {404: "There is no endpoint of that name, or it does not serve that version."}
 _LINES: Final = "application/jsonlines"
+_NPY: Final = "application/x-npy"
 
 
 class Asked(msgspec.Struct):
@@ -107,8 +108,8 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("POST", INVOKE + "{name}"): Operation(
         summary="Predict and decide, with bodies as MLflow's scoring server and SageMaker take them",
-        body={JSON: Invocation, "text/csv": str, _LINES: str},
-        answers={JSON: Invoked, "text/csv": str, _LINES: str},
+        body={JSON: Invocation, "text/csv": str, _LINES: str, _NPY: bytes, "application/octet-stream": bytes},
+        answers={JSON: Invoked, "text/csv": str, _LINES: str, _NPY: bytes},
         also={**_BUSY, **_NONE},
         tag=_TAG,
         failure="MlflowFailure",

@@ -90,7 +90,7 @@ def threshold(text: str) -> tuple[str, object]:
 
 def _tensor(told: dict[str, Any], name: str) -> str:
     tensor = told["tensors"][name]
-    return f"{tensor['datatype']} {tensor['shape']}"
+    return f"{tensor['datatype']} {list(tensor['shape'])}"
 
 
 @endpoint.command()

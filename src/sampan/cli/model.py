@@ -90,7 +90,7 @@ def show(app: "App", ref: str, as_of: str, as_json: bool) -> None:
 
 def _type(signature: dict[str, Any], name: str) -> str:
     tensor = (signature.get("tensors") or {}).get(name)
-    return f"tensor {tensor['datatype']} {tensor['shape']}" if tensor else str(signature["inputs"][name])
+    return f"tensor {tensor['datatype']} {list(tensor['shape'])}" if tensor else str(signature["inputs"][name])
 
 
 def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from sampan.models.formats import Predictor
 from sampan.models.measures import higher
 from sampan.models.sample import plain_records
 from sampan.models.tests import Shown
-from sampan.models.version import KINDS, Label, Version
+from sampan.models.version import KINDS, UNMEASURED, Label, Version
 
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -77,7 +77,14 @@ class Asked:
     # -- reading
 
     def read(self, trained: TableSource | None, same: bool, *, unseen: bool, truth: bool) -> None:
-        """Read the rows and predict for each. ``truth``: whether outcomes are needed, too."""
+        """Read the rows and predict for each. ``truth``: whether outcomes are needed, too.
+
+        Raises Usage for a model of tensors or bytes, BadQuery for a table that lacks something.
+        """
+        if found := [*self._predictor.signature.heavy, *(["its answer"] if self._version.kind in UNMEASURED else [])]:
+            advice = "Compare it by its golden requests (`sampan model golden`) and in the shadow of a rollout."
+            said = f"suites test models of columns, and {found[0]} is none"
+            raise Usage(f"Test {self._version.ref}", said, advice)
         sources: dict[str, Any] = dict(self._sources)
         if trained is not None and not same:
             sources[_TRAINED] = trained

@@ -120,7 +120,12 @@ def _value(attempted: str, key: str, value: Any) -> str:
         return repr(value) if math.isfinite(value) else "nan" if value != value else "inf" if value > 0 else "-inf"
     if isinstance(value, str):
         return _quoted(value)
-    raise BadWorkspace(attempted, f"{key} holds {str(value)[:60]!r}, which is no plain value", "Write it by hand.")
+    advice = "Write it by hand."
+    if isinstance(value, dict | list):
+        advice = (
+            "Cases hold plain values; models of tensors and files are compared by golden requests and in the shadow."
+        )
+    raise BadWorkspace(attempted, f"{key} holds {str(value)[:60]!r}, which is no plain value", advice)
 
 
 def _quoted(text: str) -> str:

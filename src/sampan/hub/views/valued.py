@@ -54,7 +54,8 @@ def value(parts: Parts, query: Query) -> ValuePage:
     bundle = endpoints.bundle(now.bundle)
     facts = bundle.decision
     fields = dict(OWN)
-    fields |= dict.fromkeys([*bundle.model.signature.inputs, *((facts.context or ()) if facts else ())], "")
+    plain = [name for name in bundle.model.signature.inputs if name not in bundle.model.signature.heavy]
+    fields |= dict.fromkeys([*plain, *((facts.context or ()) if facts else ())], "")
     by = str(query.get("by", "")) or "action"
     found = valued(parts.log, now.name, by, then)
     fields |= dict.fromkeys((name for name in found.fields if name not in fields), "")
