@@ -157,3 +157,19 @@ def test_what_else_the_rules_read_is_looked_up_where_they_declare_it(make_shop: 
     rules = LOOKED_UP.replace('default="wait"', 'default="wait", context=("name",)')
     (answer,) = ask(prepared(make_shop(), rules), body({"customer_id": "13047"}))
     assert answer.status == 200
+
+
+def test_what_would_be_looked_up_is_loaded_before_anybody_asks(known: Shop) -> None:
+    async def mapped() -> str:
+        async with known.serving("reorder") as serving:
+            return Path(f"/proc/{serving.status()[0].pid}/maps").read_text()
+
+    assert "duckdb" in uvloop.run(mapped())
+
+
+def test_without_the_table_an_endpoint_comes_up_and_says_so_to_who_asks(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    (shop.root / "decisions.py").write_text(LOOKED_UP)
+    shop.deploy()
+    (answer,) = ask(shop, body({"customer_id": 17850}))
+    assert (answer.status, told(answer)["error"]["field"]) == (400, "customer_id")

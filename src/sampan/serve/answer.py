@@ -91,6 +91,11 @@ class Answerer:
         """What its model takes and gives."""
         return self._bundle.model.signature
 
+    def warm(self) -> None:
+        """Load what the first request would wait for."""
+        if self._lookup is not None:
+            self._lookup.warm()
+
     def read(self, body: bytes, number: int = NATIVE, headers: Headers = _NONE) -> Asked:
         """Check a request. Raises Usage: what was expected, and the value that came instead."""
         arrived = time.perf_counter()

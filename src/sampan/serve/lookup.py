@@ -9,13 +9,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sampan.base.clock import Clock, iso
-from sampan.base.errors import Damaged, NotFound, Usage
+from sampan.base.errors import Damaged, NotFound, SampanError, Usage
 from sampan.serve.bundle import DecisionFacts
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _FLOATS: Final = ("DOUBLE", "FLOAT")
 
 
 class Lookup:
-    """Finds rows of one table. Opens nothing before it is first needed."""
+    """Finds rows of one table. Opens nothing before it is warmed, or first needed."""
 
     def __init__(self, data: Path, facts: DecisionFacts, inputs: Sequence[str], clock: Clock) -> None:
         """``data``: the folder of the workspace's data; ``inputs``: those of the model."""
@@ -39,6 +40,11 @@ class Lookup:
         self._loaded: OrderedDict[str, _Rows] = OrderedDict()
         self._newest = ""  # of those that are loaded
         self._coming: Future[_Rows] | None = None
+
+    def warm(self) -> None:
+        """Load what would be looked up now, so that nobody waits for it. Why it does not load, who asks is told."""
+        with suppress(SampanError):
+            self._rows(self._snapshot(None), None)
 
     def complete(self, records: Sequence[Any], when: int | None) -> tuple[list[Any], list[str]]:
         """The records, those without features with the row that they name; and for each the table and snapshot that it

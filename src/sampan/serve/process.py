@@ -135,6 +135,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         blobs = Blobs(folder.data / "blobs")
         opened = open_bundle(order.bundle, blobs, outgoing(settings), without_model=order.without_model)
         answerer = Answerer(order.endpoint, opened, clock, folder.data)
+        answerer.warm()
         answerer.guard(alarm := Alarm(order.endpoint))
         beside = _Beside(answerer, link)
         if entering is not None and order.door is not None:
