@@ -138,6 +138,8 @@ class Releasing(Deciding, Testing):
         if rollout:
             endpoint = self.rollouts.get(rollout).endpoint
         attempted = f"{VERBS.get(verb, verb[:40]).capitalize()} the rollout of {endpoint[:100]}"
+        if verb == "urgent":
+            attempted = f"Let the rollout of {endpoint[:100]} go as urgent"
         if verb not in VERBS:
             raise Usage(attempted, f"{verb[:40]!r} is nothing that a rollout can do", f"Possible: {', '.join(VERBS)}.")
         with self._as_writer(attempted), self._leading[endpoint]:

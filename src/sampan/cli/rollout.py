@@ -175,9 +175,23 @@ def show(app: "App", endpoint: str, as_of: str, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    fields(
-        (name, line[name]) for name in ("id", "endpoint", "candidate", "champion", "phase", "why", "actor", "reason")
-    )
+    head = {**line, "changes": ", ".join(found["changed"])}
+    names = ("id", "endpoint", "candidate", "champion", "changes", "phase", "why", "actor", "reason")
+    fields((name, head[name]) for name in names)
+    if found["traffic"]:
+        click.echo()
+        table(
+            ["variant", "version", "answers", "share", "half within, ms", "99 of 100, ms", "failed"],
+            [
+                [
+                    *(one["name"], one["version"], one["count"]),
+                    "seen only" if one["share"] is None else f"{one['share']:.1%}",
+                    *([round(value / 1000, 1) for value in one["latency"]] if one["latency"] else ["", ""]),
+                    one["failed"],
+                ]
+                for one in found["traffic"]
+            ],
+        )
     click.echo()
     table(
         ["stage", "what", "state", "at least", "needs", "since"],

@@ -246,6 +246,11 @@ def _pread(fd: int, size: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
+def number_of(payload: bytes) -> int:
+    """The number of a frame's first item, without looking at the rest of it."""
+    return int.from_bytes(payload[:8], "little")
+
+
 def read_payload(fd: int, offset: int) -> bytes:
     """The payload at an offset that is known to start a frame. Raises Damaged."""
     found: Any = next(payloads(fd, offset, offset + 1), None)

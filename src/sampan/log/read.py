@@ -12,7 +12,7 @@ import msgspec
 
 from sampan.base.clock import to_micros
 from sampan.base.files import write_cache
-from sampan.log.frames import Complaint, Frame, Origin, payloads, read_file_header
+from sampan.log.frames import Complaint, Frame, Origin, number_of, payloads, read_file_header
 from sampan.log.position import place
 from sampan.log.states import States, TypeState
 from sampan.log.stream import Manifest, Stream, check_reached, read_mark
@@ -387,14 +387,17 @@ class StreamReader:
 
     def _containing(self, text: str, first: int, last: int) -> Iterator[Item]:
         needle = _needle(text)
+
+        def wanted(payload: bytes) -> bool:
+            return _says(payload, needle) or number_of(payload) > last
+
         for number in self.stream.unsealed():
-            for frame in self.stream.frames(number, self.end(number), first=first):
+            for frame in self.stream.frames(number, self.end(number), first=first, holding=wanted):
                 if frame.first > last:
                     return
-                if _says(frame.payload, needle):
-                    for item in _of(frame, first, last, None):
-                        if _says(item.raw, needle):
-                            yield item
+                for item in _of(frame, first, last, None):
+                    if _says(item.raw, needle):
+                        yield item
 
 
 def _anew(read: Callable[[], Read]) -> Read:

@@ -9,7 +9,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -189,9 +189,11 @@ class Stream:
             return genesis(self.name), genesis(self.name)
         return bytes.fromhex(manifests[-1].head), bytes.fromhex(manifests[-1].anchor)
 
-    def frames(self, number: int, end: int | None = None, *, first: int = 0) -> Iterator[Frame]:
-        """Frames of an unsealed segment from item ``first``, up to byte ``end``. Raises FileNotFoundError if it was
-        sealed meanwhile."""
+    def frames(
+        self, number: int, end: int | None = None, *, first: int = 0, holding: Callable[[bytes], bool] | None = None
+    ) -> Iterator[Frame]:
+        """Frames of an unsealed segment from item ``first``, up to byte ``end``; only those whose bytes are
+        ``holding`` what is wanted. Raises FileNotFoundError if it was sealed meanwhile."""
         path = self.log_path(number)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -204,7 +206,8 @@ class Stream:
                 reached = begin
                 for offset, payload in payloads(fd, begin, end):
                     reached = offset + FRAME.size + len(payload)
-                    yield Frame(payload)
+                    if holding is None or holding(payload):
+                        yield Frame(payload)
                 check_reached(path, reached, known if end is None else min(known, end))
         finally:
             os.close(fd)

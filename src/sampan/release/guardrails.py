@@ -54,7 +54,7 @@ def floor(name: str, lines: Lines, *, at_least: float, level: float, units: int)
         return failed(name, look.why)
     noise = found.variance / found.information
     high = look.gain + reach(found.variance, tuning(noise * units * _TUNED, level), level) / found.information
-    says = f"{look.gain:.4g}, {high:.4g} at most; the floor is {at_least:.4g}"
+    says = f"a mean of {look.gain:.4g}, {high:.4g} at most; the floor is {at_least:.4g}"
     return Reading(name=name, standing=BREACHED if high < at_least else HOLDS, says=says)
 
 

@@ -164,7 +164,7 @@ def step(plan: Rollout, state: State, seen: Seen) -> Move:
 
 def tell(plan: Rollout, state: State, said: Said) -> Move:
     """What follows from what somebody wants. Raises Refused where it must not be."""
-    attempted = f"{said.verb.capitalize()} the rollout"
+    attempted = f"{said.verb.capitalize()} the rollout" if said.verb != "urgent" else "Let the rollout go as urgent"
     if state.phase in ENDS:
         raise Refused(attempted, f"it is {state.phase}: {state.why}", "Begin another one.")
     if not (said.actor.strip() and said.reason.strip()):

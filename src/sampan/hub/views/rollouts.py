@@ -1,6 +1,6 @@
 """Rollouts: where each stands and why it waits, its evidence over time, what was done and said; incidents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,8 @@ from sampan.hub.parts import Parts, Query, as_of, begun, may
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.traffic import Variant, traffic
 from sampan.hub.views.serving import PredictionLine, told
+from sampan.lake.query import Source, open_sources, quote_text
+from sampan.log.log import StoredEvent
 from sampan.release.evidence import Look
 from sampan.release.guardrails import Reading
 from sampan.release.records import Begun, IncidentRecord, Line, RolloutRecords
@@ -235,7 +237,8 @@ def incident(parts: Parts, query: Query) -> IncidentPage:
     found = records.incident(query["incident"])
     begun(f"the incident {found.id}", found.at, then)
     found = next(one for one in records.incidents(found.rollout, then) if one.id == found.id)
-    lines = [line for one in found.predictions if (line := _offence(parts, one)) is not None]
+    known = _events(parts, found.predictions)
+    lines = [line for one in found.predictions if (line := _offence(known, one)) is not None]
     return IncidentPage(
         incident=found,
         predictions=lines,
@@ -431,13 +434,31 @@ def _verbs(phase: str, urgent: bool) -> list[str]:
     return [*first, "promote", *(["urgent"] if urgent else []), "back"]
 
 
-def _offence(parts: Parts, prediction: str) -> Offence | None:
+def _events(parts: Parts, predictions: Sequence[str]) -> dict[str, StoredEvent]:
+    """Predictions, and what a shadow said to them, by their ids; all are looked for at once."""
+    position = parts.log.position()
+    ids = {one for each in predictions for one in (each, each.partition("~")[0])}
+    if not ids or not parts.log.state("prediction", position).count:
+        return {}
+    sources: dict[str, Source] = {name: parts.log.source(name, position) for name in ("prediction", "shadow")}
+    listed = ", ".join(map(quote_text, sorted(ids)))
+    connection = open_sources(sources, threads=2)
+    try:
+        rows = connection.execute(
+            " UNION ALL ".join(f"SELECT _id, _position FROM {name} WHERE _id IN ({listed})" for name in sources)
+        ).fetchall()
+    finally:
+        connection.close()
+    return {id: parts.log.at(place) for id, place in rows}
+
+
+def _offence(known: Mapping[str, StoredEvent], prediction: str) -> Offence | None:
     """A prediction as it was answered; of a shadow: what it said to the request that both have seen."""
     asked, _, shadow = prediction.partition("~")
-    event = parts.log.find(asked, type="prediction")
+    event = known.get(asked)
     if event is None:
         return None
-    said = parts.log.find(prediction, type="shadow") if shadow else event
+    said = known.get(prediction) if shadow else event
     data = msgspec.json.decode(said.data) if said is not None else {}
     names = ("version", "prediction", "action", "rule", "error", "fallback", "latency_us")
     return Offence(**told(event) | {name: data[name] for name in names if name in data})
