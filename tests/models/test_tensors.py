@@ -150,3 +150,54 @@ def test_older_signatures_have_the_bytes_that_they_had():
         b'["model-1","regression","onnx",[],{"inputs":{"a":"number"},"output":"number","classes":[],"categories":{},'
         b'"missing":false,"frame":false}]'
     )
+
+
+def test_a_fallback_gives_what_the_model_gives(adopted):
+    from sampan.serve.fallback import output_of
+
+    texts, steps = (adopted(data)[0].signature for data in (made.words(), made.doubled()))
+    assert output_of("up", texts) == "up"
+    given = output_of([[1, 2]], steps)
+    assert isinstance(given, Packed) and given.array.tolist() == [[1, 2]]
+    for value, signature in ((3, texts), ([1, 2], steps), ("up", steps)):
+        with pytest.raises(ValueError, match=r"is no text|expected a tensor FP32 of the shape \[-1, 2\]"):
+            output_of(value, signature)
+
+
+def test_what_lies_beside_the_log_comes_back_as_it_was_sent(tmp_path):
+    from sampan.log.attachments import Attachments
+    from sampan.models.tensors import packed
+    from sampan.serve.noted import noted, restored
+
+    store, blobs = Attachments(tmp_path), {}
+    texts = np.array([["ja" * 300, "ü"], ["", "nein" * 200]], object)
+    record = {
+        "small": packed(np.arange(4, dtype=np.int64), "INT64"),
+        "large": packed(np.arange(900, dtype=np.float16).reshape(30, 30), "FP16"),
+        "flags": packed(np.ones((2000,), np.bool_), "BOOL"),
+        "texts": packed(texts, "BYTES"),
+        "file": Content(bytes(5000)),
+        "short": Content(b"ab"),
+        "plain": {"digest": "of one's own"},
+    }
+    said = noted(record, list(record), blobs)
+    assert said["small"] == [0, 1, 2, 3] and said["short"] == {"base64": "YWI="} and said["plain"] == record["plain"]
+    assert set(said["large"]) == {"datatype", "shape", "digest", "size"} and len(blobs) == 4
+    for digest, (data, _) in blobs.items():
+        assert store.put(data) == digest
+    back = restored(said, list(record), store)
+    assert {name: back[name] for name in ("large", "flags", "texts", "file")} == {
+        name: record[name] for name in ("large", "flags", "texts", "file")
+    }
+    assert back["texts"].array.tolist() == texts.tolist()
+
+
+def test_suites_are_of_columns_and_say_so(adopted):
+    from sampan.models.asked import Asked
+    from sampan.models.version import Version
+
+    draft, predictor = adopted(made.images(4))
+    facts = {name: getattr(draft, name) for name in ("digest", "kind", "format", "files", "signature", "metrics")}
+    asked = Asked(Version(model="colour", number=1, **facts), predictor, {}, "t", "", "", "")
+    with pytest.raises(Usage, match="suites test models of columns, and image is none"):
+        asked.read(None, False, unseen=False, truth=False)

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,17 @@ MODELS = {
     "attended": (made.attended(), ["--kind", "regression"]),
     "word": (made.words(), []),
     "bright": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
+    "ruled": (made.images(), ["--classes", "red,green,blue"]),
 }
+RULES = """
+from sampan import Action, decision
+
+@decision(model="ruled", entity="customer", default="wait")
+def paint(prediction, context, likely: float = 0.5):
+    mean = context["image"].array.mean()
+    shape = context["image"].shape
+    return Action("paint" if prediction["red"] > likely else "wait", rule=f"{shape} {mean:.3f} {context.get('shop')}")
+"""
 
 TABLES = {
     "sequences": "SELECT 1 AS id, [[1.0, 2.0], [3.0, 4.5]] AS steps UNION ALL SELECT 2, [[0.5, 7.0]]",
@@ -56,6 +67,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     root.mkdir()
     (root / "sampan.toml").write_text("")
     (root / "tables").mkdir()
+    (root / "decisions.py").write_text(RULES)
     for name, text in TABLES.items():
         (root / "tables" / f"{name}.sql").write_text(text)
     for name, (data, words) in MODELS.items():
@@ -166,6 +178,59 @@ def test_an_id_of_ones_own_gives_the_same_answer_again(hub: Hub) -> None:
         assert predicted(hub, name, record, ids=[f"{name}-1"]) == first
         status, said = hub.predict(name, json.dumps({"records": [other], "ids": [f"{name}-1"]}).encode())
         assert status == 409, said
+
+
+def test_an_id_of_ones_own_is_known_to_the_next_process(hub: Hub) -> None:
+    asked = {
+        "colour": {"image": packed(PICTURES[2])},
+        "steps": {"steps": np.ones((400, 2)).tolist()},
+        "bright": {"file": {"base64": base64.b64encode(PNG).decode()}},
+        "ruled": {"image": packed(PICTURES[0]), "customer": "ann"},
+    }
+    first = {name: predicted(hub, name, record, ids=["kept-1"]) for name, record in asked.items()}
+    for name, record in asked.items():
+        done = sampan(hub.folder, "endpoint", "deploy", name, "--model", f"{name}@1", "--reason", "again")
+        assert done.returncode == 0, done.stderr
+        assert predicted(hub, name, record, ids=["kept-1"]) == first[name], name
+    other = {"image": packed(PICTURES[1]), "customer": "ann"}
+    assert hub.predict("ruled", json.dumps({"records": [other], "ids": ["kept-1"]}).encode())[0] == 409
+
+
+def test_rules_read_tensors_and_what_comes_beside_them(hub: Hub) -> None:
+    expected = f"(3, 32, 32) {PICTURES[0].mean():.3f} main"
+    tensors = [
+        {"name": "image", "shape": [1, 3, 32, 32], "datatype": "FP32", "data": PICTURES[0].ravel().tolist()},
+        {"name": "customer", "shape": [1], "datatype": "BYTES", "data": ["ann"]},
+        {"name": "shop", "shape": [1], "datatype": "BYTES", "data": ["main"]},
+    ]
+    status, said = inferred(hub, "ruled", *tensors)
+    found = {one["name"]: one["data"] for one in said["outputs"]}
+    assert status == 200 and found["rule"] == [expected]
+    data = kept(hub, found["id"][0])
+    assert (data["entity"], data["context"]) == ("ann", {"shop": "main"}) and "digest" in data["features"]["image"]
+    done = sampan(hub.folder, "lineage", found["id"][0], "--recompute", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["now"]["rule"] == expected, done.stderr
+    status, said = inferred(hub, "ruled", tensors[0])
+    assert status == 400 and "field 'customer' is missing" in said["error"]
+
+
+def test_a_bundle_that_takes_tensors_can_be_taken_elsewhere(hub: Hub, tmp_path: Path) -> None:
+    from sampan.serve.exported import open_exported
+    from sampan.serve.faces import INVOCATIONS, unpack
+
+    for name, body in (("steps", b'{"inputs": [[[1, 2]]]}'), ("bright", b'{"inputs": ["AAEC"]}')):
+        done = sampan(hub.folder, "bundle", "export", str(tmp_path / name), name)
+        assert done.returncode == 0, done.stderr
+        answerer = open_exported(tmp_path / name)
+        asked = answerer.read(body, INVOCATIONS, {"content-type": "application/json"})
+        status, said = answerer.say(asked, answerer.decide(asked, answerer.predict(asked.records)).answers)
+        assert status == 200 and json.loads(unpack(said)[1])["predictions"] == invoked(hub, name, body)
+
+
+def test_a_case_of_a_suite_holds_no_picture(hub: Hub) -> None:
+    (one,) = predicted(hub, "colour", {"image": packed(PICTURES[0])})
+    done = sampan(hub.folder, "model", "case", one["id"], "--expect", "class red", "--reason", "it is")
+    assert done.returncode == 2 and "no plain value" in done.stderr and "in the shadow" in done.stderr, done.stderr
 
 
 def test_texts_and_several_tensors_go_through_the_open_inference_protocol(hub: Hub) -> None:
