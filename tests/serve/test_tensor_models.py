@@ -7,9 +7,12 @@ import asyncio
 import base64
 import io
 import json
+import os
+import signal
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -188,9 +191,11 @@ def test_an_id_of_ones_own_is_known_to_the_next_process(hub: Hub) -> None:
         "ruled": {"image": packed(PICTURES[0]), "customer": "ann"},
     }
     first = {name: predicted(hub, name, record, ids=["kept-1"]) for name, record in asked.items()}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"sampan.api.entrance" in path.read_bytes() and (path.parent / "cwd").readlink() == hub.folder:
+                os.kill(int(path.parent.name), signal.SIGKILL)
     for name, record in asked.items():
-        done = sampan(hub.folder, "endpoint", "deploy", name, "--model", f"{name}@1", "--reason", "again")
-        assert done.returncode == 0, done.stderr
         assert predicted(hub, name, record, ids=["kept-1"]) == first[name], name
     other = {"image": packed(PICTURES[1]), "customer": "ann"}
     assert hub.predict("ruled", json.dumps({"records": [other], "ids": ["kept-1"]}).encode())[0] == 409
