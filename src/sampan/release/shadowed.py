@@ -1,13 +1,12 @@
 """What a shadow said beside what was answered, request by request: where both agree, how well each is calibrated, how
-long each took, and where they differ most. All from the log, by one query each."""
+long each took, and where they differ most. All from the log, whose pairs are made once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from sampan.lake.lake import Lake
     from sampan.log.log import Log
     from sampan.release.records import Begun
 
@@ -16,7 +15,7 @@ _BINS: Final = 10
 #: Events keep a prediction as JSON: a number, a label, a list of probabilities, or a tensor with its data. Lists lie as
 #: far apart as that of their elements which does most; of large tensors only the digests are here.
 _PAIRS: Final = """
-WITH answered AS (
+CREATE TEMP TABLE pairs AS WITH answered AS (
     SELECT prediction_id, stage, prediction AS other, action AS other_action, rule AS other_rule, error,
         latency_us AS other_us, calls
     FROM shadow WHERE rollout = '{rollout}'
@@ -29,15 +28,14 @@ WITH answered AS (
         coalesce(abs(x - y), CASE WHEN len(xs) = len(ys) THEN
             list_max([abs(xs[n] - ys[n]) for n in range(1, len(xs) + 1)]) END) AS apart
     FROM answered JOIN prediction ON prediction._id = answered.prediction_id
-), fair AS (SELECT * FROM pairs WHERE other IS NOT NULL AND error = '')
-"""
-_KNOWN: Final = """, known AS (
+) SELECT * EXCLUDE (xs, ys) FROM pairs;
+CREATE TEMP VIEW fair AS SELECT * FROM pairs WHERE other IS NOT NULL AND error = '';
+CREATE TEMP TABLE judged AS WITH known AS (
     SELECT prediction_id, lower(CAST(value AS VARCHAR)) AS value FROM outcome
     QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
-), judged AS (
+)
     SELECT x, y, CASE value WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 ELSE try_cast(value AS DOUBLE) END AS truth
     FROM fair JOIN known USING (prediction_id) WHERE x IS NOT NULL AND y IS NOT NULL
-)
 """
 
 
@@ -94,21 +92,25 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     furthest: tuple[Pair, ...]
 
 
-def compare(begun: "Begun", lake: "Lake", log: "Log", known_by: int | None = None) -> Compared:
+def compare(begun: "Begun", log: "Log", known_by: int | None = None) -> Compared:
     """All there is to be said of a rollout's shadow; ``known_by``: of what was known at that instant.
 
     Raises SampanError for what cannot be read.
     """
-    from sampan.lake.read import query
+    from sampan.lake.query import open_sources
 
-    def ask(text: str, outcomes: bool = False) -> Sequence[tuple[Any, ...]]:
-        head = _PAIRS.format(rollout=begun.id) + (_KNOWN if outcomes else "")  # ids stand in our own records
-        answer = query(head + text, lake, log, known_by=known_by)
-        try:
-            return answer.fetchall()
-        finally:
-            answer.close()
+    position = log.position()
+    connection = open_sources(
+        {name: log.source(name, position, known_by) for name in ("prediction", "shadow", "outcome")}, threads=2
+    )
+    try:
+        connection.execute(_PAIRS.format(rollout=begun.id))  # ids stand in our own records
+        return _compared(lambda text: connection.execute(text).fetchall())
+    finally:
+        connection.close()
 
+
+def _compared(ask: "Callable[[str], Sequence[tuple[Any, ...]]]") -> Compared:
     (asked, answered, same, half, most, all_, together, *took), *_ = ask(
         "SELECT count(*), count(*) FILTER (other IS NOT NULL AND error = ''),"
         " count(*) FILTER (other IS NOT NULL AND error = '' AND action = other_action),"
@@ -150,8 +152,7 @@ def _calibration(ask: Any) -> Calibration | None:
     """None where no outcome is known, or what is said are no probabilities of something that is true or not."""
     (known, fits, one, other), *_ = ask(
         "SELECT count(*), bool_and(truth IN (0, 1) AND x BETWEEN 0 AND 1 AND y BETWEEN 0 AND 1),"
-        " avg((x - truth) ** 2), avg((y - truth) ** 2) FROM judged",
-        True,
+        " avg((x - truth) ** 2), avg((y - truth) ** 2) FROM judged"
     )
     if not known or not fits:
         return None
@@ -160,8 +161,7 @@ def _calibration(ask: Any) -> Calibration | None:
             Bin(*row)
             for row in ask(
                 f"SELECT least(floor({side} * {_BINS}), {_BINS - 1})::INT, count(*), avg({side}), avg(truth)"
-                " FROM judged GROUP BY 1 ORDER BY 1",
-                True,
+                " FROM judged GROUP BY 1 ORDER BY 1"
             )
         )
         for side in ("x", "y")

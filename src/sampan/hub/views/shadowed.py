@@ -27,7 +27,7 @@ def shadowed(parts: Parts, query: Query) -> ShadowedPage:
     then = as_of(query)
     found = RolloutRecords(parts.db, parts.clock).get(query["rollout"])
     begun(f"the rollout {found.id}", found.began, then)
-    compared = compare(found, parts.lake, parts.log, then)
+    compared = compare(found, parts.log, then)
     champion, candidate = found.versions
     return ShadowedPage(
         rollout=found.id,
