@@ -201,3 +201,22 @@ def test_suites_are_of_columns_and_say_so(adopted):
     asked = Asked(Version(model="colour", number=1, **facts), predictor, {}, "t", "", "", "")
     with pytest.raises(Usage, match="suites test models of columns, and image is none"):
         asked.read(None, False, unseen=False, truth=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"datatype": "FP32", "shape": [3, 8, 8], "digest": "ab", "size": 768}, "FP32 [3, 8, 8], 768 bytes"),
+        ({"media_type": "image/png", "digest": "ab", "size": 2056}, "image/png, 2,056 bytes"),
+        ({"datatype": "INT8", "shape": [5], "data": [1, 2, 3, 4, 5]}, "INT8 [5]: 1, 2, 3, 4, …"),
+        ({"datatype": 3, "shape": 4, "data": 5}, ""),
+        ({"media_type": [], "digest": {}, "size": "many"}, ""),
+        ({"datatype": "FP32"}, ""),
+        ([1, 2], ""),
+        ("text", ""),
+    ],
+)
+def test_what_looks_like_a_tensor_is_told_in_words_and_nothing_else_is(value, words):
+    from sampan.serve.noted import in_words
+
+    assert in_words(value) == words

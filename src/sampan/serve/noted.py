@@ -18,6 +18,8 @@ INLINE: Final = 1_024
 #: Content by its digest, with its media type.
 Blobs: TypeAlias = dict[str, tuple[bytes, str]]
 _TENSOR: Final = {"datatype", "shape", "digest", "size"}
+_PREDICTED: Final = {"datatype", "shape", "data"}
+_SHOWN: Final = 4
 _CONTENT: Final = {"media_type", "digest", "size"}
 
 
@@ -68,12 +70,17 @@ def restored_output(said: Any, attachments: Attachments | None) -> Any:
 
 
 def in_words(value: Any) -> str:
-    """A tensor, or bytes, that an event names by digest; empty for anything else."""
-    if isinstance(value, dict) and set(value) == _TENSOR:
-        return f"{value['datatype']} {list(value['shape'])}, {value['size']:,} bytes"
-    if isinstance(value, dict) and set(value) == _CONTENT:
-        return f"{value['media_type']}, {value['size']:,} bytes"
-    return ""
+    """A tensor, or bytes, that an event names by digest, and a tensor that was predicted; empty for anything else,
+    whatever it looks like."""
+    if not isinstance(value, dict) or set(value) not in (_PREDICTED, _TENSOR, _CONTENT):
+        return ""
+    kind = str(value.get("media_type") or value.get("datatype"))
+    if isinstance(shape := value.get("shape"), list):
+        kind += f" {shape}"
+    if isinstance(data := value.get("data"), list):
+        some = ", ".join(str(one) for one in data[:_SHOWN])
+        return f"{kind}: {some}{', …' if len(data) > _SHOWN else ''}"
+    return f"{kind}, {size:,} bytes" if isinstance(size := value.get("size"), int) else ""
 
 
 def _apart(tensor: Packed, blobs: Blobs) -> dict[str, Any]:
