@@ -26,7 +26,9 @@ from sampan.serve.verdict import Answered, Asked, Verdict
 
 _REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
 _SMALL: Final = 65_536  # bytes of a request's events; with more of them it pays for a task of its own
-_MANY: Final = 32  # records from which on it pays to predict in a thread, where the model lets go of the interpreter
+#: Records from which on it pays to predict in a thread, where the model lets go of the interpreter. One with a tensor
+#: may take as long as thousands of others.
+_MANY: Final = 32
 _encode = msgspec.json.Encoder().encode
 
 
@@ -127,7 +129,7 @@ class Service:
             self._spawn(self._call(fresh, own, replies))
             return
         records = [record for some in own for record in some]
-        if len(records) >= _MANY and self._answerer.free:
+        if self._answerer.free and (len(records) >= _MANY or (records and self._answerer.heavy)):
             self._spawn(self._compute(fresh, own, records, replies))
             return
         try:
