@@ -33,7 +33,7 @@ HOUR: Final = 3_600_000_000
 PER_HOUR: Final = 20
 WEEK: Final = 7 * 24 * PER_HOUR  # requests
 # Standard errors that the bound never lies below, at the largest level in use
-_SURE: Final = min(reach(v, 1.0, 0.05) / math.sqrt(v) for v in np.geomspace(1e-4, 1e6, 800).tolist()) * 0.999
+SURE: Final = min(reach(v, 1.0, 0.05) / math.sqrt(v) for v in np.geomspace(1e-4, 1e6, 800).tolist()) * 0.999
 
 PLAN: Final = msgspec.convert(
     {
@@ -241,7 +241,7 @@ def _worth(found: Looks | None, looks: NDArray[np.int64], state: State, plan: Ro
     if found is None:
         yield from range(len(looks))
         return
-    may = np.abs(found.gathered) >= _SURE * np.sqrt(found.variance)
+    may = np.abs(found.gathered) >= SURE * np.sqrt(found.variance)
     if state.stage < len(plan.stage) - 2:
         stage = plan.stage[state.stage]
         old = looks * (HOUR // PER_HOUR) - state.since >= stage.micros
@@ -428,7 +428,11 @@ def main(arguments: list[str]) -> None:
         found = [run(f"{kpi} {gain:+.0%} in 4 weeks", Scenario(kpi, gain, weeks=4), many(200), 20) for gain in gains]
         within[kpi] = [(gain * 100, one.share(FULL)) for gain, one in zip(gains, found, strict=True)]
     alarms = false_alarms(many(1_000))
-    text = figures(rows, within, alarms, naive(many(300)))
+    sys.path.insert(0, str(Path(__file__).parent))
+    import evidence_beside as beside
+
+    watched, pairs = beside.guardrails(many), beside.shadows(many)
+    text = figures(rows, within, alarms, naive(many(300))) + "\n" + beside.text(watched, pairs, rows)
     print(text)
     if quick:
         return
@@ -443,6 +447,12 @@ def main(arguments: list[str]) -> None:
     lines = list(within.items())
     chart = picture("Rollouts promoted within four weeks", "planted gain, %", "promoted", lines)
     (IMAGES / "evidence-weeks.svg").write_text(chart, "utf-8")
+    chart = picture(
+        "Broken candidates that a guardrail has stopped", "answers of the candidate", "stopped", watched.lines
+    )
+    (IMAGES / "evidence-guardrails.svg").write_text(chart, "utf-8")
+    chart = picture("A gain of 5 %: rollouts with a verdict", "days", "promoted", pairs.lines(rows))
+    (IMAGES / "evidence-shadow.svg").write_text(chart, "utf-8")
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
 
