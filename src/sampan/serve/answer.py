@@ -169,15 +169,25 @@ class Answerer:
         try:
             if self.before is not None:
                 said = self.before.judge(records, self.before.predict(records))
-            elif self._substitute is not None:
+                return self.in_place(said, why)
+            if self._substitute is not None:
                 said = self.judge(records, [self._substitute(record) for record in records])
             else:
                 return None
         except Exception as error:  # noqa: BLE001 - the user's function, or another model
             sys.stderr.write(f"The fallback did not answer: {type(error).__name__}: {error}\n")
             return None
-        forms = {} if self.before is not None else {"form": ""}
-        return [msgspec.structs.replace(one, fallback=why, **forms) for one in said]
+        return [msgspec.structs.replace(one, form="") for one in self.in_place(said, why)]
+
+    @property
+    def asks(self) -> "Live | None":
+        """The live service that answers where the model does not, if one does: it is called, not computed."""
+        return None if self.before is None else self.before.live
+
+    @staticmethod
+    def in_place(said: Sequence[Verdict], why: str) -> list[Verdict]:
+        """What another than the model has said, told as such."""
+        return [msgspec.structs.replace(one, fallback=why) for one in said]
 
     def guard(self, alarm: Alarm, stand_in: bool = False) -> None:
         """Have the model and the rules interrupted when they take too long; ``stand_in``: for another bundle's."""
@@ -192,6 +202,8 @@ class Answerer:
     def fall_back_to(self, before: "Answerer") -> None:
         """Where the model does not answer, another bundle does."""
         before.guard(self.alarm, stand_in=True)
+        if self.asks is not None:
+            self.asks.close()
         self.before = before
         self.alike.add(before.author.version)
 

@@ -167,7 +167,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
             await asyncio.sleep(0.05)
             return 3
         answerer.resume(stream)
-        loading = asyncio.ensure_future(_fall_back(answerer, taking.payload, blobs, clock))
+        loading = asyncio.ensure_future(_fall_back(answerer, taking.payload, blobs, clock, settings))
         if silent:
             await loading
         service = Service(answerer, stream, answer, beside.variants, order.endpoint)
@@ -195,13 +195,13 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     return code
 
 
-async def _fall_back(answerer: Answerer, told: bytes, blobs: Blobs, clock: Clock) -> None:
+async def _fall_back(answerer: Answerer, told: bytes, blobs: Blobs, clock: Clock, settings: Settings) -> None:
     """Load the bundle that is to answer where the model does not, if one was told; until then none does."""
     if not told:
         return
     before = decode(told)
     try:
-        opened = await asyncio.to_thread(open_bundle, before, blobs, beside=True)
+        opened = await asyncio.to_thread(open_bundle, before, blobs, outgoing(settings), beside=True)
     except Exception as error:  # noqa: BLE001 - what is in force serves without it
         sys.stderr.write(f"The fallback {before.version} does not load: {error}\n")
     else:

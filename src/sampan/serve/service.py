@@ -6,6 +6,7 @@ not, the champion does.
 """
 
 import asyncio
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,14 @@ class Sink(Protocol):
         """Whether nothing can be kept any more until the process starts anew."""
 
     def close(self) -> None: ...
+
+
+class _Called(Exception):
+    """What is declared for when the model does not answer has to be called, and waited for."""
+
+    def __init__(self, error: SampanError) -> None:
+        super().__init__(error.obstacle)
+        self.error = error
 
 
 class Fresh(NamedTuple):
@@ -203,13 +212,13 @@ class Service:
             found = await self._answerer.live.call(records) if records else []
         except (Unreachable, Busy, Refused) as error:
             found = error
-        with self._alarm:
-            if isinstance(found, SampanError):
-                return self._answerer.instead(records, found.obstacle) or found
+        if not isinstance(found, SampanError):
             try:
-                return self._answerer.judge(records, found)
+                with self._alarm:
+                    return self._answerer.judge(records, found)
             except TooSlow as error:
-                return self._answerer.instead(records, error.obstacle) or error
+                found = error
+        return await self._in_place(records, found) or found
 
     def _read(self) -> list[Fresh]:
         """What has arrived and has not been asked before; the rest is answered as it was."""
@@ -248,13 +257,46 @@ class Service:
         return True
 
     def _alone(self, one: Fresh, own: list[dict[str, Any]], reply: Reply | None) -> None:
-        verdicts = self._own_verdicts(one, own)
+        try:
+            verdicts = self._own_verdicts(one, own)
+        except _Called as called:
+            self._spawn(self._later(one, own, called.error, reply))
+            return
         if verdicts is not None:
             self._judged(one, verdicts, reply)
 
+    async def _later(self, one: Fresh, own: list[dict[str, Any]], error: SampanError, reply: Reply | None) -> None:
+        """As ``_alone``, where a service that was in force before has to be called."""
+        verdicts = await self._in_place(own, error)
+        if verdicts is None:
+            self._fail(one, error)
+            return
+        with self._alarm:
+            self._judged(one, verdicts, reply)
+
+    async def _in_place(self, records: list[dict[str, Any]], error: SampanError) -> Sequence[Verdict] | None:
+        """What is declared for when the model does not answer, a service that was in force before among it."""
+        before, asks = self._answerer.before, self._answerer.asks
+        if before is None or asks is None:
+            with self._alarm:
+                return self._answerer.instead(records, error.obstacle)
+        try:
+            outputs = await asks.call(records)
+            with self._alarm:
+                return self._answerer.in_place(before.judge(records, outputs), error.obstacle)
+        except Exception as failed:  # noqa: BLE001 - another model, or its rules
+            sys.stderr.write(f"The fallback did not answer: {type(failed).__name__}: {failed}\n")
+            return None
+
+    def _at_once(self, records: list[dict[str, Any]], error: SampanError) -> Sequence[Verdict] | None:
+        """As ``_in_place``. Raises _Called where that takes a call."""
+        if self._answerer.asks is not None:
+            raise _Called(error)
+        return self._answerer.instead(records, error.obstacle)
+
     def _own_verdicts(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
         """The champion's answers, or what is declared in place of them; None if there are none and the request has been
-        answered with why."""
+        answered with why. Raises _Called."""
         try:
             return self._answerer.judge(records, self._answerer.predict(records) if records else [])
         except Usage as error:
@@ -264,7 +306,7 @@ class Service:
             known = error
         except Exception as error:  # noqa: BLE001 - the model's own fault, told as such
             known = Damaged("Predict", f"the model raised {type(error).__name__}: {error}")
-        instead = self._answerer.instead(records, known.obstacle)
+        instead = self._at_once(records, known)
         if instead is None:
             self._fail(one, known)
         return instead
@@ -274,7 +316,11 @@ class Service:
         try:
             verdicts = self._answerer.judge(own, outputs)
         except TooSlow as error:
-            verdicts = self._answerer.instead(own, error.obstacle)
+            try:
+                verdicts = self._at_once(own, error)
+            except _Called:
+                self._spawn(self._later(one, own, error, reply))
+                return
             if verdicts is None:
                 self._fail(one, error)
         if verdicts is not None:
@@ -336,8 +382,15 @@ class Service:
     async def _instead(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
         """The champion's answers where the candidate's were due; None if the request has been answered with why not."""
         if self._answerer.live is None:
-            with self._alarm:
-                return self._own_verdicts(one, records)
+            try:
+                with self._alarm:
+                    return self._own_verdicts(one, records)
+            except _Called as called:
+                said = await self._in_place(records, called.error)
+                if said is None:
+                    self._fail(one, called.error)
+                return said
+        found: Sequence[Verdict] | SampanError
         try:
             found = await self._called(records)
         except SampanError as error:

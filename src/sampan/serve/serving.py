@@ -15,6 +15,7 @@ import msgspec
 from sampan.base.errors import Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.log.tally import Counts, Span
+from sampan.models.version import SERVICE
 from sampan.serve.assignment import Assignment, CandidateState, alike, check
 from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
@@ -559,7 +560,8 @@ class Serving:
             declared = bundle.decision.fallback if bundle.decision is not None else None
             if declared is not None and declared.kind == PREVIOUS:
                 before = self._endpoints.bundle(self._endpoints.before(name).bundle)
-                return before if alike(bundle, before) and bundle.environment == before.environment else None
+                there = before.model.format == SERVICE or bundle.environment == before.environment
+                return before if alike(bundle, before) and there else None
         return None
 
     def _reported(self, name: str, report: Report) -> None:
