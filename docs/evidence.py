@@ -370,8 +370,9 @@ def picture(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" role="img" aria-label="{name}">',
         "<style>text{font:13px system-ui,sans-serif;fill:#334}.g{stroke:#8886}path{fill:none;stroke-width:2}"
         ".l0{stroke:#1668b8}.l1{stroke:#b4540a}.l2{stroke:#3b7d23}.l3{stroke:#777;stroke-dasharray:5 4}"
+        ".t0{fill:#1668b8}.t1{fill:#b4540a}.t2{fill:#3b7d23}"
         "@media(prefers-color-scheme:dark){text{fill:#dde}.l0{stroke:#6fb3f2}.l1{stroke:#f0a05a}"
-        ".l2{stroke:#8fce72}.l3{stroke:#aaa}}</style>",
+        ".l2{stroke:#8fce72}.l3{stroke:#aaa}.t0{fill:#6fb3f2}.t1{fill:#f0a05a}.t2{fill:#8fce72}}</style>",
     ]
     for y in _ticks(y0, y1):
         _, down = at(min(xs), y)
@@ -387,7 +388,7 @@ def picture(
         drawn = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         parts.append(f'<path class="l{number % 4}" d="M{drawn}"/>')
         below = lowest = max(places[-1][1] + 4, lowest + 16)
-        parts.append(f'<text x="{places[-1][0] + 6:.1f}" y="{below:.1f}">{label}</text>')
+        parts.append(f'<text class="t{number % 4}" x="{places[-1][0] + 6:.1f}" y="{below:.1f}">{label}</text>')
     parts.append(f'<text x="{(left + wide - 150) / 2}" y="{high - 6}" text-anchor="middle">{across}</text>')
     parts.append(f'<text x="{left}" y="11">{up}</text></svg>')
     return "\n".join(parts) + "\n"

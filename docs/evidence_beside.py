@@ -4,6 +4,7 @@ one, and what pairs of answers to the same request are worth. Each reading is ma
 Stages begin as they do where nothing stops a candidate: 100 hours at 5 %, a day at 25 %, then half of the traffic.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -273,7 +274,16 @@ def text(watched: Watched, pairs: Pairs, rows: Iterable[Row]) -> str:
     for name, found in watched.sound.items():
         stopped = sum(one is not None for one in found) / len(found)
         parts.append(f"| {name} | {len(found):,} | {wilson(stopped, len(found))} |")
-    parts += ["", "| broken candidates | stopped within 8 weeks | median answers | median days | nine in ten by |"]
+    last = [one for one in list(watched.sound.values())[-1] if one is not None]
+    rails = Counter(one.rail for one in last)
+    which = ", ".join(f"{name} {count}" for name, count in sorted(rails.items(), key=lambda one: (-one[1], one[0])))
+    said = f"Of the {len(last)} at every limit: {which or 'none'}. Each guardrail may stop {GUARDED.level:.0%} of them."
+    parts += [
+        "",
+        said,
+        "",
+        "| broken candidates | stopped within 8 weeks | median answers | median days | nine in ten by |",
+    ]
     parts.append("| --- | --- | --- | --- | --- |")
     for name, found in watched.broken.items():
         caught = [one for one in found if one is not None]
