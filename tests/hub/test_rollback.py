@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,12 +183,15 @@ def test_what_was_gone_back_from_or_left_too_long_ago_is_not_loaded_again(shop: 
 
 def live(shop: Shop) -> set[int]:
     """The process that holds the endpoint's stream."""
-    lock = shop.folder / ".sampan" / "log" / "serve-stay"
-    return {
-        pid
-        for pid in serving_processes(shop)
-        if any(str(link.readlink()).startswith(str(lock)) for link in Path(f"/proc/{pid}/fd").iterdir())
-    }
+    lock = str(shop.folder / ".sampan" / "log" / "serve-stay")
+    return {pid for pid in serving_processes(shop) if any(file.startswith(lock) for file in open_files(pid))}
+
+
+def open_files(pid: int) -> Iterator[str]:
+    with suppress(OSError):  # it has ended
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # it was closed meanwhile
+                yield str(link.readlink())
 
 
 def test_a_bundle_and_a_time_can_be_named_and_what_is_in_force_stays(shop: Shop) -> None:

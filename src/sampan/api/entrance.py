@@ -1,6 +1,6 @@
 """Where clients ask a serving process directly: the hub's guard, routes and faces, without the hub.
 
-``python -m sampan.api.entrance FD PARENT`` is ``sampan.serve.process`` with this in front. Who may ask is what the hub
+``main`` is that of ``sampan.serve.process`` with this in front. Who may ask is what the hub
 has told; a token that was taken back is refused from the moment that it says so.
 """
 
@@ -272,7 +272,8 @@ def _refusal(scope: Any, status: int, error: SampanError) -> tuple[bytes, bytes]
     return refusal(scope, status, error) or (b"application/json", msgspec.json.encode(error.body()))
 
 
-if __name__ == "__main__":
-    from sampan.serve.process import main
+def main() -> None:
+    """Be the serving process of an endpoint that is asked directly."""
+    from sampan.serve.process import main as serve
 
-    main(Entrance)
+    serve(Entrance)

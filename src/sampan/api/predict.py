@@ -88,13 +88,15 @@ class Predict(Reader):
             await asked.give(send)
             return
         try:
+            said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+            check_size(int(said) if said.isdigit() else 0, self._limit)
             body = await self._body(receive)
         except TooLarge as error:
             await refused(asked.number, error).give(send)
             return
         if body is not None:
-            said = await self._ask(asked.name, asked.before + body if asked.before else body, asked.number)
-            await answered(asked.number, *said).give(send)
+            answer = await self._ask(asked.name, asked.before + body if asked.before else body, asked.number)
+            await answered(asked.number, *answer).give(send)
 
     async def _body(self, receive: Receive) -> bytes | None:
         message: dict[str, Any] = await receive()

@@ -5,6 +5,7 @@ is, connections wait in the system's queue. Connections that are open when a pro
 pair of sockets, to the next one. So a switch closes nothing, and needs the hub for nothing that clients send.
 """
 
+import asyncio
 import hashlib
 import logging
 import socket
@@ -27,6 +28,7 @@ _LOG: Final = logging.getLogger("sampan.serve")
 _FIRST, _PORTS = 20_000, 12_000  # below those that systems give to outgoing connections
 _TRIES: Final = 200
 _BACKLOG: Final = 2_048
+_TRIES_SOON, _SOON = 20, 0.1  # and seconds between them
 
 
 class Most(NamedTuple):
@@ -149,6 +151,13 @@ class Doors:
             self._instance,
             self._entry,
         )
+
+    async def soon(self, name: str) -> Door | None:
+        """The same; the first time, what stands in the way may be a process of a hub that has just been killed."""
+        tries = _TRIES_SOON if name not in self._faults else 1
+        while (found := self.of(name)) is None and (tries := tries - 1):
+            await asyncio.sleep(_SOON)
+        return found
 
     def _try(self, name: str) -> bool:
         try:

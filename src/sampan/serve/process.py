@@ -32,7 +32,6 @@ from sampan.serve.fallback import Silent
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.live import outgoing
 from sampan.serve.order import Door, Order
-from sampan.serve.orphan import end_with
 from sampan.serve.overload import OVERDUE
 from sampan.serve.report import Reporter
 from sampan.serve.service import Service
@@ -70,8 +69,7 @@ Entering = Callable[[Door, str, Bundle, int, Callable[[int], None]], Entrance]
 
 
 def main(entering: Entering | None = None) -> None:
-    """``python -m sampan.serve.process FD PARENT``"""
-    end_with(int(sys.argv[2]))
+    """Called by ``sampan.serve.begin``."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.setblocking(False)
     try:
@@ -266,7 +264,3 @@ def _calm_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-if __name__ == "__main__":
-    main()

@@ -45,9 +45,8 @@ async def load(
         if must:
             raise
         note = f"It is served with what is installed: {error.obstacle}"
-    worker = Worker(
-        root, endpoint, bundle, doors.of(endpoint) if doors else None, python, without_model, gently, patience
-    )
+    door = await doors.soon(endpoint) if doors else None
+    worker = Worker(root, endpoint, bundle, door, python, without_model, gently, patience)
     worker.note = note
     if doors:
         doors.note(worker)

@@ -27,6 +27,7 @@ from sampan.serve.report import Report, read_report
 from sampan.serve.scoring import Batch
 
 LOAD_PATIENCE: Final = 60.0  # seconds in which model and rules must have loaded
+_BEGIN: Final = "sampan.serve.begin"
 _ENTRY: Final = "sampan.serve.process"
 _STOP_PATIENCE: Final = 10.0
 _LISTEN_PATIENCE: Final = 1.0
@@ -96,7 +97,7 @@ class Worker:
         try:
             with log.open("ab") as said:
                 self._process = subprocess.Popen(
-                    [self._python, "-P", "-m", entry, str(theirs.fileno()), str(os.getpid())],
+                    [self._python, "-P", "-m", _BEGIN, str(theirs.fileno()), str(os.getpid()), entry],
                     pass_fds=[theirs.fileno(), *(door.files if door else ())],
                     stdin=subprocess.DEVNULL,
                     stdout=said,
