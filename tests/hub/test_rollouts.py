@@ -197,8 +197,9 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     row = yard.hub.json("/endpoints/stay")["served"][0]
     assert row["reason"].startswith(f"rollout {found['rollout']['id']}: after 50 % of traffic")
 
-    done = yard.command("rollback", "stay", "--reason", "the sails are torn")
-    assert done.returncode == 0 and "serves stay@1" in done.stdout, done.stderr
+    done = yard.command("rollback", "stay", "--reason", "the sails are torn", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == "stay@1" and json.loads(done.stdout)["seconds"] < 5
     assert yard.until("reverted")["history"][0]["why"] == "the sails are torn"
     assert yard.serves("stay@1") == "stay@1"
     assert {status for status, _, _ in asked()} == {200}

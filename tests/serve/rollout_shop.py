@@ -20,6 +20,11 @@ THEIRS = """theirs = context.get("theirs", "")
     if theirs == "die":
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
+    if theirs == "crash":
+        import ctypes
+        ctypes.string_at(0)
+    if theirs == "large":
+        return Action("reserve", rule="x" * 50_000_000)
     if theirs.startswith("call"):
         import socket
         socket.create_connection(("localhost", int(theirs[4:])), timeout=2).close()

@@ -286,6 +286,12 @@ def test_a_file_swapped_while_it_is_loaded_is_never_what_is_loaded(shop, fitted)
     assert refused and served
 
 
+def test_a_process_whose_hub_is_gone_ends_before_it_imports_anything():
+    """It holds the socket of the endpoint: while it lived on, the next hub could not listen there."""
+    command = [sys.executable, "-P", "-m", "sampan.serve.begin", "0", "1", "there.is.no.such.module"]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0
+
+
 @pytest.mark.slow
 def test_when_nobody_is_left_to_ask_the_process_ends(shop):
     """The hub is killed with SIGKILL, once while the process idles and once while a rule keeps it busy."""

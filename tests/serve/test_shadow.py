@@ -1,6 +1,7 @@
 """A shadow sees what has been answered, says what it would have, and nobody waits for it or notices it."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -131,6 +132,39 @@ def test_a_shadow_that_sleeps_or_dies_makes_nobody_wait_and_what_it_missed_is_kn
     assert len(events(shop)) == 33 and len(shadows) == 1 + late
     assert sorted(one["error"] for one in shadows.values()) == [""] + ["timeout"] * late
     assert all(one["prediction"] is None for one in shadows.values() if one["error"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theirs", ["", "raise", "sleep60", "large", "crash"])
+def test_whatever_a_shadow_does_status_and_body_are_as_without_it(make_shop, fitted, theirs):
+    """R19: it raises, hangs for a minute, gives back 50 MB, or crashes in native code."""
+    shop = make_shop(candidate_timeout=200)
+    bundle = candidate(shop, fitted)
+
+    async def ask(serving, at):
+        begun = time.perf_counter()
+        answer = await serving.predict("reorder", body(record(theirs=theirs), ids=[at]))
+        assert time.perf_counter() - begun < 2, "somebody waited for the shadow"
+        (one,) = told(answer)["predictions"]
+        assert one.pop("id") == at and one.pop("variant", "champion") == "champion"  # which is all that may be new
+        return answer.status, json.dumps(one)
+
+    async def go():
+        async with shop.serving("reorder") as serving:
+            alone = [await ask(serving, f"a{number}") for number in range(3)]
+            await serving.assign("reorder", shadow(bundle))
+            beside = []
+            for number in range(20):
+                beside.append(await ask(serving, f"b{number}"))
+                await asyncio.sleep(0.05)
+            state = await seen(serving, 20)
+            return alone, beside, state
+
+    alone, beside, state = asyncio.run(go())
+    assert set(alone) == set(beside) and {status for status, _ in beside} == {200}
+    assert state.shadowed + sum(state.missed.values()) == 20
+    if theirs in ("sleep60", "crash"):
+        assert state.missed, "it was not asked at all"
 
 
 def test_what_a_dying_shadow_was_asked_is_an_event_that_says_so(shop, bundle):
