@@ -220,3 +220,43 @@ def test_what_looks_like_a_tensor_is_told_in_words_and_nothing_else_is(value, wo
     from sampan.serve.noted import in_words
 
     assert in_words(value) == words
+
+
+def test_a_step_may_return_a_model_of_tensors_with_a_sample(tmp_path):
+    import pyarrow as pa
+
+    from sampan.base.errors import BadStep
+    from sampan.flow.declare import Fitted
+    from sampan.models.formats import freeze
+    from sampan.models.golden import compare, read
+    from sampan.serve.bundle import Bundle
+    from sampan.serve.proven import prove
+    from sampan.serve.score import scorer
+
+    blobs = Blobs(tmp_path / "blobs")
+    pictures = RNG.normal(size=(6, 3, 4, 4)).astype(np.float32)
+    sample = pa.table({"image": pa.FixedShapeTensorArray.from_numpy_ndarray(pictures)})
+    draft = freeze(Fitted(made.images(4), ["image"], sample=sample), "multiclass", blobs)
+    golden = read(blobs.get(draft.golden.digest))
+    assert len(golden.requests) == 6 and np.allclose(
+        sorted(golden.answers), sorted(made.expected_of(pictures).tolist()), atol=1e-6
+    )
+    assert compare("m@1", golden, load(draft, blobs).predict).different == 0
+    bundle = Bundle(version="m@1", model=draft)
+    with scorer(bundle, blobs, "golden requests") as process:
+        proven = prove(bundle, golden, process.batch)
+    assert (proven.check.same, proven.check.cases) == (True, 6)
+    tokens = pa.table({"tokens": [[1, 2, 3], [4]]})
+    one = made.model(
+        [made.helper.make_node("ReduceSum", ["tokens", "axis"], ["out"], keepdims=1)],
+        {"tokens": (made.FLOAT, ["n", "t"])},
+        {"out": (made.FLOAT, ["n", 1])},
+        axis=np.array([1], np.int64),
+    )
+    draft = freeze(Fitted(one, ["tokens"], sample=tokens), "regression", blobs)
+    assert draft.signature.tensor("tokens").shape == (-1,)
+    assert sorted(read(blobs.get(draft.golden.digest)).answers) == [4, 6]
+    lists = pa.table({"image": pictures.tolist()})
+    assert freeze(Fitted(made.images(4), ["image"], sample=lists), "multiclass", blobs).golden.requests == 6
+    with pytest.raises(BadStep, match="its sample lacks the feature 'image'"):
+        freeze(Fitted(made.images(4), ["image"], sample=lists.rename_columns(["picture"])), "multiclass", blobs)

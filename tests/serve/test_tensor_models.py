@@ -32,22 +32,28 @@ MODELS = {
     "attended": (made.attended(), ["--kind", "regression"]),
     "word": (made.words(), []),
     "bright": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
+    "keyed": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
     "ruled": (made.images(), ["--classes", "red,green,blue"]),
 }
 RULES = """
 from sampan import Action, decision
 
-@decision(model="ruled", entity="customer", default="wait")
+@decision(model="ruled", entity="customer", default="wait", features="pictures", key="customer")
 def paint(prediction, context, likely: float = 0.5):
     mean = context["image"].array.mean()
     shape = context["image"].shape
     return Action("paint" if prediction["red"] > likely else "wait", rule=f"{shape} {mean:.3f} {context.get('shop')}")
+
+@decision(model="keyed", features="files", key="id")
+def look(prediction, context):
+    return Action("look", rule="it is there")
 """
 
 TABLES = {
     "sequences": "SELECT 1 AS id, [[1.0, 2.0], [3.0, 4.5]] AS steps UNION ALL SELECT 2, [[0.5, 7.0]]",
     "files": "SELECT 1 AS id, '\\x01\\x02'::BLOB AS file UNION ALL SELECT 2, 'abc'::BLOB",
     "wrong": "SELECT [1.0, 2.0] AS steps",
+    "pictures": "SELECT 'bea' AS customer, [[[c / 4 for x in range(32)] for y in range(32)] for c in range(3)] image",
 }
 PLAN = """
 [colour]
@@ -219,6 +225,20 @@ def test_rules_read_tensors_and_what_comes_beside_them(hub: Hub) -> None:
     assert status == 400 and "field 'customer' is missing" in said["error"]
 
 
+def test_a_picture_and_a_file_are_looked_up_by_their_keys(hub: Hub) -> None:
+    done = sampan(hub.folder, "run")
+    assert done.returncode == 0, done.stderr
+    (one,) = predicted(hub, "ruled", {"customer": "bea"})
+    picture = np.stack([np.full((32, 32), colour / 4, np.float32) for colour in range(3)])
+    assert np.allclose(list(one["prediction"].values()), made.expected_of([picture])[0])
+    data = kept(hub, one["id"])
+    assert data["looked_up"].startswith("pictures ")
+    store = Attachments(hub.folder / ".sampan" / "attachments")
+    assert store.get(data["features"]["image"]["digest"]) == picture.tobytes()
+    (one,) = predicted(hub, "keyed", {"id": 2})
+    assert one["prediction"] == 98 and kept(hub, one["id"])["features"] == {"file": {"base64": "YWJj"}}
+
+
 def test_a_bundle_that_takes_tensors_can_be_taken_elsewhere(hub: Hub, tmp_path: Path) -> None:
     from sampan.serve.exported import open_exported
     from sampan.serve.faces import INVOCATIONS, unpack
@@ -275,7 +295,7 @@ def test_metadata_says_datatypes_and_shapes(hub: Hub) -> None:
 def test_bytes_come_as_they_are_as_base64_or_behind_their_length(hub: Hub) -> None:
     mean = [float(np.frombuffer(PNG, np.uint8).astype(np.float32).mean())]
     coded = base64.b64encode(PNG).decode()
-    for type in ("application/octet-stream", "image/png", "image/jpeg; q=1"):
+    for type in ("application/octet-stream", "application/x-image", "image/png", "image/jpeg; q=1"):
         assert invoked(hub, "bright", PNG, type) == pytest.approx(mean)
     for form in ({"inputs": [coded]}, {"instances": [{"b64": coded}]}, {"dataframe_records": [{"file": coded}]}):
         assert invoked(hub, "bright", form) == pytest.approx(mean)

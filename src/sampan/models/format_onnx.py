@@ -182,7 +182,8 @@ class OnnxPredictor:
 def _taken(inputs: Sequence[Any], facts: "Facts") -> tuple[dict[str, InputType], dict[str, TensorType]]:
     """What is sent for it: the type of each field, and what those are that are tensors. Raises BadStep."""
     first = inputs[0]
-    if len(inputs) == 1 and len(first.shape) == 2 and not is_column(first) and first.name not in facts.whole:
+    alone = len(inputs) == 1 and len(first.shape) == 2 and not is_column(first)
+    if alone and first.name not in facts.whole and not _lists(facts, first.name):
         named = facts.features or facts.sample is not None
         if named or isinstance(first.shape[1], int):
             _known(first, _TYPES)
@@ -203,6 +204,15 @@ def _taken(inputs: Sequence[Any], facts: "Facts") -> tuple[dict[str, InputType],
         if types[given.name] == "tensor":
             tensors[given.name] = made
     return types, tensors
+
+
+def _lists(facts: "Facts", name: str) -> bool:
+    """Whether the sample holds the whole input in one column."""
+    if facts.sample is None or name not in facts.sample.column_names:
+        return False
+    from sampan.models.sample import wire_type
+
+    return isinstance(wire_type(name, facts.sample.schema.field(name).type), TensorType)
 
 
 def _known(given: Any, types: Mapping[str, Any]) -> None:

@@ -251,8 +251,10 @@ def looked_up(source: TableSource, key: str, columns: Sequence[str], keys: Itera
 
 
 def _plain(name: str, type_: str) -> str:
-    """A column as JSON can write it: what is no number is null, as a request would have sent it."""
+    """A column as a request would have sent it: what is no number is null, bytes are in base64."""
     column = f"it.{quote_name(name)}"
+    if type_ == "BLOB":
+        return f"CASE WHEN {column} IS NOT NULL THEN struct_pack(base64 := to_base64({column})) END"
     return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in _FLOATS else column
 
 

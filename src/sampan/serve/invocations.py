@@ -32,6 +32,7 @@ _CODES: Final = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: 
 _DECIDED: Final = ("id", "action", "rule", "version", "variant", "form", "fallback", "error", "review")
 _NPY: Final = "application/x-npy"
 _RAW: Final = "application/octet-stream"
+_RAWS: Final = (_RAW, "application/x-image")
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _encode = msgspec.json.Encoder().encode
 
@@ -47,7 +48,7 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
         records = [_record(decoded(line, "Send one record a line."), signature) for line in lines]
     elif kind == _NPY:
         records = _from_npy(body, signature)
-    elif kind == _RAW or kind.startswith("image/"):
+    elif kind in _RAWS or kind.startswith("image/"):
         records = _from_bytes(body, kind, signature)
     elif kind == _JSON:
         records = _from_json(decoded(body, f"Send one of {', '.join(_FORMS)}."), signature)
