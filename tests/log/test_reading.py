@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sampan.log import starts
 from sampan.log.log import Log
 from sampan.log.position import Position
 from sampan.log.quarantine import Quarantine
@@ -238,3 +239,16 @@ def _sealing(shop: Shop, listing: Callable[[], Any], at: int) -> Callable[[], An
         return found
 
     return listed
+
+
+def test_where_frames_begin_is_learnt_once_by_all_readers_of_a_process(shop: Shop) -> None:
+    for id in ("a", "b", "c"):
+        shop.send(line(id))
+    numbers = [[item.number for item in shop.log().readers()["intake"].items(at, at)] for at in (3, 2)]
+    assert numbers == [[3], [2]]
+    _, known = starts._known[str(shop.stream), 1]
+    shop.send(line("d"))
+    assert [item.number for item in shop.log().readers()["intake"].items(4, 4)] == [4]
+    assert starts._known[str(shop.stream), 1][1] is known
+    starts.mistaken(str(shop.stream), 1)
+    assert [item.number for item in shop.log().readers()["intake"].items(4, 4)] == [4]

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 from array import array
 from bisect import bisect_right
 from typing import Final
@@ -20,13 +21,17 @@ class Starts:
     """
 
     def __init__(self, begin: int) -> None:
+        self._lock = threading.Lock()
         self._firsts = array("Q")
         self._offsets = array("Q")
         self._begin = self._next = begin
 
     def learn(self, fd: int, end: int | None) -> None:
         """Look at what was appended since, up to byte ``end``."""
-        size = os.fstat(fd).st_size if end is None else end
+        with self._lock:
+            self._learn(fd, os.fstat(fd).st_size if end is None else end)
+
+    def _learn(self, fd: int, size: int) -> None:
         while self._next + _LEAD.size <= size:
             lead = os.pread(fd, _LEAD.size, self._next)
             if len(lead) < _LEAD.size:
@@ -35,8 +40,8 @@ class Starts:
             behind = self._next + FRAME.size + length
             if length < 8 or behind > size or (self._firsts and first < self._firsts[-1]):
                 return
+            self._offsets.append(self._next)  # before its number, by which it is found
             self._firsts.append(first)
-            self._offsets.append(self._next)
             self._next = behind
 
     def offset(self, number: int) -> tuple[int, int | None]:
@@ -57,3 +62,28 @@ class Starts:
         if not at:
             return None
         return self._firsts[at] - 1 if at < len(self._firsts) else 1 << 62
+
+
+_known: dict[tuple[str, int], tuple[str, Starts]] = {}  # by folder and number of the segment, with its chain's head
+_keeping = threading.Lock()
+_FOLDERS: Final = 256
+
+
+def starts_of(folder: str, number: int, head: str, begin: int) -> Starts:
+    """What is known of a segment, by whatever reader and thread: each frame is looked at once in a process."""
+    with _keeping:
+        before, found = _known.get((folder, number), ("", None))
+        if found is None or before != head:
+            found = Starts(begin)
+            for one in [one for one in _known if one[0] == folder and one[1] < number - 1]:  # those are sealed
+                del _known[one]
+            while len(_known) >= _FOLDERS:
+                del _known[next(iter(_known))]
+            _known[folder, number] = head, found
+        return found
+
+
+def mistaken(folder: str, number: int) -> None:
+    """Forget what is known of a segment, which is not as it was."""
+    with _keeping:
+        _known.pop((folder, number), None)

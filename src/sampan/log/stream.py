@@ -20,7 +20,7 @@ from sampan.base.errors import Damaged, NewerFormat, NotFound
 from sampan.base.files import write_durably
 from sampan.log.frames import FORMAT, FRAME, Frame, genesis, payloads, read_file_header
 from sampan.log.position import place
-from sampan.log.starts import Starts
+from sampan.log.starts import mistaken, starts_of
 from sampan.log.states import TypeState
 from sampan.log.sums import byte_at
 
@@ -152,7 +152,6 @@ class Stream:
         self.folder = folder
         self.name = folder.name
         self._manifests: dict[int, Manifest] = {}
-        self._starts: dict[int, tuple[str, Starts]] = {}
 
     def log_path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.log"
@@ -223,7 +222,9 @@ class Stream:
                 return None
             header, begin = found
             self._start(fd, number, header.head, begin, None, header.first)
-            return self._starts[number][1].number_at(fd, received) if number in self._starts else header.first
+            known = starts_of(str(self.folder), number, header.head, begin)
+            known.learn(fd, None)
+            return known.number_at(fd, received)
         finally:
             os.close(fd)
 
@@ -236,14 +237,14 @@ class Stream:
 
     def _start(self, fd: int, number: int, head: str, begin: int, end: int | None, first: int) -> int:
         """The offset of the frame with item ``first``, or one before it."""
-        known = self._starts.get(number)
-        if known is None or known[0] != head:
-            known = self._starts[number] = (head, Starts(begin))
-        known[1].learn(fd, end)
-        offset, meant = known[1].offset(first)
+        known = starts_of(str(self.folder), number, head, begin)
+        known.learn(fd, end)
+        offset, meant = known.offset(first)
+        if end is not None and offset >= end:  # another thread knows of more than is to be read here
+            return offset
         there = next(payloads(fd, offset, end), None)
         if meant is not None and (there is None or Frame(there[1]).first != meant):
-            del self._starts[number]
+            mistaken(str(self.folder), number)
             return begin
         return offset
 
