@@ -162,6 +162,24 @@ def test_the_main_pages_can_be_walked_with_the_keyboard_alone(watched: Watched) 
     expect(page).to_have_url(re.compile("q=e7"))
 
 
+def test_whoever_begins_to_write_is_at_work_on_the_case(watched: Watched, shop: Shop) -> None:
+    for name in ("kim", "lou"):
+        shop.unsure(name, f"decision-{name}")
+    page = watched.open("/reviews")
+    kim, lou = (page.locator("#reviews .asking", has_text=name) for name in ("kim", "lou"))
+    kim.locator("[name=reason]").focus()
+    page.keyboard.type("as far as I")
+    expect(kim).to_contain_text("nobody else can answer it")
+    assert kim.locator("[name=reason]").input_value() == "as far as I", "what was written stays"
+    lou.locator("a[href]").first.focus()
+    page.keyboard.press("c")
+    expect(lou).to_contain_text("nobody else can answer it")
+    held = {one["case"]["id"]: one["claim"] for one in shop.hub.json("/reviews")["waiting"]}
+    assert {held[f"decision-{name}"]["who"] for name in ("kim", "lou")} == {"owner"}
+    for name in ("kim", "lou"):
+        shop.post(f"/v1/reviews/decision-{name}", {"action": "wait"})
+
+
 def test_the_queue_is_answered_with_the_keyboard_alone(watched: Watched, shop: Shop) -> None:
     shop.unsure("zoe", "decision-keys")
     page = watched.open("/reviews")

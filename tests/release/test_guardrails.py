@@ -34,6 +34,24 @@ def test_a_floor_is_breached_where_the_mean_is_shown_to_lie_below() -> None:
     assert floor("kpi", gather([], [], [], []), at_least=1.0, level=0.01, units=100).standing == "not known"
 
 
+def money(chance: np.random.Generator, count: int) -> list[float]:
+    """Three in ten earn, with a mean of 40 and as much deviation: skewed as what decisions earn is."""
+    spread = math.sqrt(math.log(2.0))
+    amounts = np.exp(chance.normal(math.log(40.0) - spread**2 / 2, spread, count))
+    return [float(one) for one in np.where(chance.random(count) < 0.3, amounts, 0.0)]
+
+
+def test_a_skewed_figure_that_lies_at_its_floor_is_not_called_below_it() -> None:
+    chance, wrong = np.random.default_rng(5), 0
+    for _ in range(400):
+        found = money(chance, 400)
+        lines = [gather(range(n), [True] * n, [0] * n, found[:n]) for n in (100, 140, 200, 280, 400)]
+        wrong += any(floor("kpi", one, at_least=12.0, level=0.01, units=100).standing == "breached" for one in lines)
+    assert wrong / 400 <= 0.01
+    lost = [gather(range(n), [True] * n, [0] * n, [one / 4 for one in money(chance, n)]) for n in (150, 300)]
+    assert [floor("kpi", one, at_least=12.0, level=0.01, units=100).standing for one in lost] == ["breached"] * 2
+
+
 def test_another_figure_is_breached_where_it_loses_more_than_is_tolerated() -> None:
     terms = Terms(minimum=0.05, relative=False, higher=False, false_worse=0.01)
     chance = np.random.default_rng(2)
