@@ -150,6 +150,18 @@ def test_events_go_to_standard_output_if_that_is_asked_for(out: Path) -> None:
     ]
 
 
+def test_the_folder_says_itself_how_it_is_asked(out: Path) -> None:
+    told = (out / "README.md").read_text()
+    assert "churn@1" in told and "docker build -t churn ." in told
+    found = re.search(r"-d '(.*)'$", told, re.MULTILINE)
+    assert found is not None
+    (record,) = json.loads(found[1])["dataframe_records"]
+    assert set(FEATURES) <= set(record) and record["orders"] == 0.0
+    with served(out) as (port, _):
+        status, said, _ = ask(port, "POST", "/invocations", found[1].encode(), content_type="application/json")
+    assert status in (200, 500), said  # what a rule makes of zeros is its own affair
+
+
 def test_a_changed_byte_is_noticed_and_named(out: Path) -> None:
     for path, said in (("rules/words.py", "words.py"), ("model/model.txt", "model.txt")):
         data = (out / path).read_bytes()
@@ -166,11 +178,11 @@ def test_what_is_written_names_no_host_and_no_folder_of_this_machine(shop: Path,
     assert "lightgbm" in {line.partition("==")[0] for line in lines}
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lines), lines
     assert not {"pytest", "mypy", "litestar", "duckdb"} & {line.partition("==")[0].lower() for line in lines}
-    written = "".join((out / name).read_text() for name in ("Dockerfile", "bundle.json", "serve.py"))
+    written = "".join((out / name).read_text() for name in ("Dockerfile", "README.md", "bundle.json", "serve.py"))
     for odd in (str(shop), str(shop.parent), str(Path.home()), "://", socket.gethostname()):
         assert odd not in written, odd
     assert {path.name for path in out.iterdir()} == {
-        *("Dockerfile", "bundle.json", "lib", "model", "requirements.lock", "rules", "serve.py")
+        *("Dockerfile", "README.md", "bundle.json", "lib", "model", "requirements.lock", "rules", "serve.py")
     }
 
 

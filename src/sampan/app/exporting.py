@@ -34,6 +34,18 @@ USER 1000
 EXPOSE 8080
 ENTRYPOINT ["python", "serve.py"]
 """
+_README: Final = """# {version}, as the endpoint {endpoint} served it
+
+Bundle {bundle}. It answers `GET /ping` and `POST /invocations` on port 8080, with the answers of the endpoint.
+
+    docker build -t {name} . && docker run -p 8080:8080 {name}
+    curl localhost:8080/invocations -H "Content-Type: application/json" -d '{body}'
+
+Without a container, in Python {python}: `pip install --no-deps -r requirements.lock`, then `python serve.py`.
+`PORT` and `HOST` move it. Nothing is looked up here: send every input of the model. Predictions are not recorded;
+with `SAMPAN_EVENTS=stdout` their events go to standard output. A file that is not as it was exported stops the start.
+"""
+_EXAMPLES: Final = {"number": 0.0, "integer": 0, "boolean": False}
 _OPENMP: Final = (
     "RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*\n"
 )
@@ -81,14 +93,16 @@ class Exporting(Workplace):
             minor = ".".join(needs.python.split(".")[:2])
             facts = {"version": bundle.version, "bundle": found.bundle[:16], "name": found.name.lower()}
             _write(to / "Dockerfile", _DOCKERFILE.format(**facts, python=minor, system=system).encode())
+            told = {**facts, "endpoint": found.name, "python": minor, "body": _example(bundle)}
+            _write(to / "README.md", _README.format(**told).encode())
         except BaseException:
             for one in to.iterdir():
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
             if made:
                 to.rmdir()
             raise
-        told = {"endpoint": found.name, "version": bundle.version, "bundle": found.bundle, "folder": str(to)}
-        return {**told, "python": needs.python, "packages": msgspec.to_builtins(needs.packages), "left_out": left}
+        made_of = {"endpoint": found.name, "version": bundle.version, "bundle": found.bundle, "folder": str(to)}
+        return {**made_of, "python": needs.python, "packages": msgspec.to_builtins(needs.packages), "left_out": left}
 
     def _needs(self, attempted: str, bundle: Any, folder: Path) -> Any:
         """Open it as the container will, in the Python that it is served in."""
@@ -120,6 +134,20 @@ class Exporting(Workplace):
         lines, left = requirements({"packages": needs.packages, "sources": needs.sources})
         _write(folder / "requirements.lock", "".join(f"{line}\n" for line in lines).encode())
         return left
+
+
+def _example(bundle: Any) -> str:
+    """A body that it answers, of zeros and empty texts."""
+    import msgspec
+
+    asks = bundle.decision
+    record: dict[str, Any] = {} if asks is None else dict.fromkeys([asks.entity, *(asks.context or ())], "")
+    record.pop("", None)
+    for name, kind in bundle.model.signature.inputs.items():
+        record[name] = (
+            (bundle.model.signature.categories.get(name) or [""])[0] if kind == "category" else _EXAMPLES.get(kind, "")
+        )
+    return msgspec.json.encode({"dataframe_records": [record]}).decode().replace("'", "")
 
 
 def _write(path: Path, data: bytes) -> None:
