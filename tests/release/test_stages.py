@@ -77,6 +77,7 @@ TO_HALF = (seen(3), seen(4))
 def test_it_grows_stage_by_stage_and_into_full_use_by_a_gain_alone() -> None:
     assert begin(PLAN, 0).actions == (Shadow(),)
     assert last(seen(2.9)).actions == ()
+    assert last(seen(2.9)).why == "waits: the stage lasts 3 days, until 1970-01-04 00:00 UTC"
     assert last(seen(3)).actions == (Serve(0.05),)
     assert last(seen(3), seen(3.9)).actions == ()
     assert last(*TO_HALF).actions == (Serve(0.5),)

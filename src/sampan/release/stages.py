@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from sampan.base.clock import iso
 from sampan.base.errors import Refused
 from sampan.base.words import some
 from sampan.release.evidence import BETTER, OPEN, WORSE, Look
@@ -222,7 +223,8 @@ def _missing(plan: Rollout, state: State, seen: Seen) -> list[str]:
     if seen.at < state.since:
         found.append("it has not been looked at in this stage yet")
     elif seen.at - state.since < stage.micros:
-        found.append(f"the stage lasts {stage.at_least}")
+        until = iso(state.since + stage.micros)[:16].replace("T", " ")
+        found.append(f"the stage lasts {stage.at_least}, until {until} UTC")
     found += _unmeasured(plan, seen)
     if seen.look is None:
         return [*found, _unasked(seen)]
