@@ -65,6 +65,9 @@ minimum_effect = 0.1
 shadow = true
 at_least = "1 hour"
 [[colour.stage]]
+share = 0.5
+at_least = "1 hour"
+[[colour.stage]]
 share = 1.0
 """
 
@@ -378,6 +381,13 @@ def test_a_body_that_does_not_fit_is_refused(hub: Hub, name: str, body: bytes, t
     assert response.status == 400 and said in json.loads(answer)["message"], answer
 
 
+def test_an_input_of_another_name_is_told_the_right_one(hub: Hub) -> None:
+    tensor = {"name": "picture", "shape": [1, 1, 1], "datatype": "FP32", "data": [0]}
+    status, said = inferred(hub, "colour", tensor)
+    assert status == 400 and "'picture' of the shape [1, 1, 1] is none of the model's" in said["error"]
+    assert "It takes image: FP32 [-1, 3, 32, 32]." in said["error"]
+
+
 def test_an_array_of_another_type_is_refused(hub: Hub) -> None:
     out = io.BytesIO()
     np.save(out, PICTURES.astype(np.float64))
@@ -414,6 +424,16 @@ def test_a_candidate_sees_pictures_in_the_shadow(hub: Hub) -> None:
     id = hub.json("/rollouts")["rollouts"][0]["id"]
     compared = hub.json(f"/rollouts/{id}/shadow")["compared"]
     assert compared["apart"][2] < 1e-6 and compared["answered"] >= 1
+    done = sampan(hub.folder, "rollout", "promote", "colour", "--reason", "seen")
+    assert done.returncode == 0, done.stderr
+    versions: dict[str, str] = {}
+    while len(versions) < 2:
+        assert time.monotonic() < end
+        for one in predicted(hub, "colour", *[{"image": packed(PICTURES[0])}] * 8):
+            versions[one["version"]] = one["id"]
+            assert np.allclose(list(one["prediction"].values()), made.expected_of(PICTURES[:1])[0], atol=1e-6)
+    features = [kept(hub, id)["features"] for id in versions.values()]
+    assert features[0] == features[1] and features[0]["image"]["size"] == 12_288
     done = sampan(hub.folder, "rollout", "back", "colour", "--reason", "seen")
     assert done.returncode == 0, done.stderr
 

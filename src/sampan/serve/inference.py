@@ -170,7 +170,8 @@ def _outputs(given: Any, bundle: "Bundle") -> dict[str, bool] | None:
 def _records(tensors: Sequence[Tensor], signature: Signature) -> list[Any]:
     names = list(signature.inputs)
     alone = tensors[0]
-    if len(tensors) == 1 and alone.name not in signature.inputs and math.prod(alone.shape[1:]) == len(names):
+    whole = len(tensors) == 1 and alone.name not in signature.inputs and not signature.heavy
+    if whole and math.prod(alone.shape[1:]) == len(names):
         count = rows(tensors)
         width = len(names)
         cells = [alone.listed[at * width : (at + 1) * width] for at in range(count)]
@@ -179,6 +180,12 @@ def _records(tensors: Sequence[Tensor], signature: Signature) -> list[Any]:
         ]
     count = rows(tensors)
     for tensor in tensors:
+        if signature.heavy and tensor.name not in signature.inputs and len(tensor.shape) > 2:
+            takes = "; ".join(
+                f"{name}: {_datatype(signature, name)} {[-1, *_shape(signature, name)]}" for name in names
+            )
+            said = f"input {tensor.name!r} of the shape {list(tensor.shape)} is none of the model's"
+            raise Usage(_ATTEMPT, said, f"It takes {takes}.", field=tensor.name)
         if len(tensor.values) != count and signature.inputs.get(tensor.name) != "tensor":
             obstacle = f"input {tensor.name!r}: expected the shape [{count}] or [{count}, 1], got {list(tensor.shape)}"
             advice = f"Send a tensor for each of {', '.join(names)}, or one of shape [n, {len(names)}]."
