@@ -1,10 +1,14 @@
 """Models that take and give tensors, texts and bytes, adopted as ONNX files."""
 
+import contextlib
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "serve"))
 import tensor_models as made
@@ -12,7 +16,9 @@ import tensor_models as made
 from sampan.base.errors import Usage
 from sampan.models.adopting import Errand, features_of, freeze_file
 from sampan.models.formats import load
+from sampan.models.tensors import TensorReader, Unfit, packed
 from sampan.models.values import Content, Packed, TensorType
+from sampan.serve.tensors import read_tensors
 from sampan.store.blobs import Blobs
 
 RNG = np.random.default_rng(0)
@@ -166,7 +172,6 @@ def test_a_fallback_gives_what_the_model_gives(adopted):
 
 def test_what_lies_beside_the_log_comes_back_as_it_was_sent(tmp_path):
     from sampan.log.attachments import Attachments
-    from sampan.models.tensors import packed
     from sampan.serve.noted import noted, restored
 
     store, blobs = Attachments(tmp_path), {}
@@ -260,3 +265,47 @@ def test_a_step_may_return_a_model_of_tensors_with_a_sample(tmp_path):
     assert freeze(Fitted(made.images(4), ["image"], sample=lists), "multiclass", blobs).golden.requests == 6
     with pytest.raises(BadStep, match="its sample lacks the feature 'image'"):
         freeze(Fitted(made.images(4), ["image"], sample=lists.rename_columns(["picture"])), "multiclass", blobs)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["datatype", "shape", "base64", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+PACKED = st.fixed_dictionaries(
+    {
+        "datatype": st.sampled_from(["FP32", "INT64", "BYTES", "BOOL", 3]),
+        "shape": JSON,
+        "base64": JSON | st.just("AAAAAA=="),
+    }
+)
+
+
+@given(
+    JSON | PACKED,
+    st.sampled_from(["FP32", "FP16", "INT8", "UINT64", "BOOL", "BYTES"]),
+    st.sampled_from([(2,), (-1, -1)]),
+)
+def test_whatever_is_sent_is_a_tensor_that_fits_or_is_refused_in_words(value, datatype, shape):
+    read = TensorReader(TensorType(datatype, shape))
+    try:
+        array = read(value)
+    except Unfit as error:
+        assert str(error).startswith(f"expected a tensor {datatype} of the shape {list(shape)}, got ")
+        return
+    assert array.ndim == len(shape) and array.size and array.dtype == TensorType(datatype, shape).numpy
+    again = packed(array, datatype)
+    assert read(again).tolist() == array.tolist() and read(msgspec.to_builtins(again)).tolist() == array.tolist()
+
+
+@given(
+    st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), JSON), st.binary(max_size=12)
+)
+def test_whatever_is_sent_by_the_protocol_is_read_or_refused(tensor, rest):
+    tensor = {"name": "image", "shape": [1, 3], "datatype": "FP32", **tensor}
+    with contextlib.suppress(Usage):
+        for one in read_tensors([tensor], rest, ["image"]):
+            with contextlib.suppress(ValueError):
+                assert one.array.shape == one.shape

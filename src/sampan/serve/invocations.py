@@ -175,6 +175,8 @@ def _from_npy(body: bytes, signature: Signature) -> list[Any]:
         raise Usage(_ATTEMPT, said, "Send what numpy.save writes, without objects.") from None
     if not isinstance(array, np.ndarray) or array.ndim == 0:
         raise Usage(_ATTEMPT, "the array has no dimension of records", "Its first one is that of the records.")
+    if array.dtype.kind not in "biufU":
+        raise Usage(_ATTEMPT, f"it is an array of {str(array.dtype)[:80]}", "Send numbers, booleans or texts.")
     if len(signature.inputs) == 1 and signature.heavy:
         (name,) = signature.heavy
         if signature.inputs[name] == "tensor":
