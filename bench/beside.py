@@ -19,7 +19,7 @@ from bench.serving import CONNECTIONS, loaded
 from bench.table import OURS, Goal, Row, times
 
 _ALONE = "Sampan without a rollout"
-_PAIRS = 3  # in each round
+_PAIRS = 5  # in each round
 _CALM = 1.0  # seconds after a rollout
 _RULES = """
 import os
