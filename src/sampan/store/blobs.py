@@ -90,9 +90,10 @@ class Blobs:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            raise NotFound("Read a blob", f"{digest} is not in {self.folder}") from None
+            raise NotFound("Read a blob", f"{digest} is not in {self.folder.name}") from None
         if digest_bytes(data) != digest:
-            raise Damaged("Read a blob", f"{path} does not match its digest", "Restore it from a backup.")
+            said = f"{path.relative_to(self.folder.parent)} does not match its digest"  # clients read it, too
+            raise Damaged("Read a blob", said, "Restore it from a backup.")
         return data
 
     def discard(self, digest: str, before: float) -> bool:
