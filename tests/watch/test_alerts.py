@@ -19,6 +19,7 @@ from sampan.runs.records import StepRun
 from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
 from sampan.watch.limits import Target
+from sampan.watch.releasing import Trouble
 from sampan.watch.webhook import verify
 from tests.watch.conftest import SECRET, Receiver, Scene
 
@@ -422,5 +423,22 @@ def test_a_version_in_use_that_cannot_be_made_anew_is_told_until_it_can(scene: S
     assert "the commit 1f0a is gone" in alert.reason
     assert "sampan reproduce reorder@3" in alert.action
     scene.rebuilt = [replace(failed, level="bit-identical")]
+    turn(scene)
+    assert scene.watch.alerts.open() == []
+
+
+def test_another_incident_of_an_endpoint_is_another_alert(scene: Scene) -> None:
+    first = Trouble("churn", "churn@2 was taken back", "too slow", "its rollout", "/incidents/i1", "Close it.", "i1")
+    scene.wrong = [first]
+    turn(scene, 2)
+    (alert,) = scene.watch.alerts.open()
+    scene.wrong = [
+        replace(first, title="churn@3 was taken back", reason="worse", evidence="/incidents/i2", example="i2")
+    ]
+    turn(scene, 2)
+    (other,) = scene.watch.alerts.open()
+    assert other.id != alert.id
+    assert (other.title, other.reason, other.evidence) == ("churn@3 was taken back", "worse", "/incidents/i2")
+    scene.wrong = []
     turn(scene)
     assert scene.watch.alerts.open() == []

@@ -108,6 +108,10 @@ class Watch:
         self._wake.set()
 
     def _go_on(self, alert: Alert, signal: Signal) -> None:
+        if signal.kind == "rollout" and signal.make().example != alert.example:
+            self._changed(self.alerts.resolve(alert, self._compose))  # it was about another one
+            self._open(signal)
+            return
         now = self._sight.now()
         if signal.over and now - self._told.get(alert.id, alert.seen) >= _FRESH * 1_000_000:
             self._told[alert.id] = now
