@@ -424,8 +424,9 @@ def test_a_candidate_sees_pictures_in_the_shadow(hub: Hub) -> None:
     id = hub.json("/rollouts")["rollouts"][0]["id"]
     compared = hub.json(f"/rollouts/{id}/shadow")["compared"]
     assert compared["apart"][2] < 1e-6 and compared["answered"] >= 1
-    done = sampan(hub.folder, "rollout", "promote", "colour", "--reason", "seen")
-    assert done.returncode == 0, done.stderr
+    while (done := sampan(hub.folder, "rollout", "promote", "colour", "--reason", "seen")).returncode:
+        assert "Wait for the first look" in done.stderr and time.monotonic() < end, done.stderr
+        time.sleep(0.5)
     versions: dict[str, str] = {}
     while len(versions) < 2:
         assert time.monotonic() < end
