@@ -39,6 +39,7 @@ from sampan.serve.stream import Stream
 from sampan.serve.variants import Variants
 from sampan.store.blobs import Blobs
 
+_TURN: Final = 0.0005  # seconds for which the loop may compute while a thread waits to say that events are durable
 _PATIENCE: Final = 5.0  # seconds in which the process before this one has to let go of the stream
 
 
@@ -70,6 +71,7 @@ Entering = Callable[[Door, str, Bundle, int, Callable[[int], None]], Entrance]
 
 def main(entering: Entering | None = None) -> None:
     """Called by ``sampan.serve.begin``."""
+    sys.setswitchinterval(_TURN)
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.setblocking(False)
     try:
