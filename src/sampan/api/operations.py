@@ -61,6 +61,7 @@ from sampan.models.aliases import Alias
 from sampan.models.golden_checks import GoldenCheck, GoldenChecked
 from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.models.registry import Registered
+from sampan.models.signatures import KeptSignature, SignatureRequest
 from sampan.models.tests import SuiteResult
 from sampan.models.version import Version
 from sampan.release.promotion import Promotion
@@ -537,6 +538,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Keep what came of asking golden requests again",
         body={JSON: GoldenCheck},
         answers={JSON: GoldenChecked},
+        status=201,
+    ),
+    ("POST", "/v1/signatures"): Operation(
+        summary="Keep a signature of a version that was made elsewhere",
+        body={JSON: SignatureRequest},
+        answers={JSON: KeptSignature},
         status=201,
     ),
     ("POST", "/v1/tests"): Operation(

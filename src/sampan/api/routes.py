@@ -17,6 +17,7 @@ from sampan.log.quarantine import Proposal
 from sampan.log.repairs import Told
 from sampan.models.golden_checks import GoldenCheck
 from sampan.models.rebuilds import Rebuilt
+from sampan.models.signatures import SignatureRequest
 from sampan.release.rehearsals import RehearsalRequest
 from sampan.runs.explanations import ExplainRequest
 from sampan.runs.impacts import ImpactRequest
@@ -385,6 +386,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (msgspec.to_builtins(data), who(request).name)
         return answer(await asyncio.to_thread(work.keep_golden_check, *given), 201)
 
+    @post("/v1/signatures")
+    async def keep_signature(request: Ask, data: SignatureRequest) -> Response[bytes]:
+        given = (msgspec.to_builtins(data), who(request).name)
+        return answer(await asyncio.to_thread(work.keep_signature, *given), 201)
+
     @post("/v1/sql", status_code=200)
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
@@ -523,5 +529,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
     explaining = [plan_explanation, explain, take_logged]
-    keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check]
+    keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check, keep_signature]
     return [*made, *branching, *replaying, *explaining, *keeping, recompute, test_alerts, silence, unsilence, openapi]

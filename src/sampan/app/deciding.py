@@ -104,9 +104,10 @@ class Deciding(Workplace):
             told = {"from_version": now.spec.version, "changed": changed, "warm": warm}
             if not changed:
                 return {**_flat(now), **told, "seconds": 0.0}
+            back = self.endpoints.back(now, then, actor=actor, reason=reason)
             if self._hub is None:
                 self.endpoints.try_out(then.bundle)
-            made = self._put_in_force(self.endpoints.back(now, then, actor=actor, reason=reason), now)
+            made = self._put_in_force(back, now)
             return {**_flat(made), **told, "seconds": round(time.perf_counter() - begun, 3)}
 
     def _put_in_force(

@@ -75,6 +75,7 @@ class Exporting(Workplace):
             raise Usage(attempted, f"there are several endpoints: {known}", "Name one of them.")
         found = self.endpoints.get(endpoint) if endpoint else there[0]
         bundle = self.endpoints.bundle(found.bundle)
+        self.endpoints.demand(bundle)
         if bundle.model.format == SERVICE:
             raise Refused(attempted, f"{bundle.version} is a live service: there is no model to export")
         if to.exists() and (not to.is_dir() or any(to.iterdir())):

@@ -71,6 +71,21 @@ class Registering(Workplace):
         with self._as_writer(f"Create the registered model {name[:100]!r}"):
             return msgspec.to_builtins(self.models.create(name, actor=actor))
 
+    def keep_signature(self, request: dict[str, Any], actor: str) -> Any:
+        """Keep a signature (``models.signatures.SignatureRequest``) with its version. Raises what ``Signatures.add``
+        raises."""
+        import msgspec
+
+        from sampan.models.signatures import KeptSignature, SignatureRequest, Signatures
+        from sampan.models.signing import read_trust
+
+        asked = msgspec.convert(request, SignatureRequest)
+        with self._as_writer(f"Keep a signature of {asked.ref[:100]}"):
+            trust = read_trust(self.folder)
+            made = Signatures(self.db, self.clock).add(self.models.get(asked.ref), asked, trust, actor=actor)
+            named = trust.keys[made.key].name if made.key in trust.keys else ""
+            return msgspec.to_builtins(KeptSignature(**msgspec.structs.asdict(made), name=named))
+
     def delete_version(self, ref: str, actor: str) -> Any:
         """Put a version that people registered out of sight, unless something needs it."""
         with self._as_writer(f"Delete {ref[:100]}"):

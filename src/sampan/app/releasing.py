@@ -413,6 +413,8 @@ class Releasing(Deciding, Testing):
         """Have the hub let the candidate answer as a state says, or not at all."""
         wanted = self._assignment(begun, state)
         if self._hub is not None and wanted != self._hub.assigned(begun.endpoint):
+            if wanted is not None:
+                self.endpoints.demand(self.endpoints.bundle(wanted.bundle))
             self._hub.assign(begun.endpoint, wanted)
 
     def _write(self, begun: "Begun", state: "State", number: int, seen: "Seen", move: "Move") -> int:

@@ -125,7 +125,9 @@ class Scoring(Workplace):
         from sampan.serve.bundle import Bundle, draft_of
 
         if "@" not in target:
-            return self.endpoints.bundle(self.endpoints.get(target).bundle)
+            bundle = self.endpoints.bundle(self.endpoints.get(target).bundle)
+            self.endpoints.demand(bundle)
+            return bundle
         version = self.models.get(target)
         return Bundle(version=version.ref, model=draft_of(version))
 

@@ -79,6 +79,11 @@ SETTINGS: Final = tuple(
             "yes",
             "Whether a version that was converted to ONNX and compared is served so from its next deploy: yes or no.",
         ),
+        (
+            "require_signature",
+            "off",
+            "Whether endpoints serve versions that no key of [signing] has signed: off (they do), warn, enforce.",
+        ),
         ("warm_bundles", 1, "Bundles of one endpoint that stay loaded so; each takes the memory of a serving process."),
         ("rollout_every", 10, "Seconds between two looks at a rollout's KPI; how it answers is looked at every 2."),
         ("workers", 0, "Steps that run at the same time; 0: one per processor."),

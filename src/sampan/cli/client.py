@@ -208,6 +208,9 @@ class HubClient:
     def keep_golden_check(self, report: dict[str, Any], actor: str) -> Any:
         return self.post("/v1/golden-checks", report)
 
+    def keep_signature(self, request: dict[str, Any], actor: str) -> Any:
+        return self.post("/v1/signatures", request)
+
     def test_model(self, ref: str, actor: str, branch: str = "main") -> Any:
         body = msgspec.json.encode({"ref": ref, "branch": branch})
         return self._call("POST", "/v1/tests", body, {"Content-Type": "application/json"}, timeout=7 * 86_400)

@@ -237,6 +237,7 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
         "entity",
         "thresholds",
         "fallback",
+        "signature",
         "currency",
         "values",
         "reason",

@@ -10,6 +10,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import whole
 from sampan.cli.model_case import case
+from sampan.cli.model_sign import key, sign, verify
 from sampan.cli.model_test import test
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
@@ -112,6 +113,7 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "last rebuilt", last
     yield "golden requests", _golden(found)
     yield "tests", found["tests"]["said"]
+    yield "signature", found["signing"]["said"]
     yield "ONNX", _onnx(found)
 
 
@@ -321,3 +323,5 @@ def delete(app: "App", ref: str, as_json: bool) -> None:
 
 model.add_command(test)
 model.add_command(case)
+for _command in (key, sign, verify):
+    model.add_command(_command)

@@ -6,6 +6,7 @@ serving process needs, so that such a process reads no records and no working tr
 
 import importlib
 import traceback
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -103,19 +104,30 @@ def decode(data: bytes) -> Bundle:
 
 
 def open_bundle(
-    bundle: Bundle, blobs: Blobs, out: "Outgoing | None" = None, *, without_model: bool = False, beside: bool = False
+    bundle: Bundle,
+    blobs: Blobs,
+    out: "Outgoing | None" = None,
+    *,
+    without_model: bool = False,
+    beside: bool = False,
+    demand: Callable[[], None] = lambda: None,
 ) -> OpenBundle:
     """Load model and rules from bytes whose digests were just checked. Runs in a serving process only.
 
     ``out``: by which a bundle whose model is a live service may call it; nobody but an endpoint's process does.
     ``without_model``: where the model does not load, its fallback is to answer all the same. ``beside``: another one is
-    open in this process already.
+    open in this process already. ``demand`` raises, before anything of it is loaded, if its model must not serve.
     Raises Damaged if any file differs, BadWorkspace if the rules do not import or do not hold the decision.
     """
     predictor: Predictor
     form = ""
     live: Live | None = None
-    if bundle.model.format == SERVICE:
+    unwanted = _raised(demand)
+    if unwanted is not None:
+        if not without_model:
+            raise unwanted
+        predictor = Silent(unwanted, bundle.model.signature)
+    elif bundle.model.format == SERVICE:
         from sampan.serve import live as services
 
         live = predictor = services.Live(services.read_facts(bundle.model, blobs), bundle.model.signature, out)
@@ -142,6 +154,14 @@ def open_bundle(
     if instead is None and live is not None and (constant := live.facts.fallback) is not None:
         instead = lambda record: constant  # noqa: E731
     return OpenBundle(bundle, predictor, chosen, instead, form)
+
+
+def _raised(demand: Callable[[], None]) -> SampanError | None:
+    try:
+        demand()
+    except SampanError as error:
+        return error
+    return None
 
 
 def load_decisions(bundle: Bundle, blobs: Blobs, *, beside: bool = False) -> list[Decision]:

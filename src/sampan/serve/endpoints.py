@@ -17,6 +17,8 @@ from sampan.base.ids import is_name, new_id
 from sampan.base.settings import Folder
 from sampan.base.sources import collect
 from sampan.models.registry import Models
+from sampan.models.signatures import Signatures
+from sampan.models.signing import ENFORCE, WARN, Signed, Trust, read_trust
 from sampan.models.version import Version, VersionDraft
 from sampan.runs.records import Runs
 from sampan.serve.bundle import Bundle, DecisionFacts, decode, draft_of
@@ -29,6 +31,7 @@ ONE_THREAD: Final = dict.fromkeys(
 NO_RULES: Final = "none"  # in place of a decision's name
 _EVER: Final = 1 << 62
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{4,64}")
+_SIGNATURES: Final = 20  # of a version that are looked at
 _NAME_LIMIT: Final = 80  # its stream's name is a little longer
 
 
@@ -113,6 +116,7 @@ class Endpoints:
         """As ``deploy``, but not in force until ``add`` writes it down."""
         attempted = f"Deploy {ref} as {name}"
         check_endpoint(attempted, name)
+        self.demand(self._models.get(ref))
         bundle = self.make_bundle(ref, workspace=workspace, decision=decision, thresholds=thresholds)
         return self.of_bundle(name, bundle, actor=actor, reason=reason)
 
@@ -127,7 +131,9 @@ class Endpoints:
         return msgspec.structs.replace(bundle, decision=facts)
 
     def of_bundle(self, name: str, bundle: Bundle, *, actor: str, reason: str = "") -> Endpoint:
-        """A bundle under a name, kept; not in force until ``add`` writes it down."""
+        """A bundle under a name, kept; not in force until ``add`` writes it down. Raises Refused for a version that
+        must not serve."""
+        self.demand(bundle)
         digest = self._blobs.put(bundle.encode())
         spec = EndpointSpec(version=bundle.version)
         if bundle.decision is not None:
@@ -148,7 +154,9 @@ class Endpoints:
         )
 
     def back(self, now: Endpoint, then: Endpoint, *, actor: str, reason: str = "") -> Endpoint:
-        """What goes back from what is in force to what was; not in force until ``add`` writes it down."""
+        """What goes back from what is in force to what was; not in force until ``add`` writes it down. Raises Refused
+        for a version that must not serve."""
+        self.demand(self.bundle(then.bundle))
         return msgspec.structs.replace(
             then,
             id=new_id(self._clock),
@@ -160,7 +168,9 @@ class Endpoints:
         )
 
     def add(self, made: Endpoint, after: Endpoint | None) -> Endpoint:
-        """Put it in force. Raises Conflict if ``after`` is not what is in force any more."""
+        """Put it in force. Raises Conflict if ``after`` is not what is in force any more, and Refused for a version
+        that must not serve."""
+        self.demand(self.bundle(made.bundle))
         made = msgspec.structs.replace(made, created=self._clock.micros())
         with self._db.transaction() as connection:
             current = self.find(made.name)
@@ -176,6 +186,29 @@ class Endpoints:
                 ),
             )
         return made
+
+    def trust(self) -> Trust:
+        """What sampan.toml asks of versions now. Raises BadSetting."""
+        return read_trust(Folder(self._blobs.folder.parent.parent))
+
+    def signatures(self, bundle: Bundle) -> tuple[Signed, ...]:
+        """The signatures of a bundle's version, the newest of those that count first. Raises BadSetting."""
+        model, _, number = bundle.version.rpartition("@")
+        found, keys = Signatures(self._db, self._clock).list(model, int(number)), self.trust().keys
+        return tuple(sorted(found, key=lambda one: one.key not in keys)[:_SIGNATURES])
+
+    def demand(self, what: Bundle | Version) -> None:
+        """Raises Refused for a version that must not serve, as long as sampan.toml asks for signatures; BadSetting."""
+        trust = self.trust()
+        if trust.mode == ENFORCE:
+            bundle = what if isinstance(what, Bundle) else Bundle(version=what.ref, model=what.draft())
+            trust.demand(bundle.version, bundle.model, self.signatures(bundle))
+
+    def warning(self, bundle: Bundle) -> str:
+        """What is to be said of a version that serves although no trusted key has signed it; empty where nothing is."""
+        trust = self.trust()
+        found = trust.standing(bundle.version, bundle.model, self.signatures(bundle)) if trust.mode == WARN else None
+        return "" if found is None or found.valid else found.said
 
     def before(self, name: str) -> Endpoint:
         """What was in force before what is: where it was gone back to, what had been before that, so that going back

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from sampan.models.signing import Signed
 from sampan.serve.bundle import Bundle
 
 
@@ -39,3 +40,12 @@ class Order(msgspec.Struct, frozen=True):
     door: Door | None = None
     without_model: bool = False
     """Where the model does not load, what is declared for that is to answer all the same."""
+    signatures: tuple[Signed, ...] = ()
+    """Those of the bundle's version, for the process to look at itself."""
+
+
+class Before(msgspec.Struct, frozen=True):
+    """What is to answer where the model in force does not, with the signatures of its version."""
+
+    bundle: Bundle
+    signatures: tuple[Signed, ...] = ()

@@ -14,7 +14,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,15 +24,16 @@ import msgspec
 from sampan.base.clock import Clock, SharedClock, SystemClock
 from sampan.base.errors import Busy, Damaged, SampanError
 from sampan.base.settings import Folder, Settings
+from sampan.models.signing import Signed, read_trust
 from sampan.serve.alarm import Alarm
 from sampan.serve.answer import Answerer
 from sampan.serve.apart import Apart
 from sampan.serve.assignment import Assigned
-from sampan.serve.bundle import Bundle, decode, open_bundle
+from sampan.serve.bundle import Bundle, open_bundle
 from sampan.serve.fallback import Silent
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.live import outgoing
-from sampan.serve.order import Door, Order
+from sampan.serve.order import Before, Door, Order
 from sampan.serve.overload import OVERDUE
 from sampan.serve.report import Reporter
 from sampan.serve.service import Service
@@ -133,7 +135,13 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         settings = folder.settings()
         clock = _clock(settings, folder)
         blobs = Blobs(folder.data / "blobs")
-        opened = open_bundle(order.bundle, blobs, outgoing(settings), without_model=order.without_model)
+        opened = open_bundle(
+            order.bundle,
+            blobs,
+            outgoing(settings),
+            without_model=order.without_model,
+            demand=partial(_demand, folder, order.bundle, order.signatures),
+        )
         answerer = Answerer(order.endpoint, opened, clock, folder.data)
         answerer.warm()
         answerer.guard(alarm := Alarm(order.endpoint))
@@ -167,7 +175,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
             await asyncio.sleep(0.05)
             return 3
         answerer.resume(stream)
-        loading = asyncio.ensure_future(_fall_back(answerer, taking.payload, blobs, clock, settings))
+        loading = asyncio.ensure_future(_fall_back(answerer, taking.payload, blobs, clock, settings, folder))
         if silent:
             await loading
         service = Service(answerer, stream, answer, beside.variants, order.endpoint)
@@ -195,13 +203,21 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     return code
 
 
-async def _fall_back(answerer: Answerer, told: bytes, blobs: Blobs, clock: Clock, settings: Settings) -> None:
+def _demand(folder: Folder, bundle: Bundle, signatures: Sequence[Signed]) -> None:
+    """Raises Refused for a version that must not serve, as the workspace's own file says, whatever the hub found."""
+    read_trust(folder).demand(bundle.version, bundle.model, signatures)
+
+
+async def _fall_back(
+    answerer: Answerer, told: bytes, blobs: Blobs, clock: Clock, settings: Settings, folder: Folder
+) -> None:
     """Load the bundle that is to answer where the model does not, if one was told; until then none does."""
     if not told:
         return
-    before = decode(told)
+    taken = msgspec.json.decode(told, type=Before)
+    before, demand = taken.bundle, partial(_demand, folder, taken.bundle, taken.signatures)
     try:
-        opened = await asyncio.to_thread(open_bundle, before, blobs, outgoing(settings), beside=True)
+        opened = await asyncio.to_thread(open_bundle, before, blobs, outgoing(settings), beside=True, demand=demand)
     except Exception as error:  # noqa: BLE001 - what is in force serves without it
         sys.stderr.write(f"The fallback {before.version} does not load: {error}\n")
     else:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,7 @@ from sampan.serve.doors import Doors, Keeper
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
 from sampan.serve.fallback import PREVIOUS
+from sampan.serve.order import Before
 from sampan.serve.overload import retry_after, too_many, too_slow, unknown
 from sampan.serve.report import Report
 from sampan.serve.stream import PREFIX
@@ -80,7 +81,7 @@ class Lane:
         endpoint: Endpoint,
         bundle_of: Callable[[str], Bundle],
         load: Load,
-        before: Callable[[str], Bundle | None],
+        before: Callable[[str], Before | None],
         queue: int,
         patience: float,
         doors: Doors | None = None,
@@ -544,8 +545,11 @@ class Serving:
     async def _load(
         self, name: str, bundle: Bundle, *, must: bool = True, without_model: bool = False, gently: bool = False
     ) -> Worker:
-        how = {"must": must, "without_model": without_model, "gently": gently}
+        how: dict[str, Any] = {"must": must, "without_model": without_model, "gently": gently}
         try:
+            how["signatures"] = self._endpoints.signatures(bundle)
+            if warning := self._endpoints.warning(bundle):
+                _LOG.warning("%s is to serve %s: %s", name, bundle.version, warning)
             worker = await load(self._root, name, bundle, self._doors, patience=self._load_timeout, **how)
         except BaseException:
             self._shut(name)
@@ -553,7 +557,7 @@ class Serving:
         worker.on_report = partial(self._reported, name)
         return worker
 
-    def _before(self, name: str) -> Bundle | None:
+    def _before(self, name: str) -> Before | None:
         """What is to answer where the model in force does not, if its rules say that what was in force before does."""
         with contextlib.suppress(NotFound):
             bundle = self._endpoints.bundle(self._endpoints.get(name).bundle)
@@ -561,7 +565,8 @@ class Serving:
             if declared is not None and declared.kind == PREVIOUS:
                 before = self._endpoints.bundle(self._endpoints.before(name).bundle)
                 there = before.model.format == SERVICE or bundle.environment == before.environment
-                return before if alike(bundle, before) and there else None
+                fits = alike(bundle, before) and there
+                return Before(before, self._endpoints.signatures(before)) if fits else None
         return None
 
     def _reported(self, name: str, report: Report) -> None:

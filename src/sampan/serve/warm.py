@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from sampan.base.errors import Unreachable
 from sampan.base.settings import Folder
+from sampan.models.signing import Signed
 from sampan.serve.bundle import Bundle
 from sampan.serve.doors import Doors
 from sampan.serve.endpoints import Endpoint
@@ -29,6 +30,7 @@ async def load(
     without_model: bool = False,
     gently: bool = False,
     patience: float = LOAD_PATIENCE,
+    signatures: tuple[Signed, ...] = (),
 ) -> Worker:
     """A new process with a bundle loaded, which does not answer yet, in the environment that the bundle asks for; that
     may have to be made first. Raises what it failed with.
@@ -36,7 +38,7 @@ async def load(
     Unless it ``must`` be that environment, one that cannot be had is no failure: what is in force already is then
     served with what is installed, and the worker's ``note`` says so. ``without_model``: that its model does not load is
     none either; something else answers in its place. ``gently``: others go first. ``patience``:
-    seconds in which model and rules must have loaded.
+    seconds in which model and rules must have loaded. ``signatures``: those of its version.
     """
     python, note = sys.executable, ""
     try:
@@ -46,7 +48,7 @@ async def load(
             raise
         note = f"It is served with what is installed: {error.obstacle}"
     door = await doors.soon(endpoint) if doors else None
-    worker = Worker(root, endpoint, bundle, door, python, without_model, gently, patience)
+    worker = Worker(root, endpoint, bundle, door, python, without_model, gently, patience, signatures)
     worker.note = note
     if doors:
         doors.note(worker)

@@ -15,12 +15,13 @@ from typing import Any, Final
 import msgspec
 
 from sampan.base.errors import SampanError, Unreachable
+from sampan.models.signing import Signed
 from sampan.serve.assignment import Assigned, News
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import ONE_THREAD, revive
 from sampan.serve.environment import variables
 from sampan.serve.frames import Frame, Frames, Kind
-from sampan.serve.order import Door, Order
+from sampan.serve.order import Before, Door, Order
 from sampan.serve.overload import OVERDUE
 from sampan.serve.priority import lower, restore
 from sampan.serve.report import Report, read_report
@@ -53,6 +54,7 @@ class Worker:
         without_model: bool = False,
         gently: bool = False,
         patience: float = LOAD_PATIENCE,
+        signatures: tuple[Signed, ...] = (),
     ) -> None:
         """``python``: what it runs in, if not what this process does; ``gently``: others go first while it loads, and
         until it is told that somebody waits for it; ``patience``: seconds in which model and rules must have loaded,
@@ -67,6 +69,7 @@ class Worker:
         self._without_model = without_model
         self._gently = gently
         self._patience = patience
+        self._signatures = signatures
         self._passes = b"[]"
         self.on_report: Callable[[Report], None] = lambda report: None
         self.note = ""  # what is to be known of it while it serves
@@ -112,7 +115,14 @@ class Worker:
             lower(self._process.pid)
         await asyncio.get_running_loop().create_connection(lambda: self._link, sock=ours)
         self._link.send(Kind.ADMIT, payload=self._passes)
-        order = Order(str(self._root), self.endpoint, self.bundle, door, without_model=self._without_model)
+        order = Order(
+            str(self._root),
+            self.endpoint,
+            self.bundle,
+            door,
+            without_model=self._without_model,
+            signatures=self._signatures,
+        )
         await self._step(Kind.OPEN, Kind.READY, msgspec.json.encode(order))
 
     def admit(self, passes: bytes) -> None:
@@ -147,10 +157,10 @@ class Worker:
             return ""
         return f" with code {code}" if code > 0 else f" by signal {-code} ({_named(-code)})"
 
-    async def take(self, before: Bundle | None = None) -> None:
+    async def take(self, before: Before | None = None) -> None:
         """Have it take the endpoint's stream and answer from now on; where its model does not, ``before`` does."""
         await self.waited_for(True)
-        await self._step(Kind.TAKE, Kind.TAKEN, b"" if before is None else before.encode())
+        await self._step(Kind.TAKE, Kind.TAKEN, b"" if before is None else msgspec.json.encode(before))
 
     async def ask(self, body: bytes, patience: float, number: int) -> tuple[int, bytes]:
         """Status and body of the answer. Raises Lost if the process dies first, TimeoutError if it takes too long."""

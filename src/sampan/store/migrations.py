@@ -271,6 +271,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "UPDATE proposals SET tried = created",
         "ALTER TABLE proposals ADD COLUMN closed_why TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        # -- models: who vouches for a version; ``key`` is the id of a public key, which sampan.toml names
+        """CREATE TABLE model_signatures (
+            id TEXT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, key TEXT NOT NULL,
+            signature TEXT NOT NULL, onnx TEXT NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL,
+            at BIGINT NOT NULL)""",
+        "CREATE INDEX model_signatures_by_version ON model_signatures (model, number, at)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -15,6 +15,7 @@ from sampan.hub.parts import Parts, Query, as_of, begun
 from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.served import serving
 from sampan.hub.uses import Code, about, code_of
+from sampan.hub.views.signed import SignedPart, signed
 from sampan.hub.views.tested import Tested, standings, tested
 from sampan.lake.history import MAIN
 from sampan.models.approvals import Approval, Approvals
@@ -258,6 +259,8 @@ class VersionPage(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     currency: str = ""
     approvals: list[Approval] = []
+    signing: SignedPart
+    """Who has signed it, and whether that counts."""
     as_of: int | None = None
 
 
@@ -319,6 +322,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
         cost=cost,
         seconds=seconds,
         currency=currency,
+        signing=signed(parts, found.ref, found, then),
         approvals=Approvals(parts.db, parts.clock).list(found.model, found.number, then),
         as_of=then,
     )

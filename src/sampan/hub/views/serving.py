@@ -11,8 +11,11 @@ from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.views.attached import AttachedLine, of_prediction
 from sampan.hub.views.events import older
 from sampan.hub.views.reviews import CaseLine, Lines
+from sampan.hub.views.signed import in_words as said_of
+from sampan.hub.views.signed import signed
 from sampan.log.log import StoredEvent
 from sampan.log.position import Position
+from sampan.models.signing import OFF
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.fallback import in_words
 from sampan.serve.reviews import cases
@@ -45,6 +48,10 @@ class EndpointLine(msgspec.Struct):
     fallback: str = ""
     """What answers where its model does not, in words."""
     decided: Decided | None = None
+    signature: str = ""
+    """Who has signed its version, or that nobody has whose key counts; empty where nobody asks for it."""
+    unsigned: bool = False
+    """That it should have been signed."""
 
 
 class EndpointList(msgspec.Struct):
@@ -66,7 +73,8 @@ def endpoints(parts: Parts, query: Query) -> EndpointList:
 
 def line_of(records: Endpoints, one: Endpoint, parts: Parts, then: int | None = None) -> EndpointLine:
     """An endpoint as lists show it. How it was doing at a time, nobody has written down."""
-    decision = records.bundle(one.bundle).decision
+    bundle = records.bundle(one.bundle)
+    decision, vouched = bundle.decision, signed(parts, bundle.version, bundle.model, then)
     return EndpointLine(
         name=one.name,
         version=one.spec.version,
@@ -83,6 +91,8 @@ def line_of(records: Endpoints, one: Endpoint, parts: Parts, then: int | None = 
         history=[msgspec.to_builtins(earlier) for earlier in records.history(one.name, then)],
         address=parts.serving_address(one.name) if then is None else "",
         fallback=in_words(decision.fallback) if decision is not None else "",
+        signature=said_of(vouched),
+        unsigned=vouched.mode != OFF and not vouched.valid,
     )
 
 
