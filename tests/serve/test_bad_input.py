@@ -3,18 +3,29 @@
 import json
 import os
 import pickle
+import platform
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from serving_shop import Shop, body, record
 from test_direct import begin, pid_of, raw_head, read_answer
+from test_form import constant
 from tests.hub.conftest import Hub, sampan
+
+from sampan.app import App
+from sampan.base.clock import iso
+from sampan.base.errors import Damaged
+from sampan.models.formats import freeze
+from sampan.models.version import OnnxFile
+from sampan.release.rollouts import example
+from sampan.runs.records import Run, Runs
 
 BODY = body(record())
 NAN = BODY.replace(b"10.25", b"NaN")
@@ -164,25 +175,119 @@ def flip(path: Path) -> bytes:
     return good
 
 
+def made_by_a_run(shop: Shop, fitted: Any) -> Any:
+    """A version with every kind of file: model, golden requests, ONNX form; its run recorded an environment."""
+    manifest = {"python": f"CPython {platform.python_version()}", "packages": {"lightgbm": "4"}}
+    run = Run("run1", "running", "reorder", "main", "", "", None, None, "ann", manifest, "", 0.0, 1, 2)
+    Runs(shop.db).start(run)
+    form = OnnxFile(shop.blobs.put(constant(0.875)), 0.0, 300)  # its converter need not be installed here
+    draft = msgspec.structs.replace(freeze(fitted, "binary", shop.blobs), onnx=form)
+    version = shop.models.register(draft, "reorder", run.id)
+    assert version.golden is not None
+    return version
+
+
+def files_with(app: App, ref: str) -> dict[str, Path]:
+    """Where each file lies that comes with a version, the rules' sources and the lock included."""
+    _, files = app._files_of(ref)
+    assert {"model.txt", "golden requests", "ONNX form", "decisions.py", "shop/words.py", "lock"} == files.keys()
+    return {name: app.blobs.path(digest) for name, digest in files.items()}
+
+
+def test_a_changed_byte_in_any_file_refuses_what_would_load_it_and_leaves_a_record(shop: Shop, fitted: Any) -> None:
+    """R37: without a hub. Each refusal names the version, the file and what to do, and stays on record."""
+    version = made_by_a_run(shop, fitted(9))
+    shop.endpoints.make_bundle(version.ref, workspace=shop.root)  # its sources and lock are kept
+    shop.close()
+    (shop.root / "rollouts.toml").write_text(example("reorder"))
+    rows = shop.root / "rows.csv"
+    rows.write_text("orders,recency,spend,customer_id\n2,0.5,10.25,17850\n")
+    with closing(App(shop.root)) as app:
+        asks: dict[str, Any] = {
+            "deploy": lambda: app.deploy("reorder", version.ref, "", {}, "", "ann"),
+            "rollout": lambda: app.begin_rollout("reorder", version.ref, "", {}, "", "ann"),
+            "score": lambda: app.score(version.ref, str(rows), actor="ann"),
+        }
+        for name, path in files_with(app, version.ref).items():
+            good = flip(path)
+            for what, ask in asks.items():
+                if what == "score" and name in ("decisions.py", "shop/words.py", "lock"):
+                    continue  # a version alone is scored without them
+                with pytest.raises(Damaged) as caught:
+                    ask()
+                said = str(caught.value)
+                assert f"{name} of {version.ref} is damaged" in said and "does not match its digest" in said, said
+                assert f"Restore blobs/{path.parent.name}/{path.name} from a backup" in said
+                last = app.view("/models/reorder/2")["damages"][0]
+                assert (last["file"], last["actor"], last["over"]) == (name, "ann", None)
+                assert last["attempted"] == caught.value.attempted
+            assert [one.file for one in app.damages({})] == [name]
+            path.write_bytes(good)
+            with app.writing("Look"):
+                assert not app.damages({})
+            assert app.view("/models/reorder/2")["damages"][0]["over"]
+        assert app.endpoints.get("reorder").spec.version == "reorder@1"
+        page = app.page_file("/models/reorder/2")
+        assert "Refused because a file was damaged" in page and "Deploy reorder@2 as reorder" in page
+        before = app.view("/models/reorder/2")["created"]
+        assert not app.view("/models/reorder/2", {"as-of": iso(before + 1)})["damages"]
+        assert "refused" in sampan(shop.root, "model", "show", version.ref).stdout
+
+
+def test_a_rollback_to_what_is_damaged_is_refused_and_leaves_a_record(shop: Shop, fitted: Any) -> None:
+    version = shop.register(fitted(9))
+    shop.deploy(version.ref)
+    flip(shop.blobs.path(next(iter(shop.models.get("reorder@1").files.values()))))
+    shop.close()
+    with closing(App(shop.root)) as app:
+        with pytest.raises(Damaged, match=r"Roll reorder back to reorder@1: model\.txt of reorder@1 is damaged"):
+            app.rollback("reorder", "", "", "ann")
+        (kept,) = app.view("/models/reorder/1")["damages"]
+        assert (kept["attempted"], kept["actor"]) == ("Roll reorder back to reorder@1", "ann")
+        assert app.endpoints.get("reorder").spec.version == version.ref
+
+
 @pytest.mark.slow
 def test_a_changed_byte_in_any_file_of_a_version_is_never_served_and_what_is_in_force_goes_on(
     shop: Shop, fitted: Any
 ) -> None:
     """R37: a deploy is refused with the reason; where it is in force, nothing answers, and an alert is open."""
-    version = shop.register(fitted(9))
-    files, in_force = (
-        [shop.blobs.path(digest) for digest in one.files.values()] for one in (version, shop.models.get("reorder@1"))
-    )
+    version = made_by_a_run(shop, fitted(9))
+    shop.endpoints.make_bundle(version.ref, workspace=shop.root)
+    in_force = [shop.blobs.path(digest) for digest in shop.models.get("reorder@1").files.values()]
     shop.close()
+    with closing(App(shop.root)) as app:
+        files = files_with(app, version.ref)
+    rows = shop.root / "rows.csv"
+    rows.write_text("orders,recency,spend,customer_id\n2,0.5,10.25,17850\n")
     hub = begin(shop.root, SAMPAN_WATCH_EVERY="1")
     direct = hub.direct
+
+    def told() -> list[Any]:
+        return [one["alert"] for one in hub.json("/alerts")["open"] if one["alert"]["kind"] == "damaged"]
+
     try:
-        for path in files:
+        for name, path in files.items():
             good = flip(path)
             done = sampan(shop.root, "endpoint", "deploy", "reorder", "--model", version.ref, "--reason", "new")
-            assert done.returncode in (1, 3) and "does not match its digest" in done.stderr, done.stderr
-            assert "Traceback" not in done.stderr
+            assert done.returncode == 3 and "does not match its digest" in done.stderr, done.stderr
+            assert f"{name} of reorder@2 is damaged" in done.stderr and "Traceback" not in done.stderr
+            until = time.monotonic() + 30
+            while not (alerts := told()):
+                assert time.monotonic() < until, "nobody is told"
+                time.sleep(0.2)
+            assert (alerts[0]["about"], alerts[0]["field"]) == (version.ref, name)
+            assert f"Restore blobs/{path.parent.name}/{path.name}" in alerts[0]["action"]
+            record = hub.json("/models/reorder/2")["damages"][0]
+            assert record["file"] == name and record["over"] is None
+            assert record["attempted"] == "Deploy reorder@2 as reorder"
+            if name == "model.txt":  # scored by the command's own process, which may not write
+                assert sampan(shop.root, "score", version.ref, str(rows)).returncode == 3
+                assert hub.json("/models/reorder/2")["damages"][0]["attempted"].startswith("Score ")
             path.write_bytes(good)
+            while told():
+                assert time.monotonic() < until, "it does not clear"
+                time.sleep(0.2)
             for hub.direct in (direct, 0):
                 response, said = hub.ask("POST", "/predict/reorder", BODY)
                 assert response.status == 200 and json.loads(said)["predictions"][0]["version"] == "reorder@1"

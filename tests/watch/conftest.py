@@ -130,6 +130,9 @@ class Scene:
     def unanswered(self) -> Sequence[Unanswered]:
         return self.late
 
+    def damages(self) -> Sequence[Any]:
+        return []
+
     def rebuilds(self) -> Sequence[Rebuild]:
         return self.rebuilt
 

@@ -28,6 +28,7 @@ from sampan.api.routes import (
     ClaimRequest,
     CleanRequest,
     ConformRequest,
+    DamageRequest,
     EndpointRequest,
     FindingRequest,
     LoggedAnswer,
@@ -544,6 +545,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Keep a signature of a version that was made elsewhere",
         body={JSON: SignatureRequest},
         answers={JSON: KeptSignature},
+        status=201,
+    ),
+    ("POST", "/v1/damages"): Operation(
+        summary="Keep that something was refused for damage of a version, as far as the hub finds it damaged",
+        body={JSON: DamageRequest},
+        answers={JSON: dict[str, Any]},
         status=201,
     ),
     ("POST", "/v1/tests"): Operation(

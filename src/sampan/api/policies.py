@@ -166,6 +166,7 @@ POLICIES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v1/rebuilds"): RUN,
     ("POST", "/v1/golden-checks"): RUN,
     ("POST", "/v1/signatures"): APPROVE,  # a claim until a key of sampan.toml bears it out
+    ("POST", "/v1/damages"): RUN,
     ("POST", "/v1/tests"): RUN,  # loads a model, in a process of its own
     ("DELETE", "/v1/pins/{ref}"): ADMINISTER,  # what nobody pins may go
     ("POST", "/v1/sql"): RUN,

@@ -123,6 +123,14 @@ class RepairRequest(msgspec.Struct, forbid_unknown_fields=True):
     told: Told = Told()
 
 
+class DamageRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What was refused because files of a version are damaged: their digests by name. The hub looks itself."""
+
+    version: str
+    files: dict[str, str]
+    attempted: str
+
+
 class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A question of a branch or ``@COMMIT``; of a run's held candidate if ``run`` is given. ``as_of`` (ISO text): of
     the tables that the branch had then, and the events known by then."""
@@ -391,6 +399,11 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         given = (msgspec.to_builtins(data), who(request).name)
         return answer(await asyncio.to_thread(work.keep_signature, *given), 201)
 
+    @post("/v1/damages")
+    async def keep_damage(request: Ask, data: DamageRequest) -> Response[bytes]:
+        given = (data.version, data.files, data.attempted, who(request).name)
+        return answer(await asyncio.to_thread(work.keep_damage, *given), 201)
+
     @post("/v1/sql", status_code=200)
     async def sql(data: SqlRequest) -> Response[bytes]:
         if not 1 <= data.limit <= 1_000_000:
@@ -529,5 +542,5 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     branching = [new_branch, delete_branch, merge, revert]
     replaying = [plan_replay, replay, resume_replay, approve_replay, discard_replay, impact]
     explaining = [plan_explanation, explain, take_logged]
-    keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check, keep_signature]
+    keeping = [clean, pins, pin, unpin, keep_rebuild, keep_golden_check, keep_signature, keep_damage]
     return [*made, *branching, *replaying, *explaining, *keeping, recompute, test_alerts, silence, unsilence, openapi]

@@ -76,6 +76,12 @@ class App(
     """What commands and the hub's /v1 routes (sampan.api.work.Work) ask of the workspace that holds ``start``
     (default: the current folder)."""
 
+    def _keep_damage(self, version: str, found: Mapping[str, tuple[str, str]], attempted: str, actor: str) -> None:
+        if not self.db.writable and (hub := self.hub()):
+            hub.keep_damage(version, {file: digest for file, (digest, _) in found.items()}, attempted, actor)
+        else:
+            super()._keep_damage(version, found, attempted, actor)
+
     def sql(self, query: str, run: str = "", limit: int = 0, ref: str = "main", as_of: str = "") -> Any:
         """Answer a question of a branch or commit, or of a branch as of a time; at most ``limit`` rows (0: all)."""
         from sampan.lake.read import query as ask

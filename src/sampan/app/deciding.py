@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sampan.app.workplace import Workplace
+from sampan.app.checking import Checking
 from sampan.base.errors import NotFound, Usage
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Ask = Callable[[list[dict[str, Any]]], Batch]
 
 
-class Deciding(Workplace):
+class Deciding(Checking):
     """Deploys what decides, and goes back; tells people, and lets them in."""
 
     def __init__(self, start: Path | None = None) -> None:
@@ -39,11 +39,12 @@ class Deciding(Workplace):
         answers its golden requests as they were answered in training. Raises Refused if it does not."""
         if without_golden and not reason.strip():
             raise Usage(f"Deploy {name}", "it was asked to leave golden requests out without a reason", "Say why.")
-        with self._as_writer(f"Deploy {name}"):
+        ref, attempted = model or name, f"Deploy {model or name} as {name}"[:200]
+        with self._as_writer(f"Deploy {name}"), self._whole(attempted, actor, lambda: self._files_of(ref)):
             before = self.endpoints.find(name)
             made = self.endpoints.draft(
                 name,
-                model or name,
+                ref,
                 workspace=self.folder.root,
                 decision=decision or None,
                 thresholds=thresholds,
@@ -105,9 +106,11 @@ class Deciding(Workplace):
             if not changed:
                 return {**_flat(now), **told, "seconds": 0.0}
             back = self.endpoints.back(now, then, actor=actor, reason=reason)
-            if self._hub is None:
-                self.endpoints.try_out(then.bundle)
-            made = self._put_in_force(back, now)
+            attempted = f"Roll {name} back to {then.spec.version}"
+            with self._whole(attempted, actor, lambda: self._files_in(then.bundle), first=not warm):
+                if self._hub is None:
+                    self.endpoints.try_out(then.bundle)
+                made = self._put_in_force(back, now)
             return {**_flat(made), **told, "seconds": round(time.perf_counter() - begun, 3)}
 
     def _put_in_force(

@@ -59,6 +59,7 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.quarantine import Quarantine
 from sampan.log.writer import StreamWriter
+from sampan.models.damages import Damage
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Runs
 from sampan.serve.assignment import Assignment
@@ -90,6 +91,7 @@ class Sight:
 
     def __init__(self, hub: "RunningHub") -> None:
         self._hub = hub
+        self._files: dict[str, tuple[Any, str]] = {}
 
     @property
     def log(self) -> Log:
@@ -137,6 +139,9 @@ class Sight:
 
     def held(self) -> Sequence[Held]:
         return self._hub.capped.look(self.now())
+
+    def damages(self) -> Sequence[Damage]:
+        return self._hub.app.damages(self._files)
 
 
 class RunningHub:

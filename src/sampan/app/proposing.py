@@ -243,6 +243,8 @@ class Proposing(Releasing):
                 lambda: self.endpoints.of_bundle(found.endpoint, bundle, actor=actor, reason=said),
                 said,
                 actor,
+                False,
+                lambda: self._files_in(found.candidate),
             )
             closed = self.proposals.end(found.id, SHIPPED, actor, rollout=begun["id"])
             return {**self._proposal(closed), "phase": begun["phase"], "why": begun["why"]}

@@ -16,6 +16,7 @@ from sampan.app.testing import Testing
 from sampan.base.errors import Conflict, NotFound, SampanError, Usage
 
 if TYPE_CHECKING:
+    from sampan.app.checking import Named
     from sampan.release.looking import Looking
     from sampan.release.records import Begun
     from sampan.release.rollouts import Rollout
@@ -69,12 +70,18 @@ class Releasing(Deciding, Testing):
                 reason=reason,
             )
 
-        return self._begin(endpoint, draft, reason, actor, without_golden)
+        return self._begin(endpoint, draft, reason, actor, without_golden, lambda: self._files_of(model or endpoint))
 
     def _begin(
-        self, endpoint: str, draft: "Callable[[], Endpoint]", reason: str, actor: str, without_golden: bool = False
+        self,
+        endpoint: str,
+        draft: "Callable[[], Endpoint]",
+        reason: str,
+        actor: str,
+        without_golden: bool,
+        named: "Callable[[], Named]",
     ) -> Any:
-        """Begin to lead what ``draft`` makes over an endpoint."""
+        """Begin to lead what ``draft`` makes over an endpoint; ``named``: of which files that is."""
         from msgspec import to_builtins
         from msgspec.structs import replace
 
@@ -90,7 +97,8 @@ class Releasing(Deciding, Testing):
             now = self.endpoints.get(endpoint)
             if (other := self.rollouts.active(endpoint)) is not None:
                 raise self._goes_on(attempted, other)
-            made = draft()
+            with self._whole(attempted, actor, named):
+                made = draft()
             if made.bundle == now.bundle:
                 already = f"{made.spec.version} with these rules and thresholds is what it serves already"
                 raise Usage(attempted, already, "Name another version or rule: --model, --decision, --set.")
@@ -113,21 +121,26 @@ class Releasing(Deciding, Testing):
             self._asks(begun, first, attempted)
             if (assignment := self._assignment(begun, first)) is not None:
                 check(endpoint, assignment, self.endpoints.bundle(now.bundle), self.endpoints.bundle(made.bundle))
-            hub = self._hub
-            if hub is None:
-                made = self._prove(made, actor, without_golden, None)
-            else:
-                loaded = hub.load(made)
-                try:
-                    made = self._prove(made, actor, without_golden, lambda records: hub.try_out(loaded, records))
-                except BaseException:
-                    hub.spare(made, loaded, keep=False)
-                    raise
-                room = len(hub.serving.warm(endpoint)) < self.settings.get("warm_bundles")
-                hub.spare(made, loaded, keep=room)  # what is kept to go back to does not go for it
+            with self._whole(attempted, actor, lambda: self._files_in(made.bundle), first=False):
+                made = self._ready(made, actor, without_golden)
             with self._leading[endpoint]:
                 self.rollouts.begin(replace(begun, golden=made.golden))
                 return self._put(begun)
+
+    def _ready(self, made: "Endpoint", actor: str, without_golden: bool) -> "Endpoint":
+        """A candidate with what came of its golden requests; the hub has it loaded, if there is room."""
+        hub = self._hub
+        if hub is None:
+            return self._prove(made, actor, without_golden, None)
+        loaded = hub.load(made)
+        try:
+            made = self._prove(made, actor, without_golden, lambda records: hub.try_out(loaded, records))
+        except BaseException:
+            hub.spare(made, loaded, keep=False)
+            raise
+        room = len(hub.serving.warm(made.name)) < self.settings.get("warm_bundles")
+        hub.spare(made, loaded, keep=room)  # what is kept to go back to does not go for it
+        return made
 
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any:
         """Pause, resume, promote, roll back, finish a rollout, or let it go as urgent; see ``release.stages.tell``.
@@ -242,7 +255,9 @@ class Releasing(Deciding, Testing):
             raise self._goes_on(f"Roll back {name} to {to[:40]}", begun)
         begin_ = time.perf_counter()
         warm = self._hub is not None and begun.champion in self._hub.serving.warm(name)
-        self.tell_rollout(name, "back", reason.strip() or "sampan rollback", actor)
+        attempted = f"Roll {name} back to {begun.versions[0]}"
+        with self._whole(attempted, actor, lambda: self._files_in(begun.champion), first=False):
+            self.tell_rollout(name, "back", reason.strip() or "sampan rollback", actor)
         now = self.endpoints.get(name)
         told = {"from_version": begun.versions[1], "changed": True, "warm": warm or not now.back_from}
         flat = {**to_builtins(now), **to_builtins(now.spec), "back_from": begun.candidate}

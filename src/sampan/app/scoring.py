@@ -6,16 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sampan.app.workplace import Workplace
+from sampan.app.checking import Checking, named
 from sampan.base.errors import Damaged, Usage
 
 if TYPE_CHECKING:
+    from sampan.app.checking import Named
     from sampan.serve.bundle import Bundle
     from sampan.serve.rows import Rows
     from sampan.serve.scored import Writer
 
 
-class Scoring(Workplace):
+class Scoring(Checking):
     """Scores tables. Writes no events, and records where the answers become a table."""
 
     def score(
@@ -25,6 +26,7 @@ class Scoring(Workplace):
         out: Path | None = None,
         keep: Sequence[str] = (),
         report: Callable[[int, int | None], None] = lambda rows, total: None,
+        actor: str = "",
     ) -> dict[str, Any]:
         """Answer each row of a table (or of a file, if its name has an ending) with the bundle that an endpoint has in
         force, or with a version alone (``MODEL@N``), in a process of its own.
@@ -34,7 +36,8 @@ class Scoring(Workplace):
         """
         from sampan.serve.scored import writer
 
-        found = self._score(target, table, (lambda: writer(out)) if out is not None else None, keep, report)
+        with self._whole(f"Score {table} with {target}"[:200], actor, lambda: self._files_to_score(target)):
+            found = self._score(target, table, (lambda: writer(out)) if out is not None else None, keep, report)
         return {**found, "out": "" if out is None else str(out)}
 
     def score_table(
@@ -62,7 +65,8 @@ class Scoring(Workplace):
                 made.append(ScoredTable(self, out, actor, reason))
                 return made[0]
 
-            found = self._score(target, table, into, keep, told)
+            with self._whole(f"Score {table} with {target}"[:200], actor, lambda: self._files_to_score(target)):
+                found = self._score(target, table, into, keep, told)
             return {**found, "out": out, **made[0].made}
 
     def _score(
@@ -120,6 +124,12 @@ class Scoring(Workplace):
             raise
         seconds = time.perf_counter() - begun
         return {**told, "seconds": round(seconds, 3)}
+
+    def _files_to_score(self, target: str) -> "Named":
+        if "@" not in target:
+            return self._files_in(self.endpoints.get(target).bundle)
+        version = self.models.get(target)
+        return version.ref, named(version)
 
     def _bundle_to_score(self, target: str) -> "Bundle":
         from sampan.serve.bundle import Bundle, draft_of

@@ -211,6 +211,9 @@ class HubClient:
     def keep_signature(self, request: dict[str, Any], actor: str) -> Any:
         return self.post("/v1/signatures", request)
 
+    def keep_damage(self, version: str, files: dict[str, str], attempted: str, actor: str) -> Any:
+        return self.post("/v1/damages", {"version": version, "files": files, "attempted": attempted})
+
     def test_model(self, ref: str, actor: str, branch: str = "main") -> Any:
         body = msgspec.json.encode({"ref": ref, "branch": branch})
         return self._call("POST", "/v1/tests", body, {"Content-Type": "application/json"}, timeout=7 * 86_400)

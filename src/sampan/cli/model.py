@@ -115,6 +115,9 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "tests", found["tests"]["said"]
     yield "signature", found["signing"]["said"]
     yield "ONNX", _onnx(found)
+    for one in found["damages"][:5]:
+        state = f"whole again {iso(one['over'])[:19]}" if one["over"] else "restore it from a backup"
+        yield "refused", f"{iso(one['at'])[:19]} {one['attempted']}: {one['file']}, {one['says']}; {state}"
 
 
 def _onnx(found: dict[str, Any]) -> str:

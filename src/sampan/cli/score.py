@@ -42,9 +42,9 @@ def score(
     if app.remote and not into_table:
         raise Usage(f"Score {rows}", "SAMPAN_URL names a hub elsewhere", "Run it where the workspace lies.")
     with _bar(rows, quiet=as_json) as report:
-        if into_table:
-            from sampan.cli.run import me
+        from sampan.cli.run import me
 
+        if into_table:
             if Path(rows).suffix and app.hub() is not None:
                 advice = "Name a table, or a file to write to; or end the hub."
                 raise Usage(f"Score {rows}", "a hub is up, which reads no files of yours", advice)
@@ -53,7 +53,7 @@ def score(
                 target, rows, str(out), keep, reason, me(), lambda event: report(event.get("done", 0), event.get("of"))
             )
         else:
-            found = app.score(target, rows, out, keep, report)
+            found = app.score(target, rows, out, keep, report, me())
     bad = found["actions"].get("", 0) if found["failed"] else 0
     if as_json:
         emit(found)

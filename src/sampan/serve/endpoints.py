@@ -12,6 +12,7 @@ import msgspec
 
 from sampan.base import errors
 from sampan.base.clock import Clock, iso
+from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadWorkspace, Conflict, Damaged, NotFound, SampanError, Usage
 from sampan.base.ids import is_name, new_id
 from sampan.base.settings import Folder
@@ -280,15 +281,25 @@ class Endpoints:
 
     def _lock(self, version: Version) -> str | msgspec.UnsetType:
         """The environment that its run recorded, kept; none for a version that no run made."""
+        lock = self._lock_bytes(version)
+        return msgspec.UNSET if lock is None else self._blobs.put(lock)
+
+    def _lock_bytes(self, version: Version) -> bytes | None:
         from sampan.serve.environment import lock_of
 
         if version.run is None:
-            return msgspec.UNSET
+            return None
         try:
             lock = lock_of(Runs(self._db).get(version.run).manifest, version.made_with)
         except NotFound:
-            return msgspec.UNSET
-        return msgspec.UNSET if lock is None else self._blobs.put(msgspec.json.encode(lock, order="sorted"))
+            return None
+        return None if lock is None else msgspec.json.encode(lock, order="sorted")
+
+    def beside(self, version: Version, workspace: Path) -> dict[str, str]:
+        """What is bundled with a version beside its own files: digests by name. Nothing is kept for that."""
+        found = {path: digest_bytes(data) for path, data in collect(workspace, ENTRY).items()}
+        lock = self._lock_bytes(version)
+        return found if lock is None else {**found, "lock": digest_bytes(lock)}
 
     def declared(self, bundle: Bundle) -> tuple[DecisionFacts, ...]:
         """The decisions of a bundle's source, with their default thresholds; read in a process of its own."""

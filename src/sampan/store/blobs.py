@@ -96,6 +96,25 @@ class Blobs:
             raise Damaged("Read a blob", said, "Restore it from a backup.")
         return data
 
+    def fault(self, digest: str) -> str:
+        """Where the bytes of a digest lie and what is wrong with them; empty if they are those that were put."""
+        path = self.path(digest)
+        place = path.relative_to(self.folder.parent)
+        try:
+            return "" if digest_file(path) == digest else f"{place} does not match its digest"
+        except FileNotFoundError:
+            return f"{place} is missing"
+        except OSError as error:
+            return f"{place} cannot be read ({error.strerror})"
+
+    def state(self, digest: str) -> tuple[int, ...] | None:
+        """What is another after any change of a file; None where there is none."""
+        try:
+            found = self.path(digest).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
     def discard(self, digest: str, before: float) -> bool:
         """Remove bytes that nothing names and that nobody has put since an instant (seconds). Whether they went."""
         path = self.path(digest)

@@ -279,6 +279,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             at BIGINT NOT NULL)""",
         "CREATE INDEX model_signatures_by_version ON model_signatures (model, number, at)",
     ),
+    (
+        # -- models: what was refused because a file of a version is damaged
+        """CREATE TABLE damages (
+            id TEXT PRIMARY KEY, version TEXT NOT NULL, file TEXT NOT NULL, digest TEXT NOT NULL, says TEXT NOT NULL,
+            attempted TEXT NOT NULL, actor TEXT NOT NULL, at BIGINT NOT NULL, over BIGINT)""",
+        "CREATE INDEX damages_by_version ON damages (version, at)",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

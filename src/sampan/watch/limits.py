@@ -35,6 +35,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rollouts: bool = True
     reviews: float = 0
     exposure: bool = True
+    damage: bool = True
 
 
 #: What each limit means and what values it may have: lowest, highest.
@@ -59,6 +60,7 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
         1e9,
     ),
     "exposure": ("Whether a cap on what decisions may put at risk in a day is told of when it is reached.", 0, 1),
+    "damage": ("Whether a version that was refused because a file of it is damaged is told of.", 0, 1),
 }
 
 

@@ -19,9 +19,11 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.log.position import place
 from sampan.log.rates import HOUR
+from sampan.models.damages import Damage
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import FAILED, RUNNING, SUCCEEDED, Runs, refusing
 from sampan.watch.alerts import Breach
+from sampan.watch.damaging import damaged
 from sampan.watch.exposing import Holding, capped
 from sampan.watch.limits import SECOND, Limits
 from sampan.watch.rebuilding import failing
@@ -65,6 +67,7 @@ class Sight(Protocol):
     def troubles(self) -> Sequence[Trouble]: ...
     def unanswered(self) -> Sequence[Unanswered]: ...
     def held(self) -> Sequence[Holding]: ...
+    def damages(self) -> Sequence[Damage]: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -392,6 +395,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "rollout": waiting,
     "review": unanswered,
     "exposure": capped,
+    "damaged": damaged,
 }
 
 

@@ -19,6 +19,7 @@ from sampan.hub.views.signed import SignedPart, signed
 from sampan.hub.views.tested import Tested, standings, tested
 from sampan.lake.history import MAIN
 from sampan.models.approvals import Approval, Approvals
+from sampan.models.damages import Damage, Damages
 from sampan.models.golden_checks import GoldenChecked, GoldenChecks
 from sampan.models.measures import higher, sorted_for, title
 from sampan.models.rebuilds import Rebuild, Rebuilds
@@ -261,6 +262,8 @@ class VersionPage(msgspec.Struct, kw_only=True):
     approvals: list[Approval] = []
     signing: SignedPart
     """Who has signed it, and whether that counts."""
+    damages: list[Damage] = []
+    """What was refused because a file of it was damaged."""
     as_of: int | None = None
 
 
@@ -324,6 +327,7 @@ def version(parts: Parts, query: Query) -> VersionPage:
         currency=currency,
         signing=signed(parts, found.ref, found, then),
         approvals=Approvals(parts.db, parts.clock).list(found.model, found.number, then),
+        damages=list(Damages(parts.db).list(found.ref, then)),
         as_of=then,
     )
 
