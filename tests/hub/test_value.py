@@ -174,3 +174,35 @@ def test_a_prediction_that_the_cap_held_back_is_recomputed_as_the_rules_had_said
     id = till.shop.hub.json("/reviews")["waiting"][0]["case"]["id"]
     found = json.loads(till.shop.post(f"/v1/predictions/{id}/recompute", {}))
     assert found["differs"] == [] and found["then"]["action"] == "greet"
+
+
+def test_outcomes_come_by_entity_and_time_too(till: Till) -> None:
+    before = till.value()["whole"]
+    for id in ("late", "later"):
+        record = {"visitor": "v-late", "seconds": 60.0, "basket": 4.0}
+        assert till.shop.hub.predict("stay", json.dumps({"records": [record], "ids": [id]}).encode())[0] == 200
+    asked = till.shop.hub.json("/predictions/later")
+    assert asked["outcome"] is None
+    told = till.shop.folder / "told.csv"
+    rows = [f"stay,v-late,true,{iso(asked['time'])}", "stay,v-late,false,2001-01-01T00:00:00Z", "stay,nobody,true,"]
+    told.write_text("\n".join(["endpoint,entity,value,time", *rows]) + iso(asked["time"]) + "\n")
+    done = sampan(till.shop.folder, "log", "load", str(told), "--type", "outcome")
+    assert "3 sent: 3 accepted" in done.stdout, done.stdout + done.stderr
+
+    assert till.shop.hub.json("/predictions/later")["outcome"] is True
+    assert till.shop.hub.json("/predictions/late")["outcome"] is None
+    listed = till.shop.hub.json("/predictions?entity=v-late")["predictions"]
+    assert {one["id"]: one["outcome"] for one in listed} == {"late": None, "later": True}
+    found = till.value()
+    assert (found["whole"]["known"], found["unmatched"]) == (before["known"] + 1, 2)
+    page = till.shop.hub.ask("GET", "/endpoints/stay/value", accept="text/html")[1].decode()
+    assert f"{before['known'] + 1} of {before['decisions'] + 2} outcomes known; 2 match no prediction" in page
+    page = till.shop.hub.ask("GET", "/endpoints/stay", accept="text/html")[1].decode()
+    assert "2 match no prediction of their entity at or before their time" in page
+    event = till.shop.hub.json("/log?type=outcome")["events"][0]
+    page = till.shop.hub.ask("GET", f"/log/{event['position']}", accept="text/html")[1].decode()
+    assert "Predictions of stay about " in page
+    wrong = {"id": "both", "type": "outcome", "source": "web", "time": "2026-02-01T12:00:00Z"}
+    till.shop.hub.send({**wrong, "data": {"prediction_id": "late", "endpoint": "stay", "entity": "x", "value": True}})
+    held = till.shop.hub.json("/quarantine")
+    assert "names its prediction by prediction_id and by endpoint" in json.dumps(held)

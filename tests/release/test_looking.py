@@ -137,6 +137,20 @@ def test_the_last_outcome_of_a_prediction_counts_and_an_unknown_one_does_not(loo
     assert look.gain == pytest.approx(-1.5)
 
 
+def test_outcomes_by_entity_and_time_are_evidence_too(looked):
+    arms(looked, 40)
+    before = looked.whole().look
+    keyed = {"endpoint": "reorder", "value": False}
+    looked.send(
+        *({"id": f"k{n}", "type": "outcome", "data": {**keyed, "entity": f"e{n}"}} for n in range(1, 80, 2)),
+        {"id": "nobody", "type": "outcome", "data": {**keyed, "entity": "nobody"}},
+    )
+    look = looked.whole().look
+    assert before is not None and before.gain > 0
+    assert look is not None and look.units == (40, 40)
+    assert look.gain == pytest.approx(-1.5)
+
+
 def test_decisions_outside_the_rollout_are_none_of_its(looked):
     arms(looked)
     looked.send(*(looked.answered(n, True, rollout="another") for n in range(1_000, 1_050)))

@@ -30,6 +30,9 @@ def story(count=400, seed=0):
                 "_id": f"p{number}",
                 "_time": when,
                 "endpoint": "reorder",
+                "entity": f"e{number}",
+                "_received": when,
+                "_position": f"serve-reorder:{number}",
                 "version": "reorder@1",
                 "prediction": p,
                 "action": "reserve" if p > 0.5 else "wait",
@@ -41,6 +44,11 @@ def story(count=400, seed=0):
             outcomes.append(
                 {
                     "prediction_id": f"p{number}",
+                    "endpoint": None,
+                    "entity": None,
+                    "since": None,
+                    "until": None,
+                    "_time": known,
                     "value": json.dumps(bool(rng.uniform() < p)),
                     "_received": known,
                     "_position": f"intake:{number}",

@@ -16,6 +16,7 @@ from sampan.app.retaking import answers, case_of
 from sampan.app.workplace import Workplace
 from sampan.base.clock import iso, to_micros
 from sampan.base.errors import NotFound, Refused, Usage
+from sampan.log.outcomes import MATCHED_SQL
 
 if TYPE_CHECKING:
     from sampan.lake.query import TableSource
@@ -227,12 +228,13 @@ class Played:
     # -- what is looked at
 
     def _events(self, past: "Sequence[Past]") -> tuple[Any, Any]:
-        """These decisions, and their outcomes as far as there are any, as the log has them."""
+        """These decisions, and their outcomes as far as there are any, as the log has them, each with its prediction's
+        id."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         ids = pa.array([one.id for one in past], pa.string())
-        decided, outcomes = self._all("SELECT * FROM prediction"), self._all("SELECT * FROM outcome")
+        decided, outcomes = self._all("SELECT * FROM prediction"), self._all(MATCHED_SQL)
         decided = decided.filter(pc.is_in(decided["_id"], value_set=ids))
         return decided, outcomes.filter(pc.is_in(outcomes["prediction_id"], value_set=ids))
 

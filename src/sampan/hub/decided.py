@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.lake.query import Source, open_sources, quote_text
+from sampan.log.outcomes import MATCHED_SQL
 from sampan.serve.value import EARNED_SQL
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Stretch(msgspec.Struct):
 
 class Decided(msgspec.Struct):
     """All of an endpoint's decisions. ``margin``: half of the 95 % interval of ``value``, by the normal distribution;
-    ``failed`` counts decisions whose rule failed."""
+    ``failed`` counts decisions whose rule failed; ``unmatched`` outcomes by key that no prediction precedes."""
 
     decisions: int = 0
     known: int = 0
@@ -63,6 +64,7 @@ class Decided(msgspec.Struct):
     first: int | None = None
     last: int | None = None
     newest_outcome: int | None = None
+    unmatched: int = 0
     by: str = "day"
     rules: list[RuleLine] = []
     stretches: list[Stretch] = []
@@ -131,12 +133,14 @@ def _ask(connection: Any, endpoint: str) -> Decided:
         " quantile_cont(latency_us, [0.5, 0.99]) FROM asked GROUP BY 1"
     ).fetchall()
     newest = connection.execute(
-        "SELECT epoch_us(max(outcome._time)) FROM outcome JOIN asked ON asked._id = outcome.prediction_id"
+        "SELECT epoch_us(max(matched._time) FILTER (asked._id IS NOT NULL)),"
+        f" count(*) FILTER (prediction_id IS NULL AND matched.endpoint = {quote_text(endpoint)})"
+        f" FROM ({MATCHED_SQL}) AS matched LEFT JOIN asked ON asked._id = prediction_id"
     ).fetchone()
     found = _figures(rows, dict(latency))
     found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by
     found.latency = tuple(whole[2]) if whole[2] else None
-    found.newest_outcome = newest[0]
+    found.newest_outcome, found.unmatched = newest
     return found
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from sampan.base.errors import NotFound
 from sampan.lake.query import Source, open_sources, quote_text
+from sampan.log.outcomes import MATCHED_SQL
 from sampan.serve.value import EARNED_SQL
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ class Slice(msgspec.Struct):
 
 class Valued(msgspec.Struct):
     """All decisions of an endpoint; their slices by a field; how many there are besides (``more``); and which fields
-    the newest records had beside the model's inputs (``fields``)."""
+    the newest records had beside the model's inputs (``fields``). ``unmatched``: outcomes by key that no prediction
+    precedes."""
 
     whole: Slice
     slices: list[Slice] = []
     more: int = 0
     fields: list[str] = []
+    unmatched: int = 0
 
 
 def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valued:
@@ -106,11 +109,14 @@ def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valu
         )
         found = _slices(connection)
         fields = connection.execute(_FIELDS).fetchall()
+        ((unmatched,),) = connection.execute(
+            f"SELECT count(*) FROM ({MATCHED_SQL}) WHERE prediction_id IS NULL AND endpoint = {quote_text(endpoint)}"
+        ).fetchall()
     finally:
         connection.close()
     if not whole.decisions:
         return Valued(empty)
-    return Valued(whole, found[:_MOST], len(found[_MOST:]), [row[0] for row in fields])
+    return Valued(whole, found[:_MOST], len(found[_MOST:]), [row[0] for row in fields], unmatched)
 
 
 def _slices(connection: Any, whole: str = "") -> list[Slice]:

@@ -2,9 +2,11 @@
 shadow would have said."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from sampan.log.declare import Event
+from sampan.log.declare import Event, Field, upcast
+
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Prediction(Event, version=1, type="prediction"):
@@ -61,11 +63,29 @@ class Review(Event, version=1, type="review"):
     value: dict[str, Any] | None = None
 
 
-class Outcome(Event, version=1, type="outcome"):
-    """What turned out to be true of a prediction."""
+class Outcome(Event, version=2, type="outcome"):
+    """What turned out to be true of a prediction: of the one with the id, or of the newest that ``endpoint`` made about
+    ``entity`` at or before ``until`` (the event's time, where it is left out), and not before ``since``."""
 
-    prediction_id: str
     value: bool | float | str
+    prediction_id: str | None = None
+    endpoint: Name | None = None
+    entity: Name | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        key = [name for name in ("endpoint", "entity", "since", "until") if getattr(self, name) is not None]
+        if self.prediction_id is not None and key:
+            raise ValueError(f"names its prediction by prediction_id and by {key[0]}; one of both must do")
+        if self.prediction_id is None and None in (self.endpoint, self.entity):
+            raise ValueError("names no prediction: give prediction_id, or endpoint and entity")
+
+
+@upcast(Outcome, since=1)
+def _by_id(data: dict[str, Any]) -> dict[str, Any]:
+    """Until version 2 there was the id alone; what else was sent meant nothing."""
+    return {name: data[name] for name in ("prediction_id", "value") if name in data}
 
 
 class Shadow(Event, version=1, type="shadow"):

@@ -20,6 +20,7 @@ import msgspec
 from sampan.base.digests import digest_bytes
 from sampan.base.errors import BadSetting, Usage
 from sampan.base.ids import is_name
+from sampan.log.outcomes import KNOWN_SQL
 from sampan.release.evidence import Terms
 from sampan.release.mistakes import Mistake, Place, mistake, told
 
@@ -28,10 +29,9 @@ COLUMNS: Final = ("prediction_id", "value")
 
 #: What decisions earned, by what people made of them where they were asked; those of a shadow by the outcome of what
 #: was done: an action is taken to change no outcome.
-VALUE_SQL: Final = """
+VALUE_SQL: Final = f"""
 WITH known AS (
-    SELECT * FROM outcome
-    QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
+    {KNOWN_SQL}
 ), settled AS (
     SELECT prediction_id, endpoint, value FROM review WHERE starts_with(_position, 'reviews:')
 ), answered AS (

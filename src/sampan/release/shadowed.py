@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.log.outcomes import KNOWN_SQL
+
 if TYPE_CHECKING:
     from sampan.log.log import Log
     from sampan.release.records import Begun
@@ -31,8 +33,7 @@ CREATE TEMP TABLE pairs AS WITH answered AS (
 ) SELECT * EXCLUDE (xs, ys) FROM pairs;
 CREATE TEMP VIEW fair AS SELECT * FROM pairs WHERE other IS NOT NULL AND error = '';
 CREATE TEMP TABLE judged AS WITH known AS (
-    SELECT prediction_id, lower(CAST(value AS VARCHAR)) AS value FROM outcome
-    QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
+    SELECT prediction_id, lower(CAST(value AS VARCHAR)) AS value FROM ({known})
 )
     SELECT x, y, CASE value WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 ELSE try_cast(value AS DOUBLE) END AS truth
     FROM fair JOIN known USING (prediction_id) WHERE x IS NOT NULL AND y IS NOT NULL
@@ -104,7 +105,7 @@ def compare(begun: "Begun", log: "Log", known_by: int | None = None) -> Compared
         {name: log.source(name, position, known_by) for name in ("prediction", "shadow", "outcome")}, threads=2
     )
     try:
-        connection.execute(_PAIRS.format(rollout=begun.id))  # ids stand in our own records
+        connection.execute(_PAIRS.format(rollout=begun.id, known=KNOWN_SQL))  # ids stand in our own records
         return _compared(lambda text: connection.execute(text).fetchall())
     finally:
         connection.close()

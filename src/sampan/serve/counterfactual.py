@@ -20,6 +20,7 @@ import msgspec
 from sampan.base.errors import Damaged, Usage
 from sampan.lake.query import TableSource, open_sources, quote_name, quote_text
 from sampan.lake.read import query
+from sampan.log.outcomes import KNOWN_SQL
 from sampan.serve.again import Again, Case, Errand
 from sampan.serve.bundle import Bundle
 from sampan.serve.endpoints import ONE_THREAD, revive
@@ -181,7 +182,7 @@ def past_decisions(
     outcomes: dict[str, Any] = {}
     wanted = f" WHERE prediction_id IN ({drawn})" if drawn else ""
     for id, value in query(
-        f"SELECT prediction_id, value::VARCHAR FROM outcome{wanted} ORDER BY _received, _position",
+        f"SELECT prediction_id, value::VARCHAR FROM ({KNOWN_SQL}) AS known{wanted}",
         lake,
         log,
         position=position,

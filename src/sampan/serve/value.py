@@ -1,4 +1,4 @@
-"""What decisions earned: predictions joined to their outcomes by prediction id, in money and in quality per month.
+"""What decisions earned: predictions joined to their outcomes, in money and in quality per month.
 
 Each prediction event carries what its action earns under each outcome, as declared when it was made, so that later
 changes of the values table do not rewrite history, and SQL can do the same sums (``EARNED_SQL``).
@@ -13,14 +13,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from sampan.base.clock import from_micros, to_micros
+from sampan.log.outcomes import KNOWN_SQL
 from sampan.serve.decisions import outcome_key
 
 # The last outcome received of a prediction counts, and what people made of it, where they were asked. Use it as a
 # table: ``tables/earned.sql``.
-EARNED_SQL: Final = """
+EARNED_SQL: Final = f"""
 WITH known AS (
-    SELECT * FROM outcome
-    QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY _received DESC, _position DESC) = 1
+    {KNOWN_SQL}
 ), settled AS (
     SELECT prediction_id, endpoint, action, value FROM review WHERE starts_with(_position, 'reviews:')
 )
@@ -81,7 +81,8 @@ def earned(value: Mapping[str, Any] | None, outcome: Any) -> float | None:
 def join(predictions: Any, outcomes: Any) -> list[Decided]:
     """Decisions with their outcomes. Takes Arrow tables or rows, with the log's column names or the events' own.
 
-    A prediction without an outcome stays, with None; of several outcomes the last one given counts.
+    A prediction without an outcome stays, with None; of several outcomes the last one given counts. They are joined by
+    prediction id: where outcomes name their predictions otherwise, give the rows of ``KNOWN_SQL``.
     """
     known = {row["prediction_id"]: _outcome(row["value"]) for row in _rows(outcomes)}
     decided = []

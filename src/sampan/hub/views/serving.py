@@ -14,6 +14,7 @@ from sampan.hub.views.reviews import CaseLine, Lines
 from sampan.hub.views.signed import in_words as said_of
 from sampan.hub.views.signed import signed
 from sampan.log.log import StoredEvent
+from sampan.log.outcomes import MATCHED_SQL
 from sampan.log.position import Position
 from sampan.models.signing import OFF
 from sampan.serve.endpoints import Endpoint, Endpoints
@@ -172,19 +173,27 @@ def _begin(parts: Parts, then: int | None) -> str | None:
 
 def outcomes(parts: Parts, ids: list[str], then: int | None = None) -> dict[str, tuple[Any, int]]:
     """What turned out to be true of predictions, and when; the newest word counts, or the newest by a time."""
-    from sampan.lake.query import open_sources, quote_text
+    from sampan.lake.query import Source, open_sources, quote_text
 
     position = parts.log.position()
     if not ids or not parts.log.state("outcome", position).count:
         return {}
-    connection = open_sources({"outcome": parts.log.source("outcome", position, then)}, threads=1)
+    sources: dict[str, Source] = {"outcome": parts.log.source("outcome", position, then)}
+    asked = f"WHERE prediction_id IN ({', '.join(map(quote_text, ids))}) ORDER BY _received, _position"
+    select = "SELECT prediction_id, value, epoch_us(_time) FROM"
+    connection = open_sources(sources, threads=1)
     try:
-        rows = connection.execute(
-            "SELECT prediction_id, value, epoch_us(_time) FROM outcome"
-            f" WHERE prediction_id IN ({', '.join(map(quote_text, ids))}) ORDER BY _received"
-        ).fetchall()
+        keyed = connection.execute("SELECT 1 FROM outcome WHERE prediction_id IS NULL LIMIT 1").fetchone()
+        rows = [] if keyed else connection.execute(f"{select} outcome {asked}").fetchall()
     finally:
         connection.close()
+    if keyed:  # else predictions, which are many, need not be opened
+        sources["prediction"] = parts.log.source("prediction", position, then)
+        connection = open_sources(sources, threads=1)
+        try:
+            rows = connection.execute(f"{select} ({MATCHED_SQL}) {asked}").fetchall()
+        finally:
+            connection.close()
     return {row[0]: (_plain(row[1]), row[2]) for row in rows}
 
 

@@ -37,6 +37,7 @@ class ValuePage(msgspec.Struct, kw_only=True):
     whole: Slice
     slices: list[Slice]
     more: int
+    unmatched: int
     by: str
     fields: dict[str, str]
     reach: float
@@ -78,6 +79,7 @@ def value(parts: Parts, query: Query) -> ValuePage:
         whole=found.whole,
         slices=found.slices,
         more=found.more,
+        unmatched=found.unmatched,
         by=by,
         fields=fields,
         reach=max(ends, default=0.0),
