@@ -15,7 +15,7 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Run, Runs, StepRun
-from sampan.serve.serving import EndpointState
+from sampan.serve.lane import EndpointState
 from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Compose
 from sampan.watch.limits import Alerting, Limits, Target

@@ -67,9 +67,10 @@ from sampan.serve.claims import Claims
 from sampan.serve.doors import NOWHERE, Doors, Most, Ports
 from sampan.serve.endpoints import Endpoint
 from sampan.serve.exposed import Capped, Held
+from sampan.serve.lane import EndpointState
 from sampan.serve.reviews import STREAM, Desk, Watching
 from sampan.serve.scoring import Batch
-from sampan.serve.serving import EndpointState, Serving
+from sampan.serve.serving import Serving
 from sampan.serve.warm import left
 from sampan.serve.worker import Worker
 from sampan.team.gate import Gate

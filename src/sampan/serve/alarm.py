@@ -2,7 +2,7 @@
 
 A thread looks how long the loop has been at it, and has a signal raise ``Overdue`` within the model or the rule, and
 nowhere else. What does not come back to Python (a library that hangs), or catches everything, is not interrupted; then
-the process is ended with what is under way (``sampan.api.entrance``, ``sampan.serve.serving``).
+the process is ended with what is under way (``sampan.api.entrance``, ``sampan.serve.lane``).
 """
 
 import signal
