@@ -1,10 +1,12 @@
 """With ``require_signature = "enforce"``, unsigned or wrongly signed versions never serve (R37)."""
 
 import asyncio
+import itertools
 import json
 import sqlite3
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,7 @@ def key_removed(shop: Shop) -> None:
 
 FITTED: list[Callable[[int], Any]] = []
 WRONG = {
-    unsigned: "it is unsigned",
+    unsigned: "nobody has signed it",
     untrusted: f"it is signed by the key {key_id(OTHER.public_key().public_bytes_raw())}, which [signing] does not",
     moved: "the signature by release is not one of this content, name and number",
     other_name: "the signature by release is not one of this content, name and number",
@@ -132,7 +134,7 @@ def test_what_is_signed_is_served_and_only_where_its_signature_is_carried(shop: 
     vouch(shop, "reorder@1")
     assert vouch(shop, "reorder@1").actor == "ann", "kept once"
     assert loaded(shop) == ""
-    assert "it is unsigned" in loaded(shop, ()), "a hub that says nothing is not believed"
+    assert "nobody has signed it" in loaded(shop, ()), "a hub that says nothing is not believed"
     assert shop.deploy("reorder@1", "again").name == "again"
 
 
@@ -182,7 +184,7 @@ def asked(shop: Shop) -> Any:
 def test_what_was_in_force_unsigned_does_not_serve_after_a_restart_and_says_why(shop: Shop) -> None:
     trust(shop.root, release=KEY)
     answer, state = asked(shop)
-    assert answer.status == 503 and "reorder@1: it is unsigned" in answer.body.decode()
+    assert answer.status == 503 and "reorder@1: nobody has signed it" in answer.body.decode()
     assert state.state == "down" and "sampan model sign reorder@1" in state.error
 
 
@@ -192,13 +194,45 @@ def test_its_fallback_answers_in_its_place(shop: Shop) -> None:
     trust(shop.root, release=KEY)
     answer, state = asked(shop)
     (one,) = told(answer)["predictions"]
-    assert (one["prediction"], state.state) == (0.25, "serving") and "it is unsigned" in one["fallback"]
+    assert (one["prediction"], state.state) == (0.25, "serving") and "nobody has signed it" in one["fallback"]
+
+
+def test_what_was_in_force_before_answers_for_it_only_if_it_is_signed_too(shop: Shop) -> None:
+    rules = RULES.replace("import Action", "import PREVIOUS, Action").replace("values=", "fallback=PREVIOUS, values=")
+    (shop.root / "decisions.py").write_text(rules)
+    shop.register(FITTED[0](9))
+    shop.deploy("reorder@2")
+    trust(shop.root, release=KEY)
+    answer, _ = asked(shop)
+    assert answer.status == 500 and "nobody has signed it" in answer.body.decode()
+    vouch(shop, "reorder@1")
+    answer, state = asked(shop)
+    (one,) = told(answer)["predictions"]
+    assert one["fallback"] == state.silent and "nobody has signed it" in state.silent
+
+
+def test_other_thresholds_and_going_back_take_a_signature_too(shop: Shop) -> None:
+    shop.register(FITTED[0](9))
+    first, now = shop.endpoints.get("reorder"), shop.deploy("reorder@2")
+    trust(shop.root, release=KEY)
+    changed = shop.endpoints.with_thresholds(now.bundle, {"likely": 0.7})
+    with pytest.raises(Refused, match="nobody has signed it"):
+        shop.endpoints.of_bundle("reorder", changed, actor="tester")
+    with pytest.raises(Refused, match="nobody has signed it"):
+        shop.endpoints.back(now, first, actor="tester")
+    vouch(shop, "reorder@1")
+    back = shop.endpoints.back(now, first, actor="tester")
+    trust(shop.root)
+    with pytest.raises(Refused, match="does not name"):
+        shop.endpoints.add(back, now)  # the key was taken out meanwhile
+    trust(shop.root, release=KEY)
+    assert shop.endpoints.add(back, now).spec.version == "reorder@1"
 
 
 def test_a_warning_serves_it_and_is_said(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     trust(shop.root, "warn", release=KEY)
     answer, _ = asked(shop)
-    assert answer.status == 200 and "reorder is to serve reorder@1: it is unsigned" in caplog.text
+    assert answer.status == 200 and "reorder is to serve reorder@1: nobody has signed it" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -269,6 +303,86 @@ def test_a_hub_keeps_claims_and_refuses_what_a_trusted_key_has_not_signed(shop: 
     assert records.list("reorder", 1) == []
 
 
+PLAN = """
+[reorder]
+units = 30
+[reorder.kpi]
+query = '''
+WITH told AS (
+    SELECT _id AS prediction_id, variant = 'candidate' AS new FROM prediction
+    UNION ALL SELECT _id, true FROM shadow
+)
+SELECT prediction_id, (CASE WHEN new THEN 2.0 ELSE 1.0 END) + (hash(prediction_id) % 100) / 100.0 AS value FROM told
+'''
+minimum_effect = 0.1
+[[reorder.stage]]
+shadow = true
+at_least = "1 second"
+[[reorder.stage]]
+share = 1.0
+"""
+
+
+@pytest.mark.slow
+def test_a_rollout_goes_no_further_once_its_key_is_taken_out_and_on_once_it_is_back(shop: Shop) -> None:
+    shop.register(FITTED[0](9))
+    (shop.root / "rollouts.toml").write_text(PLAN)
+    trust(shop.root, release=KEY)
+    vouch(shop, "reorder@1")
+    vouch(shop, "reorder@2")
+    shop.close()
+    root = shop.root
+    hub = Hub(root, SAMPAN_ROLLOUT_EVERY="1")
+    numbers = itertools.count()
+
+    def asked_until(phase: str, patience: float) -> tuple[str, str]:
+        """Ask until a rollout is in a phase, or for so long; who answered last, and the phase."""
+        until = time.monotonic() + patience
+        while True:
+            answer = json.loads(hub.predict("reorder", body(record(customer_id=next(numbers))))[1])
+            found = hub.json("/rollouts")["rollouts"][0]["phase"]
+            if found == phase or time.monotonic() > until:
+                return answer["predictions"][0]["version"], found
+            time.sleep(0.02)
+
+    try:
+        assert hub.predict("reorder", BODY)[0] == 200
+        started = sampan(root, "rollout", "start", "reorder", "--model", "reorder@2", "--reason", "new")
+        assert started.returncode == 0, started.stderr
+        trust(root, other=OTHER)
+        assert asked_until("full", 6) == ("reorder@1", "running")
+        assert sampan(root, "rollout", "pause", "reorder", "--reason", "why?").returncode == 0
+        said = sampan(root, "rollout", "resume", "reorder", "--reason", "so that")
+        assert said.returncode == 1 and "which [signing] does not name" in said.stderr, said
+        trust(root, release=KEY)
+        assert sampan(root, "rollout", "resume", "reorder", "--reason", "it is back").returncode == 0
+        assert asked_until("full", 40)[1] == "full"
+        assert asked_until("none", 1)[0] == "reorder@2"
+        trust(root, other=OTHER)
+        assert "does not name" in sampan(root, "rollback", "reorder", "--reason", "back").stderr
+    finally:
+        assert hub.stop() == 0
+
+
+@pytest.mark.slow
+def test_what_is_adopted_is_signed_before_it_serves(shop: Shop, tmp_path: Path) -> None:
+    version = shop.models.get("reorder@1")
+    (name, digest) = next(iter(version.files.items()))
+    file, pem = tmp_path / name, tmp_path / "release.pem"
+    file.write_bytes(shop.blobs.get(digest))
+    shop.close()
+    line = sampan(shop.root, "model", "key", str(pem)).stdout
+    (shop.root / "sampan.toml").write_text(f'[settings]\nrequire_signature = "enforce"\n{line}')
+    (shop.root / "decisions.py").unlink()
+    adopt = ("endpoint", "adopt", "mine", str(file), "--features", "orders,recency,spend")
+    said = sampan(shop.root, *adopt)
+    assert said.returncode == 1 and "nobody has signed it" in said.stderr, said.stderr
+    assert sampan(shop.root, *adopt, "--register-only").returncode == 0
+    assert "signed by release" in sampan(shop.root, "model", "sign", "mine@1", "--key", str(pem)).stdout
+    done = sampan(shop.root, "endpoint", "deploy", "mine", "--model", "mine@1")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_from_the_key_to_the_page_through_a_hub(make_shop: Callable[..., Shop], tmp_path: Path) -> None:
     """Off, then enforced: what is not signed is refused while what is in force serves; then it is signed and deployed,
@@ -294,13 +408,10 @@ def test_from_the_key_to_the_page_through_a_hub(make_shop: Callable[..., Shop], 
         (root / "sampan.toml").write_text(f'[settings]\nrequire_signature = "enforce"\n\n{line}')
         assert run("model", "verify", "reorder@1") == "reorder@1: signed by release.\n"
         refused = run("endpoint", "deploy", "reorder", "--model", second.ref, "--reason", "new", code=1)
-        assert "reorder@2" in refused and "it is unsigned" in refused and "sampan model sign reorder@2" in refused
-        plan = '[reorder]\n[reorder.kpi]\nquery = "SELECT _id AS prediction_id, 1.0 AS value FROM prediction"\n'
-        plan += 'minimum_effect = 0.1\n[[reorder.stage]]\nshadow = true\nat_least = "1 day"\n'
-        plan += "[[reorder.stage]]\nshare = 1.0\n"
-        (root / "rollouts.toml").write_text(plan)
+        assert "reorder@2" in refused and "nobody has signed it" in refused and "sampan model sign reorder@2" in refused
+        (root / "rollouts.toml").write_text(PLAN)
         started = run("rollout", "start", "reorder", "--model", second.ref, "--reason", "new", code=1)
-        assert "it is unsigned" in started and "Traceback" not in started
+        assert "nobody has signed it" in started and "Traceback" not in started
         (root / "rollouts.toml").unlink()
         assert json.loads(hub.predict("reorder", BODY)[1])["predictions"][0]["version"] == "reorder@1"
         assert "is signed by release" in run("model", "sign", second.ref, "--key", str(file), "--reason", "looked at")
@@ -311,10 +422,10 @@ def test_from_the_key_to_the_page_through_a_hub(make_shop: Callable[..., Shop], 
         assert (shown["valid"], shown["by"], shown["signatures"][0]["reason"]) == (True, ["release"], "looked at")
         page = hub.ask("GET", "/models/reorder/2", accept="text/html")[1].decode()
         assert "Who vouches for it" in page and "release" in page
-        assert "it is unsigned" in run("model", "verify", third.ref, code=1)
+        assert "nobody has signed it" in run("model", "verify", third.ref, code=1)
         with sqlite3.connect(root / ".sampan" / "records.db") as records:  # as somebody with the file might
             records.execute("DELETE FROM model_signatures WHERE number = 1")
-        assert "it is unsigned" in run("rollback", "reorder", "--reason", "back", code=1)
+        assert "nobody has signed it" in run("rollback", "reorder", "--reason", "back", code=1)
         assert json.loads(hub.predict("reorder", BODY)[1])["predictions"][0]["version"] == "reorder@2"
         response, said = hub.ask("POST", "/v1/signatures", b'{"ref": "reorder@3", "key": "x", "signature": "y"}')
         assert response.status == 400 and b"no key's id" in said

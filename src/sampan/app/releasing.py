@@ -166,6 +166,7 @@ class Releasing(Deciding, Testing):
             seen = self._seen.get(begun.id)
             if seen is not None and (state.last is None or seen.at > state.last.at):  # what it is decided on stays
                 move = follow(begun.plan, state, seen)
+                self._demand(begun, state, move.state)
                 number = self._write(begun, state, number, seen, move)
                 if (move.state.phase, move.state.stage) != (state.phase, state.stage):
                     self.settle(begun, move.state)
@@ -175,6 +176,7 @@ class Releasing(Deciding, Testing):
             proofs = self._proofs(begun) if verb == "urgent" else ()
             said = Said(at=self.clock.micros(), verb=known, actor=actor, reason=reason, proofs=proofs)
             move = tell(begun.plan, state, said)
+            self._demand(begun, state, move.state)
             self.rollouts.add(begun, number, said, move.state)
             return self._put(begun)
 
@@ -285,6 +287,7 @@ class Releasing(Deciding, Testing):
             moved = (move.state.phase, move.state.stage) != (state.phase, state.stage)
             if not (whole or moved):
                 return
+            self._demand(begun, state, move.state)
             self._seen[begun.id] = seen
             since = seen.at - self._kept.get(begun.id, begun.began)
             if moved or since >= max(_SOONEST, (seen.at - begun.began) // _KEPT) or begun.id not in self._kept:
@@ -345,6 +348,13 @@ class Releasing(Deciding, Testing):
             raise failures[0]
 
     # -- parts
+
+    def _demand(self, begun: "Begun", now: "State", then: "State") -> None:
+        """Raises Refused where a rollout is to go on with a version that must not serve; it may always go back."""
+        from sampan.release.stages import FULL, RUNNING
+
+        if then.stage > now.stage or (then.phase in (RUNNING, FULL) and then.phase != now.phase):
+            self.endpoints.demand(self.endpoints.bundle(begun.candidate))
 
     def _plan(self, endpoint: str, attempted: str) -> "tuple[Rollout, str]":
         from sampan.release.rollouts import FILE, read_rollouts

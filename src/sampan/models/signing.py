@@ -106,7 +106,7 @@ class Trust(NamedTuple):
         if digest != version.digest:
             return Standing(False, (), f"its record was changed: it comes to {digest[:12]}, not {version.digest[:12]}")
         if not signed:
-            return Standing(False, (), "it is unsigned")
+            return Standing(False, (), "nobody has signed it")
         held = [one for one in signed if self.holds(one, model, int(number), digest)]
         form = version.onnx.digest if version.onnx is not None else ""
         good = [one for one in held if not form or one.onnx == form]
