@@ -1,15 +1,12 @@
 """A pickle never runs, whatever it is dressed up as (R36). Each payload would touch a canary file if it did."""
 
 import contextlib
-import io
 import json
 import pickle
 import shutil
 import subprocess
 import sys
-import zipfile
 
-import joblib
 import numpy as np
 import onnx
 import pytest
@@ -18,22 +15,13 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from tests.disguises import DISGUISES, OBJECT_ARRAY_SCHEMA, Payload, object_array, zip_of
 
 from sampan.base.errors import BadStep, Damaged
 from sampan.flow.declare import Fitted
 from sampan.models.format_skops import TRUSTED, normalise, trusted
 from sampan.models.formats import freeze, load
 from sampan.models.version import Signature, VersionDraft, version_digest
-
-
-class Payload:
-    """Unpickling it touches a file."""
-
-    def __init__(self, canary):
-        self.canary = canary
-
-    def __reduce__(self):
-        return (open, (str(self.canary), "w"))
 
 
 @pytest.fixture
@@ -52,51 +40,6 @@ def dressed_as(format, files, blobs):
     return VersionDraft(digest=digest, metrics={}, made_with={}, **common)
 
 
-def joblib_bytes(payload):
-    out = io.BytesIO()
-    joblib.dump(payload, out)
-    return out.getvalue()
-
-
-def object_array(payload):
-    out = io.BytesIO()
-    np.save(out, np.array([payload], dtype=object), allow_pickle=True)
-    return out.getvalue()
-
-
-def zip_of(**files):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name.replace("__", "."), data)
-    return out.getvalue()
-
-
-DISGUISES = {
-    "a bare pickle": lambda p: pickle.dumps(p),
-    "an old pickle": lambda p: pickle.dumps(p, protocol=0),
-    "joblib": joblib_bytes,
-    "an npy of objects": object_array,
-    "a zip of a pickle": lambda p: zip_of(data__pkl=pickle.dumps(p)),
-    "a torch archive": lambda p: zip_of(**{"archive/data__pkl": pickle.dumps(p), "archive/version": b"3"}),
-    "a zip in a zip": lambda p: zip_of(inner__zip=zip_of(data__pkl=pickle.dumps(p))),
-    "a skops schema with a pickle for an array": lambda p: zip_of(
-        **{"schema__json": json.dumps(OBJECT_ARRAY_SCHEMA).encode(), "1__npy": object_array(p)}
-    ),
-    "YAML with a python tag": lambda p: f"!!python/object/apply:builtins.open ['{p.canary}', 'w']".encode(),
-    "JSON with a python tag": lambda p: json.dumps(
-        {"py/reduce": [{"py/type": "builtins.open"}, [str(p.canary)]]}
-    ).encode(),
-}
-OBJECT_ARRAY_SCHEMA = {
-    "__class__": "ndarray",
-    "__module__": "numpy",
-    "__loader__": "NdArrayNode",
-    "type": "numpy",
-    "file": "1.npy",
-    "protocol": 2,
-    "_skops_version": skops.__version__,
-}
 FILES = {"skops": "model.skops", "onnx": "model.onnx", "lightgbm": "model.txt"}
 
 
