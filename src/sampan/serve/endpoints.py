@@ -157,7 +157,7 @@ class Endpoints:
     def back(self, now: Endpoint, then: Endpoint, *, actor: str, reason: str = "") -> Endpoint:
         """What goes back from what is in force to what was; not in force until ``add`` writes it down. Raises Refused
         for a version that must not serve."""
-        self.demand(self.bundle(then.bundle))
+        self.demand(then.bundle)
         return msgspec.structs.replace(
             then,
             id=new_id(self._clock),
@@ -171,7 +171,7 @@ class Endpoints:
     def add(self, made: Endpoint, after: Endpoint | None) -> Endpoint:
         """Put it in force. Raises Conflict if ``after`` is not what is in force any more, and Refused for a version
         that must not serve."""
-        self.demand(self.bundle(made.bundle))
+        self.demand(made.bundle)
         made = msgspec.structs.replace(made, created=self._clock.micros())
         with self._db.transaction() as connection:
             current = self.find(made.name)
@@ -198,11 +198,14 @@ class Endpoints:
         found, keys = Signatures(self._db, self._clock).list(model, int(number)), self.trust().keys
         return tuple(sorted(found, key=lambda one: one.key not in keys)[:_SIGNATURES])
 
-    def demand(self, what: Bundle | Version) -> None:
-        """Raises Refused for a version that must not serve, as long as sampan.toml asks for signatures; BadSetting."""
+    def demand(self, what: Bundle | Version | str) -> None:
+        """Raises Refused for a version, or the bundle of a digest, that must not serve, as long as sampan.toml asks for
+        signatures; BadSetting."""
         trust = self.trust()
         if trust.mode == ENFORCE:
-            bundle = what if isinstance(what, Bundle) else Bundle(version=what.ref, model=what.draft())
+            if isinstance(what, Version):
+                what = Bundle(version=what.ref, model=what.draft())
+            bundle = self.bundle(what) if isinstance(what, str) else what
             trust.demand(bundle.version, bundle.model, self.signatures(bundle))
 
     def warning(self, bundle: Bundle) -> str:
