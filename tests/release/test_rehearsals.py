@@ -143,7 +143,9 @@ class Shop:
         return {"id": f"v{number:05}", "type": "visit", "time": iso(at), "known_at": iso(at), "data": data}
 
     def outcome(self, number: int, at: int) -> dict[str, Any]:
-        data = {"prediction_id": f"p{number}", "value": bought(number, True)}
+        """Every other one names its prediction by entity and time."""
+        key = {"endpoint": "buys", "entity": f"c{number}"} if number % 2 else {"prediction_id": f"p{number}"}
+        data = {**key, "value": bought(number, True)}
         return {"id": f"o{number}", "type": "outcome", "time": iso(at + DAY // 2), "data": data}
 
     def decided(self, numbers: range, at: int) -> Iterator[dict[str, Any]]:

@@ -48,7 +48,9 @@ def test_calibration_is_of_the_newest_outcome_of_each_and_of_both_sides(looked: 
     looked.send(*(looked.answered(n, False, prediction=x) for n, (x, _, _) in said.items()))
     looked.send(*(looked.shadow(n, prediction=y) for n, (_, y, _) in said.items()))
     looked.send(looked.outcome(1, False))
-    looked.send(*(looked.outcome(n, true) for n, (_, _, true) in said.items()))
+    looked.send(*(looked.outcome(n, true) for n, (_, _, true) in said.items() if n != 2))
+    by_key = {"endpoint": "reorder", "entity": "e2", "value": False}
+    looked.send({"id": "by key", "type": "outcome", "data": by_key})
     found = asked(looked).calibration
     assert found is not None and found.known == 3
     expected = [sum((each[side] - each[2]) ** 2 for each in said.values()) / 3 for side in (0, 1)]

@@ -14,6 +14,7 @@ from sampan.app import App
 from sampan.base.clock import iso
 from sampan.hub.decided import decided
 from sampan.hub.valued import valued
+from sampan.lake.sql import analyse
 from sampan.log.builtin import Outcome
 from sampan.log.outcomes import KNOWN_SQL, MATCHED_SQL
 from sampan.serve.counterfactual import past_decisions
@@ -187,6 +188,37 @@ def test_a_hundred_thousand_are_matched_within_a_second_or_so(tmp_path: Path) ->
     assert wrong.fetchall() == [(100_000, 0)]
     assert time.monotonic() - began < 10
     connection.close()
+
+
+def test_as_a_table_it_matches_late_predictions_anew(told: Told) -> None:
+    (told.app.folder.root / "tables").mkdir()
+    (told.app.folder.root / "tables" / "matched.sql").write_text(MATCHED_SQL)
+    told.outcome(9, True)
+    told.outcome(9, True, entity="carol")
+
+    def rows() -> list[Any]:
+        app = App(told.app.folder.root)
+        try:
+            with app.writing("Run"):
+                assert app.run("", {}, "ann", lambda _: None)["state"] == "succeeded"
+            found: list[Any] = app.sql("SELECT prediction_id FROM matched ORDER BY 1 NULLS LAST")["rows"]
+            return found
+        finally:
+            app.close()
+
+    told.app.close()
+    assert rows() == [["a2"], [None]]
+    told.app = App(told.app.folder.root)
+    told.predict("a3", "ann", 7)
+    told.predict("c1", "carol", 7)
+    told.app.close()
+    assert rows() == [["a3"], ["c1"]]
+    assert refused(MATCHED_SQL) == ()
+
+
+def refused(query: str) -> tuple[Any, ...]:
+    """What a plan of a rollout would refuse of a KPI that asks it."""
+    return analyse(f"SELECT prediction_id, 1.0 AS value FROM ({query}) AS matched", "kpi", asked=True).refusals
 
 
 def test_the_page_shows_the_very_sql(told: Told) -> None:
