@@ -166,6 +166,12 @@ def test_outcomes_of_version_1_stay_what_they_were(told: Told) -> None:
     assert told.send("outcome", 9, {"value": True}, version=1).verdict == "quarantined"
     assert told.known() == {"a1": True}
     assert Outcome.__sampan_version__ == 2
+    with told.app.writing("Seal"):
+        writer = told.app.log.writer("told")
+        writer.seal()
+        writer.close()
+    assert not (told.app.folder.root / "contracts.py").exists()
+    assert told.known() == {"a1": True}, "sealed, in a workspace without contracts of its own"
 
 
 def test_a_hundred_thousand_are_matched_within_a_second_or_so(tmp_path: Path) -> None:

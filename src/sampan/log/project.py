@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sampan.log.builtin import BUILTIN
 from sampan.log.columns import schema_of, table_of
 from sampan.log.contracts import Contract, Contracts
 from sampan.log.keys import SubjectKeys
@@ -192,8 +193,13 @@ def _projection(
 
 
 def _code(contract: Contract, manifest: Manifest, path: str) -> str:
-    """What turned older versions into the newest, if there are any: the file that declares the upcasts."""
-    if path and any(label != contract.label and label.startswith(f"{contract.type}@") for label in manifest.types):
+    """What turned older versions into the newest, if there are any: the file that declares the upcasts. Those of
+    built-in events are Sampan's own."""
+    if (
+        contract.cls not in BUILTIN
+        and path
+        and any(label != contract.label and label.startswith(f"{contract.type}@") for label in manifest.types)
+    ):
         return sha256(Path(path).read_bytes()).hexdigest()
     return ""
 
