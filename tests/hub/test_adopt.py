@@ -134,6 +134,8 @@ def test_a_file_is_served_as_it_is_with_no_run_behind_it(hub: Hub, files: Path) 
     for path in ("/models/live/1", "/endpoints/live"):
         text = hub.ask("GET", path, accept="text/html")[1].decode()
         assert "old.txt" in text and "no run" in text.lower()
+    text = hub.ask("GET", "/endpoints/live", accept="text/html")[1].decode()
+    assert "Newest predictions" in text and "Newest decisions" not in text
     said = sampan(hub.folder, "model", "show", "live@1").stdout
     assert "old.txt by" in said and "no run made it" in said
 

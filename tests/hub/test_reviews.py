@@ -241,6 +241,39 @@ def test_the_queue_is_seen_as_it_was(queue: Queue) -> None:
     assert b"data-choice" not in page, "in the past nobody answers"
 
 
+@pytest.mark.slow
+def test_a_long_queue_is_shown_page_by_page_the_most_urgent_first(queue: Queue) -> None:
+    """Nothing is left out and nothing comes twice, whatever is answered meanwhile."""
+    for number in range(5):
+        queue.ask(f"long-{number}", hours=0.5 - number / 100)
+    everything = queue.waiting(limit=1_000)
+    assert everything[:5] == [f"long-{number}" for number in (4, 3, 2, 1, 0)]
+    first = queue.hub.json("/reviews?limit=2")
+    assert [one["case"]["id"] for one in first["waiting"]] == everything[:2]
+    assert (first["more"], first["count"], first["after"]) == (len(everything) - 2, len(everything), "")
+    assert queue.answer("long-4", {"action": "wait"})[0] == 200
+    seen, after = everything[:2], first["next"]
+    while after:
+        page = queue.hub.json(f"/reviews?{urlencode({'limit': 2, 'after': after})}")
+        assert page["after"] == after and page["settled"] == []
+        seen += [one["case"]["id"] for one in page["waiting"]]
+        after = page["next"]
+    assert seen == everything
+
+    where = urlencode({"after": first["next"]})
+    text = queue.hub.ask("GET", f"/reviews?{where}", accept="text/html")[1].decode()
+    assert f'name="after" value="{first["next"]}"' in text and "The most urgent" in text
+    body = urlencode({"action": "wait", "after": first["next"]}).encode()
+    form = {"content_type": "application/x-www-form-urlencoded", "origin": queue.hub.url}
+    response, _ = queue.hub.ask("POST", "/reviews/long-2/answer", body, **form)
+    assert response.status == 303 and response.headers["location"] == f"/reviews?{where}", "one goes on where one was"
+    assert "less urgent" in queue.hub.ask("GET", "/reviews?limit=2", accept="text/html")[1].decode()
+    listed = sampan(queue.shop.folder, "review", "list", "--limit", "2").stdout
+    assert "long-3" in listed and "long-1" in listed and "long-0" not in listed
+    assert f"{len(everything) - 4} more: --limit {len(everything) - 2} shows them" in listed
+    assert sampan(queue.shop.folder, "review", "list", "--limit", "0").returncode == 2
+
+
 def test_answers_are_labels_that_a_flow_reads(queue: Queue) -> None:
     queue.ask("label")
     assert queue.answer("label", {"action": "greet", "label": True})[0] == 200

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from sampan.hub.decided import Decided, RuleLine, Stretch
+from sampan.hub.views.endpoint import _charts
 from tests.browser.shop import PAYLOAD, VISITOR, Shop
 from tests.hub.test_pages import read
 
@@ -66,6 +68,14 @@ def test_charts_tell_the_same_as_the_figures(page: Any) -> None:
     assert set(charts) == {"Decisions by action", "Value per 1,000 decisions", "How long an answer takes"}
     assert sum(sum(series["y"]) for series in charts["Decisions by action"]["series"]) == 16
     assert "16 decisions" in charts["Decisions by action"]["says"]
+
+
+def test_charts_of_a_model_without_rules_speak_of_predictions() -> None:
+    stretches = [Stretch(f"2026-01-0{day}", 3, 0, {"": 3}, None, None, None) for day in (1, 2)]
+    figures = Decided(decisions=6, rules=[RuleLine("", "", 6, 1.0, 0, None, [3, 3])], stretches=stretches)
+    (chart,) = _charts(figures, [], "")
+    assert (chart.title, [one.name for one in chart.series]) == ("Predictions", ["predictions"])
+    assert chart.says.startswith("6 predictions from")
 
 
 def test_the_history_says_what_changed_who_and_why(page: Any) -> None:

@@ -24,12 +24,13 @@ def review() -> None:
 @review.command("list")
 @click.option("--endpoint", default="", help="Only those of this endpoint.")
 @click.option("--settled", is_flag=True, help="Those that are settled, the newest first, instead of those that wait.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @as_of_option
 @json_option
 @click.pass_obj
-def list_(app: "App", endpoint: str, settled: bool, as_of: str, as_json: bool) -> None:
+def list_(app: "App", endpoint: str, settled: bool, limit: int, as_of: str, as_json: bool) -> None:
     """List what waits for people, the most urgent first."""
-    found = app.view("/reviews", {"endpoint": endpoint, "as-of": as_of, "limit": 10_000})
+    found = app.view("/reviews", {"endpoint": endpoint, "as-of": as_of, "limit": limit})
     lines = found["settled" if settled else "waiting"]
     if as_json:
         emit(lines)
@@ -50,7 +51,7 @@ def list_(app: "App", endpoint: str, settled: bool, as_of: str, as_json: bool) -
         columns = ["case", "endpoint", "about", "score", "rule", "until", "else", "choices", "claimed by"]
         table(columns, rows, empty="Nothing waits for people.")
         if found["more"]:
-            click.echo(f"… and {found['more']:,} more.")
+            click.echo(f"… and {found['more']:,} more: --limit {min(found['count'], 10_000)} shows them.")
 
 
 @review.command()

@@ -144,7 +144,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
         said: dict[str, Any] = {"action": _field(body, "action"), "reason": reason}
         if label := _field(body, "label"):
             said["label"] = {"true": True, "false": False}.get(label, label)
-        where = Urls.reviews(endpoint=_field(body, "endpoint"))
+        where = Urls.reviews(endpoint=_field(body, "endpoint"), after=_field(body, "after"))
         try:
             await asyncio.to_thread(works.answer_review, prediction, said, _who(request))
         except SampanError as error:
@@ -158,7 +158,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             await asyncio.to_thread(works.claim_review, *given)
         except SampanError as error:
             return _refuse(request, error, frame)
-        where = Urls.reviews(endpoint=_field(body, "endpoint"))
+        where = Urls.reviews(endpoint=_field(body, "endpoint"), after=_field(body, "after"))
         return response(Answer(303, "text/plain", b""), {"location": where})
 
     @post("/reviews/{prediction:str}/release", status_code=303)
@@ -167,7 +167,7 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             await asyncio.to_thread(works.release_review, prediction, _who(request))
         except SampanError as error:
             return _refuse(request, error, frame)
-        where = Urls.reviews(endpoint=_field(body, "endpoint"))
+        where = Urls.reviews(endpoint=_field(body, "endpoint"), after=_field(body, "after"))
         return response(Answer(303, "text/plain", b""), {"location": where})
 
     known = [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close]

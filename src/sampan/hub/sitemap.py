@@ -158,7 +158,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/experiments/{experiment}/compare": ("run", "filter", "order", "columns", "all", "metric", "x", "by"),
     "/experiments/{experiment}/runs/{run}": ("path",),
     "/predictions": ("entity", "endpoint", "after"),
-    "/reviews": ("endpoint", "limit"),
+    "/reviews": ("endpoint", "limit", "after"),
     "/endpoints/{name}/value": ("by",),
     "/contracts/{type}": ("version",),
     "/lineage/{object}": ("column",),

@@ -37,8 +37,8 @@ document.addEventListener("keydown", (event) => {
     const found = document.querySelector(field) || document.querySelector("form.filter input");
     if (found) { event.preventDefault(); found.focus(); found.select(); }
   } else if (step) {
-    const rows = all("[data-list] tbody tr, li[data-key]").map((row) => row.querySelector("a[href]")).filter(Boolean);
-    const at = rows.findIndex((link) => link.closest("tr, li").contains(document.activeElement));
+    const rows = all("[data-list] tbody tr, li[data-key], [data-more]").map((row) => row.querySelector("a[href]")).filter(Boolean);
+    const at = rows.findIndex((link) => link.closest("tr, li, [data-more]").contains(document.activeElement));
     const next = rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step];
     if (next) { event.preventDefault(); next.focus(); }
   } else if (/^[1-9cr]$/.test(event.key)) {

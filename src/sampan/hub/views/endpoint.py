@@ -224,9 +224,11 @@ def _charts(figures: Decided, served: list[Served], currency: str) -> list[Chart
     marks = _marks(x, served)
     common: dict[str, Any] = {"x": x, "x_name": figures.by.capitalize(), "dated": True, "marks": marks}
     actions = list(dict.fromkeys(line.action for line in figures.rules))
+    ruled = any(line.action or line.rule for line in figures.rules)
+    word = "decisions" if ruled else "predictions"
     bars = [
         Series(
-            name=action or "no action",
+            name=action or ("no action" if ruled else "predictions"),
             y=[one.actions.get(action, 0) for one in figures.stretches],
             kind="bar",
             colour=_COLOURS[at % len(_COLOURS)],
@@ -234,8 +236,9 @@ def _charts(figures: Decided, served: list[Served], currency: str) -> list[Chart
         for at, action in enumerate(actions)
     ]
     most = max(figures.stretches, key=lambda one: one.decisions)
-    says = f"{figures.decisions:,} decisions from {x[0]} to {x[-1]}, at most {most.decisions:,} in a {figures.by}."
-    charts = [Chart(title="Decisions by action", says=says, series=bars, stacked=True, digits=0, **common)]
+    says = f"{figures.decisions:,} {word} from {x[0]} to {x[-1]}, at most {most.decisions:,} in a {figures.by}."
+    title = "Decisions by action" if ruled else "Predictions"
+    charts = [Chart(title=title, says=says, series=bars, stacked=True, digits=0, **common)]
     if any(one.value is not None for one in figures.stretches):
         charts.append(
             Chart(

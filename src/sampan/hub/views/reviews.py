@@ -12,7 +12,7 @@ from sampan.serve.endpoints import Endpoints
 from sampan.serve.reviews import Case, cases, worth_of
 from sampan.team.roles import REVIEW
 
-_WAITING = 100
+_WAITING = 50
 _SETTLED = 50
 _MOST = 10_000
 
@@ -37,13 +37,17 @@ class CaseLine(msgspec.Struct):
 
 
 class ReviewPage(msgspec.Struct):
-    """Context of ``reviews.html``. ``more``: how many wait beside those that are shown."""
+    """Context of ``reviews.html``. ``more``: how many wait behind those that are shown; ``next``: after which of them
+    the next page goes on; ``after``: after which this one does; ``count``: how many wait in all."""
 
     waiting: list[CaseLine]
     settled: list[CaseLine]
     endpoint: str
     endpoints: list[str]
     more: int = 0
+    count: int = 0
+    next: str | None = None
+    after: str = ""
     can_answer: bool = False
     asking: bool = False
     """Whether a rule has ever sent a case to people."""
@@ -59,20 +63,32 @@ def reviews(parts: Parts, query: Query) -> ReviewPage:
         known = ", ".join(names) or "none"
         raise NotFound("Show cases", f"no endpoint {endpoint[:100]!r}", f"There are: {known}.")
     most = min(whole(str(query.get("limit", ""))) or 0, _MOST)
-    waiting = cases(parts.log, by=then, waiting=True, endpoint=endpoint)
+    waiting = sorted(cases(parts.log, by=then, waiting=True, endpoint=endpoint), key=_place)
     settled = cases(parts.log, by=then, waiting=False, endpoint=endpoint, limit=most or _SETTLED)
+    after = str(query.get("after", ""))
+    behind = [one for one in waiting if _place(one) > after] if after else waiting
+    shown = behind[: most or _WAITING]
+    more = len(behind) - len(shown)
     now = parts.clock.micros() if then is None else then
     lines = Lines(parts, now, who(query))
     return ReviewPage(
-        waiting=[lines.line(one) for one in waiting[: most or _WAITING]],
-        settled=[lines.line(one) for one in settled],
+        waiting=[lines.line(one) for one in shown],
+        settled=[lines.line(one) for one in settled] if not after else [],
         endpoint=endpoint,
         endpoints=names,
-        more=max(0, len(waiting) - (most or _WAITING)),
+        more=more,
+        count=len(waiting),
+        next=_place(shown[-1]) if more else None,
+        after=after,
         can_answer=then is None and may(query, REVIEW),
         asking=bool(waiting or settled),
         as_of=then,
     )
+
+
+def _place(case: Case) -> str:
+    """Where a case stands among those that wait, as a text that sorts as they do: by its deadline."""
+    return f"{case.due:020d}.{case.asked:020d}.{case.id}"
 
 
 class Lines:
