@@ -354,7 +354,7 @@ class Releasing(Deciding, Testing):
         from sampan.release.stages import FULL, RUNNING
 
         if then.stage > now.stage or (then.phase in (RUNNING, FULL) and then.phase != now.phase):
-            self.endpoints.demand(self.endpoints.bundle(begun.candidate))
+            self.endpoints.demand(begun.candidate)
 
     def _plan(self, endpoint: str, attempted: str) -> "tuple[Rollout, str]":
         from sampan.release.rollouts import FILE, read_rollouts
@@ -439,7 +439,7 @@ class Releasing(Deciding, Testing):
         wanted = self._assignment(begun, state)
         if self._hub is not None and wanted != self._hub.assigned(begun.endpoint):
             if wanted is not None:
-                self.endpoints.demand(self.endpoints.bundle(wanted.bundle))
+                self.endpoints.demand(wanted.bundle)
             self._hub.assign(begun.endpoint, wanted)
 
     def _write(self, begun: "Begun", state: "State", number: int, seen: "Seen", move: "Move") -> int:
