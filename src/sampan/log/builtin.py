@@ -64,8 +64,11 @@ class Review(Event, version=1, type="review"):
 
 
 class Outcome(Event, version=2, type="outcome"):
-    """What turned out to be true of a prediction: of the one with the id, or of the newest that ``endpoint`` made about
-    ``entity`` at or before ``until`` (the event's time, where it is left out), and not before ``since``."""
+    """What turned out to be true of a prediction.
+
+    Of the one with the id, or of the newest that ``endpoint`` made about ``entity`` at or before ``until`` (the event's
+    time, where it is left out), and not before ``since``.
+    """
 
     value: bool | float | str
     prediction_id: str | None = None
