@@ -206,3 +206,18 @@ def test_outcomes_come_by_entity_and_time_too(till: Till) -> None:
     till.shop.hub.send({**wrong, "data": {"prediction_id": "late", "endpoint": "stay", "entity": "x", "value": True}})
     held = till.shop.hub.json("/quarantine")
     assert "names its prediction by prediction_id and by endpoint" in json.dumps(held)
+
+
+@pytest.mark.slow
+def test_outcomes_that_no_action_knows_are_said(till: Till) -> None:
+    record = {"visitor": "v-odd", "seconds": 60.0, "basket": 4.0}
+    assert till.shop.hub.predict("stay", json.dumps({"records": [record], "ids": ["odd"]}).encode())[0] == 200
+    event = {"id": "o-odd", "type": "outcome", "source": "web", "time": "2026-02-01T12:00:00Z"}
+    till.shop.hub.send({**event, "data": {"prediction_id": "odd", "value": "<maybe>"}})
+    says = "1 outcome has a value that no action knows: "
+    assert till.value()["unnamed"] == says + "<maybe>"
+    for path in ("/endpoints/stay", "/endpoints/stay/value"):
+        page = till.shop.hub.ask("GET", path, accept="text/html")[1].decode()
+        assert f"{says}&lt;maybe&gt;" in page, path
+    for command in ("show", "value"):
+        assert f"{says}<maybe>" in sampan(till.shop.folder, "endpoint", command, "stay").stdout

@@ -12,7 +12,8 @@ import pytest
 
 from sampan.app import App
 from sampan.base.clock import iso
-from sampan.hub.decided import decided
+from sampan.hub.decided import Decided, _cache, decided
+from sampan.hub.unnamed import Unnamed
 from sampan.hub.valued import valued
 from sampan.lake.sql import analyse
 from sampan.log.builtin import Outcome
@@ -52,7 +53,7 @@ class Told:
         said = {"features": {}, "prediction": 0.5, "action": "call", "rule": "likely", "value": VALUE}
         assert self.send("prediction", hour, named | said, id).verdict == "accepted"
 
-    def outcome(self, hour: int, value: bool, entity: str = "ann", endpoint: str = "churn", **more: Any) -> None:
+    def outcome(self, hour: int, value: bool | str, entity: str = "ann", endpoint: str = "churn", **more: Any) -> None:
         data = {"endpoint": endpoint, "entity": entity, "value": value, **more}
         assert self.send("outcome", hour, data).verdict == "accepted"
 
@@ -118,6 +119,30 @@ def test_what_was_known_then_is_matched_as_it_was_then(told: Told) -> None:
     assert told.known(then) == {"a2": True}
     (earned,) = told.app.sql(f"SELECT prediction_id, earned FROM ({EARNED_SQL})", as_of=then)["rows"]
     assert earned[0] == "a2" and float(earned[1]) == 2.0
+
+
+def test_an_outcome_that_no_action_knows_is_told_of(told: Told) -> None:
+    """It is known, and earns nothing: the figures say so, with which values these are."""
+
+    def fresh() -> Decided:
+        _cache.clear()  # figures may be a moment old
+        return decided(told.app.log, "churn")
+
+    assert fresh().unnamed.says == ""
+    told.outcome(4, True)
+    assert fresh().unnamed.count == 0
+    told.outcome(6, "maybe")
+    one = "1 outcome has a value that no action knows: maybe"
+    assert fresh().unnamed == Unnamed(1, one)
+    assert valued(told.app.log, "churn", "action").unnamed == Unnamed(1, one)
+    for number, value in enumerate(("x" * 100, "two", "three", "two")):
+        told.predict(f"more {number}", f"m{number}", 5)
+        told.send("outcome", 6, {"prediction_id": f"more {number}", "value": value})
+    found = fresh()
+    assert found.unnamed == Unnamed(5, "5 outcomes have values that no action knows: two, maybe, three, …")
+    assert valued(told.app.log, "churn", "rule").unnamed == found.unnamed and found.known == 6
+    told.outcome(7, False)
+    assert fresh().unnamed.count == 4, "the one received last counts"
 
 
 def test_of_predictions_at_the_same_time_the_one_received_last_is_meant(told: Told) -> None:

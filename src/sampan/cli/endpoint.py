@@ -243,6 +243,8 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
         "reason",
     )
     fields((key, found[key]) for key in names)
+    if found["decided"]["unnamed"]["count"]:
+        fields([("outcomes", found["decided"]["unnamed"]["says"])])
     click.echo()
     table(
         ["since", "version", "bundle", "by", "reason"],
@@ -279,6 +281,8 @@ def value(app: "App", name: str, by: str, as_of: str, as_json: bool) -> None:
     names = [by, "decisions", "known", f"earned {currency}".strip(), "per 1,000", "95 %", "after costs"]
     priced = any(row[-1] for row in rows)
     table(names if priced else names[:-1], rows if priced else [row[:-1] for row in rows])
+    if found["unnamed"]:
+        click.echo(f"{found['unnamed']}.")
     for one in found["costs"]["lines"]:
         what = f"making {one['version']}" if one["version"] else "serving"
         odd = "" if one["currency"] == found["costs"]["currency"] else "; in another currency, so not subtracted"

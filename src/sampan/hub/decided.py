@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.hub.unnamed import UNNAMED_SQL, Unnamed, unnamed
 from sampan.lake.query import Source, open_sources, quote_text
 from sampan.log.outcomes import MATCHED_SQL
 from sampan.serve.value import EARNED_SQL
@@ -52,7 +53,8 @@ class Stretch(msgspec.Struct):
 
 class Decided(msgspec.Struct):
     """All of an endpoint's decisions. ``margin``: half of the 95 % interval of ``value``, by the normal distribution;
-    ``failed`` counts decisions whose rule failed; ``unmatched`` outcomes by key that no prediction precedes."""
+    ``failed`` counts decisions whose rule failed; ``unmatched`` outcomes by key that no prediction precedes;
+    ``unnamed`` those whose value no action's values name."""
 
     decisions: int = 0
     known: int = 0
@@ -65,6 +67,7 @@ class Decided(msgspec.Struct):
     last: int | None = None
     newest_outcome: int | None = None
     unmatched: int = 0
+    unnamed: Unnamed = Unnamed()
     by: str = "day"
     rules: list[RuleLine] = []
     stretches: list[Stretch] = []
@@ -119,12 +122,14 @@ def _ask(connection: Any, endpoint: str) -> Decided:
         WITH earned AS ({EARNED_SQL}),
         one AS (
             SELECT date_trunc('{by}', p._time) AS start, p.version, p.action, p.rule, p.latency_us,
-                   earned.outcome IS NOT NULL AS known, CAST(earned.earned AS DOUBLE) AS earned,
+                   earned.outcome IS NOT NULL AS known, {UNNAMED_SQL} AS unnamed,
+                   CAST(earned.earned AS DOUBLE) AS earned,
                    CAST(p.value->>'expected' AS DOUBLE) AS expected
             FROM asked AS p LEFT JOIN earned ON earned.prediction_id = p._id
         )
         SELECT strftime(start, '%Y-%m-%d{" %H:00" if by == "hour" else ""}'), version, action, rule, count(*),
-               count(*) FILTER (known), count(earned), sum(earned), sum(earned * earned), count(expected), sum(expected)
+               count(*) FILTER (known), count(earned), sum(earned), sum(earned * earned), count(expected),
+               sum(expected), count(*) FILTER (unnamed)
         FROM one GROUP BY ALL ORDER BY ALL
         """
     ).fetchall()
@@ -137,7 +142,8 @@ def _ask(connection: Any, endpoint: str) -> Decided:
         f" count(*) FILTER (prediction_id IS NULL AND matched.endpoint = {quote_text(endpoint)})"
         f" FROM ({MATCHED_SQL}) AS matched LEFT JOIN asked ON asked._id = prediction_id"
     ).fetchone()
-    found = _figures(rows, dict(latency))
+    found = _figures([row[:-1] for row in rows], dict(latency))
+    found.unnamed = unnamed(connection, sum(row[-1] for row in rows))
     found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by
     found.latency = tuple(whole[2]) if whole[2] else None
     found.newest_outcome, found.unmatched = newest

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
+from sampan.hub.unnamed import UNNAMED_SQL, Unnamed, unnamed
 from sampan.lake.query import Source, open_sources, quote_text
 from sampan.log.outcomes import MATCHED_SQL
 from sampan.serve.value import EARNED_SQL
@@ -66,13 +67,14 @@ class Slice(msgspec.Struct):
 class Valued(msgspec.Struct):
     """All decisions of an endpoint; their slices by a field; how many there are besides (``more``); and which fields
     the newest records had beside the model's inputs (``fields``). ``unmatched``: outcomes by key that no prediction
-    precedes."""
+    precedes; ``unnamed``: those whose value no action's values name."""
 
     whole: Slice
     slices: list[Slice] = []
     more: int = 0
     fields: list[str] = []
     unmatched: int = 0
+    unnamed: Unnamed = Unnamed()
 
 
 def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valued:
@@ -95,11 +97,13 @@ def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valu
             one AS (
                 SELECT {column} AS slice, {order} AS place,
                        CASE WHEN p.entity = '' THEN p._id ELSE p.entity END AS unit,
-                       CAST(earned.earned AS DOUBLE) AS money, CAST(p.value->>'expected' AS DOUBLE) AS hoped
+                       CAST(earned.earned AS DOUBLE) AS money, CAST(p.value->>'expected' AS DOUBLE) AS hoped,
+                       {UNNAMED_SQL} AS unnamed
                 FROM asked AS p LEFT JOIN earned ON earned.prediction_id = p._id
             )
             SELECT slice, min(place) AS place, unit, count(*) AS decisions, count(money) AS known,
-                   coalesce(sum(money), 0) AS money, count(hoped) AS hopes, coalesce(sum(hoped), 0) AS hoped
+                   coalesce(sum(money), 0) AS money, count(hoped) AS hopes, coalesce(sum(hoped), 0) AS hoped,
+                   count(*) FILTER (unnamed) AS unnamed
             FROM one GROUP BY slice, unit
             """
         )
@@ -112,11 +116,13 @@ def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valu
         ((unmatched,),) = connection.execute(
             f"SELECT count(*) FROM ({MATCHED_SQL}) WHERE prediction_id IS NULL AND endpoint = {quote_text(endpoint)}"
         ).fetchall()
+        ((odd,),) = connection.execute("SELECT coalesce(sum(unnamed), 0) FROM units").fetchall()
+        said = unnamed(connection, int(odd))
     finally:
         connection.close()
     if not whole.decisions:
         return Valued(empty)
-    return Valued(whole, found[:_MOST], len(found[_MOST:]), [row[0] for row in fields], unmatched)
+    return Valued(whole, found[:_MOST], len(found[_MOST:]), [row[0] for row in fields], unmatched, said)
 
 
 def _slices(connection: Any, whole: str = "") -> list[Slice]:

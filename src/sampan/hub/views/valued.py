@@ -38,6 +38,8 @@ class ValuePage(msgspec.Struct, kw_only=True):
     slices: list[Slice]
     more: int
     unmatched: int
+    unnamed: str
+    """That the values of some outcomes are named by no action, and which; empty where there are none."""
     by: str
     fields: dict[str, str]
     reach: float
@@ -80,6 +82,7 @@ def value(parts: Parts, query: Query) -> ValuePage:
         slices=found.slices,
         more=found.more,
         unmatched=found.unmatched,
+        unnamed=found.unnamed.says,
         by=by,
         fields=fields,
         reach=max(ends, default=0.0),
