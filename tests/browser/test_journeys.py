@@ -180,6 +180,25 @@ def test_whoever_begins_to_write_is_at_work_on_the_case(watched: Watched, shop: 
         shop.post(f"/v1/reviews/decision-{name}", {"action": "wait"})
 
 
+def test_keys_lead_to_the_cases_behind_and_one_answers_there(watched: Watched, shop: Shop) -> None:
+    for name in ("max", "ned"):
+        shop.unsure(name, f"decision-{name}")
+    page = watched.open("/reviews?limit=1")
+    expect(page.locator("#reviews .asking")).to_have_count(1)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"/reviews\?after="))
+    case = page.locator("#reviews .asking", has_text="ned")
+    expect(case).to_have_count(1)
+    case.locator("a[href]").first.focus()
+    page.keyboard.press("2")
+    expect(case).to_have_count(0)
+    assert "after=" in page.url, "one goes on where one was"
+    assert shop.hub.json("/predictions/decision-ned")["review"]["case"]["settled"]["action"] == "wait"
+    shop.post("/v1/reviews/decision-max", {"action": "wait"})
+
+
 def test_the_queue_is_answered_with_the_keyboard_alone(watched: Watched, shop: Shop) -> None:
     shop.unsure("zoe", "decision-keys")
     page = watched.open("/reviews")
