@@ -422,6 +422,8 @@ def test_from_the_key_to_the_page_through_a_hub(make_shop: Callable[..., Shop], 
         assert (shown["valid"], shown["by"], shown["signatures"][0]["reason"]) == (True, ["release"], "looked at")
         page = hub.ask("GET", "/models/reorder/2", accept="text/html")[1].decode()
         assert "Who vouches for it" in page and "release" in page
+        history = hub.json("/models/reorder")["history"]
+        assert any(one["what"].startswith("signed with the key") and one["ref"] == second.ref for one in history)
         assert "nobody has signed it" in run("model", "verify", third.ref, code=1)
         with sqlite3.connect(root / ".sampan" / "records.db") as records:  # as somebody with the file might
             records.execute("DELETE FROM model_signatures WHERE number = 1")

@@ -81,9 +81,12 @@ class Signatures:
 
     def list(self, model: str, number: int, by: int | None = None) -> SignedList:
         """The signatures of a version, the newest first; ``by``: those that there were at that instant."""
+        return [one for one in self.of_model(model, by) if one.number == number]
+
+    def of_model(self, model: str, by: int | None = None) -> SignedList:
+        """Those of all versions of a model, the newest first."""
         rows = self._db.rows(
-            f"SELECT {_COLUMNS} FROM model_signatures WHERE model = ? AND number = ? AND at <= ?"
-            " ORDER BY at DESC, rowid DESC",
-            (model, number, _EVER if by is None else by),
+            f"SELECT {_COLUMNS} FROM model_signatures WHERE model = ? AND at <= ? ORDER BY at DESC, rowid DESC",
+            (model, _EVER if by is None else by),
         )
         return [Signed(**dict(row)) for row in rows]

@@ -10,6 +10,7 @@ from sampan.hub.remarks import Remarks, remarks
 from sampan.hub.uses import about, code_of
 from sampan.hub.views.models import ModelLine, lines
 from sampan.models.aliases import Alias
+from sampan.models.signatures import Signatures
 
 _THIN: Final = 0.004  # of the whole width: a bar that can still be seen
 
@@ -128,6 +129,8 @@ def _history(parts: Parts, name: str, then: int | None, uses: list[Use]) -> list
         Moment(one.created, "registered", one.ref, one.actor or (f"run {one.run}" if one.run else ""), "")
         for one in parts.models.list(name, then)
     ]
+    for one in Signatures(parts.db, parts.clock).of_model(name, then):
+        found.append(Moment(one.at, f"signed with the key {one.key}", f"{name}@{one.number}", one.actor, one.reason))
     for change in parts.models.aliases.history(name, then):
         ref = f"{name}@{change.number}" if change.number is not None else ""
         what = f"alias {change.alias}" if change.number is not None else f"alias {change.alias} removed"
