@@ -190,7 +190,7 @@ def made_by_a_run(shop: Shop, fitted: Any) -> Any:
 def files_with(app: App, ref: str) -> dict[str, Path]:
     """Where each file lies that comes with a version, the rules' sources and the lock included."""
     _, files = app._files_of(ref)
-    assert {"model.txt", "golden requests", "ONNX form", "decisions.py", "shop/words.py", "lock"} == files.keys()
+    assert {"model.txt", "golden file", "ONNX form", "decisions.py", "shop/words.py", "lock"} == files.keys()
     return {name: app.blobs.path(digest) for name, digest in files.items()}
 
 

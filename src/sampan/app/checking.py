@@ -113,7 +113,7 @@ def named(version: Any) -> dict[str, str]:
     """The files that are kept with a version, by name."""
     files = dict(version.files)
     if version.golden is not None:
-        files["golden requests"] = version.golden.digest
+        files["golden file"] = version.golden.digest
     if version.onnx is not None and version.onnx.digest:
         files["ONNX form"] = version.onnx.digest
     return files
