@@ -83,6 +83,8 @@ def test_without_a_file_there_are_none(tmp_path: Path) -> None:
 def test_the_whole_file_is_read(tmp_path: Path) -> None:
     found = read(tmp_path, WHOLE)
     assert [stage.shown for stage in found.stage] == ["shadow", "5 % of traffic", "50 % of traffic", "100 % of traffic"]
+    sampled = read(tmp_path, WHOLE.replace("shadow = true", "shadow = true\nsample = 0.2"))
+    assert sampled.stage[0].shown == "shadow of 20 % of traffic" and sampled.level == found.level
     assert [stage.micros for stage in found.stage] == [259_200_000_000, 129_600_000_000, 0, 0]
     assert [one.name for one in found.guardrail] == ["error rate", "latency", "floor", "brier", "exposure"]
     assert isinstance(found.guardrail[1], Latency)
@@ -135,6 +137,8 @@ def test_what_can_roll_back_shares_the_error_and_what_can_promote_has_it_whole(t
         ("share = 1.0", "share = 0.9", "the last stage has the share 0.9"),
         ("share = 0.05", "share = 0.05\nshadow = true", "stage 2 needs either"),
         ("shadow = true\n", "", "stage 1 needs either"),
+        ("share = 0.05", "share = 0.05\nsample = 0.2", "stage 2: sample is for a shadow"),
+        ("shadow = true", "shadow = true\nsample = 0", "stage 1: sample is 0; it must be more than 0"),
         ("share = 0.05", "shadow = true", "only the first stage can be a shadow"),
         ('at_least = "36 hours"', 'at_least = "a while"', "stage 2: at_least is 'a while'"),
         ('at_least = "3 days"', "", "line 36, [reorder]: stage 1: at_least is missing"),

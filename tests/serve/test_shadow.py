@@ -54,6 +54,24 @@ def test_each_prediction_has_what_the_shadow_would_have_said_and_is_the_champion
         assert other["value"]["currency"] == "GBP" and other["subject"] == data["subject"]
 
 
+def test_a_sampled_shadow_sees_the_requests_of_a_part_of_the_entities_always_the_same_ones(shop, bundle):
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", shadow(bundle, sample=0.25))
+            for turn in range(2):
+                several = [record(customer_id=number) for number in range(40)]
+                await predict(serving, *several, ids=[f"{turn}-{number}" for number in range(40)])
+                await predict(serving, *[record(customer_id=None)] * 40, ids=[f"{turn}-nobody-{n}" for n in range(40)])
+            return await seen(serving, len(sampled))
+
+    sampled = {f"{turn}-{number}" for turn in range(2) for number in range(40) if due(number, 0.25)}
+    sampled |= {one for turn in range(2) for n in range(40) if due(one := f"{turn}-nobody-{n}", 0.25)}
+    state = asyncio.run(ask())
+    assert events(shop, "shadow").keys() == sampled and 0 < len(sampled) < 80
+    assert (state.shadowed, state.missed) == (len(sampled), {})
+    assert len(events(shop)) == 160 and {one["version"] for one in events(shop).values()} == {"reorder@1"}
+
+
 def test_a_shadow_whose_rule_raises_says_so_in_its_event_alone(shop, bundle):
     async def ask():
         async with shop.serving("reorder") as serving:

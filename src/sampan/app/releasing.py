@@ -428,10 +428,17 @@ class Releasing(Deciding, Testing):
         action = standing(begun.plan, state)[0] if state is not None else None
         shadow = isinstance(action, Shadow)
         share = action.share if isinstance(action, Serve) else 0.0
+        sample = action.sample if isinstance(action, Shadow) else 1.0
         if state is None or not (shadow or 0 < share < 1):
             return None
         return Assignment(
-            rollout=begun.id, stage=state.stage, bundle=begun.candidate, salt=begun.id, share=share, shadow=shadow
+            rollout=begun.id,
+            stage=state.stage,
+            bundle=begun.candidate,
+            salt=begun.id,
+            share=share,
+            shadow=shadow,
+            sample=sample,
         )
 
     def _assign(self, begun: "Begun", state: "State | None") -> None:

@@ -126,11 +126,13 @@ Guardrail: TypeAlias = ErrorRate | Latency | Floor | Metric | Exposure
 
 
 class Stage(_Part, frozen=True, kw_only=True):
-    """``at_least``: how long it lasts; ``units``: entities with a value in the smaller arm before it ends; ``needs``:
-    that nothing speaks against the candidate, or that it is shown to be better."""
+    """``sample``: of the entities, those whose requests a shadow sees; ``at_least``: how long it lasts; ``units``:
+    entities with a value in the smaller arm before it ends; ``needs``: that nothing speaks against the candidate, or
+    that it is shown to be better."""
 
     share: Share | None = None
     shadow: bool = False
+    sample: Share = 1.0
     at_least: str = ""
     units: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
     needs: Literal["safe", "better"] = "safe"
@@ -141,7 +143,9 @@ class Stage(_Part, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> str:
-        return "shadow" if self.shadow else f"{100 * (self.share or 0):.4g} % of traffic"
+        if self.shadow:
+            return "shadow" if self.sample == 1 else f"shadow of {100 * self.sample:.4g} % of traffic"
+        return f"{100 * (self.share or 0):.4g} % of traffic"
 
 
 class Rollout(_Part, frozen=True, kw_only=True):
@@ -336,6 +340,9 @@ def _stages(stages: tuple[Stage, ...]) -> Iterator[Mistake]:
         if stage.shadow == (stage.share is not None):
             yield Mistake(place, "needs either shadow = true or a share")
             return
+        if stage.sample != 1 and not stage.shadow:
+            said = "is for a shadow: of the entities, those whose requests it sees"
+            yield Mistake((*place, "sample"), said, "How many the candidate answers, share says.")
         if stage.shadow and number:
             yield Mistake((*place, "shadow"), "only the first stage can be a shadow")
         if stage.at_least and not stage.micros:

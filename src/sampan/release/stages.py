@@ -89,7 +89,9 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
 
 
 class Shadow(msgspec.Struct, frozen=True, tag="shadow"):
-    """Let the candidate see requests without answering them."""
+    """Let the candidate see requests of this part of the entities without answering them."""
+
+    sample: float = 1.0
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
@@ -131,7 +133,7 @@ def standing(plan: Rollout, state: State) -> tuple[Action, ...]:
     if state.phase in (REVERTED, STOPPED):
         return (Serve(0.0),)
     stage = plan.stage[state.stage]
-    return (Shadow(),) if stage.shadow else (Serve(stage.share or 0.0),)
+    return (Shadow(stage.sample),) if stage.shadow else (Serve(stage.share or 0.0),)
 
 
 def step(plan: Rollout, state: State, seen: Seen) -> Move:

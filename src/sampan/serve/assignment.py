@@ -23,7 +23,7 @@ CandidateStanding: TypeAlias = Literal["starting", "serving", "down"]
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout's stage. ``bundle``: the candidate's digest; ``share``: of the entities, from 0 to 1, whom it answers;
-    ``shadow``: it sees what the champion answers, without effect."""
+    ``shadow``: it sees what the champion answers, without effect; of the entities, those of ``sample``."""
 
     rollout: str
     stage: int
@@ -31,6 +31,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     share: float = 0.0
     shadow: bool = False
+    sample: float = 1.0
 
 
 class Assigned(msgspec.Struct, frozen=True, kw_only=True):

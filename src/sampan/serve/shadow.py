@@ -48,7 +48,9 @@ class Shadow:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def see(self, asked: Asked, places: Sequence[int], plan: Plan) -> None:
-        """Take the records of a request, by their places, that the champion has answered."""
+        """Take the records of a request, by their places, that the champion has answered; those that are sampled."""
+        if not (places := self._variants.sampled(asked, places, plan)):
+            return
         if reason := self._variants.full:
             self._variants.seen(len(places), reason)
             return

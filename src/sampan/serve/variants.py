@@ -91,12 +91,16 @@ class Variants:
         plan = self.plan
         if plan is None or asked.pinned or not plan.assigned.assignment.share:
             return ()
-        salt, share = plan.assigned.assignment.salt, plan.assigned.assignment.share
-        return [
-            place
-            for place, (record, identity) in enumerate(zip(asked.records, asked.ids, strict=True))
-            if gets_candidate(salt, self._answerer.about(record) or identity, share)
-        ]
+        return self._of(asked, range(len(asked.records)), plan, plan.assigned.assignment.share)
+
+    def sampled(self, asked: Asked, places: Sequence[int], plan: Plan) -> Sequence[int]:
+        """Which of some records a shadow sees; by what ``places`` goes by."""
+        sample = plan.assigned.assignment.sample
+        return places if sample == 1 else self._of(asked, places, plan, sample)
+
+    def _of(self, asked: Asked, places: Sequence[int], plan: Plan, share: float) -> list[int]:
+        salt, about = plan.assigned.assignment.salt, self._answerer.about
+        return [at for at in places if gets_candidate(salt, about(asked.records[at]) or asked.ids[at], share)]
 
     def ask(self, requests: Sequence[Records], *, unseen: bool = False) -> list[Reply]:
         """Have the candidate answer the records of some requests; ``unseen``: for nobody to be told."""
