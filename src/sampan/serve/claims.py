@@ -53,10 +53,10 @@ class Claims:
     def take(self, attempted: str, endpoint: str, prediction: str, who: str, until: int, over: bool) -> Claim:
         """Be at work on a case until then, and nobody else. Raises Conflict where somebody else is, unless it is taken
         over from them (``over``)."""
-        if not over:
-            self.check(attempted, endpoint, prediction, who)
         made = Claim(who, self._clock.micros(), until)
         with self._db.transaction() as records:
+            if not over:
+                self.check(attempted, endpoint, prediction, who)
             self._end(records, endpoint, prediction, made.at)
             row = (endpoint, prediction, made.who, made.at, made.until)
             records.execute("INSERT INTO claims (endpoint, prediction, who, at, until) VALUES (?, ?, ?, ?, ?)", row)
