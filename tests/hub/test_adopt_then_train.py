@@ -110,6 +110,7 @@ def rules(hub: Hub, word: str, declared: str = "") -> None:
     (hub.folder / "decisions.py").write_text(RULES.replace("DECLARED", declared).replace("WORD", repr(word)))
 
 
+@pytest.mark.slow
 def test_a_service_that_was_in_force_before_answers_where_the_model_does_not(
     hub: Hub, files: Path, service: Service
 ) -> None:

@@ -302,6 +302,7 @@ def taught(labelled: pa.Table) -> Fitted:
 """
 
 
+@pytest.mark.slow
 def test_what_people_answered_trains_the_next_version(queue: Queue) -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "reviews.md").read_text()
     told = page.partition("-- tables/labelled.sql")[2].partition("```")[0]

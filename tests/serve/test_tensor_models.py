@@ -192,6 +192,7 @@ def test_an_id_of_ones_own_gives_the_same_answer_again(hub: Hub) -> None:
         assert status == 409, said
 
 
+@pytest.mark.slow
 def test_an_id_of_ones_own_is_known_to_the_next_process(hub: Hub) -> None:
     asked = {
         "colour": {"image": packed(PICTURES[2])},
@@ -228,6 +229,7 @@ def test_rules_read_tensors_and_what_comes_beside_them(hub: Hub) -> None:
     assert status == 400 and "field 'customer' is missing" in said["error"]
 
 
+@pytest.mark.slow
 def test_a_picture_and_a_file_are_looked_up_by_their_keys(hub: Hub) -> None:
     done = sampan(hub.folder, "run")
     assert done.returncode == 0, done.stderr
@@ -407,6 +409,7 @@ def test_a_past_prediction_can_be_made_once_more(hub: Hub) -> None:
         assert again["differs"] == [] and not again["error"], again
 
 
+@pytest.mark.slow
 def test_a_candidate_sees_pictures_in_the_shadow(hub: Hub) -> None:
     (hub.folder / "other.onnx").write_bytes(made.images("any"))
     words = ("--classes", "red,green,blue", "--register-only", "--json")
@@ -525,6 +528,7 @@ def test_pages_show_what_is_taken_how_it_is_asked_and_what_was_sent(hub: Hub) ->
     assert hub.json(f"/log/{events[0]['position']}")["attached"][0]["media_type"] == "FP32 [3, 32, 32], little endian"
 
 
+@pytest.mark.slow
 def test_tables_of_lists_and_bytes_are_scored(hub: Hub) -> None:
     done = sampan(hub.folder, "run")
     assert done.returncode == 0, done.stderr
