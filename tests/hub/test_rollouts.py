@@ -104,7 +104,7 @@ class Yard:
             time.sleep(0.05)
         return found
 
-    def until(self, phase: str, patience: float = 40.0) -> Any:
+    def until(self, phase: str, patience: float = 120.0) -> Any:
         end = time.monotonic() + patience
         while (found := self.page())["rollout"]["phase"] != phase:
             assert time.monotonic() < end, found["rollout"]
@@ -209,7 +209,7 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
 def test_in_a_share_the_same_entity_always_gets_the_same_version(yard, asked):
     yard.plan(top='patience = "1 hour"')
     yard.begin()
-    end = time.monotonic() + 40
+    end = time.monotonic() + 120
     while yard.page()["rollout"]["stage"] != 1:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -276,7 +276,7 @@ def test_a_candidate_that_crashes_over_and_over_is_taken_back_with_the_reason(ya
 def test_a_hub_that_is_killed_at_any_stage_goes_on_where_it_was(yard, asked, stage):
     yard.plan()
     id = yard.begin()
-    end = time.monotonic() + 40
+    end = time.monotonic() + 120
     while yard.page()["rollout"]["stage"] < stage:
         assert time.monotonic() < end
         time.sleep(0.02)
