@@ -322,7 +322,8 @@ class Serving:
         """Raises Usage where the two cannot answer the same clients."""
         candidate = self._endpoints.bundle(assignment.bundle)
         check(lane.endpoint.name, assignment, lane.bundle, candidate)
-        load_one = partial(self._load, lane.endpoint.name, candidate, gently=True)
+        # whom it answers, the champion answers until it is there, and that counts against it
+        load_one = partial(self._load, lane.endpoint.name, candidate, gently=assignment.shadow)
         return Beside(candidate, assignment, self._limits, load_one)
 
     def _lane(self, endpoint: Endpoint) -> Lane:
