@@ -28,7 +28,7 @@ def policies(pid: int) -> set[int]:
 def weight(pid: int) -> str:
     group = Path(f"/proc/{pid}/autogroup")
     try:
-        return group.read_text().split()[-1]
+        return (group.read_text().split() or ["0"])[-1]  # empty, where it is switched off or the group is another's
     except OSError:  # a system without
         return "0"
 
