@@ -11,6 +11,7 @@ from tests.hub.conftest import Hub, hub
 import sampan.hub.views
 from sampan.api.mlflow_errors import PREFIXES
 from sampan.api.openapi import Operation, describe
+from sampan.api.operations import AREAS, OPERATIONS
 from sampan.api.policies import ANYBODY, POLICIES
 from sampan.hub.sitemap import PAGES, PURPOSES, QUERIES
 
@@ -23,6 +24,10 @@ FAILURES = {"MlflowFailure": (*PREFIXES, "/invocations/"), "InferenceFailure": (
 def document(hub: Hub) -> dict[str, Any]:
     found: dict[str, Any] = hub.json("/v1/openapi")
     return found
+
+
+def test_no_route_is_described_by_two_areas() -> None:
+    assert sum(len(area.OPERATIONS) for area in AREAS) == len(OPERATIONS)
 
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

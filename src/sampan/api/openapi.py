@@ -14,6 +14,7 @@ from sampan.api.mlflow_errors import MlflowFailure
 from sampan.api.policies import ANYBODY
 from sampan.team.roles import ROLES
 
+FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 HTML: Final = "text/html"
 NDJSON: Final = "application/x-ndjson"

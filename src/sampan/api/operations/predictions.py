@@ -8,6 +8,7 @@ import msgspec
 
 from sampan.api.openapi import JSON, Operation
 from sampan.api.predict_paths import INVOKE, PREDICT, ROUTES
+from sampan.serve.recompute import Recomputed
 
 _TAG: Final = "Predictions"
 _BUSY: Final = {503: "Overloaded, or not up yet: try again after Retry-After.", 507: "The disk is full."}
@@ -113,5 +114,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         also={**_BUSY, **_NONE},
         tag=_TAG,
         failure="MlflowFailure",
+    ),
+    ("POST", "/v1/predictions/{prediction}/recompute"): Operation(
+        summary="Make a prediction once more, as it was made, and say whether it is the same",
+        answers={JSON: Recomputed},
     ),
 }
