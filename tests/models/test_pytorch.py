@@ -285,7 +285,7 @@ def test_forward_gets_a_tensor_for_each_of_its_inputs(frame, blobs, nets):
         expected = network(place, numbers.float()).double().tolist()
     predictor = load(draft, blobs)
     assert predictor.predict(records(rows, list(rows))) == close(expected)
-    with pytest.raises(Usage, match="the network does not take these values: index out of range"):
+    with pytest.raises(Damaged, match="the network failed on these values: index out of range"):
         predictor.predict([{"recency": 1.0, "country": 3, "hour": 0.5}])
 
 

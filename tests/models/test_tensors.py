@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent / "serve"))
 import tensor_models as made
 
-from sampan.base.errors import Usage
+from sampan.base.errors import Damaged, Usage
 from sampan.models.adopting import Errand, features_of, freeze_file
 from sampan.models.formats import load
 from sampan.models.tensors import TensorReader, Unfit, packed
@@ -89,8 +89,15 @@ def test_two_tensors_of_any_length(adopted):
     draft, predictor = adopted(made.attended(), kind="regression")
     assert draft.signature.tensors == {"tokens": TensorType("INT64", (-1,)), "mask": TensorType("FP32", (-1,))}
     assert predictor.predict([{"tokens": [3, 4, 5], "mask": [1, 0, 1]}, {"tokens": [3], "mask": [1]}]) == [8, 3]
-    with pytest.raises(Usage, match=r"the model does not take tokens \[3\], mask \[2\]"):
+    with pytest.raises(Usage, match=r"not take tokens \[3\], mask \[2\]: t is 3 in tokens and 2 in mask"):
         predictor.predict([{"tokens": [3, 4, 5], "mask": [1, 0]}])
+
+
+def test_what_fits_the_signature_and_fails_is_the_models_fault(adopted):
+    _, predictor = adopted(made.spoken(), kind="regression")
+    assert predictor.predict([{"tokens": [0, 2]}]) == [5]
+    with pytest.raises(Damaged, match=r"the model failed on tokens \[2\]: .*"):
+        predictor.predict([{"tokens": [0, 3]}])
 
 
 def test_texts_go_in_and_come_out(adopted):

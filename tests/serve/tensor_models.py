@@ -82,3 +82,11 @@ def brightness() -> bytes:
         node("ReduceMean", ["numbers"], ["out"], axes=[1], keepdims=1),
     ]
     return model(nodes, {"file": (UINT8, ["n", "length"])}, {"out": (FLOAT, ["n", 1])})
+
+
+def spoken() -> bytes:
+    """Tokens [n, t] of a vocabulary of three to the sum of what each is worth; any other fails."""
+    node = helper.make_node
+    nodes = [node("Gather", ["worth", "tokens"], ["found"]), node("ReduceSum", ["found", "axis"], ["out"], keepdims=1)]
+    known = {"worth": np.array([1, 2, 4], np.float32), "axis": np.array([1], np.int64)}
+    return model(nodes, {"tokens": (INT64, ["n", "t"])}, {"out": (FLOAT, ["n", 1])}, **known)

@@ -34,6 +34,7 @@ MODELS = {
     "bright": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
     "keyed": (made.brightness(), ["--kind", "regression", "--features", "file:bytes"]),
     "ruled": (made.images(), ["--classes", "red,green,blue"]),
+    "spoken": (made.spoken(), ["--kind", "regression"]),
 }
 RULES = """
 from sampan import Action, decision
@@ -47,6 +48,10 @@ def paint(prediction, context, likely: float = 0.5):
 @decision(model="keyed", features="files", key="id")
 def look(prediction, context):
     return Action("look", rule="it is there")
+
+@decision(model="spoken", fallback=0.5)
+def say(prediction, context):
+    return Action("say", rule="always")
 """
 
 TABLES = {
@@ -398,6 +403,17 @@ def test_an_array_of_another_type_is_refused(hub: Hub) -> None:
         response.status == 400
         and "FP32 of the shape [3, 32, 32], got an array of float64" in json.loads(answer)["message"]
     )
+
+
+def test_where_the_model_fails_on_what_fits_its_fallback_answers_and_a_misfit_is_the_clients(hub: Hub) -> None:
+    one, other = predicted(hub, "spoken", {"tokens": [0, 2]}, {"tokens": [1]})
+    assert (one["prediction"], other["prediction"]) == (5, 2) and "fallback" not in one
+    (failed,) = predicted(hub, "spoken", {"tokens": [7]})
+    assert failed["prediction"] == 0.5 and "the model failed on tokens [1]" in failed["fallback"]
+    assert "the model failed" in kept(hub, failed["id"])["fallback"]
+    record = {"tokens": [3, 4, 5], "mask": [1, 0]}
+    status, said = hub.predict("attended", json.dumps({"records": [record]}).encode())
+    assert status == 400 and b"t is 3 in tokens and 2 in mask" in said, said
 
 
 def test_a_past_prediction_can_be_made_once_more(hub: Hub) -> None:

@@ -13,7 +13,16 @@ import numpy as np
 from sampan.base.errors import BadStep, Damaged, Usage
 from sampan.models.answers import OUTPUTS, line
 from sampan.models.inputs import Inputs
-from sampan.models.onnx_tensors import DATATYPES, declared, given_by, is_column, one_at_a_time, read_tensors, read_texts
+from sampan.models.onnx_tensors import (
+    DATATYPES,
+    declared,
+    given_by,
+    is_column,
+    misfit,
+    one_at_a_time,
+    read_tensors,
+    read_texts,
+)
 from sampan.models.onnx_wire import objection
 from sampan.models.values import TensorType
 from sampan.models.version import InputType, Kind, Label, Signature
@@ -167,11 +176,14 @@ class OnnxPredictor:
     def _run(self, feed: Mapping[str, Any], count: int) -> "list[Output]":
         try:
             (values,) = self._session.run([self._output], feed)
-        except Exception as error:  # whatever the runtime raises, it is about what it was given
+        except Exception as error:
             shapes = ", ".join(f"{name} {list(one.shape[1:])}" for name, one in feed.items())
-            raise Usage(
-                "Predict", f"the model does not take {shapes}: {line(error)}", "Send shapes as in its training."
-            ) from error
+            if odd := misfit(self._asked, feed):
+                said = f"the model does not take {shapes}: {odd}"
+                raise Usage("Predict", said, "Send the shapes that it declares.") from error
+            # Types and shapes are as its signature has them: the fault is the model's, and something else may answer.
+            said = f"the model failed on {shapes}: {line(error)}"
+            raise Damaged("Predict", said, "Export it so that it declares what it takes.") from error
         values = np.asarray(values)
         if values.ndim == 0 or len(values) != count:
             said = f"of {count} records it made a tensor of the shape {list(values.shape)}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from sampan.base.errors import BadStep, Damaged, SampanError, Usage
+from sampan.base.errors import BadStep, Damaged, SampanError
 from sampan.models.answers import OUTPUTS, check_probabilities, classes_of, line, shown
 from sampan.models.architecture import Architecture, Node, declared, home_of, plain, read_off
 from sampan.models.inputs import Inputs, Matrix
@@ -137,9 +137,9 @@ class PyTorchPredictor:
         except (RuntimeError, IndexError, ValueError) as error:
             if isinstance(error, SampanError):
                 raise
-            raise Usage(
-                "Predict", f"the network does not take these values: {line(error)}", "Send values as in its training."
-            ) from error
+            # The features are of the declared types: the fault is the network's, and something else may answer.
+            said = f"the network failed on these values: {line(error)}"
+            raise Damaged("Predict", said, "Train it with what it may be sent, or check that in the rules.") from error
         given: list[Output] = values.astype(np.float64).tolist()
         return given
 

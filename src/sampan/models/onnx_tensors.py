@@ -1,6 +1,6 @@
 """What an ONNX file says of its tensors, and its answers that are tensors or texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -57,6 +57,21 @@ def given_by(outputs: Sequence[Any]) -> TensorType:
     if first.type not in DATATYPES or not first.shape:
         raise BadStep("Freeze an ONNX model", f"its output {first.name!r} is a {first.type}", "Export tensors.")
     return TensorType(DATATYPES[first.type], tuple(size if isinstance(size, int) else -1 for size in first.shape[1:]))
+
+
+def misfit(inputs: Mapping[str, Any], feed: "Mapping[str, np.ndarray[Any, Any]]") -> str:
+    """What of some tensors is not as a model declares its inputs, in words: a size that is fixed, or one that has a
+    name and is not the same wherever it stands. Empty where all is."""
+    named: dict[str, tuple[int, str]] = {}
+    for name, array in feed.items():
+        for declared, size in list(zip(inputs[name].shape, array.shape, strict=True))[1:]:
+            if isinstance(declared, int) and declared != size:
+                return f"{name} has {size} where {declared} are declared"
+            if isinstance(declared, str) and declared:
+                first, where = named.setdefault(declared, (size, name))
+                if first != size:
+                    return f"{declared} is {first} in {where} and {size} in {name}"
+    return ""
 
 
 def read_tensors(values: Any) -> "list[Output]":
