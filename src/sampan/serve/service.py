@@ -7,47 +7,26 @@ not, the champion does.
 
 import asyncio
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from sampan.base.errors import Busy, Conflict, Damaged, Refused, SampanError, Unreachable, Usage
+from sampan.base.errors import Busy, Damaged, Refused, SampanError, Unreachable, Usage
 from sampan.serve.answer import Answerer
 from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
+from sampan.serve.given import Given, Told
 from sampan.serve.link import Reply
-from sampan.serve.noted import Blobs
 from sampan.serve.overload import TooSlow
 from sampan.serve.shadow import Shadow
+from sampan.serve.sink import Sink
 from sampan.serve.variants import Plan, Variants
 from sampan.serve.verdict import Answered, Asked, Verdict
 
-_REMEMBERED: Final = 16_384  # answers kept for clients that send ids, so that asking again finds them without the log
 _SMALL: Final = 65_536  # bytes of a request's events; with more of them it pays for a task of its own
 #: Records from which on it pays to predict in a thread, where the model lets go of the interpreter. One with a tensor
 #: may take as long as thousands of others.
 _MANY: Final = 32
-_encode = msgspec.json.Encoder().encode
-
-
-class Sink(Protocol):
-    """The part of a stream's writer that serving needs."""
-
-    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = (), blobs: Blobs | None = None) -> None:
-        """Return when the events are durable; raise a SampanError if they will not be. ``ids``: theirs, where they
-        surely fit their contract; ``blobs``: content that they name by digest, which is durable before them."""
-
-    def stored(self, identity: str) -> dict[str, Any] | None:
-        """The data of a prediction that the stream already holds."""
-
-    @property
-    def broken(self) -> bool:
-        """Whether nothing can be kept any more until the process starts anew."""
-
-    def close(self) -> None: ...
 
 
 class _Called(Exception):
@@ -417,7 +396,7 @@ class Service:
         if one.plan is not None and one.plan.shadow and (own := one.own):
             self._shadow.see(one.asked, own, one.plan)
 
-    async def _repeat(self, request: int, asked: Asked, told: "list[Told]") -> None:
+    async def _repeat(self, request: int, asked: Asked, told: list[Told]) -> None:
         try:
             for one in told:
                 if one.durable is not None:
@@ -440,63 +419,3 @@ class Service:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class Told(NamedTuple):
-    """An answer given under an id that the client chose; ``durable`` is done when its event is."""
-
-    record: bytes
-    answer: dict[str, Any]
-    durable: "asyncio.Future[None] | None"
-
-
-class Given:
-    """Answers by the ids that clients chose: asking again with the same id gives the first answer again."""
-
-    def __init__(self, answerer: Answerer, sink: Sink) -> None:
-        self._answerer = answerer
-        self._sink = sink
-        self._told: OrderedDict[str, Told] = OrderedDict()
-
-    def find(self, asked: Asked) -> list[Told] | None:
-        """The earlier answers; None if no id is known. Raises Conflict if an id stands for another record."""
-        found = []
-        for identity, record in zip(asked.ids, asked.words, strict=True):
-            told = self._told.get(identity)
-            if told is not None:
-                same = told.record == _encode(record)
-            elif (data := self._sink.stored(identity)) is not None:
-                same = self._answerer.same(record, data)
-                told = Told(b"", self._answerer.retell(identity, data), None)
-            else:
-                continue
-            if not same:
-                raise Conflict("Predict", f"the id {identity!r} already names another prediction", "Send another id.")
-            found.append(told)
-        if found and len(found) < len(asked.ids):
-            raise Conflict(
-                "Predict", f"{len(found)} of the {len(asked.ids)} ids already name predictions", "Ask for them apart."
-            )
-        return found or None
-
-    def begin(self, asked: Asked) -> "asyncio.Future[None]":
-        """Note that answers are on their way."""
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for identity, record in zip(asked.ids, asked.words, strict=True):
-            self._told[identity] = Told(_encode(record), {}, durable)
-        while len(self._told) > _REMEMBERED:
-            self._told.popitem(last=False)
-        return durable
-
-    def fill(self, asked: Asked, answered: Answered) -> None:
-        """Note what the answers are."""
-        for identity, answer in zip(asked.ids, answered.answers, strict=True):
-            if (told := self._told.get(identity)) is not None:
-                told.answer.update(answer)
-
-    def drop(self, asked: Asked, durable: "asyncio.Future[None]", error: SampanError) -> None:
-        """Forget answers that did not become durable."""
-        for identity in asked.ids:
-            self._told.pop(identity, None)
-        durable.set_exception(error)
-        durable.exception()  # whether anybody waits for it or not, it has been seen

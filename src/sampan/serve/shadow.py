@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,11 +18,9 @@ from sampan.models.values import Packed
 from sampan.serve.answer import Answerer
 from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE
 from sampan.serve.noted import Blobs, noted_output
+from sampan.serve.sink import Sink
 from sampan.serve.variants import Plan, Variants
 from sampan.serve.verdict import Asked, Verdict
-
-if TYPE_CHECKING:
-    from sampan.serve.service import Sink
 
 SOURCE: Final = "shadow/"  # followed by the endpoint's name; ids of predictions, which clients choose, have another
 _ID_LIMIT: Final = 200
@@ -39,7 +37,7 @@ class _Seen(NamedTuple):
 class Shadow:
     """Has the candidate see what the champion has answered."""
 
-    def __init__(self, endpoint: str, answerer: Answerer, variants: Variants, sink: "Sink") -> None:
+    def __init__(self, endpoint: str, answerer: Answerer, variants: Variants, sink: Sink) -> None:
         self._endpoint = endpoint
         self._answerer = answerer
         self._variants = variants
