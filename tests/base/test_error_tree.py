@@ -36,3 +36,13 @@ def test_exit_codes_are_the_documented_ones():
         wanted = 1 if issubclass(error, errors.No) else 2 if issubclass(error, errors.Usage) else 3
         assert error.exit_code == wanted, error
         assert 400 <= error.status < 600
+
+
+def test_an_error_of_another_process_is_of_its_kind_again_and_what_is_none_of_the_kind_asked_for():
+    told = errors.NotFound("Open x", "it is gone", "Look elsewhere.").body()["error"]
+    again = errors.revive(told)
+    assert type(again) is errors.NotFound
+    assert (again.attempted, again.obstacle, again.advice) == ("Open x", "it is gone", "Look elsewhere.")
+    for kind in ("TooSlow", "Any", "revive", ""):
+        assert type(errors.revive({**told, "kind": kind})) is errors.Damaged
+    assert type(errors.revive({**told, "kind": "TooSlow"}, errors.Busy)) is errors.Busy

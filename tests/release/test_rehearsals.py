@@ -23,8 +23,7 @@ from sampan.base.errors import NotFound, SampanError, Usage
 from sampan.hub.sitemap import view
 from sampan.release.rehearsals import looks, rehearsed, turns
 from sampan.release.rollouts import Rollout
-from sampan.serve.again import Case
-from sampan.serve.counterfactual import answer_again
+from sampan.serve.again import Case, answer_again
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.serve.again import Again
-from sampan.serve.counterfactual import Past, compare
+from sampan.serve.counterfactual import compare
+from sampan.serve.past import Past
 
 VALUES = {"call": {"true": 3.0, "false": -1.0}, "wait": {"true": 0.0, "false": 0.0}}
 

@@ -18,7 +18,7 @@ from sampan.hub.valued import valued
 from sampan.lake.sql import analyse
 from sampan.log.builtin import Outcome
 from sampan.log.outcomes import KNOWN_SQL, MATCHED_SQL
-from sampan.serve.counterfactual import past_decisions
+from sampan.serve.past import past_decisions
 from sampan.serve.value import EARNED_SQL
 
 VALUE = {"currency": "GBP", "outcomes": {"true": 2.0, "false": -1.0}, "expected": 0.5}

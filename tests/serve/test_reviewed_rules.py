@@ -7,8 +7,9 @@ import pytest
 from sampan import Action, decision, review
 from sampan.base.errors import BadWorkspace
 from sampan.serve.again import Again
-from sampan.serve.counterfactual import Past, compare
+from sampan.serve.counterfactual import compare
 from sampan.serve.decisions import Question
+from sampan.serve.past import Past
 
 VALUES = {"greet": {True: 2.0, False: -1.0}, "wait": {True: 0.0, False: 0.0}}
 

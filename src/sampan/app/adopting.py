@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.app.releasing import Releasing
-from sampan.base.errors import Damaged, Unreachable, Usage
+from sampan.base.errors import Damaged, Unreachable, Usage, revive
 
 if TYPE_CHECKING:
     from sampan.models.version import VersionDraft
@@ -61,7 +61,7 @@ class Adopting(Releasing):
         import msgspec
 
         from sampan.models.adopting import Answer, Errand, classes_of, features_of, format_of
-        from sampan.serve.endpoints import ONE_THREAD, revive
+        from sampan.serve.environment import ONE_THREAD
 
         if odd := [one for one in ("form", "read", "token_env", "fallback", "example") if asked.get(one)]:
             raise Usage(attempted, f"--{odd[0].replace('_', '-')} is of a service, and this is a file", "Leave it out.")

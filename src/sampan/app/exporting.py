@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sampan.app.workplace import Workplace
-from sampan.base.errors import Conflict, Damaged, NotFound, Refused, Usage
+from sampan.base.errors import Conflict, Damaged, NotFound, Refused, Usage, revive
 
 #: Of Sampan what does not serve.
 _LEFT_OUT: Final = ("api", "app", "backends", "cli", "demo", "examples", "hub", "testing", "__pycache__")
@@ -110,8 +110,7 @@ class Exporting(Workplace):
         import msgspec
 
         from sampan.app.packing import Needs
-        from sampan.serve.endpoints import ONE_THREAD, revive
-        from sampan.serve.environment import python_for, variables
+        from sampan.serve.environment import ONE_THREAD, python_for, variables
 
         python = python_for(bundle, self.blobs)
         command = [python, "-P", "-B", "-m", "sampan.app.packing", str(folder.resolve())]

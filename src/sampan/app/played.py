@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sampan.release.stages import Seen, State
     from sampan.serve.again import Again
     from sampan.serve.bundle import Bundle
-    from sampan.serve.counterfactual import Past
+    from sampan.serve.past import Past
 
 _DAY: Final = 86_400_000_000
 
@@ -120,7 +120,7 @@ class Played:
 
     def _past(self) -> "list[Past]":
         """The decisions of the span that a bundle of this workspace made."""
-        from sampan.serve.counterfactual import past_decisions
+        from sampan.serve.past import past_decisions
 
         app, asked = self._app, self._asked
         app.endpoints.get(asked.endpoint)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sampan.release.proposals import Proposal
     from sampan.serve.again import Again
     from sampan.serve.bundle import Bundle
-    from sampan.serve.counterfactual import Past
+    from sampan.serve.past import Past
 
 DAYS: Final = 30
 _MOST_DAYS: Final = 3_660
@@ -136,7 +136,8 @@ class Proposing(Releasing):
 
         from sampan.app.retaking import answers
         from sampan.serve.again import Case
-        from sampan.serve.counterfactual import compare, past_decisions
+        from sampan.serve.counterfactual import compare
+        from sampan.serve.past import past_decisions
 
         base, candidate, id = trial.base, trial.candidate, trial.proposal.id
         endpoint, since, until = trial.proposal.endpoint, trial.proposal.since, trial.proposal.until

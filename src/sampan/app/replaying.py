@@ -29,8 +29,9 @@ from sampan.money.prices import read_prices
 from sampan.runs.records import FAILED as RUN_FAILED
 from sampan.runs.records import SUCCEEDED
 from sampan.runs.replays import APPROVED, DISCARDED, DONE, ReplayRequest, Replays
-from sampan.serve.counterfactual import Counterfactual, past_decisions
+from sampan.serve.counterfactual import Counterfactual
 from sampan.serve.decisions import ENTRY
+from sampan.serve.past import past_decisions
 from sampan.serve.replayed import Effect, Figure, Moment, ReplayPlan, ReplayReport, ReplayStep
 
 if TYPE_CHECKING:

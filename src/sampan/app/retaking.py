@@ -9,10 +9,12 @@ import msgspec
 
 from sampan.base.errors import NotFound, Refused, SampanError
 from sampan.base.ids import whole
-from sampan.serve.again import Again, Case
+from sampan.serve.again import Again, Case, answer_again
 from sampan.serve.bundle import Bundle, DecisionFacts
-from sampan.serve.counterfactual import Counterfactual, Past, answer_again, compare, looked_up, otherwise_later
+from sampan.serve.counterfactual import Counterfactual, compare
 from sampan.serve.decisions import merge_thresholds
+from sampan.serve.keyed import looked_up, otherwise_later
+from sampan.serve.past import Past
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sampan.app.workplace import Workplace
-from sampan.base.errors import BadQuery, Busy, NotFound, StepFailed, Usage
+from sampan.base.errors import BadQuery, Busy, NotFound, StepFailed, Usage, revive
 
 if TYPE_CHECKING:
     from sampan.lake.query import TableSource
@@ -189,7 +189,7 @@ def _examined(attempted: str, errand: "Errand", ended: Callable[[], bool]) -> "E
     import msgspec
 
     from sampan.models.examine import Answer
-    from sampan.serve.endpoints import ONE_THREAD, revive
+    from sampan.serve.environment import ONE_THREAD
 
     out, said = _told(attempted, msgspec.msgpack.encode(errand), {**os.environ, **ONE_THREAD}, ended)
     try:

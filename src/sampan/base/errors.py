@@ -22,6 +22,7 @@
 A message has three parts: what was attempted, what stood in the way (with the value), what to do next.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -116,3 +117,12 @@ class StepFailed(SampanError):
 
 class Unreachable(SampanError):
     status = 502
+
+
+def revive(body: Mapping[str, str], otherwise: type[SampanError] = Damaged) -> SampanError:
+    """The error that another process raised, of which ``body`` is the inner part of ``SampanError.body``; one that is
+    not of this tree becomes an ``otherwise``."""
+    kind = globals().get(body.get("kind", ""))
+    if not (isinstance(kind, type) and issubclass(kind, SampanError)):
+        kind = otherwise
+    return kind(body.get("attempted", ""), body.get("obstacle", ""), body.get("advice", ""))

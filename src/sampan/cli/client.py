@@ -10,8 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import click
 import msgspec
 
-from sampan.base import errors
-from sampan.base.errors import BadSetting, Refused, SampanError, Unreachable
+from sampan.base.errors import BadSetting, Refused, SampanError, Unreachable, revive
 
 if TYPE_CHECKING:
     from sampan.log.repairs import Told
@@ -418,8 +417,5 @@ def _raised(status: int, data: bytes, attempted: str) -> SampanError:
 
 
 def _error(body: dict[str, str], status: int) -> SampanError:
-    kind = getattr(errors, body.get("kind", ""), None)
-    if kind is None or kind is SampanError or not issubclass(kind, SampanError):
-        kind = Refused if status in (401, 403) else SampanError
-    made: SampanError = kind(body.get("attempted", "Ask the hub"), body.get("obstacle", "?"), body.get("advice", ""))
-    return made
+    otherwise = Refused if status in (401, 403) else SampanError
+    return revive({"attempted": "Ask the hub", "obstacle": "?", **body}, otherwise)

@@ -13,10 +13,9 @@ from typing import Final
 
 import msgspec
 
-from sampan.base import errors
 from sampan.base.clock import SystemClock
 from sampan.base.digests import digest_bytes
-from sampan.base.errors import BadWorkspace, SampanError
+from sampan.base.errors import BadWorkspace, SampanError, revive
 from sampan.base.settings import Settings
 from sampan.log.contracts import Contracts
 from sampan.log.keys import SubjectKeys
@@ -71,8 +70,7 @@ def propose_apart(
             attempted, f"its process ended with {process.returncode}; it last said: {last}", "Nothing was changed."
         ) from None
     if tried.error:
-        kind = getattr(errors, tried.error.get("kind", ""), BadWorkspace)
-        raise kind(*(tried.error.get(part, "") for part in ("attempted", "obstacle", "advice")))
+        raise revive(tried.error, BadWorkspace)
     return tried.proposals
 
 

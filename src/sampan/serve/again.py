@@ -1,27 +1,31 @@
-"""A process that answers past requests once more, with another bundle. Started by ``sampan.serve.counterfactual``.
+"""Past requests answered once more, with another bundle, by a process that ``answer_again`` starts.
 
 It goes the way that a serving process goes, rules included, and writes what it found to a file instead of the log.
 """
 
 import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from sampan.base.clock import SystemClock
-from sampan.base.errors import Damaged, SampanError
+from sampan.base.errors import Damaged, SampanError, revive
 from sampan.base.sources import MemoryImporter
 from sampan.serve.answer import Answerer
 from sampan.serve.bundle import Bundle, open_bundle
+from sampan.serve.environment import ONE_THREAD
 from sampan.serve.verdict import Asked
 from sampan.store.blobs import Blobs
 
-_CHUNK = 5_000
+_CHUNK: Final = 5_000
+_PATIENCE: Final = 120.0  # seconds, and a hundredth of one more for each request
 
 
 class Case(msgspec.Struct, array_like=True):
@@ -51,6 +55,44 @@ class Errand(msgspec.Struct):
     blobs: str
     asked: list[tuple[Bundle, str]]
     answers: str
+
+
+def answer_again(blobs: Blobs, asked: Sequence[tuple[Bundle, list[Case]]], folder: Path) -> dict[str, Again]:
+    """What bundles would have answered, by the id of the prediction. In a process of its own, as in service.
+
+    Raises what loading a bundle raised, Damaged if the process ended.
+    """
+    count = sum(len(cases) for _, cases in asked)
+    if not count:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{os.getpid()}-again-") as scratch:
+        answers = Path(scratch) / "answers"
+        files: list[tuple[Bundle, str]] = []
+        for number, (bundle, cases) in enumerate(asked):
+            file = Path(scratch) / f"cases-{number}"
+            file.write_bytes(msgspec.msgpack.encode(cases))
+            files.append((bundle, str(file)))
+        errand = Errand(str(blobs.folder.resolve()), files, str(answers))
+        patience = _PATIENCE + count / 100
+        attempted = "Answer past requests"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "sampan.serve.again"],
+                input=msgspec.json.encode(errand),
+                capture_output=True,
+                timeout=patience,
+                env={**os.environ, **ONE_THREAD},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Damaged(attempted, f"it took more than {patience:.0f} s", "See what its rules do.") from None
+        if done.returncode or not done.stdout:
+            said = done.stderr.decode(errors="replace").strip()[-300:] or "nothing"
+            raise Damaged(attempted, f"the process ended with {done.returncode}", f"It last said: {said}")
+        if error := msgspec.json.decode(done.stdout):
+            raise revive(error)
+        return {one.id: one for one in msgspec.msgpack.decode(answers.read_bytes(), type=list[Again])}
 
 
 def main() -> None:

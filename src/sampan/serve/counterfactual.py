@@ -6,59 +6,21 @@ again by a process that goes the way of serving; both answers are then held agai
 What it cannot know: whether another action would have led to another outcome. Outcomes are those of what was done.
 """
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import Damaged, Usage
-from sampan.lake.query import TableSource, open_sources, quote_name, quote_text
-from sampan.lake.read import query
-from sampan.log.outcomes import KNOWN_SQL
-from sampan.serve.again import Again, Case, Errand
-from sampan.serve.bundle import Bundle
-from sampan.serve.endpoints import ONE_THREAD, revive
+from sampan.serve.again import Again
+from sampan.serve.past import Past
 from sampan.serve.value import Decided, by_month, earned
-from sampan.store.blobs import Blobs
-
-if TYPE_CHECKING:
-    from sampan.lake.lake import Lake
-    from sampan.log.log import Log
-    from sampan.log.position import Position
 
 WORST: Final = 10
 _RESAMPLES: Final = 2_000
 _PATIENCE: Final = 120.0  # seconds, and a hundredth of one more for each request
 _FLOATS: Final = ("DOUBLE", "FLOAT")
 _ALIKE: Final = 1e-9  # predictions that differ by less are the same
-
-
-class Past(msgspec.Struct, frozen=True):
-    """One decision as it was made, and what turned out to be true. ``time`` in microseconds."""
-
-    id: str
-    time: int
-    endpoint: str
-    version: str
-    bundle: str
-    entity: str
-    features: dict[str, Any]
-    context: dict[str, Any]
-    prediction: Any
-    action: str
-    rule: str
-    value: dict[str, Any] | None
-    outcome: Any
-    reviewed: bool = False
-    """Whether people were asked; then action and value are of what they made of it."""
-    held: str = ""
-    """The action that the day's cap held back, if it did."""
 
 
 class Month(msgspec.Struct, frozen=True):
@@ -153,177 +115,6 @@ def in_words(effect: Counterfactual) -> str:
         return f"{share}; what that is worth is not known yet."
     sign = "+" if effect.difference > 0 else "−" if effect.difference < 0 else ""
     return f"{share}: {sign}{abs(effect.difference):,.2f} {effect.currency} over {effect.known:,} known outcomes."
-
-
-# -- the past
-
-
-def past_decisions(
-    lake: "Lake",
-    log: "Log",
-    position: "Position",
-    since: int | None = None,
-    until: int | None = None,
-    endpoint: str = "",
-    most: int = 0,
-) -> list[Past]:
-    """Every decision in the log, or of one endpoint, in the order of time, with the last outcome given for it; at most
-    so many, drawn evenly and the same each time."""
-    if not log.state("prediction", position).count:
-        return []
-    span = [f"_time >= make_timestamptz({since})"] if since is not None else []
-    span += [f"_time < make_timestamptz({until})"] if until is not None else []
-    span += [f"endpoint = {quote_text(endpoint)}"] if endpoint else []
-    where = f" WHERE {' AND '.join(span)}" if span else ""
-    drawn = ""
-    if most:
-        drawn = f"SELECT _id FROM prediction{where} ORDER BY md5(_id) LIMIT {most}"
-        where = f" WHERE _id IN ({drawn}){' AND ' + ' AND '.join(span) if span else ''}"
-    outcomes: dict[str, Any] = {}
-    wanted = f" WHERE prediction_id IN ({drawn})" if drawn else ""
-    for id, value in query(
-        f"SELECT prediction_id, value::VARCHAR FROM ({KNOWN_SQL}) AS known{wanted}",
-        lake,
-        log,
-        position=position,
-    ).fetchall():
-        outcomes[id] = _json(value)
-    rows = query(
-        "SELECT _id, epoch_us(_time), endpoint, version, bundle, entity, features::VARCHAR, context::VARCHAR,"
-        " prediction::VARCHAR, coalesce(settled.action, prediction.action), rule,"
-        " coalesce(settled.value, prediction.value)::VARCHAR, settled.prediction_id IS NOT NULL,"
-        " coalesce(exposure->>'held', '')"
-        " FROM prediction LEFT JOIN (SELECT prediction_id, endpoint AS whose, action, value FROM review"
-        " WHERE starts_with(_position, 'reviews:')) AS settled ON prediction_id = _id AND whose = endpoint"
-        f"{where} ORDER BY _time, _id",
-        lake,
-        log,
-        position=position,
-    ).fetchall()
-    return [_past(row, outcomes) for row in rows]
-
-
-def _past(row: Sequence[Any], outcomes: Mapping[str, Any]) -> Past:
-    told = [_json(row[6]) or {}, _json(row[7]) or {}, _json(row[8])]
-    values = [*row[:6], *told, *row[9:11], _json(row[11]), outcomes.get(row[0]), *row[12:14]]
-    return Past(*values)
-
-
-def _json(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-
-
-# -- features by key
-
-
-def looked_up(source: TableSource, key: str, columns: Sequence[str], keys: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Rows of a table by the text of the key that was asked for: those of the columns that it has, as a request would
-    send them. Raises Usage if the key names several rows."""
-    import pyarrow as pa
-
-    types = dict(source.fields)
-    wanted = [name for name in columns if name in types]
-    asked = sorted({str(one) for one in keys if one is not None})
-    if key not in types or not wanted:
-        raise Usage(
-            f"Look features up in {source.name}",
-            f"it has no column {key!r}" if key not in types else "it has none of the model's inputs",
-            f"Its columns: {', '.join(types)}.",
-        )
-    connection = open_sources({"it": source})
-    try:
-        connection.register("asked", pa.table({"k": pa.array(asked, pa.string())}))
-        packed = ", ".join(f"{quote_name(name)} := {_plain(name, types[name])}" for name in wanted)
-        found = connection.execute(
-            f"SELECT asked.k, to_json(struct_pack({packed}))::VARCHAR FROM asked"
-            f" JOIN it ON it.{quote_name(key)} = try_cast(asked.k AS {types[key]})"
-        ).fetchall()
-    finally:
-        connection.close()
-    rows = {asked: msgspec.json.decode(row) for asked, row in found}
-    if len(rows) < len(found):
-        raise Usage(f"Look features up in {source.name}", f"its column {key!r} names several rows", "Name a key.")
-    return rows
-
-
-def _plain(name: str, type_: str) -> str:
-    """A column as a request would have sent it: what is no number is null, bytes are in base64."""
-    column = f"it.{quote_name(name)}"
-    if type_ == "BLOB":
-        return f"CASE WHEN {column} IS NOT NULL THEN struct_pack(base64 := to_base64({column})) END"
-    return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in _FLOATS else column
-
-
-def otherwise_later(then: TableSource, now: TableSource, key: str, columns: Sequence[str]) -> dict[str, int]:
-    """In how many rows that a table had at an earlier position each column came out otherwise since, by column.
-
-    Features that know no future do not change: rows are only added. Floats may differ in their last digits.
-    """
-    before, after = dict(then.fields), dict(now.fields)
-    compared = [name for name in columns if name in before and name in after]
-    if key not in before or key not in after or not compared:
-        return {}
-    connection = open_sources({"a": then, "b": now})
-    try:
-        differ = {name: f"a.{quote_name(name)} IS DISTINCT FROM b.{quote_name(name)}" for name in compared}
-        for name in compared:
-            if before[name] in _FLOATS and after[name] in _FLOATS:
-                x, y = f"a.{quote_name(name)}", f"b.{quote_name(name)}"
-                differ[name] += f" AND NOT coalesce(abs({x} - {y}) <= {_ALIKE} * greatest(1, abs({x})), false)"
-        counts = ", ".join(f"count(*) FILTER ({differ[name]})" for name in compared)
-        row = connection.execute(f"SELECT {counts} FROM a JOIN b USING ({quote_name(key)})").fetchone() or ()
-    finally:
-        connection.close()
-    return {name: count for name, count in zip(compared, row, strict=False) if count}
-
-
-# -- answering again
-
-
-def answer_again(blobs: Blobs, asked: Sequence[tuple[Bundle, list[Case]]], folder: Path) -> dict[str, Again]:
-    """What bundles would have answered, by the id of the prediction. In a process of its own, as in service.
-
-    Raises what loading a bundle raised, Damaged if the process ended.
-    """
-    count = sum(len(cases) for _, cases in asked)
-    if not count:
-        return {}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{os.getpid()}-again-") as scratch:
-        answers = Path(scratch) / "answers"
-        files: list[tuple[Bundle, str]] = []
-        for number, (bundle, cases) in enumerate(asked):
-            file = Path(scratch) / f"cases-{number}"
-            file.write_bytes(msgspec.msgpack.encode(cases))
-            files.append((bundle, str(file)))
-        errand = Errand(str(blobs.folder.resolve()), files, str(answers))
-        patience = _PATIENCE + count / 100
-        attempted = "Answer past requests"
-        try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "sampan.serve.again"],
-                input=msgspec.json.encode(errand),
-                capture_output=True,
-                timeout=patience,
-                env={**os.environ, **ONE_THREAD},
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise Damaged(attempted, f"it took more than {patience:.0f} s", "See what its rules do.") from None
-        if done.returncode or not done.stdout:
-            said = done.stderr.decode(errors="replace").strip()[-300:] or "nothing"
-            raise Damaged(attempted, f"the process ended with {done.returncode}", f"It last said: {said}")
-        if error := msgspec.json.decode(done.stdout):
-            raise revive(error)
-        return {one.id: one for one in msgspec.msgpack.decode(answers.read_bytes(), type=list[Again])}
-
-
-# -- what differs
 
 
 def compare(

@@ -10,10 +10,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from sampan.base import errors
 from sampan.base.clock import Clock, iso
 from sampan.base.digests import digest_bytes
-from sampan.base.errors import BadWorkspace, Conflict, Damaged, NotFound, SampanError, Usage
+from sampan.base.errors import BadWorkspace, Conflict, Damaged, NotFound, Usage, revive
 from sampan.base.ids import is_name, new_id
 from sampan.base.settings import Folder
 from sampan.base.sources import collect
@@ -26,9 +25,6 @@ from sampan.serve.bundle import Bundle, DecisionFacts, decode, draft_of
 from sampan.serve.decisions import ENTRY
 from sampan.store.database import Database
 
-ONE_THREAD: Final = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
 NO_RULES: Final = "none"  # in place of a decision's name
 _EVER: Final = 1 << 62
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{4,64}")
@@ -350,7 +346,7 @@ class Endpoints:
 
     def _try(self, bundle: Bundle, ref: str, rules_only: bool = False) -> tuple[DecisionFacts, ...]:
         """Load a bundle in a process of its own, which is where the user's rules are imported."""
-        from sampan.serve.environment import python_for, variables
+        from sampan.serve.environment import ONE_THREAD, python_for, variables
 
         python = sys.executable if rules_only else python_for(bundle, self._blobs)
         command = [python, "-P", "-m", "sampan.serve.trial", str(self._blobs.folder.resolve())]
@@ -392,13 +388,6 @@ def check_endpoint(attempted: str, name: str) -> None:
 def looks_like_a_digest(text: str) -> bool:
     """Whether somebody means a bundle by it, and not a time."""
     return _DIGEST.fullmatch(text) is not None
-
-
-def revive(body: Mapping[str, str]) -> SampanError:
-    """The error that another process raised."""
-    kind = getattr(errors, body.get("kind", ""), Damaged)
-    error: SampanError = kind(body.get("attempted", ""), body.get("obstacle", ""), body.get("advice", ""))
-    return error
 
 
 def _choose(declared: list[DecisionFacts], name: str | None, model: str) -> DecisionFacts | None:

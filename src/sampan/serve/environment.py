@@ -25,6 +25,10 @@ from sampan.store.blobs import Blobs
 HUB: Final = "hub"
 MODEL: Final = "model"
 RECORDED: Final = "recorded"
+#: Variables of a process that computes on one processor: many of them share a machine.
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
 _PATIENCE: Final = 1_800  # seconds that making an environment may take
 _SHOWN: Final = 4
 _MADE: Final[dict[tuple[str, str], str]] = {}  # what this process has found made already

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ATTEMPT: Final = "Predict"
 _LOADED: Final = 2  # snapshots of the table that stay loaded
-_FLOATS: Final = ("DOUBLE", "FLOAT")
+FLOATS: Final = ("DOUBLE", "FLOAT")
 
 
 class Lookup:
@@ -161,7 +161,7 @@ class _Rows:
             said = f"the table {table} has no column {missing[0]!r}"
             raise Usage(_ATTEMPT, said, f"Its columns: {', '.join(types)}.", field=missing[0])
         wanted = [*inputs, *(name for name in dict.fromkeys(also) if name in types and name not in inputs)]
-        packed = ", ".join(f"{quote_name(name)} := {_plain(quote_name(name), types[name])}" for name in wanted)
+        packed = ", ".join(f"{quote_name(name)} := {as_sent(quote_name(name), types[name])}" for name in wanted)
         self._connection: duckdb.DuckDBPyConnection = open_sources({"it": lake.source_of(snapshot, table)}, threads=1)
         try:
             self._connection.execute(
@@ -192,11 +192,11 @@ class _Rows:
         self._connection.close()
 
 
-def _plain(column: str, type_: str) -> str:
+def as_sent(column: str, type_: str) -> str:
     """A column as a request would have sent it: what is no number is null, bytes are in base64."""
     if type_ == "BLOB":
         return f"CASE WHEN {column} IS NOT NULL THEN struct_pack(base64 := to_base64({column})) END"
-    return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in _FLOATS else column
+    return f"CASE WHEN isfinite({column}) THEN {column} END" if type_ in FLOATS else column
 
 
 def _text(key: Any, place: int, name: str) -> str:

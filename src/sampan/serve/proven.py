@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sampan.base.errors import Refused
+from sampan.base.errors import Refused, revive
 from sampan.models.golden import Golden, compare
 from sampan.models.golden_checks import TOLERANCE, GoldenCheck
 from sampan.models.onnx_form import TOLERANCE as ONNX_TOLERANCE
 from sampan.serve.bundle import Bundle
-from sampan.serve.endpoints import revive
 from sampan.serve.scoring import Batch
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import msgspec
 from sampan.base.digests import digest_value
 from sampan.base.errors import NotFound, Refused
 from sampan.base.ids import whole
-from sampan.serve.again import Case
+from sampan.serve.again import Case, answer_again
 from sampan.serve.bundle import Bundle
-from sampan.serve.counterfactual import answer_again
 from sampan.serve.endpoints import Endpoints
 
 if TYPE_CHECKING:

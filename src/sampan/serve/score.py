@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import Damaged, Usage
+from sampan.base.errors import Damaged, Usage, revive
 from sampan.serve.bundle import Bundle
-from sampan.serve.endpoints import ONE_THREAD, revive
-from sampan.serve.environment import python_for, variables
+from sampan.serve.environment import ONE_THREAD, python_for, variables
 from sampan.serve.scoring import Batch, Order, read, write
 from sampan.store.blobs import Blobs
 

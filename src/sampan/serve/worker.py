@@ -14,12 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.base.errors import SampanError, Unreachable
+from sampan.base.errors import SampanError, Unreachable, revive
 from sampan.models.signing import Signed
 from sampan.serve.assignment import Assigned, News
 from sampan.serve.bundle import Bundle
-from sampan.serve.endpoints import ONE_THREAD, revive
-from sampan.serve.environment import variables
+from sampan.serve.environment import ONE_THREAD, variables
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.order import Before, Door, Order
 from sampan.serve.overload import OVERDUE
