@@ -62,14 +62,14 @@ def write_later() -> None:
 
 def tidy_bytes() -> None:
     """Quarantined bytes are kept as readable text instead of as they came."""
-    from sampan.log import writer
+    from sampan.log import numbering
 
-    encode = writer.encode
+    encode = numbering.encode
 
     def tidied(*args: Any, held: Any = (), **more: Any) -> bytes:
         return encode(*args, held=[raw.decode(errors="replace").encode() for raw in held], **more)
 
-    writer.encode = tidied  # type: ignore[assignment]
+    numbering.encode = tidied  # type: ignore[assignment]
 
 
 def deaf_to_signals() -> None:

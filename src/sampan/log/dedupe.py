@@ -15,6 +15,8 @@ from sampan.log.stream import Stream
 if TYPE_CHECKING:
     from sampan.log.sealing import Sealing
 
+Known = dict[bytes, tuple[int, int]]  # of sealed events: key → number, content digest
+
 
 class Dedupe:
     """Keys of one stream."""
@@ -61,11 +63,11 @@ class Dedupe:
             if keys is active or not (index.covers(number) and sealing.is_sealed(number))
         }
 
-    def sealed(self, keys: list[bytes]) -> dict[bytes, tuple[int, int]]:
+    def sealed(self, keys: list[bytes]) -> Known:
         """Number and content digest of each of these keys that is sealed."""
         return self._index.find(keys)
 
-    def take_new(self, keys: list[bytes], first: int, known: dict[bytes, tuple[int, int]]) -> bool:
+    def take_new(self, keys: list[bytes], first: int, known: Known) -> bool:
         """Number these keys from ``first`` on, if none was seen and none stands twice among them; else do nothing."""
         if known and not known.keys().isdisjoint(keys):
             return False

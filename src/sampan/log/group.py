@@ -93,14 +93,15 @@ def frames_of(requests: list[Request]) -> Iterator[list[Request]]:
 class Group:
     """Requests that share a sync."""
 
-    __slots__ = ("counts", "firsts", "frames", "last", "placed", "refused", "requests", "span", "tallied")
+    __slots__ = ("counts", "first", "firsts", "frames", "last", "placed", "refused", "requests", "span", "tallied")
 
-    def __init__(self, requests: list[Request], counts: Counts) -> None:
-        self.requests, self.counts = requests, counts
+    def __init__(self, requests: list[Request], first: int) -> None:
+        """``first``: the number that its first item gets."""
+        self.requests, self.counts = requests, Counts()
         self.frames: list[bytes] = []
         self.firsts: list[int] = []
         self.placed: list[bytes] = []  # keys that were added to the recent ones
         self.refused = 0  # earlier refusals that its frames record
-        self.last = 0
+        self.first, self.last = first, first - 1
         self.tallied: Tally = {}
         self.span: Span | None = None  # where its frames lie, once they are durable

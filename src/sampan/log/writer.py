@@ -1,6 +1,6 @@
 """The one writer of a stream. Requests that arrive while the disk is busy share the next sync.
 
-A request's items are deduplicated and numbered (``_place``), framed, written and synced as a group (``_flush``, in
+A request's items are deduplicated, numbered and framed (``Numbering``), written and synced as a group (``_flush``, in
 a thread), and only then answered. The first error of a sync poisons the writer: the kernel may have dropped the
 bytes and will not say so twice. A full disk does not: the file is cut back and the next request tries again.
 """
@@ -10,7 +10,6 @@ import contextlib
 import errno
 import threading
 import time
-from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,18 +22,19 @@ from sampan.base.errors import Busy, DiskFull, SampanError
 from sampan.base.histogram import Histogram
 from sampan.base.settings import Settings
 from sampan.log.attachments import Attachments
-from sampan.log.check import Bad, Batch, Checker, same_meaning
+from sampan.log.check import Batch, Checker
 from sampan.log.contracts import Contracts
-from sampan.log.dedupe import Dedupe
-from sampan.log.frames import Complaint, Frame, Notes, Repair, SegmentHeader, encode
-from sampan.log.group import Counts, Group, Placing, Request, frames_of
+from sampan.log.dedupe import Dedupe, Known
+from sampan.log.frames import Repair, SegmentHeader
+from sampan.log.group import Counts, Group, Request, frames_of
 from sampan.log.identity import key_of
 from sampan.log.keys import SubjectKeys
+from sampan.log.numbering import Numbering
 from sampan.log.sealing import Sealing
 from sampan.log.segment import Segment
 from sampan.log.stream import Durable, Mark, Stream, read_mark
 from sampan.log.tally import Counts as Tally
-from sampan.log.tally import Span, tally
+from sampan.log.tally import Span
 from sampan.log.verdict import Answer
 from sampan.store.lock import FileLock
 
@@ -42,7 +42,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 _Made = TypeVar("_Made")
-Known = dict[bytes, tuple[int, int]]  # of sealed events: key → number, content digest
 
 
 class Poisoned(SampanError):
@@ -138,6 +137,7 @@ class StreamWriter:
             self._segment = self._create(number, last + 1, head, anchor)
         self._older = {segment.number: segment for segment in segments}
         self._dedupe = Dedupe(self.stream) if dedupe else None
+        self._numbering = Numbering(self.name, self._dedupe, self.checker, self._stored)
         for segment in (*segments, self._segment):
             self._reread(segment)
         self._next = self._segment.last + 1
@@ -299,7 +299,7 @@ class StreamWriter:
         else:
             done.set_exception(error)
 
-    # -- numbering
+    # -- making a group
 
     def _checked(self, requests: list[Request]) -> list[Request]:
         """Check what came unchecked. One that cannot even be checked fails alone."""
@@ -325,8 +325,7 @@ class StreamWriter:
 
     def _prepare(self, requests: list[Request]) -> Group:
         """Deduplicate, number and frame a group; nothing is on disk yet."""
-        group = Group(requests, Counts())
-        group.last = self._next - 1
+        group = Group(requests, self._next)
         received = self._clock.micros()
         known: Known = {}
         try:
@@ -334,116 +333,12 @@ class StreamWriter:
                 self._dedupe.refresh(self._sealing)
                 known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
             for together in frames_of(requests):
-                self._place(group, together, received, known)
+                self._numbering.place(group, together, received, known, self._refused)
+                self._refused = 0
         except BaseException:
             self._take_back(group)
             raise
         return group
-
-    def _place(self, group: Group, requests: list[Request], received: int, known: Known) -> None:
-        """Number the items of requests that share a frame, accepted ones first, and make the frame."""
-        frame = Placing(group.last + 1)
-        dedupe = self._dedupe
-        if dedupe is not None:
-            keys = [key for request in requests for key in request.batch.keys]
-            if dedupe.take_new(keys, frame.first, known):
-                group.placed += keys
-                dedupe = None  # nothing left to compare
-        for request in requests:
-            if dedupe is None:
-                frame.take(request)
-            else:
-                self._compare(group, frame, request, known)
-        held = frame.first + len(frame.raws)
-        number = held
-        notes = None
-        if frame.bads or requests[0].repairs:
-            complaints = tuple(bad.complaint for bads in frame.bads for bad in bads)
-            notes = Notes(complaints, requests[0].repairs)
-        for request, first, ids, places, bads in frame.answers:
-            told = [(bad.index, at, bad.complaint.id, bad.complaint.text) for at, bad in enumerate(bads, number)]
-            number += len(bads)
-            request.answer = Answer(self.name, ids, first, places, told, plain=request.batch.plain)
-        payload = encode(
-            frame.first,
-            received,
-            requests[0].producer,
-            frame.raws,
-            requests[0].batch.labels,
-            array("H", frame.codes),
-            held=[bad.raw for bads in frame.bads for bad in bads],
-            notes=notes,
-            duplicate=frame.duplicate,
-            refused=self._refused,
-        )
-        complaints = notes.complaints if notes is not None else ()
-        tally(
-            group.tallied,
-            received,
-            requests[0].producer,
-            requests[0].batch.labels,
-            frame.codes,
-            frame.sources,
-            complaints,
-            frame.duplicate,
-        )
-        group.refused += self._refused
-        self._refused = 0
-        group.frames.append(payload)
-        group.firsts.append(frame.first if number > frame.first else 0)
-        group.last = number - 1
-        group.counts.accepted += len(frame.raws)
-        group.counts.duplicate += frame.duplicate
-        group.counts.quarantined += number - held
-
-    def _compare(self, group: Group, frame: Placing, request: Request, known: Known) -> None:
-        """Item by item: new, seen before with the same meaning, or a conflict."""
-        dedupe, batch = self._dedupe, request.batch
-        assert dedupe is not None
-        bad_at = {bad.index for bad in batch.bads}
-        indexes = (index for index in range(len(batch)) if index not in bad_at)
-        ids: list[str] = []
-        places: list[tuple[int, bool]] = []
-        conflicts: list[Bad] = []
-        parts = (batch.keys, batch.raws, batch.codes, batch.ids, batch.sources)
-        for index, key, raw, code, id, source in zip(indexes, *parts, strict=True):
-            number = dedupe.recent(key)
-            content = None
-            if number is None and key in known:
-                number, content = known[key]
-            if number is None:
-                number = frame.first + len(frame.raws)
-                dedupe.active[key] = number
-                group.placed.append(key)
-                frame.raws.append(raw)
-                frame.codes.append(code)
-                frame.sources.append(source)
-                ids.append(id)
-                places.append((number, False))
-            elif dedupe.same_content(raw, content) or same_meaning(
-                self._original(group, frame, number), raw, timed=batch.timed
-            ):
-                ids.append(id)
-                places.append((number, True))
-                frame.duplicate += 1
-            else:
-                label = batch.labels[code].rpartition("@")[0]
-                # The same words for every conflict, so that the list of quarantine stays short however many there are.
-                reason = "conflict: the log has the same source and id with other content"
-                complaint = Complaint(reason, "$", label, id, source)
-                conflicts.append(self.checker.conflict(batch, index, raw, complaint))
-        bads = sorted([*batch.bads, *conflicts], key=lambda bad: bad.index) if conflicts else batch.bads
-        frame.bads.append(bads)
-        frame.answers.append((request, 0, ids, places, bads))
-
-    def _original(self, group: Group, frame: Placing, number: int) -> bytes:
-        """The bytes of an accepted item, wherever it is by now."""
-        if number >= frame.first:
-            return frame.raws[number - frame.first]
-        if number >= self._next:
-            at = max(index for index, start in enumerate(group.firsts) if 0 < start <= number)
-            return Frame(group.frames[at]).raw(number - group.firsts[at])
-        return self._stored(number)
 
     def _stored(self, number: int) -> bytes:
         """The bytes of a durable item."""
