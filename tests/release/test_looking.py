@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,15 @@ class Looked:
         self.phase, self.stage = RUNNING, 1
         self.numbers = count()
 
-    def send(self, *events: dict[str, Any]) -> None:
+    def settle(self, numbers: Iterable[int], due: str) -> None:
+        """People have said that something be reserved in these cases."""
+        said = {"endpoint": "reorder", "action": "reserve", "due": due, "author": "bea", "value": VALUES}
+        about = ({"id": f"r{n}", "type": "review", "data": {**said, "prediction_id": f"p{n}"}} for n in numbers)
+        self.send(*about, stream="reviews")
+
+    def send(self, *events: dict[str, Any], stream: str = "told") -> None:
         with self.app.writing("Send"):
-            writer, now = self.app.log.writer("told"), iso(self.app.clock.micros())
+            writer, now = self.app.log.writer(stream), iso(self.app.clock.micros())
             lines = [msgspec.json.encode({"source": "test", "time": now, **event}) for event in events]
 
             async def submit() -> Any:
@@ -297,3 +304,35 @@ def test_the_plan_of_the_example_can_be_read_and_asked(looked):
     plan = read_rollouts(looked.app.folder.root).of["reorder"]
     looked.plan = json.loads(msgspec.json.encode(plan))
     looked.looking().try_out()
+
+
+def test_what_the_days_cap_held_back_is_no_evidence_of_a_shadow(looked):
+    """The champion's approvals are held back, a shadow's are not: of the same rules one would look better."""
+    looked.stage = 0
+    safe = {"currency": "GBP", "outcomes": {"true": 0.0, "false": 0.0}}
+    free = {"risk": 1.0, "day": "2026-03-01", "total": 60.0, "cap": 60.0}
+    held = {**free, "risk": 0.0, "held": "reserve", "asked": 1.0, "rule": ""}
+    same = {"stage": 0, "exposure": free}
+    looked.send(*(looked.answered(n, False, **same) for n in range(60)))
+    looked.send(*(looked.answered(n, False, stage=0, action="wait", value=safe, exposure=held) for n in range(60, 120)))
+    looked.send(*(looked.answered(n, False, **same) for n in range(120, 130)))  # what is smaller still fits
+    looked.send(*(looked.answered(n, False, stage=0, exposure={**free, "day": "2026-03-02"}) for n in range(130, 140)))
+    looked.send(*(looked.shadow(n, action="reserve", value=VALUES if n % 2 or n > 59 else safe) for n in range(140)))
+    looked.send(*(looked.outcome(n, True) for n in range(140)))
+    look = looked.whole().look
+    assert look is not None and look.units == (70, 70)
+    assert look.gain == pytest.approx(-2 * 30 / 70), "of those that were held back nothing is seen"
+
+
+def test_a_shadow_whose_rule_asks_people_too_is_taken_to_get_their_answer(looked):
+    looked.stage = 0
+    due, numbers = iso(looked.app.clock.micros() + 60_000_000), range(40)
+    safe = {"currency": "GBP", "outcomes": {"true": 0.0, "false": 0.0}}
+    asked = {"action": "wait", "rule": "large", "value": safe, "review": {"due": due, "choices": ["reserve", "wait"]}}
+    looked.send(*(looked.answered(n, False, stage=0, **asked) for n in numbers))
+    looked.send(*(looked.shadow(n, rule="large" if n % 2 else "small", value=safe) for n in numbers))
+    looked.send(*(looked.outcome(n, True) for n in numbers))
+    looked.settle(numbers, due)
+    look = looked.whole().look
+    assert look is not None and look.champion == pytest.approx(2.0)
+    assert look.gain == pytest.approx(-1.0), "of every other case the shadow did what it would have done by itself"

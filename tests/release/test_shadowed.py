@@ -43,6 +43,15 @@ def test_agreement_distance_latency_and_what_went_wrong(looked: Looked) -> None:
     assert found.calibration is None, "no outcome is known"
 
 
+def test_an_action_that_the_days_cap_held_back_is_compared_as_the_rules_had_said_it(looked: Looked) -> None:
+    held = {"risk": 0.0, "day": "2026-03-01", "total": 60.0, "cap": 60.0, "held": "reserve", "rule": "likely"}
+    looked.send(looked.answered(1, False, action="wait", rule="cap: 60 GBP a day", exposure=held))
+    looked.send(looked.shadow(1, prediction=0.6, action="reserve", rule="likely"))
+    found = asked(looked)
+    assert (found.answered, found.same_action, found.changes) == (1, 1, ())
+    assert [(one.action, one.rule) for one in found.furthest] == [("reserve", "likely")]
+
+
 def test_calibration_is_of_the_newest_outcome_of_each_and_of_both_sides(looked: Looked) -> None:
     said = {1: (0.9, 0.8, True), 2: (0.9, 0.6, False), 3: (0.1, 0.3, False)}
     looked.send(*(looked.answered(n, False, prediction=x) for n, (x, _, _) in said.items()))

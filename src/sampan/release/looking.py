@@ -242,8 +242,13 @@ class Looking:
             "candidates": f"SELECT {arm} FROM prediction WHERE {ours}",
             "answers": f"SELECT {said}, fallback FROM prediction WHERE {ours}"
             f" UNION ALL SELECT {said}, '' AS fallback FROM shadow WHERE {own}",
+            # From the first request of a day that the champion's cap has held back, the cap decides, and it holds
+            # nothing of a shadow's: that day's rest is no comparison of the two.
             "shadowed": f"WITH seen AS (SELECT _id, prediction_id FROM shadow WHERE {own}),"
-            f" asked AS (SELECT _id, {unit} FROM prediction WHERE _id IN (SELECT prediction_id FROM seen))"
+            " capped AS (SELECT (exposure->>'day') AS day, min(_received) AS since FROM prediction"
+            f" WHERE endpoint = '{begun.endpoint}' AND (exposure->>'held') <> '' GROUP BY 1),"
+            f" asked AS (SELECT _id, {unit} FROM prediction WHERE _id IN (SELECT prediction_id FROM seen)"
+            " AND NOT EXISTS (FROM capped WHERE day = (exposure->>'day') AND _received >= since))"
             " SELECT seen._id AS id, prediction_id AS request, unit, true AS candidate"
             " FROM seen JOIN asked ON asked._id = prediction_id"
             " UNION ALL SELECT _id, _id, unit, false FROM asked",

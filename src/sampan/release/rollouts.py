@@ -28,7 +28,8 @@ FILE: Final = "rollouts.toml"
 COLUMNS: Final = ("prediction_id", "value")
 
 #: What decisions earned, by what people made of them where they were asked; those of a shadow by the outcome of what
-#: was done: an action is taken to change no outcome.
+#: was done: an action is taken to change no outcome. Where the shadow's rule is the one that asked people, they are taken
+#: to have answered it alike.
 VALUE_SQL: Final = f"""
 WITH known AS (
     {KNOWN_SQL}
@@ -38,7 +39,14 @@ WITH known AS (
     SELECT _id AS prediction_id, _id AS request, coalesce(settled.value, prediction.value) AS value
     FROM prediction LEFT JOIN settled ON settled.prediction_id = _id AND settled.endpoint = prediction.endpoint
     UNION ALL
-    SELECT _id AS prediction_id, prediction_id AS request, value FROM shadow WHERE error = ''
+    SELECT shadow._id AS prediction_id, shadow.prediction_id AS request,
+        CASE WHEN shadow.action = case_.action AND shadow.rule = case_.rule AND settled.value IS NOT NULL
+            THEN settled.value ELSE shadow.value END AS value
+    FROM shadow
+    LEFT JOIN settled ON settled.prediction_id = shadow.prediction_id AND settled.endpoint = shadow.endpoint
+    LEFT JOIN (SELECT _id, action, rule FROM prediction WHERE review IS NOT NULL) AS case_
+        ON case_._id = settled.prediction_id
+    WHERE shadow.error = ''
 )
 SELECT
     answered.prediction_id,

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 _MOST: Final = 20  # pairs, changes and errors that are listed
 _BINS: Final = 10
 #: Events keep a prediction as JSON: a number, a label, a list of probabilities, or a tensor with its data. Lists lie as
-#: far apart as that of their elements which does most; of large tensors only the digests are here.
+#: far apart as that of their elements which does most; of large tensors only the digests are here. Where a day's cap has
+#: held the champion's action back, it is what its rules had asked for: no cap holds a shadow's.
 _PAIRS: Final = """
 CREATE TEMP TABLE pairs AS WITH answered AS (
     SELECT prediction_id, stage, prediction AS other, action AS other_action, rule AS other_rule, error,
         latency_us AS other_us, calls
     FROM shadow WHERE rollout = '{rollout}'
 ), pairs AS (
-    SELECT answered.prediction_id, _time AS time, entity, prediction AS said, other, action, other_action, rule,
+    SELECT answered.prediction_id, _time AS time, entity, prediction AS said, other,
+        if((exposure->>'held') <> '', exposure->>'held', action) AS action, other_action,
+        if((exposure->>'held') <> '', exposure->>'rule', rule) AS rule,
         other_rule, answered.error, latency_us, other_us, calls,
         try_cast(prediction AS DOUBLE) AS x, try_cast(other AS DOUBLE) AS y,
         try_cast(if(starts_with(prediction, '{{'), prediction->>'$.data', prediction) AS DOUBLE[]) AS xs,
