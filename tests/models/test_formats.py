@@ -58,6 +58,23 @@ def test_an_unknown_category_and_null_are_missing_values(frame, frozen):
     assert elsewhere == absent
 
 
+def test_a_category_of_another_type_than_those_that_were_trained_is_refused(frame, frozen):
+    columns = [*NUMBERS, "country"]
+    _, predictor = frozen(lgbm().fit(frame[columns], frame["again"]), "binary", frame, columns)
+    with pytest.raises(Usage, match="field 'country': expected a category such as \"DE\" or null, got 7"):
+        predictor.predict([{**records(frame, columns)[0], "country": 7}])
+
+
+def test_a_category_that_is_a_number_is_the_same_with_and_without_a_point(frame, frozen):
+    frame["country"] = pd.Categorical(frame["country"].map({"DE": 1, "FR": 2, "UK": 3}).astype(int))
+    columns = [*NUMBERS, "country"]
+    draft, predictor = frozen(lgbm().fit(frame[columns], frame["again"]), "binary", frame, columns)
+    record = records(frame, columns)[0]
+    one, same, unknown = predictor.predict([{**record, "country": of} for of in (3, 3.0, None)])
+    assert one == same != unknown
+    assert (draft.signature.cell("country"), draft.signature.cell("nobody")) == ("number", None)
+
+
 def test_lightgbm_multiclass_keeps_its_labels(frame, frozen):
     target = pd.cut(frame["spend"], 3, labels=["low", "middle", "high"]).astype(str)
     model = lgbm().fit(frame[NUMBERS], target)

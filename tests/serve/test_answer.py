@@ -1,6 +1,7 @@
 """What a request may look like, and the one clear message for what it may not."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,11 @@ def answer(answerer, sent):
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"[" * 100_000, "not JSON|nested too deep"),
+        (body(record(orders=math.nan)), "NaN, the value of field 'orders', is no number in it"),
+        (body(record(), record(spend=-math.inf)), "-Infinity, the value of field 'spend', is no number in it"),
+        (body(record()).replace(b"10.25", b"1e999"), "1e999, the value of field 'spend', is no number in it"),
+        (b"[[NaN]]", "NaN, is no number in it"),
+        (b'{"NaN": }', "JSON is malformed"),
         (b"[]", "the list of records is empty"),
         (b'{"records": []}', "the list of records is empty"),
         (b'{"records": {"orders": 1}, "id": "x"}', "unknown field 'id' beside records"),

@@ -20,7 +20,7 @@ _EXPECTED: Final = {
     "integer": "a whole number",
     "boolean": "true or false",
     "text": "a text",
-    "category": "one of the categories it was trained with, or any other text",
+    "category": "a text, a number, true or false",
     "bytes": 'bytes as {"base64": "..."}',
 }
 _ABSENT: Final = object()
@@ -129,6 +129,8 @@ class Inputs:
             expected = f"a tensor {self.signature.tensor(name).words}"
         else:
             expected = _EXPECTED[kind] + (" or null" if self.signature.missing else "")
+        if kind == "category" and (known := self.signature.categories.get(name)):
+            expected = f"a category such as {_shown(known[0])}" + (" or null" if self.signature.missing else "")
         where = f"record {index}, " if count > 1 else ""
         if value is _ABSENT:
             obstacle = f"{where}field {name!r} is missing; expected {expected}"
@@ -150,14 +152,20 @@ def _reader(kind: InputType, categories: tuple[Label, ...]) -> Callable[[Any], A
         return _text
     if kind == "bytes":
         return read_content
-    codes = {(type(label), label): code for code, label in enumerate(categories)}
+    types = {_kind_of(label) for label in categories} or {str, float, bool}
+    codes = {(_kind_of(label), label): code for code, label in enumerate(categories)}
 
     def read_category(value: Any) -> float:
-        if type(value) not in (str, int, bool, float):
+        if (kind := _kind_of(value)) not in types:
             raise TypeError
-        return codes.get((type(value), value), math.nan)
+        return codes.get((kind, value), math.nan)
 
     return read_category
+
+
+def _kind_of(value: Any) -> type:
+    """Numbers that are equal are one category, whether or not a point was written."""
+    return float if type(value) is int else type(value)
 
 
 def _number(value: Any) -> float:

@@ -40,6 +40,13 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     tensors: dict[str, TensorType] | msgspec.UnsetType = msgspec.UNSET
     gives: TensorType | msgspec.UnsetType = msgspec.UNSET
 
+    def cell(self, name: str) -> InputType | None:
+        """As what the cell of a text file is read; of a category, as what its labels are. None: it is no input."""
+        kind, labels = self.inputs.get(name), self.categories.get(name, ())
+        if kind != "category" or not labels or any(isinstance(one, str) for one in labels):
+            return kind
+        return "boolean" if all(isinstance(one, bool) for one in labels) else "number"
+
     def tensor(self, name: str) -> TensorType:
         """What the tensor of an input is."""
         assert not isinstance(self.tensors, msgspec.UnsetType)

@@ -42,6 +42,7 @@ _AHEAD: Final = 300_000_000  # microseconds that a request's time may be ahead o
 _LONGEST: Final = 200  # characters of an event's subject
 _ATTEMPT: Final = "Predict"
 _REASON: Final = 300  # characters of why it is not the model that answers
+_IDS: Final = "Leave ids out, and each prediction gets one."
 _NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
@@ -452,10 +453,11 @@ class Answerer:
             return new_ids(self._clock, count)
         if not isinstance(given, list) or len(given) != count:
             got = f"{len(given)} of them" if isinstance(given, list) else _shown(given)
-            raise Usage(_ATTEMPT, f"ids: expected a list of {count} texts, one per record, got {got}", field="ids")
+            raise Usage(_ATTEMPT, f"ids: expected a list of {count} texts, one per record, got {got}", _IDS, field="ids")
         for one in given:
             if not isinstance(one, str) or not 1 <= len(one) <= 200:
-                raise Usage(_ATTEMPT, f"ids: expected texts of 1 to 200 characters, got {_shown(one)}", field="ids")
+                obstacle = f"ids: expected texts of 1 to 200 characters, got {_shown(one)}"
+                raise Usage(_ATTEMPT, obstacle, _IDS, field="ids")
         if len(set(given)) != count:
             raise Usage(_ATTEMPT, "ids: the same id stands for two records", "Ids name predictions.", field="ids")
         return given
@@ -492,7 +494,10 @@ def _time(given: Any, now: int) -> int:
         micros = to_micros(when)
     except (TypeError, ValueError, OverflowError):
         raise Usage(
-            _ATTEMPT, f"time: expected ISO text such as 2011-04-01T08:26:00Z, got {_shown(given)}", field="time"
+            _ATTEMPT,
+            f"time: expected ISO text such as 2011-04-01T08:26:00Z, got {_shown(given)}",
+            "Leave it out to mean now.",
+            field="time",
         ) from None
     if micros > now + _AHEAD:
         raise Usage(

@@ -139,10 +139,7 @@ def _shape(signature: Signature, name: str) -> tuple[int, ...]:
 def _datatype(signature: Signature, name: str) -> str:
     if signature.inputs[name] == "tensor":
         return signature.tensor(name).datatype
-    labels = signature.categories.get(name, ())
-    if signature.inputs[name] == "category" and labels and not any(isinstance(one, str) for one in labels):
-        return "BOOL" if all(isinstance(one, bool) for one in labels) else "FP64"
-    return _DATATYPES[signature.inputs[name]]
+    return _DATATYPES[signature.cell(name) or signature.inputs[name]]
 
 
 def _split(body: bytes, length: str) -> tuple[bytes, bytes]:

@@ -224,8 +224,9 @@ def _from_csv(body: bytes, signature: Signature) -> list[Any]:
     for place, row in enumerate(rows):
         if len(row) != len(names):
             raise Usage(_ATTEMPT, f"row {place}: {len(row)} values, expected {len(names)}", f"In this order: {names}.")
+    kinds = [signature.cell(name) for name in names]
     return [
-        {name: _cell(cell, signature.inputs.get(name)) for name, cell in zip(names, row, strict=True)} for row in rows
+        {name: _cell(cell, kind) for name, kind, cell in zip(names, kinds, row, strict=True)} for row in rows
     ]
 
 

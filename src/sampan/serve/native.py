@@ -3,6 +3,8 @@
 {"records": [{...}, ...], "ids": ["..."], "time": "2011-04-01T08:26:00Z"}   or a bare list, or one record
 """
 
+import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,9 +53,51 @@ def decoded(body: bytes, advice: str) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if odd := _infinite(body):
+            what, field = odd
+            of = f", the value of field {field!r}" if field else ""
+            obstacle = f"the body is not JSON: {what}{of}, is no number in it"
+            raise Usage(_ATTEMPT, obstacle, "Send null for a value that is not known.", field=field) from None
         raise Usage(_ATTEMPT, f"the body is not JSON: {error}", advice) from None
     except RecursionError:
         raise Usage(_ATTEMPT, "the body is nested too deep", "Send flat records.") from None
+
+
+class _Found(Exception):
+    """Ends a walk over a body."""
+
+
+def _infinite(body: bytes) -> tuple[str, str] | None:
+    """What is not finite in a body that is JSON but for that, as Python and pandas write it, and the field that has it;
+    None if that is not what is wrong with it."""
+    if not any(word in body for word in (b"NaN", b"Infinity", b"e", b"E")):
+        return None
+
+    def pairs(found: list[tuple[str, Any]]) -> None:
+        for name, value in found:
+            if isinstance(value, _Odd):
+                raise _Found(value, name)
+
+    first: list[str] = []
+
+    def odd(text: str) -> _Odd:
+        first.append(text)
+        return _Odd(text)
+
+    def number(text: str) -> float | _Odd:
+        return float(text) if math.isfinite(float(text)) else odd(text)
+
+    try:
+        json.loads(body, parse_constant=odd, parse_float=number, object_pairs_hook=pairs)
+    except _Found as found:
+        return str(found.args[0]), str(found.args[1])
+    except (ValueError, RecursionError):
+        return None
+    return (first[0], "") if first else None
+
+
+class _Odd(str):
+    """The text of what is no finite number."""
 
 
 def quoting(failure: Mapping[str, str]) -> bytes:

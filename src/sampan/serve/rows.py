@@ -135,7 +135,8 @@ def _csv(path: Path, signature: Signature, named: str, size: int) -> Rows:
     except (pa.ArrowException, OSError) as error:
         raise mended(error) from error
 
-    readers = [(name, _READERS[kind]) for name, kind in signature.inputs.items() if kind in _READERS]
+    kinds = {name: signature.cell(name) for name in signature.inputs}
+    readers = [(name, _READERS[kind]) for name, kind in kinds.items() if kind in _READERS]
     readers = [one for one in readers if one[0] in reader.schema.names]
 
     def batches() -> Iterator[Records]:
