@@ -28,8 +28,8 @@ FILE: Final = "rollouts.toml"
 COLUMNS: Final = ("prediction_id", "value")
 
 #: What decisions earned, by what people made of them where they were asked; those of a shadow by the outcome of what
-#: was done: an action is taken to change no outcome. Where the shadow's rule is the one that asked people, they are taken
-#: to have answered it alike.
+#: was done: an action is taken to change no outcome. Where the shadow's rule is the one that asked people, they are
+#: taken to have answered it alike.
 VALUE_SQL: Final = f"""
 WITH known AS (
     {KNOWN_SQL}

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _MOST: Final = 20  # pairs, changes and errors that are listed
 _BINS: Final = 10
 #: Events keep a prediction as JSON: a number, a label, a list of probabilities, or a tensor with its data. Lists lie as
-#: far apart as that of their elements which does most; of large tensors only the digests are here. Where a day's cap has
-#: held the champion's action back, it is what its rules had asked for: no cap holds a shadow's.
+#: far apart as that of their elements which does most; of large tensors only the digests are here. Where a day's cap
+#: has held the champion's action back, it is what its rules had asked for: no cap holds a shadow's.
 _PAIRS: Final = """
 CREATE TEMP TABLE pairs AS WITH answered AS (
     SELECT prediction_id, stage, prediction AS other, action AS other_action, rule AS other_rule, error,

@@ -453,7 +453,8 @@ class Answerer:
             return new_ids(self._clock, count)
         if not isinstance(given, list) or len(given) != count:
             got = f"{len(given)} of them" if isinstance(given, list) else _shown(given)
-            raise Usage(_ATTEMPT, f"ids: expected a list of {count} texts, one per record, got {got}", _IDS, field="ids")
+            obstacle = f"ids: expected a list of {count} texts, one per record, got {got}"
+            raise Usage(_ATTEMPT, obstacle, _IDS, field="ids")
         for one in given:
             if not isinstance(one, str) or not 1 <= len(one) <= 200:
                 obstacle = f"ids: expected texts of 1 to 200 characters, got {_shown(one)}"

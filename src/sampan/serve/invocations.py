@@ -225,9 +225,7 @@ def _from_csv(body: bytes, signature: Signature) -> list[Any]:
         if len(row) != len(names):
             raise Usage(_ATTEMPT, f"row {place}: {len(row)} values, expected {len(names)}", f"In this order: {names}.")
     kinds = [signature.cell(name) for name in names]
-    return [
-        {name: _cell(cell, kind) for name, kind, cell in zip(names, kinds, row, strict=True)} for row in rows
-    ]
+    return [{name: _cell(cell, kind) for name, kind, cell in zip(names, kinds, row, strict=True)} for row in rows]
 
 
 def _cell(cell: str, kind: str | None) -> Any:
