@@ -136,7 +136,7 @@ def _csv(path: Path, signature: Signature, named: str, size: int) -> Rows:
         raise mended(error) from error
 
     kinds = {name: signature.cell(name) for name in signature.inputs}
-    readers = [(name, _READERS[kind]) for name, kind in kinds.items() if kind in _READERS]
+    readers = [(name, _READERS[kind]) for name, kind in kinds.items() if kind is not None and kind in _READERS]
     readers = [one for one in readers if one[0] in reader.schema.names]
 
     def batches() -> Iterator[Records]:
