@@ -76,7 +76,7 @@ class Answerer:
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
         facts = opened.bundle.decision
-        self._facts = facts
+        self.facts = facts
         self._thresholds = facts.thresholds if facts else {}
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
@@ -91,6 +91,14 @@ class Answerer:
     def signature(self) -> Signature:
         """What its model takes and gives."""
         return self._bundle.model.signature
+
+    def complete(self, record: Mapping[str, Any], when: int | None) -> dict[str, Any]:
+        """A record that names a row, with the row's features as they were known at ``when``. Raises Usage."""
+        if self._lookup is None:
+            return dict(record)
+        (made,), _ = self._lookup.complete([record], when)
+        completed: dict[str, Any] = made
+        return completed
 
     def warm(self) -> None:
         """Load what the first request would wait for."""
@@ -222,7 +230,7 @@ class Answerer:
 
     def judge(self, records: Sequence[Mapping[str, Any]], outputs: "Sequence[Output]") -> list[Verdict]:
         """Apply the rules."""
-        if self._facts is None:
+        if self.facts is None:
             return [Verdict(output, form=self._form) for output in outputs]
         verdicts = []
         for record, output in zip(records, outputs, strict=True):
@@ -316,7 +324,7 @@ class Answerer:
     def _failed(self, answers: Sequence[Mapping[str, Any]]) -> SampanError | None:
         for place, answer in enumerate(answers):
             if answer.get("error") and not answer["action"]:
-                name = self._facts.name if self._facts else ""
+                name = self.facts.name if self.facts else ""
                 return SampanError(
                     f"Decide with {name!r}",
                     f"record {place}: {answer['error']}",
@@ -417,7 +425,7 @@ class Answerer:
 
     def _value(self, prediction: Prediction, action: str) -> dict[str, Any] | None:
         """What the action earns under each outcome, and on average if the probabilities hold."""
-        return None if self._facts is None else worth(self._facts, prediction, action, self._probable)
+        return None if self.facts is None else worth(self.facts, prediction, action, self._probable)
 
     def _name(self, record: Mapping[str, Any], place: int) -> str:
         """Whom the prediction is about; empty where the record says null."""

@@ -50,7 +50,8 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
 class News(msgspec.Struct, kw_only=True):
     """How the candidate has done, as the champion's process sees it: answers, and why there was none, how often.
 
-    ``stuck``: for how many seconds what was asked first has not been answered.
+    ``stuck``: for how many seconds what was asked first has not been answered. Of a shadow that follows the log:
+    ``behind``: predictions that it has not come to; ``asking``: the one that it is at, where that is told.
     """
 
     answered: int = 0
@@ -59,6 +60,18 @@ class News(msgspec.Struct, kw_only=True):
     missed: dict[str, int] = {}
     connected: bool = False
     stuck: float = 0.0
+    behind: int = 0
+    asking: str = ""
+
+    def with_counts_of(self, before: "News") -> "News":
+        """The same, with what another process had counted before."""
+        return msgspec.structs.replace(
+            self,
+            answered=before.answered + self.answered,
+            fallbacks=_added(before.fallbacks, self.fallbacks),
+            shadowed=before.shadowed + self.shadowed,
+            missed=_added(before.missed, self.missed),
+        )
 
 
 class CandidateState(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,3 +144,7 @@ def alike(one: Bundle, other: Bundle) -> bool:
 def code(reason: str) -> str:
     """A reason without what differs each time: under this it is counted."""
     return reason.partition(":")[0]
+
+
+def _added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in {**one, **other}}

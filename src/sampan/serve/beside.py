@@ -65,7 +65,7 @@ class Beside:
     async def introduce(self, front: Worker) -> None:
         """Tell the champion's process, which may be a new one; connect it if the candidate's is there."""
         if self._front is not front:
-            self._before, self._news = _sum(self._before, self._news), News()
+            self._before, self._news = self._news.with_counts_of(self._before), News()
         self._front, self._connected = front, False
         front.on_news = self._heard
         await self._tell(connect=True)
@@ -101,7 +101,7 @@ class Beside:
         return worker
 
     def status(self) -> CandidateState:
-        worker, wanted, counts = self.worker, self.assignment, _sum(self._before, self._news)
+        worker, wanted, counts = self.worker, self.assignment, self._news.with_counts_of(self._before)
         there = worker is not None and not worker.lost.is_set()
         return CandidateState(
             state="serving" if there and self._connected else "down" if self._tried else "starting",
@@ -217,15 +217,3 @@ async def _place() -> AsyncIterator[str]:
         yield f"{folder}/s"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sum(one: News, other: News) -> News:
-    def added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
-        return {reason: a.get(reason, 0) + b.get(reason, 0) for reason in {**a, **b}}
-
-    return News(
-        answered=one.answered + other.answered,
-        fallbacks=added(one.fallbacks, other.fallbacks),
-        shadowed=one.shadowed + other.shadowed,
-        missed=added(one.missed, other.missed),
-    )

@@ -28,6 +28,8 @@ class Kind(IntEnum):
     ASSIGN = 8  # payload: whom to ask beside oneself, and for what (``Assigned``, or null)
     ADMIT = 10  # payload: whose tokens are let in (``team.tokens.Pass``)
     LOOK = 20  # is anybody there?
+    FOLLOW = 22  # say what one would have said to the predictions in the log; payload: ``Followed``
+    STIR = 23  # there are more of them
     # from the champion's process to the candidate's
     WEIGH = 9  # payload: records to be answered, in an ANSWER, without being kept (``Errand``)
     # from the serving process
@@ -40,6 +42,7 @@ class Kind(IntEnum):
     ASSIGNED = 17  # status: 1 if the candidate's process is connected
     NEWS = 18  # payload: how the candidate does (``News``)
     SEEN = 19
+    FOLLOWING = 24
     TOLD = 21  # payload: what it has kept and answered (``Report``)
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -28,9 +28,10 @@ from sampan.models.signing import Signed, read_trust
 from sampan.serve.alarm import Alarm
 from sampan.serve.answer import Answerer
 from sampan.serve.apart import Apart
-from sampan.serve.assignment import Assigned
+from sampan.serve.assignment import Assigned, News
 from sampan.serve.bundle import Bundle, open_bundle
 from sampan.serve.fallback import Silent
+from sampan.serve.following import Followed, Following, Overdone
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.live import outgoing
 from sampan.serve.order import Before, Door, Order
@@ -45,6 +46,7 @@ _TURN: Final = 0.0005  # seconds for which the loop may compute while a thread w
 _PATIENCE: Final = 5.0  # seconds in which the process before this one has to let go of the stream
 
 
+T = TypeVar("T")
 _DIRECT: Final = 1 << 32  # requests from this number on came through the entrance, the others from the hub
 
 
@@ -93,6 +95,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     answerer: Answerer | None = None
     beside: _Beside | None = None
     entrance: Entrance | None = None
+    following: Following | None = None
     passes = b"[]"
 
     def on_frame(frame: Frame) -> None:
@@ -109,6 +112,9 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
                 entrance.admit(passes)
         elif frame.kind in (Kind.LISTEN, Kind.ASSIGN) and beside is not None:
             beside.told(frame)
+        elif frame.kind is Kind.STIR:
+            if following is not None:
+                following.stir()
         else:
             news.put_nowait(frame)
 
@@ -117,9 +123,9 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     await loop.create_connection(lambda: link, sock=connection)
     loop.add_signal_handler(signal.SIGTERM, news.put_nowait, None)
 
-    async def told_to(kind: Kind) -> Frame | None:
+    async def told_to(*kinds: Kind) -> Frame | None:
         frame = await news.get()
-        return frame if frame is not None and frame.kind is kind else None
+        return frame if frame is not None and frame.kind in kinds else None
 
     def fail(error: Exception) -> None:  # the edge of this process: the hub shows what it says
         known = error if isinstance(error, SampanError) else Damaged("Serve", f"{type(error).__name__}: {error}")
@@ -167,9 +173,23 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
     alarm.start(settings.get("predict_timeout"))
     _calm_the_collector()
     code, going_on = 0, True
-    while going_on and (taking := await told_to(Kind.TAKE)) is not None:  # and once more when it is gone back to
+    # and once more when it is gone back to
+    while going_on and (taking := await told_to(Kind.TAKE, Kind.FOLLOW)) is not None:
+        if taking.kind is Kind.FOLLOW:
+            followed = msgspec.json.decode(taking.payload, type=Followed)
+            parts = (answerer, followed, folder, settings, clock, alarm, beside.tell, reporter.kept)
+            try:
+                following = await _when_free(partial(Following, *parts))
+                link.send(Kind.FOLLOWING)
+                code = await _follow(following, news)
+            except Exception as error:  # noqa: BLE001
+                fail(error)
+                await asyncio.sleep(0.05)
+                return 3
+            reporter.flush()
+            break
         try:
-            stream = _take(order.endpoint, folder, settings, clock, reporter)
+            stream = await _when_free(partial(Stream, order.endpoint, folder, settings, clock, reporter.kept))
         except Exception as error:  # noqa: BLE001
             fail(error)
             await asyncio.sleep(0.05)
@@ -228,11 +248,15 @@ class _Beside:
     """What a process does beside answering: it listens for another, or goes by an assignment; one after the other."""
 
     def __init__(self, answerer: Answerer, link: Frames) -> None:
-        self.variants = Variants(answerer, lambda news: link.send(Kind.NEWS, payload=msgspec.json.encode(news)))
+        self.variants = Variants(answerer, self.tell)
         self._apart = Apart(answerer)
         self._link = link
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def tell(self, news: News) -> None:
+        """Let the hub know how a candidate, or a shadow, does."""
+        self._link.send(Kind.NEWS, payload=msgspec.json.encode(news))
 
     def told(self, frame: Frame) -> None:
         task = asyncio.get_running_loop().create_task(self._do(frame))
@@ -260,16 +284,33 @@ def _tried(answerer: Answerer, records: bytes) -> bytes:
     return msgspec.json.encode(answer_batch(answerer, records))
 
 
-def _take(endpoint: str, folder: Folder, settings: Settings, clock: Clock, reporter: Reporter) -> Stream:
-    """Become the writer of the endpoint's stream, once the process before this one has let go of it."""
+async def _when_free(take: Callable[[], T]) -> T:
+    """Become the writer of a stream, once the process before this one has let go of it."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            return Stream(endpoint, folder, settings, clock, reporter.kept)
+            return take()
         except Busy:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.02)
+            await asyncio.sleep(0.02)
+
+
+async def _follow(following: Following, news: "asyncio.Queue[Frame | None]") -> int:
+    """Until it is told to stop, or another process must go on; the exit code. Raises what it failed with."""
+    work, told = asyncio.ensure_future(following.run()), asyncio.ensure_future(news.get())
+    try:
+        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        work.cancel()
+        ended = (await asyncio.gather(work, return_exceptions=True))[0]
+        following.close()
+    if isinstance(ended, Overdone):
+        return OVERDUE
+    if isinstance(ended, Exception):
+        raise ended
+    return 0
 
 
 def _clock(settings: Settings, folder: Folder) -> Clock:

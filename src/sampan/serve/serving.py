@@ -21,6 +21,8 @@ from sampan.serve.doors import Doors
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
 from sampan.serve.fallback import PREVIOUS
+from sampan.serve.follower import Followers
+from sampan.serve.following import Followed
 from sampan.serve.lane import EndpointState, Lane
 from sampan.serve.order import Before
 from sampan.serve.overload import retry_after, unknown
@@ -63,6 +65,8 @@ class Serving:
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warming: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
+        #: Further shadows, which follow the log.
+        self.followers = Followers(endpoints.bundle, self._load_behind, self._patience)
 
     async def start(self, assigned: Mapping[str, Assignment] | None = None) -> None:
         """Begin to start every endpoint's process; does not wait for them.
@@ -241,6 +245,7 @@ class Serving:
         for task in self._warming.values():
             task.cancel()
         await asyncio.gather(*self._warming.values(), return_exceptions=True)
+        await self.followers.follow(())
         async with contextlib.AsyncExitStack() as stack:
             for name in sorted(self._lanes):
                 await stack.enter_async_context(self._changing[name])
@@ -278,14 +283,23 @@ class Serving:
             await self._warm.offer(name, bundle, worker)
 
     async def _load(
-        self, name: str, bundle: Bundle, *, must: bool = True, without_model: bool = False, gently: bool = False
+        self,
+        name: str,
+        bundle: Bundle,
+        *,
+        must: bool = True,
+        without_model: bool = False,
+        gently: bool = False,
+        alone: bool = False,
     ) -> Worker:
+        """``alone``: clients never ask it."""
         how: dict[str, Any] = {"must": must, "without_model": without_model, "gently": gently}
         try:
             how["signatures"] = self._endpoints.signatures(bundle)
             if warning := self._endpoints.warning(bundle):
                 _LOG.warning("%s is to serve %s: %s", name, bundle.version, warning)
-            worker = await load(self._root, name, bundle, self._doors, patience=self._load_timeout, **how)
+            doors = None if alone else self._doors
+            worker = await load(self._root, name, bundle, doors, patience=self._load_timeout, **how)
         except BaseException:
             self._shut(name)
             raise
@@ -304,11 +318,27 @@ class Serving:
                 return Before(before, self._endpoints.signatures(before)) if fits else None
         return None
 
+    async def _load_behind(self, followed: Followed) -> Worker:
+        """A process for who may be late: loaded once the endpoint serves, or can be seen not to, after all others."""
+        name, until = followed.endpoint, time.monotonic() + self._load_timeout
+        while ((lane := self._lanes.get(name)) is None or lane.state == "starting") and time.monotonic() < until:
+            await asyncio.sleep(_QUIET)
+        bundle = self._endpoints.bundle(followed.assignment.bundle)
+        async with self._one_at_a_time:
+            worker = await self._load(name, bundle, gently=True, alone=True)
+        worker.on_report = partial(self._kept, followed.stream)
+        return worker
+
     def _reported(self, name: str, report: Report) -> None:
-        for stretch in report.stretches:
-            self.on_kept(PREFIX + name, stretch.span, stretch.counts)
+        self._kept(PREFIX + name, report)
+        if report.stretches:
+            self.followers.stir(name)
         for status, number in report.statuses.items():
             self._answered(name, status, number)
+
+    def _kept(self, stream: str, report: Report) -> None:
+        for stretch in report.stretches:
+            self.on_kept(stream, stretch.span, stretch.counts)
 
     def _answered(self, name: str, status: int, number: int = 1) -> None:
         answered = self.answered[name]

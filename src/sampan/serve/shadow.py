@@ -16,7 +16,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import SampanError
 from sampan.models.values import Packed
 from sampan.serve.answer import Answerer
-from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE
+from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE, Assignment
 from sampan.serve.noted import Blobs, noted_output
 from sampan.serve.sink import Sink
 from sampan.serve.variants import Plan, Variants
@@ -92,35 +92,52 @@ class Shadow:
             self._variants.seen(len(events), "disk")  # the champion's own events meet the same, and say so
 
     def _event(self, seen: _Seen, place: int, verdict: Verdict, took: int, blobs: Blobs) -> bytes:
-        asked, plan, output = seen.asked, seen.plan, verdict.output
-        identity, entity = asked.ids[place], self._answerer.about(asked.records[place])
-        stage = plan.assigned.assignment
-        event: dict[str, Any] = {"id": _id(identity, stage.rollout), "type": "shadow"}
-        event |= {"source": SOURCE + self._endpoint, "time": iso(asked.time)}
-        if entity:
-            event["subject"] = entity
-        data: Mapping[str, Any] = {
-            "prediction_id": identity,
-            "endpoint": self._endpoint,
-            "rollout": stage.rollout,
-            "stage": stage.stage,
-            "version": plan.assigned.version,
-            "bundle": stage.bundle,
-            "prediction": noted_output(output, blobs) if type(output) is Packed else output,
-            "action": verdict.action,
-            "rule": verdict.rule,
-            "value": verdict.value,
-            "latency_us": took,
-            "error": verdict.error,
-        }
-        if verdict.calls:
-            data = {**data, "calls": verdict.calls}
-        return _encode({**event, "data": data})
+        asked, plan = seen.asked, seen.plan
+        entity = self._answerer.about(asked.records[place])
+        behind = Behind(self._endpoint, plan.assigned.assignment, plan.assigned.version)
+        return shadow_event(behind, asked.ids[place], entity, iso(asked.time), verdict, took, blobs)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+class Behind(NamedTuple):
+    """Whose shadow it is that says something: of which endpoint, by which assignment, and of which version."""
+
+    endpoint: str
+    assignment: Assignment
+    version: str
+
+
+def shadow_event(
+    behind: Behind, identity: str, entity: str, when: str, verdict: Verdict, took: int, blobs: Blobs
+) -> bytes:
+    """What a shadow says to the prediction ``identity`` about ``entity``, as an event; ``took``: microseconds. Content
+    that it names by digest is added to ``blobs``."""
+    stage, output = behind.assignment, verdict.output
+    event: dict[str, Any] = {"id": _id(identity, stage.rollout), "type": "shadow"}
+    event |= {"source": SOURCE + behind.endpoint, "time": when}
+    if entity:
+        event["subject"] = entity
+    data: Mapping[str, Any] = {
+        "prediction_id": identity,
+        "endpoint": behind.endpoint,
+        "rollout": stage.rollout,
+        "stage": stage.stage,
+        "version": behind.version,
+        "bundle": stage.bundle,
+        "prediction": noted_output(output, blobs) if type(output) is Packed else output,
+        "action": verdict.action,
+        "rule": verdict.rule,
+        "value": verdict.value,
+        "latency_us": took,
+        "error": verdict.error,
+    }
+    if verdict.calls:
+        data = {**data, "calls": verdict.calls}
+    return _encode({**event, "data": data})
 
 
 def _id(prediction: str, rollout: str) -> str:

@@ -19,6 +19,7 @@ from sampan.models.signing import Signed
 from sampan.serve.assignment import Assigned, News
 from sampan.serve.bundle import Bundle
 from sampan.serve.environment import ONE_THREAD, variables
+from sampan.serve.following import Followed
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.order import Before, Door, Order
 from sampan.serve.overload import OVERDUE
@@ -207,6 +208,14 @@ class Worker:
         """Have it go by an assignment, or by none; whether it has reached the candidate's process. Raises Lost,
         Unreachable."""
         return bool(await self._step(Kind.ASSIGN, Kind.ASSIGNED, msgspec.json.encode(assigned), _STOP_PATIENCE))
+
+    async def follow(self, followed: Followed) -> None:
+        """Have it say what it would have said to the predictions in the log, those to come too. Raises Lost."""
+        await self._step(Kind.FOLLOW, Kind.FOLLOWING, msgspec.json.encode(followed))
+
+    def stir(self) -> None:
+        """Let it know that there are more."""
+        self._link.send(Kind.STIR)
 
     async def stop(self) -> None:
         """Let it answer what it has, then end it; end it anyway after a while."""
