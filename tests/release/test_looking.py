@@ -213,6 +213,18 @@ def test_errors_fallbacks_and_slow_answers_are_counted_at_once(looked):
     assert len(shown) == 20 and all(int(one[1:]) < 60 for one in shown)
 
 
+def test_what_was_answered_while_the_candidate_loaded_is_no_evidence_in_either_arm(looked):
+    looked.plan["guardrail"] = [{"kind": "error_rate", "at_most": 0.05}]
+    arms(looked)
+    looked.send(*(looked.answered(n, True, fallback="loading", aside="loading") for n in range(1_000, 1_300)))
+    looked.send(*(looked.answered(n, False, aside="loading") for n in range(1_300, 1_350)))
+    looked.send(*(looked.outcome(n, False) for n in range(1_000, 1_350)))
+    seen = looked.whole()
+    assert seen.look is not None and seen.look.units == (80, 80) and seen.look.gain == pytest.approx(3 * 0.4)
+    assert seen.measured[0].standing == "holds" and "0 of 80 answers" in seen.measured[0].says
+    assert seen.mismatch == "", "those who were assigned then are in neither arm"
+
+
 def test_in_full_use_what_the_new_bundle_answers_is_what_the_candidate_answers(looked):
     looked.plan["guardrail"] = [{"kind": "error_rate", "at_most": 0.05}]
     looked.phase, looked.stage = FULL, 2

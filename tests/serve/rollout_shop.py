@@ -76,7 +76,7 @@ async def predict(serving: Serving, *records: dict[str, Any], **more: Any) -> li
 
 def events(shop: Shop, type: str = "prediction") -> dict[str, dict[str, Any]]:
     """The data of the endpoint's events, by the prediction's id."""
-    left_out = {"variant": "champion", "rollout": "", "stage": 0, "fallback": ""}
+    left_out = {"variant": "champion", "rollout": "", "stage": 0, "fallback": "", "aside": ""}
     log = Log(shop.folder.data / "log", Contracts(), SystemClock(), shop.settings)
     try:
         found = [(one, json.loads(one.data or b"")) for one in log.events(type=type, limit=1_000_000)]

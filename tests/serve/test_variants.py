@@ -326,7 +326,89 @@ def test_what_a_hub_starts_with_is_gone_by_from_the_first_answer(shop, bundle):
     assert second["version"] == "reorder@2"
     data = events(shop)["first"]
     assert (data["rollout"], data["variant"]) == ("r1", "candidate")
-    assert data["fallback"] == ("" if first["version"] == "reorder@2" else "down")
+    late = "" if first["version"] == "reorder@2" else "loading"
+    assert (data["fallback"], data["aside"]) == (late, late)
+
+
+def test_while_a_candidate_loads_after_a_start_no_decision_is_evidence(make_shop, fitted):
+    shop = make_shop()
+    bundle = candidate(shop, fitted)
+
+    async def ask():
+        async with shop.serving() as serving:
+            await serving.stop()
+            gate = asyncio.Event()
+            load = serving._load
+
+            async def late(name, wanted, **how):
+                if wanted.digest == bundle:
+                    await gate.wait()
+                return await load(name, wanted, **how)
+
+            serving._load = late
+            await serving.start({"reorder": stage(bundle, 0.5)})
+            await serving.ready("reorder")
+            await predict(serving, record(customer_id=THEIR), ids=["theirs"])
+            await predict(serving, record(customer_id=OURS), ids=["ours"])
+            states = [standing(serving).state]
+            gate.set()
+            await connected(serving)
+            await predict(serving, record(customer_id=THEIR), ids=["theirs then"])
+            await predict(serving, record(customer_id=OURS), ids=["ours then"])
+            os.kill(standing(serving).pid, signal.SIGKILL)
+            async with asyncio.timeout(5):
+                while standing(serving).state == "serving":
+                    await asyncio.sleep(0.005)
+            await predict(serving, record(customer_id=THEIR), ids=["theirs without"])
+            return [*states, standing(serving).fallbacks]
+
+    state, fallbacks = asyncio.run(ask())
+    assert state == "starting" and fallbacks["loading"] == 1
+    said = {name: (one["variant"], one["fallback"], one["aside"]) for name, one in events(shop).items()}
+    assert said == {
+        "theirs": ("candidate", "loading", "loading"),
+        "ours": ("champion", "", "loading"),
+        "theirs then": ("candidate", "", ""),
+        "ours then": ("champion", "", ""),
+        "theirs without": ("candidate", "down", ""),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_candidate_that_does_not_come_up_is_down_and_at_last_crashes(make_shop, fitted, fails, monkeypatch):
+    shop = make_shop()
+    bundle = candidate(shop, fitted)
+    monkeypatch.setattr("sampan.serve.beside._BACK_OFF", (0.05,))
+
+    async def ask():
+        async with shop.serving() as serving:
+            await serving.stop()
+            load = serving._load
+
+            async def never(name, wanted, **how):
+                if wanted.digest != bundle:
+                    return await load(name, wanted, **how)
+                if not fails:
+                    await asyncio.sleep(1)
+                raise Damaged("Load", "a byte of it is another")
+
+            serving._load = never
+            serving._limits = serving._limits._replace(loading=0.5)
+            await serving.start({"reorder": stage(bundle, 1.0)})
+            await serving.ready("reorder")
+            async with asyncio.timeout(20):
+                while standing(serving).state == "starting":
+                    await asyncio.sleep(0.01)
+            await predict(serving, record(), ids=["after"])
+            async with asyncio.timeout(20):
+                while fails and not serving.crashing("reorder", bundle):
+                    await asyncio.sleep(0.01)
+            return serving.crashing("reorder", bundle)
+
+    said = asyncio.run(ask())
+    assert ("a byte of it is another" in said) is fails
+    assert (events(shop)["after"]["fallback"], events(shop)["after"]["aside"]) == ("down", "")
 
 
 def test_an_id_that_is_asked_again_has_the_answer_of_whoever_gave_it(make_shop, fitted):

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 class Variant(msgspec.Struct):
     """Answers of one variant: champion, candidate, or shadow, which nobody was told. ``share``: of the decisions, None
-    for a shadow; ``latency``: microseconds at the 50th and 99th percentile; ``failed``: errors and fallbacks."""
+    for a shadow; ``latency``: microseconds at the 50th and 99th percentile; ``failed``: errors and fallbacks, but for
+    those of a candidate that was being loaded."""
 
     name: str
     version: str
@@ -36,7 +37,8 @@ def traffic(log: "Log", rollout: str, by: int | None = None) -> list[Variant]:
             SELECT name, version, count(*), quantile_cont(latency_us, [0.5, 0.99]), count(*) FILTER (bad),
                    epoch_us(max(_received))
             FROM (
-                SELECT variant AS name, version, latency_us, error <> '' OR fallback <> '' AS bad, _received
+                SELECT variant AS name, version, latency_us, (error <> '' OR fallback <> '')
+                       AND NOT (variant = 'candidate' AND aside <> '') AS bad, _received
                 FROM prediction WHERE rollout = {quote_text(rollout)}
                 UNION ALL
                 SELECT 'shadow', version, latency_us, error <> '', _received

@@ -14,12 +14,13 @@ class Prediction(Event, version=1, type="prediction"):
 
     ``version`` and ``bundle`` are those that answered. In a rollout ``variant`` says who was to answer; where that was
     the candidate and ``fallback`` says why it did not, the champion answered; where it was the champion, the answer is
-    the one declared for when the model is silent. ``review`` says until when (``due``) people may choose
-    another action, and from which (``choices``). ``exposure``: what it puts at risk (``risk``), and all of its ``day``
-    so far (``total``), where a cap is declared; where the cap held an action back, ``held`` is that action and ``rule``
-    what had asked for it. A tensor that was predicted is ``{datatype, shape, data}``; a large one, as a large feature,
-    is ``{datatype, shape, digest, size}``, and its bytes lie beside the log. Fields may be added with a default that is
-    true of every event before.
+    the one declared for when the model is silent. ``aside`` says why a decision of a rollout is no evidence in it, in
+    whichever arm: "loading", the candidate was, as the hub had begun anew. ``review`` says until when (``due``) people
+    may choose another action, and from which (``choices``). ``exposure``: what it puts at risk (``risk``), and all of
+    its ``day`` so far (``total``), where a cap is declared; where the cap held an action back, ``held`` is that action
+    and ``rule`` what had asked for it. A tensor that was predicted is ``{datatype, shape, data}``; a large one, as a
+    large feature, is ``{datatype, shape, digest, size}``, and its bytes lie beside the log. Fields may be added with a
+    default that is true of every event before.
     """
 
     endpoint: str
@@ -36,6 +37,7 @@ class Prediction(Event, version=1, type="prediction"):
     rollout: str = ""  # empty: there was none
     stage: int = 0
     fallback: str = ""
+    aside: str = ""
     form: str = ""  # "onnx": the model's ONNX form has answered
     latency_us: int = 0
     looked_up: str = ""  # where its features are from: a table and its snapshot; empty: they came with the request

@@ -1,7 +1,8 @@
 """One look at a rollout: the KPI's query, the guardrails, the sizes of the arms, all from the log and the tables.
 
-Which arm a decision belongs to stands in its event (``rollout``, ``variant``, ``stage``), written when it was made. A
-look asks what is known now and remembers nothing. A query that fails makes no number: the look says so.
+Which arm a decision belongs to stands in its event (``rollout``, ``variant``, ``stage``), written when it was made; and
+``aside``, if it is to count in neither, as the candidate was still being loaded. A look asks what is known now and
+remembers nothing. A query that fails makes no number: the look says so.
 """
 
 import math
@@ -236,9 +237,9 @@ class Looking:
         unit = "CASE WHEN entity = '' THEN prediction._id ELSE entity END AS unit"
         said = "_id AS id, _received AS received, latency_us, error"
         arm = f"{said}, fallback, {unit}, variant = 'candidate' AS candidate, stage, epoch_us(_time) AS time_us"
-        ours = f"({own} AND variant = 'candidate'){full}"
+        ours = f"({own} AND aside = '' AND variant = 'candidate'){full}"
         parts = {
-            "arms": f"SELECT {arm} FROM prediction WHERE {own}",
+            "arms": f"SELECT {arm} FROM prediction WHERE {own} AND aside = ''",
             "candidates": f"SELECT {arm} FROM prediction WHERE {ours}",
             "answers": f"SELECT {said}, fallback FROM prediction WHERE {ours}"
             f" UNION ALL SELECT {said}, '' AS fallback FROM shadow WHERE {own}",

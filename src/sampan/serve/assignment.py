@@ -14,6 +14,7 @@ CANDIDATE: Final = "candidate"
 TIMEOUT: Final = "timeout"
 QUEUE: Final = "queue"
 DOWN: Final = "down"
+LOADING: Final = "loading"  # for the first time since the hub began, and not for too long yet: no fault of its
 CRASH: Final = "crash"
 ENDED: Final = "ended"  # of a shadow: the endpoint was switched or stopped first
 ERROR: Final = "error: "
@@ -36,7 +37,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     """What the champion's process is told. ``inputs``: of the candidate's model; ``rules``: what its decision declares;
-    ``socket``: where its process listens, empty for the connection there is, or none. ``timeout`` in seconds."""
+    ``socket``: where its process listens, empty for the connection there is, or none; ``loading``: there is none yet as
+    it is being loaded, which is no fault of its. ``timeout`` in seconds."""
 
     assignment: Assignment
     version: str
@@ -44,6 +46,7 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
     queue: int
     socket: str = ""
+    loading: bool = False
     rules: DecisionFacts | None = None
 
 

@@ -23,11 +23,13 @@ _PATH_LIMIT: Final = 100  # characters that the path of a socket may have
 
 class Limits(NamedTuple):
     """``timeout``: seconds for one answer; ``queue``: requests that wait; ``patience``: seconds after which a process
-    that answers nothing is ended."""
+    that answers nothing is ended; ``loading``: for how many it is no fault of the candidate's that it is not there yet,
+    when the hub has begun."""
 
     timeout: float
     queue: int
     patience: float
+    loading: float
 
 
 class Beside:
@@ -54,7 +56,7 @@ class Beside:
 
     def begin(self, loaded: Worker | None = None) -> None:
         """Keep a process alive from now on, first one that is loaded already."""
-        self.worker = loaded
+        self.worker, self._tried = loaded, loaded is not None
         self._keeper = asyncio.get_running_loop().create_task(self._keep(loaded))
 
     def lend(self, bundle: str) -> Worker | None:
@@ -126,12 +128,13 @@ class Beside:
         failures = 0
         while True:
             try:
-                worker = self.worker = loaded or await self._load()
+                worker = self.worker = loaded or await self._loaded()
                 loaded = None
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
                 self._error = str(error) or type(error).__name__
-                if isinstance(error, Lost):
-                    self.crashes.count(" while it loaded")
+                why = f": {error.obstacle}" if isinstance(error, SampanError) and not isinstance(error, Lost) else ""
+                self.crashes.count(f" while it loaded{why}")
+                await self._missed()
             else:
                 begun, self._tried = loop.time(), True
                 await self._attend(worker)
@@ -141,10 +144,29 @@ class Beside:
                 self.crashes.count(worker.how, lasted)
                 if lasted > STEADY:
                     failures = 0
-            self.worker, self._tried, self._connected = None, True, False
+            self.worker, self._connected = None, False
             self._restarts += 1
             await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
             failures += 1
+
+    async def _loaded(self) -> Worker:
+        """A process with the bundle loaded. Raises what it failed with."""
+        loading = asyncio.ensure_future(self._load())
+        try:
+            if not self._tried:
+                await asyncio.wait({loading}, timeout=self._limits.loading)
+                if not loading.done():
+                    await self._missed()
+            return await loading
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+
+    async def _missed(self) -> None:
+        """From now on it is a fault of the candidate's that it is not there."""
+        first, self._tried = not self._tried, True
+        if first:
+            await self._tell(connect=False)
 
     async def _attend(self, worker: Worker) -> None:
         """Connect the champion's process whenever it is not, until the candidate's ends."""
@@ -193,6 +215,7 @@ class Beside:
             timeout=self._limits.timeout,
             queue=self._limits.queue,
             socket=path,
+            loading=not path and not self._tried,
             rules=self.bundle.decision,
         )
 

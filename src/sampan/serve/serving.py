@@ -55,7 +55,7 @@ class Serving:
         self._load_timeout: float = settings.get("load_timeout")
         # Half of what the champion's process has itself: the other half is for its own answer.
         timeout = min(settings.get("candidate_timeout") / 1_000, self._patience / 2)
-        self._limits = Limits(timeout, settings.get("candidate_queue"), self._patience)
+        self._limits = Limits(timeout, settings.get("candidate_queue"), self._patience, self._load_timeout)
         #: Takes what lies in frames of a stream that are durable now.
         self.on_kept: Callable[[str, Span, Counts], None] = lambda stream, span, counts: None
         #: How many clients were answered past the hub, by endpoint and status.
@@ -72,7 +72,8 @@ class Serving:
         """Begin to start every endpoint's process; does not wait for them.
 
         ``assigned``: the rollouts under way, by endpoint. From the first answer on they are gone by; while a candidate
-        is still being loaded, the champion answers in its place. One that is no candidate any more is left out.
+        is still being loaded, the champion answers in its place, and no decision is
+        evidence. One that is no candidate any more is left out.
         """
         for endpoint in self._endpoints.list():
             lane = self._lanes[endpoint.name] = self._lane(endpoint)
@@ -352,7 +353,7 @@ class Serving:
         """Raises Usage where the two cannot answer the same clients."""
         candidate = self._endpoints.bundle(assignment.bundle)
         check(lane.endpoint.name, assignment, lane.bundle, candidate)
-        # whom it answers, the champion answers until it is there, and that counts against it
+        # whom it is to answer waits for it, as it were: what the champion says until it is there is no evidence
         load_one = partial(self._load, lane.endpoint.name, candidate, gently=assignment.shadow)
         return Beside(candidate, assignment, self._limits, load_one)
 

@@ -16,7 +16,7 @@ from sampan.base.clock import iso
 from sampan.base.errors import SampanError
 from sampan.models.values import Packed
 from sampan.serve.answer import Answerer
-from sampan.serve.assignment import DOWN, ENDED, ERROR, QUEUE, Assignment
+from sampan.serve.assignment import DOWN, ENDED, ERROR, LOADING, QUEUE, Assignment
 from sampan.serve.noted import Blobs, noted_output
 from sampan.serve.sink import Sink
 from sampan.serve.variants import Plan, Variants
@@ -71,7 +71,7 @@ class Shadow:
         records = [[one.asked.records[place] for place in one.places] for one in waiting]
         replies = self._variants.ask(records, unseen=True)
         for one, reply in zip(waiting, replies, strict=True):
-            if reply.done() and (reason := reply.result()) in (DOWN, QUEUE):
+            if reply.done() and (reason := reply.result()) in (DOWN, LOADING, QUEUE):
                 self._variants.seen(len(one.places), str(reason))
             else:
                 self._spawn(self._keep(one, reply, begun))

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from sampan.base.assigning import gets_candidate
 from sampan.serve.answer import Answerer
-from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, QUEUE, Assigned, News, code
+from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, LOADING, QUEUE, Assigned, News, code
 from sampan.serve.link import Link, Records, Reply
 from sampan.serve.verdict import Arm, Asked, Author
 
@@ -109,14 +109,19 @@ class Variants:
         loop = asyncio.get_running_loop()
         replies: list[Reply] = [loop.create_future() for _ in requests]
         for one in replies:
-            one.set_result(DOWN)
+            one.set_result(self._absent)
         return replies
+
+    @property
+    def _absent(self) -> str:
+        """Why the candidate's process is not there."""
+        return LOADING if self.plan is not None and self.plan.assigned.loading else DOWN
 
     @property
     def full(self) -> str:
         """Why nothing can be asked now; empty if something can."""
         if not self.connected:
-            return DOWN
+            return self._absent
         return "" if self._link is not None and self._link.room else QUEUE
 
     def give_up(self, reason: str) -> None:
@@ -163,6 +168,8 @@ def plan_of(assigned: Assigned, champion: Author) -> Plan:
     """What the events of a stage say, worked out once."""
     wanted = assigned.assignment
     told: Mapping[str, object] = {"rollout": wanted.rollout, "stage": wanted.stage}
+    if assigned.loading and wanted.share:  # of both arms: nobody's luck is to be asked at other times
+        told = {**told, "aside": LOADING}
     author = Author(assigned.version, wanted.bundle, assigned.inputs)
     return Plan(
         assigned,
