@@ -210,6 +210,23 @@ def test_onnx_with_one_input_per_column(frozen):
     assert predictor.predict([{"a": 5, "b": 3}, {"a": 1, "b": 1.5}]) == [2.0, -0.5]
 
 
+def test_onnx_is_asked_for_at_most_64_records_in_one_call(frozen):
+    columns = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in ("a", "b")]
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])
+    nodes = [  # how many records it sees, and what it was given of one
+        helper.make_node("Shape", ["a"], ["shape"], start=0, end=1),
+        helper.make_node("Cast", ["shape"], ["count"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["count", "b"], ["many"]),
+        helper.make_node("Add", ["many", "a"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "counting", columns, [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    _, predictor = frozen(model, "regression", None, None)
+    said = predictor.predict([{"a": place, "b": 1000} for place in range(150)])
+    assert said == [1000.0 * (64 if place < 128 else 22) + place for place in range(150)]
+    assert predictor.predict([{"a": 1, "b": 1000}] * 64) == [64_001.0] * 64
+
+
 FIT_AND_FREEZE = """
 import sys, tempfile, pathlib, numpy as np, pandas as pd, lightgbm as lgb
 from sklearn.ensemble import RandomForestClassifier, HistGradientBoostingClassifier

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from struct import pack_into
+from typing import Any, Final, Self, TypeAlias, overload
 
+import msgspec
 import numpy as np
 
 from sampan.base.errors import Usage
@@ -25,6 +27,36 @@ _EXPECTED: Final = {
 }
 _ABSENT: Final = object()
 _NUMBERS: Final = frozenset({float, int})
+_FEW: Final = 100  # inputs; each name of a record is looked for among them, and with many that takes longest
+
+
+class Numbers(Sequence[dict[str, Any]]):
+    """Records that hold a number for each input and nothing else: ``matrix`` has them, ``raws`` the JSON that each came
+    as. They are made into objects only for who looks at one."""
+
+    __slots__ = ("_made", "inputs", "matrix", "raws")
+
+    def __init__(self, inputs: tuple[str, ...], raws: Sequence[msgspec.Raw], matrix: Matrix) -> None:
+        self.inputs, self.raws, self.matrix = inputs, raws, matrix
+        self._made: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def joined(cls, some: Sequence[Self]) -> Self:
+        """Those of several requests to the same inputs."""
+        raws = [raw for one in some for raw in one.raws]
+        return cls(some[0].inputs, raws, np.concatenate([one.matrix for one in some]))
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if self._made is None:
+            self._made = [_record(raw) for raw in self.raws]
+        return self._made[place]
 
 
 class Inputs:
@@ -45,7 +77,27 @@ class Inputs:
         self._heavy = [(name, read) for name, read in self._readers if name in heavy]
 
         numbers = len(self._readers) > 1 and set(signature.inputs.values()) == {"number"}
+        self._names = tuple(signature.inputs)
         self._pick = itemgetter(*signature.inputs) if numbers else None
+        self._typed = _typed(self._names) if numbers and len(self._names) <= _FEW else None
+
+    def numbers(self, raws: Sequence[msgspec.Raw]) -> Numbers | None:
+        """Records of numbers from their JSON; None for what is not surely that, or not written as plainly as it could
+        be: with a key twice, or over several lines."""
+        if self._typed is None:
+            return None
+        whole = b"".join(raws)
+        # each name has two quotation marks, and is there: if there are no more, none is there twice
+        if whole.count(b'"') != 2 * len(raws) * len(self._names) or b"\n" in whole or b"\r" in whole:
+            return None
+        try:
+            rows = list(map(self._typed, raws))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        values = list(chain.from_iterable(map(msgspec.structs.astuple, rows)))
+        matrix = np.empty((len(raws), len(self._names)))
+        pack_into(f"{len(values)}d", matrix.data, 0, *values)  # np.array looks at each type, which takes as long again
+        return Numbers(self._names, raws, matrix)
 
     def rows(self, records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         """One list of values per record, in the model's order; categories as codes, null as NaN (None for texts).
@@ -94,6 +146,8 @@ class Inputs:
 
     def _plain(self, records: Sequence[Mapping[str, Any]]) -> Matrix | None:
         """The matrix of records that hold a finite number for each input; None if one does not, or not surely."""
+        if isinstance(records, Numbers) and records.inputs == self._names:
+            return records.matrix
         if (pick := self._pick) is None:
             return None
         try:
@@ -139,6 +193,21 @@ class Inputs:
         else:
             obstacle = f"{where}field {name!r}: expected {expected}, got {_shown(value)}"
         return Usage("Predict", obstacle, f"The model takes {', '.join(self.signature.inputs)}.", field=name)
+
+
+_record: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _typed(names: tuple[str, ...]) -> Callable[[msgspec.Raw], Any] | None:
+    """Reads a record that has a number under each of these names, and nothing else; None for names that JSON
+    escapes."""
+    if any(msgspec.json.encode(name) != f'"{name}"'.encode() for name in names):
+        return None
+    fields = {f"f{place}": name for place, name in enumerate(names)}
+    made = msgspec.defstruct(
+        "Row", [(one, float) for one in fields], rename=fields, forbid_unknown_fields=True, gc=False
+    )
+    return msgspec.json.Decoder(made).decode
 
 
 def _reader(kind: InputType, categories: tuple[Label, ...]) -> Callable[[Any], Any]:

@@ -18,7 +18,7 @@ from sampan.base.clock import Clock, iso, to_micros
 from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import new_ids
 from sampan.log.attachments import Attachments
-from sampan.models.inputs import Inputs
+from sampan.models.inputs import Inputs, Numbers
 from sampan.models.values import Packed
 from sampan.models.version import Signature
 from sampan.serve.alarm import BEFORE, MODEL, RULE, Alarm
@@ -29,8 +29,10 @@ from sampan.serve.exposure import Caps, Kept, Ledger
 from sampan.serve.faces import NATIVE, Headers, Said, face, pack
 from sampan.serve.live import Live
 from sampan.serve.lookup import Lookup
+from sampan.serve.native import read_numbers
 from sampan.serve.noted import Blobs, noted, noted_output, restored, restored_output
 from sampan.serve.overload import TooSlow
+from sampan.serve.plain import Plain
 from sampan.serve.verdict import Answered, Arm, Asked, Author, Data, Verdict, Written
 
 if TYPE_CHECKING:
@@ -77,9 +79,11 @@ class Answerer:
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
         facts = opened.bundle.decision
         self.facts = facts
+        self._plain = Plain(endpoint, self._source, self.author, self._form)
         self._thresholds = facts.thresholds if facts else {}
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
+        self._unread = facts is None and self.live is None  # no rule and no service reads the records
         self._caps = Caps(facts)
         self._lookup = Lookup(data, facts, self._inputs, clock) if data and facts and facts.features else None
         known = None
@@ -108,7 +112,9 @@ class Answerer:
     def read(self, body: bytes, number: int = NATIVE, headers: Headers = _NONE) -> Asked:
         """Check a request. Raises Usage: what was expected, and the value that came instead."""
         arrived = time.perf_counter()
-        call = face(number).read(body, headers, self._bundle)
+        call = read_numbers(body, self._checked) if number == NATIVE and self._unread else None
+        if call is None:
+            call = face(number).read(body, headers, self._bundle)
         looked_up: list[str] = []
         records, sent = call.records, None
         now = self._clock.micros()
@@ -135,6 +141,8 @@ class Answerer:
             raise Usage(_ATTEMPT, "the list of records is empty", "Send at least one record.")
         if len(records) > RECORDS_LIMIT:
             raise Usage(_ATTEMPT, f"{len(records)} records at once", f"Send at most {RECORDS_LIMIT} in one request.")
+        if isinstance(records, Numbers) and self._unread:
+            return
         for place, record in enumerate(records):
             if not isinstance(record, dict):
                 raise Usage(_ATTEMPT, f"record {place}: expected an object, got {_shown(record)}", "Send objects.")
@@ -249,6 +257,8 @@ class Answerer:
     ) -> Answered:
         """One answer and one event per record; ``arms``: whose verdicts they are, where not all are one's own.
         ``counted``: whether they count towards the day's cap, whoever's verdicts they are."""
+        if arms is None and isinstance(asked.records, Numbers) and not any(one.fallback for one in verdicts):
+            return self._tell_plainly(asked, asked.records, verdicts)
         ledger = self._caps.ledger if counted else None
         answers: list[dict[str, Any]] = []
         events: list[Written] = []
@@ -292,7 +302,12 @@ class Answerer:
             answers.append(answer)
             sure = sure and _sound(verdict)
             entity = self.about(record)
-            features, context = self._split(written[place], author.inputs)
+            features: Any
+            context: dict[str, Any]
+            if isinstance(written, Numbers) and author.inputs == written.inputs:
+                features, context = written.raws[place], {}
+            else:
+                features, context = self._split(written[place], author.inputs)
             output = verdict.output
             data: Any = Data(
                 self.endpoint,
@@ -314,6 +329,20 @@ class Answerer:
                 data = {**msgspec.structs.asdict(data), **told}
             events.append(Written(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
         return Answered(answers, list(map(_encode, events)), sure, blobs or None)
+
+    def _tell_plainly(self, asked: Asked, records: Numbers, verdicts: Sequence[Verdict]) -> Answered:
+        """As ``tell``, of records that are numbers alone, and of what the model has said to them."""
+        outputs: list[Any] = [one.output for one in verdicts]
+        said = {"action": "", "rule": "", "version": self.author.version, "bundle": self.author.bundle}
+        if self._form:
+            said["form"] = self._form
+        answers = [
+            {"id": identity, "prediction": self._prediction(output), **said}
+            for identity, output in zip(asked.ids, outputs, strict=True)
+        ]
+        latency = round((time.perf_counter() - asked.arrived) * 1e6)
+        events = self._plain.events(asked.ids, iso(asked.time), records.raws, outputs, latency)
+        return Answered(answers, events, all(map(_sound, verdicts)))
 
     def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:
         """Status and body of the answer: 500 if a rule failed without a safe default, else 200."""

@@ -27,7 +27,7 @@ class Call(NamedTuple):
     """What a request asks: ``ids`` and ``time`` as they came, if they did; ``wanted`` is what its face notes for its
     answer."""
 
-    records: list[Any]
+    records: Sequence[Any]
     ids: Any = None
     time: Any = msgspec.UNSET
     wanted: Any = None

@@ -14,6 +14,7 @@ from sampan.base.errors import SampanError, Usage
 from sampan.serve.faces import Call, Headers, Said
 
 if TYPE_CHECKING:
+    from sampan.models.inputs import Inputs
     from sampan.serve.bundle import Bundle
 
 _ENVELOPE: Final = ("records", "ids", "time")
@@ -31,6 +32,26 @@ def read(body: bytes, headers: Headers, bundle: "Bundle") -> Call:
         if odd := [name for name in envelope if name not in _ENVELOPE]:
             raise Usage(_ATTEMPT, f"unknown field {odd[0]!r} beside records", f"Known: {', '.join(_ENVELOPE)}.")
     return Call(given if isinstance(given, list) else [given], envelope.get("ids"), envelope.get("time", msgspec.UNSET))
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    records: list[msgspec.Raw]
+    ids: Any = None
+    time: Any = msgspec.UNSET
+
+
+_records: Final = msgspec.json.Decoder(_Envelope).decode
+
+
+def read_numbers(body: bytes, inputs: "Inputs") -> Call | None:
+    """As ``read``, where each record holds a number for each input and nothing else; None where that is not so, or not
+    certain. What went wrong, ``read`` says."""
+    try:
+        sent = _records(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    numbers = inputs.numbers(sent.records) if sent.records else None
+    return None if numbers is None else Call(numbers, sent.ids, sent.time)
 
 
 def write(said: Said, wanted: Any) -> tuple[bytes, Headers]:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 from sampan.base.errors import Busy, Damaged, Refused, SampanError, Unreachable, Usage
+from sampan.models.inputs import Numbers
 from sampan.serve.answer import Answerer
 from sampan.serve.assignment import ERROR
 from sampan.serve.faces import NATIVE, face, pack, unpack
@@ -21,7 +22,7 @@ from sampan.serve.overload import TooSlow
 from sampan.serve.shadow import Shadow
 from sampan.serve.sink import Sink
 from sampan.serve.variants import Plan, Variants
-from sampan.serve.verdict import Answered, Asked, Verdict
+from sampan.serve.verdict import Answered, Asked, Records, Verdict
 
 _SMALL: Final = 65_536  # bytes of a request's events; with more of them it pays for a task of its own
 #: Records from which on it pays to predict in a thread, where the model lets go of the interpreter. One with a tensor
@@ -53,7 +54,7 @@ class Fresh(NamedTuple):
         theirs = frozenset(self.places)
         return [place for place in range(len(self.asked.records)) if place not in theirs]
 
-    def records(self, places: Sequence[int]) -> list[dict[str, Any]]:
+    def records(self, places: Sequence[int]) -> Records:
         return [self.asked.records[place] for place in places]
 
 
@@ -116,7 +117,7 @@ class Service:
         if self._answerer.live is not None:
             self._spawn(self._call(fresh, own, replies))
             return
-        records = [record for some in own for record in some]
+        records = _together(own)
         if self._answerer.free and (len(records) >= _MANY or (records and self._answerer.heavy)):
             self._spawn(self._compute(fresh, own, records, replies))
             return
@@ -129,8 +130,8 @@ class Service:
     async def _compute(
         self,
         fresh: Sequence[Fresh],
-        own: Sequence[list[dict[str, Any]]],
-        records: list[dict[str, Any]],
+        own: Sequence[Records],
+        records: Records,
         replies: Mapping[int, Reply],
     ) -> None:
         """Predict in a thread: meanwhile the loop reads the next requests and writes what the last ones were told."""
@@ -144,7 +145,7 @@ class Service:
     def _share(
         self,
         fresh: Sequence[Fresh],
-        own: Sequence[list[dict[str, Any]]],
+        own: Sequence[Records],
         outputs: Sequence[Any] | None,
         replies: Mapping[int, Reply],
     ) -> None:
@@ -159,9 +160,7 @@ class Service:
             self._decide(one, some, outputs[place:end], replies.get(one.request))
             place = end
 
-    async def _call(
-        self, fresh: Sequence[Fresh], own: Sequence[list[dict[str, Any]]], replies: Mapping[int, Reply]
-    ) -> None:
+    async def _call(self, fresh: Sequence[Fresh], own: Sequence[Records], replies: Mapping[int, Reply]) -> None:
         """Have a live service predict, all requests in one call; where one of them does not fit, each by itself."""
         try:
             found = await self._called([record for some in own for record in some])
@@ -181,7 +180,7 @@ class Service:
                 self._judged(one, found[place:end], replies.get(one.request))
             place = end
 
-    async def _called(self, records: list[dict[str, Any]]) -> "Sequence[Verdict] | SampanError":
+    async def _called(self, records: Records) -> "Sequence[Verdict] | SampanError":
         """What a live service says, or what was declared for when it does not answer; else why it does not.
 
         Raises Usage for records that do not fit."""
@@ -235,7 +234,7 @@ class Service:
             return False
         return True
 
-    def _alone(self, one: Fresh, own: list[dict[str, Any]], reply: Reply | None) -> None:
+    def _alone(self, one: Fresh, own: Records, reply: Reply | None) -> None:
         try:
             verdicts = self._own_verdicts(one, own)
         except _Called as called:
@@ -244,7 +243,7 @@ class Service:
         if verdicts is not None:
             self._judged(one, verdicts, reply)
 
-    async def _later(self, one: Fresh, own: list[dict[str, Any]], error: SampanError, reply: Reply | None) -> None:
+    async def _later(self, one: Fresh, own: Records, error: SampanError, reply: Reply | None) -> None:
         """As ``_alone``, where a service that was in force before has to be called."""
         verdicts = await self._in_place(own, error)
         if verdicts is None:
@@ -253,7 +252,7 @@ class Service:
         with self._alarm:
             self._judged(one, verdicts, reply)
 
-    async def _in_place(self, records: list[dict[str, Any]], error: SampanError) -> Sequence[Verdict] | None:
+    async def _in_place(self, records: Records, error: SampanError) -> Sequence[Verdict] | None:
         """What is declared for when the model does not answer, a service that was in force before among it."""
         before, asks = self._answerer.before, self._answerer.asks
         if before is None or asks is None:
@@ -267,13 +266,13 @@ class Service:
             sys.stderr.write(f"The fallback did not answer: {type(failed).__name__}: {failed}\n")
             return None
 
-    def _at_once(self, records: list[dict[str, Any]], error: SampanError) -> Sequence[Verdict] | None:
+    def _at_once(self, records: Records, error: SampanError) -> Sequence[Verdict] | None:
         """As ``_in_place``. Raises _Called where that takes a call."""
         if self._answerer.asks is not None:
             raise _Called(error)
         return self._answerer.instead(records, error.obstacle)
 
-    def _own_verdicts(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
+    def _own_verdicts(self, one: Fresh, records: Records) -> Sequence[Verdict] | None:
         """The champion's answers, or what is declared in place of them; None if there are none and the request has been
         answered with why. Raises _Called."""
         try:
@@ -290,7 +289,7 @@ class Service:
             self._fail(one, known)
         return instead
 
-    def _decide(self, one: Fresh, own: list[dict[str, Any]], outputs: Sequence[Any], reply: Reply | None) -> None:
+    def _decide(self, one: Fresh, own: Records, outputs: Sequence[Any], reply: Reply | None) -> None:
         verdicts: Sequence[Verdict] | None
         try:
             verdicts = self._answerer.judge(own, outputs)
@@ -358,7 +357,7 @@ class Service:
         told = self._answerer.tell(one.asked, [verdicts[n] for n in places], [arms[n] for n in places])
         await self._keep(one, told)
 
-    async def _instead(self, one: Fresh, records: list[dict[str, Any]]) -> Sequence[Verdict] | None:
+    async def _instead(self, one: Fresh, records: Records) -> Sequence[Verdict] | None:
         """The champion's answers where the candidate's were due; None if the request has been answered with why not."""
         if self._answerer.live is None:
             try:
@@ -419,3 +418,13 @@ class Service:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _together(own: Sequence[Records]) -> Records:
+    """The records of several requests."""
+    if len(own) == 1:
+        return own[0]
+    numbers = [some for some in own if isinstance(some, Numbers)]
+    if len(numbers) == len(own):
+        return Numbers.joined(numbers)
+    return [record for some in own for record in some]

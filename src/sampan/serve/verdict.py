@@ -2,7 +2,7 @@
 and what is written down of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -11,11 +11,14 @@ from sampan.serve.decisions import Question
 from sampan.serve.faces import NATIVE
 from sampan.serve.noted import Blobs
 
+#: Records, in their order.
+Records: TypeAlias = Sequence[dict[str, Any]]
+
 
 class Asked(NamedTuple):
     """A request that fits the bundle's signature."""
 
-    records: list[dict[str, Any]]
+    records: Records
     ids: list[str]
     chosen_ids: bool
     time: int
@@ -23,18 +26,18 @@ class Asked(NamedTuple):
     face: int = NATIVE
     wanted: Any = None
     pinned: bool = False  # to the version that is served: no other may answer
-    sent: list[dict[str, Any]] | None = None  # the records as they came, where features were looked up
+    sent: Records | None = None  # the records as they came, where features were looked up
     looked_up: Sequence[str] = ()  # for each record where, empty for what came as it is
-    noted: list[dict[str, Any]] | None = None  # the records as events say them, where that is something else
+    noted: Records | None = None  # the records as events say them, where that is something else
     blobs: Blobs | None = None  # what those name by digest
 
     @property
-    def written(self) -> list[dict[str, Any]]:
+    def written(self) -> Records:
         """The records as events say them."""
         return self.records if self.noted is None else self.noted
 
     @property
-    def words(self) -> list[dict[str, Any]]:
+    def words(self) -> Records:
         """The records as they came; tensors and bytes as events say them."""
         return self.written if self.sent is None else self.sent
 
