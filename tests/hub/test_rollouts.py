@@ -92,6 +92,13 @@ class Yard:
         newest = self.hub.json("/rollouts")["rollouts"][0]
         return self.hub.json(f"/rollouts/{newest['id']}")
 
+    def looked(self) -> None:
+        """Wait until the candidate has been looked at once."""
+        end = time.monotonic() + 20
+        while self.page()["evidence"] is None:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
     def known(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.hub.token}"}
 
@@ -204,6 +211,30 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     assert yard.serves("stay@1") == "stay@1"
     assert {status for status, _, _ in asked()} == {200}
     assert {version for _, _, version in asked()} == {"stay@1", "stay@2"}
+
+
+def test_going_back_by_time_or_bundle_ends_a_rollout_first(yard, asked):
+    yard.plan(top='urgent = ["golden"]')
+    first = yard.hub.json("/endpoints/stay")["endpoint"]["bundle"]
+    yard.begin()
+    yard.looked()
+    done = yard.command("rollout", "urgent", "stay", "--reason", "an attack")
+    assert done.returncode == 0, done.stderr
+    candidate = yard.hub.json("/endpoints/stay")["endpoint"]["bundle"]
+    already = yard.command("rollback", "stay", "--to", candidate[:12], "--reason", "x")
+    assert "already" in already.stdout and yard.page()["rollout"]["phase"] == "full"
+    refused(yard.command("rollback", "stay", "--to", "ffffff", "--reason", "x"), 1, "none that it has served")
+    assert yard.page()["rollout"]["phase"] == "full"
+    done = yard.command("rollback", "stay", "--to", first[:12], "--reason", "it was none")
+    assert done.returncode == 0, done.stderr
+    assert yard.page()["rollout"]["phase"] == "reverted" and yard.serves("stay@1") == "stay@1"
+
+    yard.command("endpoint", "deploy", "stay", "--model", "stay@2", "--reason", "now")
+    yard.begin("--model", "stay@1")
+    done = yard.command("rollback", "stay", "--to", first[:12], "--reason", "that, at once")
+    assert done.returncode == 0, done.stderr
+    assert yard.page()["rollout"]["phase"] == "reverted" and yard.serves("stay@1") == "stay@1"
+    assert {status for status, _, _ in asked()} == {200}
 
 
 def test_in_a_share_the_same_entity_always_gets_the_same_version(yard, asked):
@@ -372,17 +403,15 @@ def test_what_cannot_be_begun_is_refused_with_what_to_do(yard):
     refused(deploy, 1, "a rollout of stay@2 goes on", "sampan rollout back stay")
     refused(yard.command("rollout", "urgent", "stay", "--reason", "an attack"), 1)
     refused(yard.command("rollout", "finish", "stay", "--reason", "done"), 1, "not in full use")
-    refused(yard.command("rollback", "stay", "--to", "2020-01-01"), 1, "goes on")
+    refused(yard.command("rollback", "stay", "--to", "2020-01-01"), 2, "nothing was known then")
+    assert yard.page()["rollout"]["phase"] == "running"
     assert yard.serves("stay@1") == "stay@1"
 
 
 def test_an_urgent_rollout_needs_its_proofs_and_stays_marked(yard, asked):
     yard.plan(query="SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction", top='urgent = ["golden"]')
     yard.begin()
-    end = time.monotonic() + 20
-    while yard.page()["evidence"] is None:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    yard.looked()
     done = yard.command("rollout", "urgent", "stay", "--reason", "a new kind of attack")
     assert done.returncode == 0, done.stderr
     found = yard.until("full")

@@ -89,17 +89,9 @@ class Deciding(Checking):
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
         """Put a bundle in force again that an endpoint served before: the one before, or that of a time, or the one
         whose digest begins so. Model, rules and thresholds go back together; aliases stay."""
-        from sampan.serve.endpoints import looks_like_a_digest
-
         begun = time.perf_counter()
         with self._as_writer(f"Roll back {name[:100]}"):
-            now = self.endpoints.get(name)
-            if not to:
-                then = self.endpoints.before(name)
-            elif looks_like_a_digest(to):
-                then = self.endpoints.named(name, to)
-            else:
-                then = self.endpoints.get(name, self.instant(to))
+            now, then = self.endpoints.get(name), self._then(name, to)
             changed = then.bundle != now.bundle
             warm = changed and self._hub is not None and then.bundle in self._hub.serving.warm(name)
             told = {"from_version": now.spec.version, "changed": changed, "warm": warm}
@@ -112,6 +104,14 @@ class Deciding(Checking):
                     self.endpoints.try_out(then.bundle)
                 made = self._put_in_force(back, now)
             return {**_flat(made), **told, "seconds": round(time.perf_counter() - begun, 3)}
+
+    def _then(self, name: str, to: str) -> "Endpoint":
+        """What a rollback would put in force. Raises NotFound, Usage."""
+        from sampan.serve.endpoints import looks_like_a_digest
+
+        if not to:
+            return self.endpoints.before(name)
+        return self.endpoints.named(name, to) if looks_like_a_digest(to) else self.endpoints.get(name, self.instant(to))
 
     def _put_in_force(
         self,

@@ -225,13 +225,15 @@ class Releasing(Settling):
         return super().deploy(name, model, decision, thresholds, reason, actor, without_golden)
 
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any:
-        """As ``Deciding.rollback``; of an endpoint with a rollout, the rollout is rolled back."""
+        """As ``Deciding.rollback``; of an endpoint with a rollout, the rollout is rolled back first."""
         from msgspec import to_builtins
 
         if (begun := self.rollouts.active(name)) is None:
             return super().rollback(name, to, reason, actor)
-        if to:
-            raise self._goes_on(f"Roll back {name} to {to[:40]}", begun)
+        if to and (then := self._then(name, to).bundle) != begun.champion:
+            if then != self.endpoints.get(name).bundle:
+                self.tell_rollout(name, "back", reason.strip() or "sampan rollback", actor)
+            return super().rollback(name, to, reason, actor)
         begin_ = time.perf_counter()
         warm = self._hub is not None and begun.champion in self._hub.serving.warm(name)
         attempted = f"Roll {name} back to {begun.versions[0]}"
