@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.base.clock import ManualClock, SharedClock, SystemClock, from_micros, iso, past, to_micros
+from sampan.base.clock import ManualClock, SharedClock, SystemClock, from_micros, iso, past, stamp, to_micros
 from sampan.base.digests import digest_bytes, digest_file, digest_value
 from sampan.base.errors import Usage
 from sampan.base.ids import is_name, new_id
@@ -27,6 +27,7 @@ def test_a_manual_clock_stands_still_until_it_is_told():
     assert clock.micros() == clock.micros()
     clock.advance(timedelta(days=30))
     assert iso(clock.micros()) == "2011-05-01T00:00:00Z"
+    assert stamp(clock.micros() + 999_999) == "2011-05-01T00:00:00Z"
     clock.set(0)
     assert clock.micros() == 0
 

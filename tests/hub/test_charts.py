@@ -48,6 +48,13 @@ def test_bars_on_top_of_each_other_reach_as_high_as_their_sum() -> None:
     assert len(set(tops.values())) == 1
 
 
+def test_axes_say_what_they_are_and_times_of_which_zone() -> None:
+    layout = chart(unit="EUR a decision").figure()["layout"]
+    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("Version", "EUR a decision")
+    dated = chart(x=["2026-01-01", "2026-01-02", "2026-01-03"], x_name="Looked", dated=True)
+    assert dated.figure()["layout"]["xaxis"]["title"]["text"] == dated.across == "Looked, UTC"
+
+
 def test_no_values_are_no_chart() -> None:
     assert chart(series=[Series(name="a", y=[None, None, None])]).empty
     assert not chart().empty

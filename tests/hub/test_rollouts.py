@@ -197,7 +197,9 @@ def test_a_candidate_that_is_better_goes_from_shadow_to_full_use_and_back(yard, 
     assert by["champion"]["share"] + by["candidate"]["share"] == pytest.approx(1.0)
     assert by["candidate"]["version"] == by["shadow"]["version"] == "stay@2" and by["champion"]["version"] == "stay@1"
     whole = yard.hub.ask("GET", f"/rollouts/{found['rollout']['id']}", accept="text/html")[1].decode()
-    assert "Who answered" in whole and "seen only" in whole
+    assert "Who answered" in whole and "seen only" in whole and "times in UTC" in whole
+    for part in ("head", "standing", "stages", "history"):
+        assert f'id="{part}" data-live="endpoints"' in whole, "no part lags behind the others"
     assert "Who answered" not in yard.hub.ask("GET", "/endpoints/stay", accept="text/html")[1].decode()
     page = yard.hub.ask("GET", f"/rollouts/{found['rollout']['id']}/shadow", accept="text/html")
     assert page[0].status == 200 and b"What stay@2 would have said" in page[1]

@@ -70,7 +70,7 @@ def test_the_look_says_the_figures() -> None:
         ((list(range(200)), [True] * 100 + [False] * 100, [0] * 100 + [1] * 100, list(range(200))), "no stage has"),
         (
             (list(range(200)), [True, False] * 100, [0] * 200, [1e6] + [1.0, 2.0, 3.0] * 66 + [1.0]),
-            "one entity makes up",
+            "too much hangs on one entity: it makes up",
         ),
         ((list(range(100)) * 2, [True] * 100 + [False] * 100, [0] * 200, list(range(200))), "not sticky"),
         ((list(range(200)), [True, False] * 100, [0] * 200, [-float(at % 7) for at in range(200)]), "absolute"),

@@ -113,6 +113,11 @@ def iso(micros: int) -> str:
     return f"{_second(second)}.{rest:06d}Z" if rest else f"{_second(second)}Z"
 
 
+def stamp(micros: int) -> str:
+    """An instant to the second as commands print it, in UTC."""
+    return f"{iso(micros)[:19]}Z"
+
+
 @lru_cache(maxsize=64)
 def _second(since: int) -> str:
     return from_micros(since * 1_000_000).replace(tzinfo=None).isoformat()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import No, NotFound, Usage
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
@@ -34,7 +34,7 @@ def list_(app: "App", only_open: bool, as_of: str, as_json: bool) -> None:
     else:
         table(
             ["alert", "state", "since", "about", "what", "reason"],
-            [[a["id"], _state(a), iso(a["opened"])[:19], a["about"], a["title"], a["reason"]] for a in lines],
+            [[a["id"], _state(a), stamp(a["opened"]), a["about"], a["title"], a["reason"]] for a in lines],
             empty="No alert is open." if only_open else "No alert so far.",
         )
     if only_open and lines:
@@ -60,7 +60,7 @@ def show(app: "App", alert: str, as_of: str, as_json: bool) -> None:
     names = ("title", "reason", "cause", "action", "owner", "producer", "type", "field", "example", "evidence")
     fields((name, told[name]) for name in names if told[name])
     times = (("opened", told["opened"]), ("over", told["resolved"]))
-    fields((name, iso(when)[:19]) for name, when in times if when is not None)
+    fields((name, stamp(when)) for name, when in times if when is not None)
     click.echo()
     table(
         ["message", "to", "state", "attempts", "error"],
@@ -110,7 +110,7 @@ def silence(app: "App", what: str, span: str, reason: str, as_json: bool) -> Non
     if as_json:
         emit(made)
         return
-    click.echo(f"Nobody is told of {made['what']} until {iso(made['until'])[:19]}.")
+    click.echo(f"Nobody is told of {made['what']} until {stamp(made['until'])}.")
 
 
 @alert.command()

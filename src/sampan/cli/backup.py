@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import No, Usage
 from sampan.cli.output import emit, json_option
 
@@ -57,7 +57,7 @@ def restore(app: "App", backup: Path, folder: Path, as_json: bool) -> None:
         emit(made)
         return
     click.echo(
-        f"{made['files']:,} files, {made['bytes']:,} bytes as of {iso(made['made'])[:19]} in {made['folder']}.\n"
+        f"{made['files']:,} files, {made['bytes']:,} bytes as of {stamp(made['made'])} in {made['folder']}.\n"
         f"  The log goes to {made['position'] or '0'}, root {made['root'][:16]}. `sampan log verify` reads all of it."
     )
     for one in made["published"]:

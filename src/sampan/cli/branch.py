@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.words import some
 from sampan.cli.output import as_of_option, emit, json_option
 from sampan.cli.output import table as show_table
@@ -59,7 +59,7 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
                 ", ".join(one["tables"]) or ("" if one["name"] == "main" else "none"),
                 ", ".join(one["models"]),
                 one["head"],
-                iso(one["changed"])[:19] if one["changed"] else "",
+                stamp(one["changed"]) if one["changed"] else "",
                 one["actor"],
                 one["reason"],
             ]
@@ -82,7 +82,7 @@ def log(app: "App", name: str, limit: int, as_json: bool) -> None:
         return
     show_table(
         ["commit", "made", "changed", "run", "by", "why"],
-        [[c["id"], iso(c["created"])[:19], some(c["changed"]), c["run"], c["actor"], c["reason"]] for c in found],
+        [[c["id"], stamp(c["created"]), some(c["changed"]), c["run"], c["actor"], c["reason"]] for c in found],
         empty="It has no commit yet.",
     )
 

@@ -418,4 +418,5 @@ def _raised(status: int, data: bytes, attempted: str) -> SampanError:
 
 def _error(body: dict[str, str], status: int) -> SampanError:
     otherwise = Refused if status in (401, 403) else SampanError
-    return revive({"attempted": "Ask the hub", "obstacle": "?", **body}, otherwise)
+    kind = "" if body.get("kind") == SampanError.__name__ else body.get("kind", "")  # the status alone says more
+    return revive({"attempted": "Ask the hub", "obstacle": "?", **body, "kind": kind}, otherwise)

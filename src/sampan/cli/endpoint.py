@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import NotFound, Usage
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
@@ -198,7 +198,7 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
     table(
         ["endpoint", "state", "version", "rule", "thresholds", "since", "by"],
         [
-            [e["name"], e["state"], e["version"], e["decision"], e["thresholds"], iso(e["created"])[:19], e["actor"]]
+            [e["name"], e["state"], e["version"], e["decision"], e["thresholds"], stamp(e["created"]), e["actor"]]
             for e in found["endpoints"]
         ],
         empty="Nothing is served yet. `sampan endpoint deploy NAME --model MODEL` serves a version.",
@@ -248,10 +248,7 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
     click.echo()
     table(
         ["since", "version", "bundle", "by", "reason"],
-        [
-            [iso(h["created"])[:19], h["spec"]["version"], h["bundle"][:12], h["actor"], _why(h)]
-            for h in found["history"]
-        ],
+        [[stamp(h["created"]), h["spec"]["version"], h["bundle"][:12], h["actor"], _why(h)] for h in found["history"]],
     )
 
 
@@ -273,10 +270,10 @@ def value(app: "App", name: str, by: str, as_of: str, as_json: bool) -> None:
     rows = []
     for one in [*found["slices"], found["whole"]]:
         worth, margin = one["value"], one["margin"]
-        interval = "" if worth is None or margin is None else f"{worth - margin:,.2f} to {worth + margin:,.2f}"
-        money = "" if worth is None else f"{worth:,.2f}"
-        net = "" if one["net"] is None else f"{one['net']:,.2f}"
-        row = [one["name"] or "none", one["decisions"], one["known"], f"{one['total']:,.2f}", money, interval, net]
+        interval = "" if worth is None or margin is None else f"{worth - margin:z,.2f} to {worth + margin:z,.2f}"
+        money = "" if worth is None else f"{worth:z,.2f}"
+        net = "" if one["net"] is None else f"{one['net']:z,.2f}"
+        row = [one["name"] or "none", one["decisions"], one["known"], f"{one['total']:z,.2f}", money, interval, net]
         rows.append(row)
     names = [by, "decisions", "known", f"earned {currency}".strip(), "per 1,000", "95 %", "after costs"]
     priced = any(row[-1] for row in rows)
@@ -286,7 +283,7 @@ def value(app: "App", name: str, by: str, as_of: str, as_json: bool) -> None:
     for one in found["costs"]["lines"]:
         what = f"making {one['version']}" if one["version"] else "serving"
         odd = "" if one["currency"] == found["costs"]["currency"] else "; in another currency, so not subtracted"
-        click.echo(f"{what}: {one['amount']:,.2f} {one['currency']} ({one['how']}){odd}")
+        click.echo(f"{what}: {one['amount']:z,.2f} {one['currency']} ({one['how']}){odd}")
     if (cap := found["cap"]) is not None:
         done = "people are asked" if cap["over"] == "review" else "the safe default is taken"
         said = f"{cap['today']:,.2f} of {cap['amount']:,.2f} {currency} a day are at risk today".strip()

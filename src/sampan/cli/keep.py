@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import No
 from sampan.cli.output import emit, json_option
 from sampan.cli.output import table as show_table
@@ -93,7 +93,7 @@ def list_(app: "App", as_json: bool) -> None:
         return
     show_table(
         ["pinned", "since", "by", "why"],
-        [[one["ref"], iso(one["created"])[:19], one["actor"], one["reason"]] for one in found],
+        [[one["ref"], stamp(one["created"]), one["actor"], one["reason"]] for one in found],
         empty="Nothing is pinned.",
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import Usage
 from sampan.cli.output import as_of_option, emit, fancy, fields, json_option, table
 
@@ -51,7 +51,7 @@ def tail(app: "App", type_: str, subject: str, limit: int, as_of: str, as_json: 
     table(
         ["position", "type", "time", "id", "subject", "data"],
         [
-            [e["position"], e["type"], iso(e["time"])[:19] if e["time"] else "", e["id"], e["subject"], e["data"]]
+            [e["position"], e["type"], stamp(e["time"]) if e["time"] else "", e["id"], e["subject"], e["data"]]
             for e in found
         ],
         empty="No event yet. `sampan log load FILE`, or POST /v1/events.",

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import NotFound, Usage
 from sampan.base.ids import whole
 from sampan.cli.model_case import case
@@ -48,7 +48,7 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
                 v["on_main"] or "",
                 ", ".join(v["serving"]),
                 v["run"],
-                iso(v["created"])[:19],
+                stamp(v["created"]),
             ]
             for one in found["models"]
             for v in one["versions"]
@@ -107,17 +107,17 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "registered from", f"logged run {found['origin']['run']} by {found['actor']}"
     tried = found["rebuilds"][0] if found["rebuilds"] else None
     never = "it cannot be: no run made it" if found["adopted"] else f"never: `sampan reproduce {found['ref']}`"
-    last = f"{tried['level']}, {iso(tried['created'])[:19]}" if tried else never
+    last = f"{tried['level']}, {stamp(tried['created'])}" if tried else never
     if tried and found["rebuilt"] and found["rebuilt"] != tried["created"]:
-        last += f"; succeeded {iso(found['rebuilt'])[:19]}"
+        last += f"; succeeded {stamp(found['rebuilt'])}"
     yield "last rebuilt", last
     yield "golden requests", _golden(found)
     yield "tests", found["tests"]["said"]
     yield "signature", found["signing"]["said"]
     yield "ONNX", _onnx(found)
     for one in found["damages"][:5]:
-        state = f"whole again {iso(one['over'])[:19]}" if one["over"] else "restore it from a backup"
-        yield "refused", f"{iso(one['at'])[:19]} {one['attempted']}: {one['file']}, {one['says']}; {state}"
+        state = f"whole again {stamp(one['over'])}" if one["over"] else "restore it from a backup"
+        yield "refused", f"{stamp(one['at'])} {one['attempted']}: {one['file']}, {one['says']}; {state}"
 
 
 def _onnx(found: dict[str, Any]) -> str:
@@ -136,7 +136,7 @@ def _golden(found: dict[str, Any]) -> str:
     if not (last := next(iter(found["golden_checks"]), None)):
         return f"{kept}, not asked again: `sampan model golden {found['ref']}`"
     said = f"{last['different']} other answers" if last["different"] else "same answers"
-    return f"{kept}, {said}, {iso(last['created'])[:19]}"
+    return f"{kept}, {said}, {stamp(last['created'])}"
 
 
 def named(app: "App", model: str, alias: str, as_of: str = "") -> int:
@@ -255,8 +255,8 @@ def history(app: "App", name: str, as_of: str, as_json: bool) -> None:
             [
                 f"{use['kind']} {use['name']}",
                 use["ref"],
-                iso(use["since"])[:19],
-                iso(use["until"])[:19] if use["until"] else "in force",
+                stamp(use["since"]),
+                stamp(use["until"]) if use["until"] else "in force",
                 use["actor"],
                 use["reason"],
                 "; ".join(use["evidence"]),

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import NotFound, Usage
 from sampan.cli.output import emit, json_option
 
@@ -57,7 +57,7 @@ def case(
         **expected(expect),
         "source": made["source"],
         "by": me(),
-        "when": iso(app.clock.micros())[:19] + "Z",
+        "when": stamp(app.clock.micros()),
         "features": made["features"],
     }
     path = add_case(app.folder.root, whose, facts)

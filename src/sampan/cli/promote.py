@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import No, Refused, Usage
 from sampan.base.ids import whole
 from sampan.cli.model import named
@@ -105,7 +105,7 @@ def _answer(found: dict[str, Any], as_json: bool) -> None:
             f"{one['actor']} ({', '.join(one['groups'])})" if one["groups"] else one["actor"],
             "void" if one["void"] else one["verdict"],
             one["void"] or one["reason"],
-            iso(one["at"])[:19],
+            stamp(one["at"]),
         ]
         for one in found["voices"]
     ]

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import iso, stamp
 from sampan.base.errors import Usage
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
@@ -32,7 +32,7 @@ def list_(app: "App", reason: str, as_of: str, as_json: bool) -> None:
     elif reason:
         table(
             ["position", "received", "id", "type", "begins with"],
-            [[i["position"], iso(i["received"])[:19], i["id"], i["type"], i["excerpt"][:80]] for i in found["items"]],
+            [[i["position"], stamp(i["received"]), i["id"], i["type"], i["excerpt"][:80]] for i in found["items"]],
             empty="None has this reason.",
         )
     else:

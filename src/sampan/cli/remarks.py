@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import NotFound, Usage
 from sampan.cli.output import as_of_option, emit, json_option, table
 
@@ -94,7 +94,7 @@ def comment(app: "App", kind: str, name: str, text: str | None, withdraw: str, a
     if told["earlier"]:
         click.echo(f"{told['earlier']} earlier ones are not shown.")
     for one in told["comments"]:
-        click.echo(f"{iso(one['at'])[:19]} {one['actor']} ({one['id']})")
+        click.echo(f"{stamp(one['at'])} {one['actor']} ({one['id']})")
         click.echo("  (withdrawn)" if one["withdrawn"] else f"  {one['text']}".replace("\n", "\n  "))
     if not told["comments"]:
         click.echo(f"Nobody has said anything of {name} yet.")

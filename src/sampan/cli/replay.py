@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.base.clock import iso, past, to_micros
+from sampan.base.clock import iso, past, stamp, to_micros
 from sampan.base.errors import Usage
 from sampan.cli.branch import columns, samples
 from sampan.cli.output import as_of_option, emit, json_option
@@ -101,7 +101,7 @@ def list_(app: "App", as_of: str, as_json: bool) -> None:
         return
     show_table(
         ["replay", "state", "code", "started", "by", "found"],
-        [[r["id"], r["state"], r["code"], iso(r["started"])[:19], r["actor"], r["sentence"]] for r in found["replays"]],
+        [[r["id"], r["state"], r["code"], stamp(r["started"]), r["actor"], r["sentence"]] for r in found["replays"]],
         empty="Nothing was replayed yet. Change a query or a rule, then: sampan replay",
     )
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import NotFound
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
@@ -38,7 +38,7 @@ def list_(app: "App", endpoint: str, settled: bool, limit: int, as_of: str, as_j
         rows = []
         for one in lines:
             case, done = one["case"], one["case"]["settled"]
-            said = [iso(done["at"])[:19], done["action"], "nobody in time" if done["lapsed"] else done["by"]]
+            said = [stamp(done["at"]), done["action"], "nobody in time" if done["lapsed"] else done["by"]]
             rows.append([case["id"], case["endpoint"], case["entity"], *said, done["reason"]])
         table(["case", "endpoint", "about", "at", "action", "by", "reason"], rows, empty="Nothing is settled yet.")
     else:
@@ -47,7 +47,7 @@ def list_(app: "App", endpoint: str, settled: bool, limit: int, as_of: str, as_j
             case = one["case"]
             asked = [case["endpoint"], case["entity"], _shown(case["prediction"]), case["rule"]]
             held = (one["claim"] or {}).get("who", "")
-            rows.append([case["id"], *asked, iso(case["due"])[:19], case["safe"], ", ".join(case["choices"]), held])
+            rows.append([case["id"], *asked, stamp(case["due"]), case["safe"], ", ".join(case["choices"]), held])
         columns = ["case", "endpoint", "about", "score", "rule", "until", "else", "choices", "claimed by"]
         table(columns, rows, empty="Nothing waits for people.")
         if found["more"]:
@@ -73,12 +73,12 @@ def show(app: "App", case: str, as_of: str, as_json: bool) -> None:
         return
     one, done = found["case"], found["case"]["settled"]
     fields((name, one[name]) for name in ("id", "endpoint", "entity", "version", "rule"))
-    fields([("score", _shown(one["prediction"])), ("until", iso(one["due"])[:19]), ("else", one["safe"])])
+    fields([("score", _shown(one["prediction"])), ("until", stamp(one["due"])), ("else", one["safe"])])
     if done is not None:
         who = "nobody in time: the safe default" if done["lapsed"] else done["by"]
-        fields([("settled", f"{done['action']} at {iso(done['at'])[:19]} by {who}"), ("reason", done["reason"])])
+        fields([("settled", f"{done['action']} at {stamp(done['at'])} by {who}"), ("reason", done["reason"])])
     elif found["claim"] is not None:
-        fields([("claimed", f"{found['claim']['who']} is at work on it until {iso(found['claim']['until'])[:19]}")])
+        fields([("claimed", f"{found['claim']['who']} is at work on it until {stamp(found['claim']['until'])}")])
     elif found["left"] <= 0:
         fields([("settled", f"its time is over: {one['safe']} stands")])
     click.echo()
@@ -107,7 +107,7 @@ def claim(app: "App", case: str, minutes: float, over: bool) -> None:
     from sampan.cli.run import me
 
     made = app.work().claim_review(case, minutes, over, me())
-    click.echo(f"{made['id']} is yours until {iso(made['until'])[:19]}.")
+    click.echo(f"{made['id']} is yours until {stamp(made['until'])}.")
 
 
 @review.command()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.base.errors import NotFound
 from sampan.base.words import counted
 from sampan.cli.endpoint import bundled, threshold
@@ -98,7 +98,7 @@ def list_(app: "App", rehearsed: bool, as_of: str, as_json: bool) -> None:
         [
             [
                 *(r["id"], r["endpoint"], r["candidate"], r["champion"], r["phase"], f"{r['stage'] + 1}/{r['of']}"),
-                *(iso(r["began"])[:19], r["actor"], r["why"]),
+                *(stamp(r["began"]), r["actor"], r["why"]),
             ]
             for r in found
         ],
@@ -196,20 +196,20 @@ def show(app: "App", endpoint: str, as_of: str, as_json: bool) -> None:
     table(
         ["stage", "what", "state", "at least", "needs", "since"],
         [
-            [s["number"], s["shown"], s["state"], s["at_least"], s["needs"], iso(s["since"])[:19] if s["since"] else ""]
+            [s["number"], s["shown"], s["state"], s["at_least"], s["needs"], stamp(s["since"]) if s["since"] else ""]
             for s in found["stages"]
         ],
     )
     if (evidence := found["evidence"]) is not None:
         click.echo()
-        fields([("KPI", evidence["verdict"]), ("", evidence["says"]), ("looked", iso(evidence["at"])[:19])])
+        fields([("KPI", evidence["verdict"]), ("", evidence["says"]), ("looked", stamp(evidence["at"]))])
     if found["guardrails"]:
         click.echo()
         table(["guardrail", "stands", "figures"], [[g["name"], g["standing"], g["says"]] for g in found["guardrails"]])
     click.echo()
     table(
         ["at", "what", "by", "why"],
-        [[iso(h["at"])[:19], h["what"], h["actor"], h["why"]] for h in found["history"]],
+        [[stamp(h["at"]), h["what"], h["actor"], h["why"]] for h in found["history"]],
     )
 
 
@@ -271,7 +271,7 @@ def list_incidents(app: "App", only_open: bool, as_of: str, as_json: bool) -> No
             ["incident", "state", "endpoint", "at", "predictions", "what"],
             [
                 [
-                    *(i["id"], "open" if i["closed"] is None else "closed", i["endpoint"], iso(i["at"])[:19]),
+                    *(i["id"], "open" if i["closed"] is None else "closed", i["endpoint"], stamp(i["at"])),
                     *(len(i["predictions"]), i["says"]),
                 ]
                 for i in found

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def list_(app: "App", limit: int, as_of: str, as_json: bool) -> None:
                 ", ".join(f"{n} {s}" for s, n in r["steps"].items()),
                 r["seconds"],
                 r["actor"],
-                iso(r["started"])[:19],
+                stamp(r["started"]),
             ]
             for r in found["runs"]
         ],

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import stamp
 from sampan.cli.output import as_of_option, emit, json_option, table, warn
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def settings(app: "App", as_of: str, as_json: bool) -> None:
         emit({name: found[name] for name in ("settings", "limits", "others", "targets", "version", "since", "as_of")})
         return
     if found["first"] is not None:
-        warn(f"What was in force then is not known: it is written down since {iso(found['first'])[:19]}.")
+        warn(f"What was in force then is not known: it is written down since {stamp(found['first'])}.")
     limits = [{**one, "name": f"alerts.limits.{one['name']}"} for one in found["limits"]]
     lines = [*found["settings"], *limits, *found["others"]]
     table(["name", "value", "from"], [[one["name"], str(one["value"]), one["origin"]] for one in lines])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sampan.base.clock import iso
+from sampan.base.clock import iso, stamp
 from sampan.base.errors import No, Usage
 from sampan.cli.output import as_of_option, emit, fields, json_option
 from sampan.cli.output import table as show_table
@@ -55,7 +55,7 @@ def show(app: "App", name: str, ref: str, snapshot: str, as_of: str, as_json: bo
         emit(found)
         return
     if found["gone"]:
-        when = iso(found["created"])[:19]
+        when = stamp(found["created"])
         click.echo(
             f"{name} as run {found['run']} of {when} made it has gone: nothing kept it when `sampan gc` cleaned up.\n"
             "  sampan run builds what its code gives now."
@@ -80,7 +80,7 @@ def show(app: "App", name: str, ref: str, snapshot: str, as_of: str, as_json: bo
     show_table(
         ["since", "snapshot", "rows", "run", "by", "reason"],
         [
-            [iso(s["created"])[:19], s["snapshot"][:13], s["rows"], s["run"], s["actor"], s["reason"]]
+            [stamp(s["created"]), s["snapshot"][:13], s["rows"], s["run"], s["actor"], s["reason"]]
             for s in found["history"]
         ],
     )

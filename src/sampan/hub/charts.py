@@ -83,6 +83,11 @@ class Chart(msgspec.Struct, kw_only=True):
         """The names of the table's columns but the first."""
         return [*(one.name for one in self.series), *(name for one in self.bands for name in one.names)]
 
+    @property
+    def across(self) -> str:
+        """What stands below the x axis."""
+        return f"{self.x_name}, UTC" if self.dated else self.x_name
+
     def rows(self) -> list[list[Any]]:
         """The same as a table: x, then a value per series, then the bounds of bands."""
         bounds = [side for one in self.bands for side in (one.low, one.high)]
@@ -102,11 +107,12 @@ class Chart(msgspec.Struct, kw_only=True):
             "hoverlabel": {"bgcolor": "$sheet", "bordercolor": "$line", "font": {"color": "$ink", "size": 12}},
             "dragmode": False,
             "showlegend": len(self.series) + len(self.bands) > 1,
-            "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": soft},
+            "legend": {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top", "font": soft},
             "barmode": "stack" if self.stacked else "group",
             "bargap": 0.25,
             "xaxis": {
                 **axis,
+                "title": {"text": literal(self.across), "font": soft, "standoff": 6},
                 "type": "date" if self.dated else "linear" if self.numbered else "category",
                 "showgrid": False,
                 "automargin": True,

@@ -194,7 +194,7 @@ def measure(value: float | int | None) -> str:
 
 def money(value: float | int | None) -> str:
     """An amount: always two digits after the point, a real minus."""
-    return "–" if value is None else f"{value:,.2f}".replace("-", "−")
+    return "–" if value is None else f"{value:z,.2f}".replace("-", "−")
 
 
 def seconds(value: float | None) -> str:

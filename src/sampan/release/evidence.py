@@ -223,7 +223,7 @@ def _too_little(found: Contrast, terms: Terms) -> str:
     if found.variance <= 0:
         return "all values are the same"
     if found.heaviest > HEAVIEST:
-        return f"one entity makes up {found.heaviest:.0%} of the variance, {HEAVIEST:.0%} at most"
+        return f"too much hangs on one entity: it makes up {found.heaviest:.0%} of the variance, {HEAVIEST:.0%} at most"
     if terms.relative and found.champion <= 0:
         return (
             f"the champion's mean is {found.champion:.4g}: a share of it says nothing; give an absolute minimum effect"

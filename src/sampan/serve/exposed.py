@@ -35,13 +35,14 @@ class Held(msgspec.Struct, frozen=True):
 
 class Day(msgspec.Struct, frozen=True):
     """One day of an endpoint: what was put at risk, and how many decisions the cap held back; the cap that its newest
-    decision was held against."""
+    decision was held against, and how many that one would hold back, too: ``holding``."""
 
     day: str
     total: float
     held: int
     newest: str = ""
     cap: float | None = None
+    holding: int = 0
 
 
 def days(log: "Log", endpoint: str, since: int, by: int | None = None) -> list[Day]:
@@ -52,13 +53,14 @@ def days(log: "Log", endpoint: str, since: int, by: int | None = None) -> list[D
     connection = open_sources({"prediction": log.source("prediction", position, by)}, threads=1)
     try:
         rows = connection.execute(
-            "SELECT exposure->>'day', max(CAST(exposure->>'total' AS DOUBLE)),"
-            " count(*) FILTER ((exposure->>'held') <> ''),"
-            " coalesce(max_by(_id, _received) FILTER ((exposure->>'held') <> ''), ''),"
-            " max_by(CAST(exposure->>'cap' AS DOUBLE), _received)"
+            "WITH told AS (SELECT exposure->>'day' AS day, CAST(exposure->>'total' AS DOUBLE) AS total,"
+            " (exposure->>'held') <> '' AS held, CAST(exposure->>'cap' AS DOUBLE) AS cap, _id, _received"
             f" FROM prediction WHERE exposure IS NOT NULL AND endpoint = {quote_text(endpoint)}"
-            f" AND epoch_us(_received) >= {since} AND starts_with(_position, 'serve-')"
-            " GROUP BY 1 ORDER BY 1 DESC"
+            f" AND epoch_us(_received) >= {since} AND starts_with(_position, 'serve-')),"
+            " newest AS (SELECT day, max_by(cap, _received) AS last FROM told GROUP BY day)"
+            " SELECT day, max(total), count(*) FILTER (held), coalesce(max_by(_id, _received) FILTER (held), ''),"
+            " any_value(last), count(*) FILTER (held AND cap >= last)"
+            " FROM told JOIN newest USING (day) GROUP BY day ORDER BY day DESC"
         ).fetchall()
     finally:
         connection.close()
@@ -91,7 +93,7 @@ class Capped:
                     self._held = [
                         _held(name, one, rules)
                         for name, rules in capped.items()
-                        if (one := found[name]) and one.day == day and one.held
+                        if (one := found[name]) and one.day == day and one.holding
                     ]
                     self._seen = seen
                     self._next = time.monotonic() + _REST * (time.monotonic() - began)
@@ -103,4 +105,4 @@ def _held(name: str, day: Day, rules: Sequence["DecisionFacts"]) -> Held:
     facts = next((one for one in rules if one.cap is not None and one.cap.amount == day.cap), rules[0])
     assert facts.cap is not None
     amount = facts.cap.amount if day.cap is None else day.cap
-    return Held(name, day.held, day.newest, day.total, amount, facts.currency, facts.cap.over)
+    return Held(name, day.holding, day.newest, day.total, amount, facts.currency, facts.cap.over)

@@ -361,11 +361,11 @@ def _charts(one: Begun, lines: Sequence[Line]) -> list[Chart]:
     return [
         Chart(
             title="What the candidate gains",
-            says=_told(x, low, high, looks[-1][2]),
+            says=_told(x, low, high, looks[-1][2], "" if relative else _unit(one)),
             x=x,
             x_name="Looked",
             dated=True,
-            unit="% of the champion's mean" if relative else "",
+            unit="% of the champion's mean" if relative else _unit(one),
             series=[Series(name="gain", y=[*gain])],
             bands=[Band(low=[*low], high=[*high], names=("at least", "at most"))],
             levels=[Level(0.0, "no gain", below=True), Level(least, "least gain worth having")],
@@ -376,9 +376,17 @@ def _charts(one: Begun, lines: Sequence[Line]) -> list[Chart]:
     ]
 
 
-def _told(x: Sequence[str], low: Sequence[float | None], high: Sequence[float | None], last: Look) -> str:
+def _unit(one: Begun) -> str:
+    """What the gain is counted in; of a query nobody knows more than that it is a mean."""
+    currency = "" if one.plan.kpi.query else str(one.champion_spec.get("currency") or "")
+    return f"{currency} a decision".strip()
+
+
+def _told(x: Sequence[str], low: Sequence[float | None], high: Sequence[float | None], last: Look, unit: str) -> str:
     """The band in words: where it is now, and since when it leaves 0 out."""
-    said = f"{last.why[:1].upper()}{last.why[1:]}. Between the bounds lies the true gain, however often one looks."
+    counted = f" ({unit})" if unit else ""
+    said = f"{last.why[:1].upper()}{last.why[1:]}{counted}."
+    said = f"{said} Between the bounds lies the true gain, however often one looks."
     above = [value is not None and value > 0 for value in low]
     below = [value is not None and value < 0 for value in high]
     for outside, side in ((above, "above"), (below, "below")):

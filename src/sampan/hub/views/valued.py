@@ -70,7 +70,7 @@ def value(parts: Parts, query: Query) -> ValuePage:
         today = next((one for one in shown if one.day == iso(instant)[:10]), Day("", 0.0, 0))
         told = facts.cap
         lower = today.cap if today.cap is not None and today.cap < told.amount else None
-        cap = CapLine(told.amount, told.over, told.hours, dict(told.risks), today.total, today.held, lower)
+        cap = CapLine(told.amount, told.over, told.hours, dict(told.risks), today.total, today.holding, lower)
     costs = costs_of(parts, endpoints.history(now.name, then), facts.currency if facts else "", instant)
     subtract(costs, by, found.whole, found.slices)
     ends = [abs(end) for one in found.slices for end in (one.low, one.high, one.value) if end is not None]
