@@ -228,7 +228,7 @@ def test_a_changed_byte_in_any_file_refuses_what_would_load_it_and_leaves_a_reco
             assert app.view("/models/reorder/2")["damages"][0]["over"]
         assert app.endpoints.get("reorder").spec.version == "reorder@1"
         page = app.page_file("/models/reorder/2")
-        assert "Refused because a file was damaged" in page and "Deploy reorder@2 as reorder" in page
+        assert "Files that were damaged" in page and "Deploy reorder@2 as reorder" in page
         before = app.view("/models/reorder/2")["created"]
         assert not app.view("/models/reorder/2", {"as-of": iso(before + 1)})["damages"]
         assert "refused" in sampan(shop.root, "model", "show", version.ref).stdout
@@ -248,6 +248,43 @@ def test_a_rollback_to_what_is_damaged_is_refused_and_leaves_a_record(shop: Shop
 
 
 @pytest.mark.slow
+def test_what_is_loaded_goes_on_from_memory_and_its_damage_is_told_before_it_starts_anew(
+    shop: Shop, fitted: Any
+) -> None:
+    shop.register(fitted(9))
+    paths = [shop.blobs.path(next(iter(shop.models.get(ref).files.values()))) for ref in ("reorder@1", "reorder@2")]
+    shop.close()
+    hub = begin(shop.root, SAMPAN_WATCH_EVERY="1")
+
+    def told(about: str) -> Any:
+        """The alert of a version's damage, once it is open."""
+        until = time.monotonic() + 30
+        while True:
+            for one in hub.json("/alerts")["open"]:
+                if one["alert"]["kind"] == "damaged" and one["alert"]["about"] == about:
+                    return one["alert"]
+            assert time.monotonic() < until, "nobody is told"
+            time.sleep(0.2)
+
+    try:
+        good = flip(paths[0])
+        alert = told("reorder@1")
+        assert alert["reason"] == "Keep reorder ready to start anew: model.txt is damaged", alert
+        paths[0].write_bytes(good)
+        done = sampan(shop.root, "endpoint", "deploy", "reorder", "--model", "reorder@2", "--reason", "new")
+        assert done.returncode == 0, done.stderr
+        flip(paths[0])
+        assert told("reorder@1")["field"] == "model.txt", "of what is kept ready to go back to"
+        done = sampan(shop.root, "rollback", "reorder", "--reason", "back")
+        assert done.returncode == 0 and "Beware: model.txt of reorder@1 is damaged" in done.stderr, done
+        record = hub.json("/models/reorder/1")["damages"][0]
+        assert record["attempted"] == "Roll reorder back to reorder@1" and record["over"] is None
+        assert json.loads(hub.predict("reorder", BODY)[1])["predictions"][0]["version"] == "reorder@1"
+    finally:
+        assert hub.stop() == 0
+
+
+@pytest.mark.slow
 def test_a_changed_byte_in_any_file_of_a_version_is_never_served_and_what_is_in_force_goes_on(
     shop: Shop, fitted: Any
 ) -> None:
@@ -264,8 +301,10 @@ def test_a_changed_byte_in_any_file_of_a_version_is_never_served_and_what_is_in_
     direct = hub.direct
 
     def told() -> list[Any]:
-        return [one["alert"] for one in hub.json("/alerts")["open"] if one["alert"]["kind"] == "damaged"]
+        found = [one["alert"] for one in hub.json("/alerts")["open"] if one["alert"]["kind"] == "damaged"]
+        return [one for one in found if one["about"] == about]
 
+    about = version.ref
     try:
         for name, path in files.items():
             good = flip(path)
@@ -299,7 +338,8 @@ def test_a_changed_byte_in_any_file_of_a_version_is_never_served_and_what_is_in_
                 while b"does not match its digest" not in (found := hub.ask("POST", "/predict/reorder", BODY))[1]:
                     assert found[0].status == 503 and time.monotonic() < until, found
                     time.sleep(0.2)
-            while not any(one["alert"]["kind"] == "endpoint_down" for one in hub.json("/alerts")["open"]):
+            about = "reorder@1"
+            while not (told() and any(one["alert"]["kind"] == "endpoint_down" for one in hub.json("/alerts")["open"])):
                 assert time.monotonic() < until
                 time.sleep(0.2)
             path.write_bytes(good)

@@ -364,6 +364,71 @@ def test_a_rollout_goes_no_further_once_its_key_is_taken_out_and_on_once_it_is_b
         assert hub.stop() == 0
 
 
+GUARDED = PLAN + '[[reorder.guardrail]]\nkind = "error_rate"\nat_most = 0.05\n'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_breach_goes_back_to_an_unsigned_champion_that_is_still_loaded_and_to_another_once_it_is_signed(
+    shop: Shop, tmp_path: Path, warm: bool
+) -> None:
+    shop.register(FITTED[0](9))
+    (shop.root / "rollouts.toml").write_text(GUARDED)
+    (shop.root / "sampan.toml").write_text("")
+    shop.close()
+    root, pem = shop.root, tmp_path / "release.pem"
+    line = sampan(root, "model", "key", str(pem)).stdout
+    hub = Hub(root, SAMPAN_ROLLOUT_EVERY="1", **({} if warm else {"SAMPAN_WARM_FOR": "0"}))
+    numbers = itertools.count()
+
+    def until(what: Callable[[], Any], **more: Any) -> Any:
+        """Ask until something is so; gives it."""
+        end = time.monotonic() + 60
+        while not (found := what()):
+            assert time.monotonic() < end
+            hub.predict("reorder", body(record(customer_id=next(numbers), **more)))
+            time.sleep(0.02)
+        return found
+
+    def phase() -> str:
+        return str(hub.json("/rollouts")["rollouts"][0]["phase"])
+
+    def serves() -> str:
+        return str(hub.json("/endpoints/reorder")["endpoint"]["version"])
+
+    def told(title: str) -> Any:
+        return next((one["alert"] for one in hub.json("/alerts")["open"] if title in one["alert"]["title"]), None)
+
+    def run(*words: str, code: int = 0) -> str:
+        done = sampan(root, *words)
+        assert done.returncode == code and "Traceback" not in done.stderr, done
+        return done.stdout + done.stderr
+
+    try:
+        run("rollout", "start", "reorder", "--model", "reorder@2", "--reason", "new")
+        until(lambda: phase() == "full" and serves() == "reorder@2")
+        (root / "sampan.toml").write_text(f'[settings]\nrequire_signature = "enforce"\n\n{line}')
+        run("model", "sign", "reorder@2", "--key", str(pem))
+        assert "nobody has signed it" in run("rollback", "reorder", "--reason", "I want to", code=1)
+        assert (phase(), serves()) == ("full", "reorder@2"), "what could not be done was written down"
+        until(lambda: phase() == "reverted", crash="sails")
+        if warm:
+            until(lambda: serves() == "reorder@1")
+            assert "until its process starts anew: nobody has signed it" in until(lambda: told("taken back"))["cause"]
+        else:
+            alert = until(lambda: told("reorder@2 could not be taken back from reorder, and answers"))
+            assert "nobody has signed it" in alert["reason"] and "sampan model sign reorder@1" in alert["action"]
+            assert serves() == "reorder@2"
+            run("model", "sign", "reorder@1", "--key", str(pem))
+            until(lambda: serves() == "reorder@1")
+        until(lambda: not told("could not be taken back"))
+        if warm:
+            said = run("rollout", "start", "reorder", "--model", "reorder@2", "--reason", "again", code=1)
+            assert "could not go back to reorder@1: nobody has signed it" in said
+    finally:
+        assert hub.stop() == 0
+
+
 @pytest.mark.slow
 def test_what_is_adopted_is_signed_before_it_serves(shop: Shop, tmp_path: Path) -> None:
     version = shop.models.get("reorder@1")

@@ -43,6 +43,15 @@ class Checking(Workplace):
         advice = _ADVICE.format(says.partition(" ")[0])
         raise Damaged(attempted, f"{file} of {version} is damaged: {says}{more}", advice)
 
+    def _from_memory(self, attempted: str, actor: str, version: str, files: Mapping[str, str]) -> str:
+        """What is to be said of damage of a version that serves all the same, from memory; there is a record of it.
+        Empty where nothing is."""
+        try:
+            self._check(attempted, actor, version, files)
+        except Damaged as error:
+            return f"{error.obstacle}; it answers from memory, and not after its process has started anew"
+        return ""
+
     def _keep_damage(self, version: str, found: Mapping[str, tuple[str, str]], attempted: str, actor: str) -> None:
         from sampan.models.damages import Damages
 
@@ -69,15 +78,19 @@ class Checking(Workplace):
         records = Damages(self.db)
         found = []
         for one in records.open():
-            state = self.blobs.state(one.digest)
-            if state is None or seen.get(one.digest, (None, ""))[0] != state:
-                seen[one.digest] = (state, self.blobs.fault(one.digest))
-            if not seen[one.digest][1] or not self._needed(one):
+            if not self._fault(one.digest, seen) or not self._needed(one):
                 records.over(one, self.clock)
                 seen.pop(one.digest, None)
             else:
                 found.append(one)
         return found
+
+    def _fault(self, digest: str, seen: dict[str, tuple[Any, str]]) -> str:
+        """What is wrong with a file; it is read only if somebody has touched it since it was ``seen``."""
+        state = self.blobs.state(digest)
+        if state is None or seen.get(digest, (None, ""))[0] != state:
+            seen[digest] = (state, self.blobs.fault(digest))
+        return seen[digest][1]
 
     def _needed(self, one: "Damage") -> bool:
         """Whether a damaged file is still a version's, or lies there at least."""

@@ -10,6 +10,7 @@ from sampan.app.checking import Checking
 from sampan.base.errors import NotFound, Usage
 
 if TYPE_CHECKING:
+    from sampan.app.checking import Named
     from sampan.hub.pulse import Pulse
     from sampan.serve.endpoints import Endpoint
     from sampan.serve.scoring import Batch
@@ -24,6 +25,7 @@ class Deciding(Checking):
     def __init__(self, start: Path | None = None) -> None:
         super().__init__(start)
         self._switching: dict[str, threading.Lock] = {}
+        self._loaded: dict[str, Named] = {}  # files of bundles that are looked at again and again
 
     def deploy(
         self,
@@ -94,7 +96,7 @@ class Deciding(Checking):
             now, then = self.endpoints.get(name), self._then(name, to)
             changed = then.bundle != now.bundle
             warm = changed and self._hub is not None and then.bundle in self._hub.serving.warm(name)
-            told = {"from_version": now.spec.version, "changed": changed, "warm": warm}
+            told: dict[str, Any] = {"from_version": now.spec.version, "changed": changed, "warm": warm}
             if not changed:
                 return {**_flat(now), **told, "seconds": 0.0}
             back = self.endpoints.back(now, then, actor=actor, reason=reason)
@@ -103,6 +105,8 @@ class Deciding(Checking):
                 if self._hub is None:
                     self.endpoints.try_out(then.bundle)
                 made = self._put_in_force(back, now)
+            if warm and (said := self._from_memory(attempted, actor, *self._files_in(then.bundle))):
+                told["warning"] = said
             return {**_flat(made), **told, "seconds": round(time.perf_counter() - begun, 3)}
 
     def _then(self, name: str, to: str) -> "Endpoint":
@@ -118,9 +122,10 @@ class Deciding(Checking):
         made: "Endpoint",
         before: "Endpoint | None",
         prove: "Callable[[Ask | None], Endpoint] | None" = None,
+        still_loaded: bool = False,
     ) -> "Endpoint":
-        """Write it down once the hub has it loaded and it is proven, and have the hub serve it. Raises what it failed
-        with, Conflict, and what ``prove`` raises."""
+        """Write it down once the hub has it loaded and it is proven, and have the hub serve it. ``still_loaded``: from
+        when it was in force. Raises what it failed with, Conflict, and what ``prove`` raises."""
         hub = self._hub
         if hub is None:
             return self.endpoints.add(prove(None) if prove else made, before)
@@ -132,12 +137,31 @@ class Deciding(Checking):
             raise
         with self._switching.setdefault(made.name, threading.Lock()):  # in the order in which they are written down
             try:
-                made = self.endpoints.add(made, before)
+                made = self.endpoints.add(made, before, still_loaded=still_loaded)
             except BaseException:
                 hub.spare(made, loaded)
                 raise
             hub.switch(made, loaded)
         return made
+
+    def look_at_served(self, seen: dict[str, tuple[Any, str]]) -> None:
+        """Write down damage of what is in force and of what is kept ready to go back to, while it is still in memory.
+        ``seen``: as ``damages`` has it."""
+        from sampan.models.damages import Damages
+
+        records = Damages(self.db)
+        known = {(one.version, one.digest) for one in records.open()}
+        for endpoint in self.endpoints.list():
+            for bundle in (endpoint.bundle, *self.warm_bundles(endpoint.name)):
+                version, files = self._files_of_loaded(bundle)
+                bad = {name: (one, said) for name, one in files.items() if (said := self._fault(one, seen))}
+                if new := {name: one for name, one in bad.items() if (version, one[0]) not in known}:
+                    records.add(version, new, f"Keep {endpoint.name} ready to start anew", "sampan", self.clock)
+
+    def _files_of_loaded(self, bundle: str) -> "Named":
+        if bundle not in self._loaded and not self.blobs.fault(bundle):
+            self._loaded[bundle] = self._files_in(bundle)
+        return self._loaded.get(bundle) or self._files_in(bundle)
 
     def recompute(self, prediction: str) -> Any:
         """Make a prediction once more, as it was made, and say whether it comes out the same."""

@@ -142,6 +142,7 @@ class Sight:
         return self._hub.capped.look(self.now())
 
     def damages(self) -> Sequence[Damage]:
+        self._hub.app.look_at_served(self._files)
         return self._hub.app.damages(self._files)
 
 

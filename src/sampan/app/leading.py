@@ -36,7 +36,14 @@ def lead_all(hub: "RunningHub", due: dict[str, float]) -> None:
             failures.append(error)
     for name in [one.name for one in app.endpoints.list()]:
         begun = app.rollouts.active(name)
-        if begun is None or hub.ending:
+        if hub.ending:
+            continue
+        if begun is None:
+            if name in app.stuck:
+                try:
+                    app.lead_back(name)
+                except Exception as error:  # noqa: BLE001 - another endpoint's rollout goes on
+                    failures.append(error)
             continue
         started = time.monotonic()
         whole = started >= due.get(begun.id, 0.0)

@@ -102,6 +102,7 @@ class Releasing(Settling):
             self._asks(begun, first, attempted)
             if (assignment := self._assignment(begun, first)) is not None:
                 check(endpoint, assignment, self.endpoints.bundle(now.bundle), self.endpoints.bundle(made.bundle))
+            self._demand_way_back(begun)
             with self._whole(attempted, actor, lambda: self._files_in(made.bundle), first=False):
                 made = self._ready(made, actor, without_golden)
             with self._leading[endpoint]:
@@ -126,7 +127,7 @@ class Releasing(Settling):
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any:
         """Pause, resume, promote, roll back, finish a rollout, or let it go as urgent; see ``release.stages.tell``.
         ``rollout``: only that one. Raises Refused where it must not be, NotFound where none goes on."""
-        from sampan.release.stages import Said, tell
+        from sampan.release.stages import FULL, Said, tell
         from sampan.release.stages import step as follow
 
         if rollout:
@@ -158,6 +159,8 @@ class Releasing(Settling):
             said = Said(at=self.clock.micros(), verb=known, actor=actor, reason=reason, proofs=proofs)
             move = tell(begun.plan, state, said)
             self._demand(begun, state, move.state)
+            if verb == "back" and state.phase == FULL:
+                self.endpoints.demand(begun.champion)  # before it is written down: who asks can sign it first
             self.rollouts.add(begun, number, said, move.state)
             return self._put(begun)
 
@@ -240,7 +243,9 @@ class Releasing(Settling):
         with self._whole(attempted, actor, lambda: self._files_in(begun.champion), first=False):
             self.tell_rollout(name, "back", reason.strip() or "sampan rollback", actor)
         now = self.endpoints.get(name)
-        told = {"from_version": begun.versions[1], "changed": True, "warm": warm or not now.back_from}
+        told: dict[str, Any] = {"from_version": begun.versions[1], "changed": True, "warm": warm or not now.back_from}
+        if warm and (said := self._from_memory(attempted, actor, *self._files_in(begun.champion))):
+            told["warning"] = said
         flat = {**to_builtins(now), **to_builtins(now.spec), "back_from": begun.candidate}
         return {**flat, **told, "seconds": round(time.perf_counter() - begin_, 3)}
 

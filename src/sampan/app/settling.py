@@ -7,20 +7,31 @@ What a rollout comes to is written down first and done after: a hub that is kill
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sampan.app.deciding import Deciding
 from sampan.app.testing import Testing
+from sampan.base.errors import Refused, SampanError
 
 if TYPE_CHECKING:
     from sampan.release.looking import Looking
     from sampan.release.records import Begun
     from sampan.release.stages import Move, Seen, State
     from sampan.serve.assignment import Assignment
+    from sampan.serve.endpoints import Endpoint
 
 _KEPT: Final = 500  # what was seen is written down where the time since last has grown by a part in this
 _SOONEST: Final = 5_000_000  # microseconds, and not more often than that
 _BY: Final = "rollout"  # who puts a candidate in force when nobody has said so
+
+
+class Stuck(NamedTuple):
+    """What a rollout comes to and could not be done. ``back``: it is to be taken back."""
+
+    candidate: str
+    back: bool
+    says: str
+    advice: str
 
 
 class Settling(Deciding, Testing):
@@ -30,6 +41,8 @@ class Settling(Deciding, Testing):
         super().__init__(start)
         self._seen: dict[str, Seen] = {}  # of each rollout what this process last saw
         self._kept: dict[str, int] = {}  # and when that was last written down
+        #: By endpoint what could not be done; it is tried again at each look.
+        self.stuck: dict[str, Stuck] = {}
         self._leading: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)  # one at a time, by endpoint
 
     def lead(self, begun: "Begun", whole: bool) -> None:
@@ -52,6 +65,7 @@ class Settling(Deciding, Testing):
             moved = (move.state.phase, move.state.stage) != (state.phase, state.stage)
             if not (whole or moved):
                 return
+            self.stuck.pop(begun.endpoint, None)
             self._demand(begun, state, move.state)
             self._seen[begun.id] = seen
             since = seen.at - self._kept.get(begun.id, begun.began)
@@ -60,6 +74,15 @@ class Settling(Deciding, Testing):
                 self._kept[begun.id] = seen.at
             if moved:
                 self.settle(begun, move.state)
+
+    def lead_back(self, endpoint: str) -> None:
+        """Take back once more what could not be taken back."""
+        begun = next(iter(self.rollouts.list(endpoint)), None)
+        now = self.endpoints.find(endpoint)
+        if begun is None or now is None or now.bundle != begun.candidate:
+            self.stuck.pop(endpoint, None)  # somebody has deployed since
+        else:
+            self.settle(begun, self.rollouts.state(begun)[0])
 
     def settle(self, begun: "Begun", state: "State") -> None:
         """Put in force what a state asks for, as far as it is not."""
@@ -116,11 +139,23 @@ class Settling(Deciding, Testing):
         if state.phase in ENDS:
             self._assign(begun, None)
             if now.bundle == begun.candidate:
-                then = next(one for one in self.endpoints.history(begun.endpoint) if one.bundle == begun.champion)
-                back = self.endpoints.back(now, then, actor=_BY, reason=f"rollout {begun.id}: {state.why}")
-                self._put_in_force(back, now)
+                try:
+                    self._take_back(begun, state, now)
+                except SampanError as error:
+                    self.stuck[begun.endpoint] = Stuck(begun.versions[1], True, error.obstacle, error.advice)
+                    raise
+            self.stuck.pop(begun.endpoint, None)
             return
         self._assign(begun, state)
+
+    def _take_back(self, begun: "Begun", state: "State", now: "Endpoint") -> None:
+        """Have an endpoint go back to the champion. A process of its that is still loaded takes no signature: like what
+        serves when signatures are first asked for, it goes on until it starts anew."""
+        then = next(one for one in self.endpoints.history(begun.endpoint) if one.bundle == begun.champion)
+        there = self._hub is not None and begun.champion in self._hub.serving.warm(begun.endpoint)
+        why = f"rollout {begun.id}: {state.why}"
+        back = self.endpoints.back(now, then, actor=_BY, reason=why, still_loaded=there)
+        self._put_in_force(back, now, still_loaded=there)
 
     def _assign(self, begun: "Begun", state: "State | None") -> None:
         """Have the hub let the candidate answer as a state says, or not at all."""
@@ -172,11 +207,26 @@ class Settling(Deciding, Testing):
         return self._hub.serving.crashing(begun.endpoint, begun.candidate) if self._hub is not None else ""
 
     def _demand(self, begun: "Begun", now: "State", then: "State") -> None:
-        """Raises Refused where a rollout is to go on with a version that must not serve; it may always go back."""
+        """Raises Refused where a rollout is to go on with a version that must not serve, or away from one to which it
+        could not go back; it may always go back."""
         from sampan.release.stages import FULL, RUNNING
 
         if then.stage > now.stage or (then.phase in (RUNNING, FULL) and then.phase != now.phase):
-            self.endpoints.demand(begun.candidate)
+            try:
+                self.endpoints.demand(begun.candidate)
+                self._demand_way_back(begun)
+            except Refused as error:
+                self.stuck[begun.endpoint] = Stuck(begun.versions[1], False, error.obstacle, error.advice)
+                raise
+
+    def _demand_way_back(self, begun: "Begun") -> None:
+        """Raises Refused where the champion must not serve: there would be nothing to go back to."""
+        try:
+            self.endpoints.demand(begun.champion)
+        except Refused as error:
+            attempted = f"Lead {begun.versions[1]} over {begun.endpoint}"
+            said = f"it could not go back to {begun.versions[0]}: {error.obstacle}"
+            raise Refused(attempted, said, error.advice) from None
 
     def _looking(self, begun: "Begun", state: "State") -> "Looking":
         from sampan.release.looking import Looking

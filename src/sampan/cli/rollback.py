@@ -36,6 +36,8 @@ def rollback(app: "App", endpoint: str, to: str, reason: str, as_json: bool) -> 
         return
     rule = f" behind {made['decision']}" if made["decision"] else ""
     click.echo(f"{endpoint} serves {made['version']}{rule} again, bundle {bundle}, instead of {_left(made)}.")
+    if warning := made.get("warning"):
+        click.echo(f"  Beware: {warning}.", err=True)
     if app.hub() is None:
         click.echo("  No hub is up; `sampan up` begins to answer.")
     else:

@@ -1,4 +1,5 @@
-"""Records of damage: each time that something was refused because a file of a version is not as it was kept.
+"""Records of damage: each time that something was refused because a file of a version is not as it was kept, or that
+this was seen of what serves.
 
 Rows are added; that the file was found whole again is written to them once, and nothing else of them changes.
 """

@@ -150,10 +150,13 @@ class Endpoints:
             created=self._clock.micros(),
         )
 
-    def back(self, now: Endpoint, then: Endpoint, *, actor: str, reason: str = "") -> Endpoint:
+    def back(
+        self, now: Endpoint, then: Endpoint, *, actor: str, reason: str = "", still_loaded: bool = False
+    ) -> Endpoint:
         """What goes back from what is in force to what was; not in force until ``add`` writes it down. Raises Refused
-        for a version that must not serve."""
-        self.demand(then.bundle)
+        for a version that must not serve, unless it is ``still_loaded``."""
+        if not still_loaded:
+            self.demand(then.bundle)
         return msgspec.structs.replace(
             then,
             id=new_id(self._clock),
@@ -164,10 +167,11 @@ class Endpoints:
             golden="",
         )
 
-    def add(self, made: Endpoint, after: Endpoint | None) -> Endpoint:
+    def add(self, made: Endpoint, after: Endpoint | None, *, still_loaded: bool = False) -> Endpoint:
         """Put it in force. Raises Conflict if ``after`` is not what is in force any more, and Refused for a version
-        that must not serve."""
-        self.demand(made.bundle)
+        that must not serve, unless it is ``still_loaded``."""
+        if not still_loaded:
+            self.demand(made.bundle)
         made = msgspec.structs.replace(made, created=self._clock.micros())
         with self._db.transaction() as connection:
             current = self.find(made.name)

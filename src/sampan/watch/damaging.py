@@ -1,4 +1,4 @@
-"""Versions of which a file is damaged, so that something was refused."""
+"""Versions of which a file is damaged, so that something was refused, or would be once a process starts anew."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,8 @@ def damaged(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]
         last = several[-1]
         names = ", ".join(dict.fromkeys(one.file for one in several))
         places = ", ".join(dict.fromkeys(one.says.partition(" ")[0] for one in several))
-        reason = f"{last.attempted}: refused, {last.file} is damaged"
+        refused = "" if last.actor == "sampan" else "refused, "
+        reason = f"{last.attempted}: {refused}{last.file} is damaged"
         breach = Breach(
             kind="damaged",
             about=version,
@@ -37,7 +38,7 @@ def damaged(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]
             reason=reason[:300],
             cause="; ".join(dict.fromkeys(one.says for one in several))[:300],
             evidence=f"/models/{version.replace('@', '/')}",
-            action=f"Restore {places} from a backup; what is in force goes on until then.",
+            action=f"Restore {places} from a backup; what serves goes on from memory until its process ends.",
             field=last.file,
             example=last.id,
             value=float(len(several)),

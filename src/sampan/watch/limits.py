@@ -60,7 +60,7 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
         1e9,
     ),
     "exposure": ("Whether a cap on what decisions may put at risk in a day is told of when it is reached.", 0, 1),
-    "damage": ("Whether a version that was refused because a file of it is damaged is told of.", 0, 1),
+    "damage": ("Whether a version with a damaged file is told of: one that was refused, or that serves.", 0, 1),
 }
 
 

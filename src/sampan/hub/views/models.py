@@ -263,7 +263,7 @@ class VersionPage(msgspec.Struct, kw_only=True):
     signing: SignedPart
     """Who has signed it, and whether that counts."""
     damages: list[Damage] = []
-    """What was refused because a file of it was damaged."""
+    """What was refused because a file of it was damaged, or when that was seen while it served."""
     as_of: int | None = None
 
 
