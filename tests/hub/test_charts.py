@@ -3,12 +3,15 @@
 import gzip
 import json
 import re
+from datetime import datetime
 from html import unescape
 
 import pytest
 
+from sampan.base.clock import to_micros
 from sampan.hub import plotly
 from sampan.hub.charts import Band, Chart, Level, Mark, Series
+from sampan.hub.views.endpoint import Served, _marks
 from tests.hub.conftest import Hub
 
 NASTY = "<a href='https://example.com'>%{y}</a>"
@@ -102,6 +105,13 @@ def test_what_happened_is_marked() -> None:
     assert [note["text"] for note in layout["annotations"]] == ["deployed"]
 
 
+def test_what_happened_at_one_place_has_one_label() -> None:
+    marks = [Mark("1", "stay@1"), Mark("2", "stay@1"), Mark("2", "stay@2"), *(Mark("3", f"stay@{n}") for n in range(4))]
+    layout = chart(marks=marks).figure()["layout"]
+    labels = [one["text"] for one in layout["annotations"]]
+    assert labels == ["stay@1", "stay@1 → stay@2", "stay@0 … stay@3"]
+
+
 def test_the_script_is_that_of_the_package_and_kept_for_ever_under_its_digest(hub: Hub) -> None:
     page = hub.ask("GET", "/patterns", accept="text/html")[1].decode()
     (address,) = re.findall(r'<script src="(/charts/[^"]+)" defer>', page)
@@ -133,3 +143,14 @@ def test_a_page_holds_the_figure_the_sentence_and_the_table(hub: Hub) -> None:
     assert hub.json("/patterns")["chart"]["series"][0]["y"] == [0.7, 0.74, None, 0.81]
     for id in plotly.sheets():
         assert f'id="{id}"' in page
+
+
+def test_a_switch_is_marked_in_the_stretch_in_which_it_fell() -> None:
+    def served(version: str, at: str) -> Served:
+        return Served(version, "", {}, "", "", "", to_micros(datetime.fromisoformat(at)), None, [])
+
+    history = [served("stay@2", "2026-11-27T08:10:00Z"), served("stay@1", "2026-11-27T07:55:00Z")]
+    history.append(served("stay@0", "2026-11-01T00:00:00Z"))
+    hours, days = ["2026-11-27 07:00", "2026-11-27 08:00"], ["2026-11-26", "2026-11-27"]
+    assert [(one.x, one.label) for one in _marks(hours, history)] == [(hours[0], "stay@1"), (hours[1], "stay@2")]
+    assert [(one.x, one.label) for one in _marks(days, history)] == [(days[1], "stay@1"), (days[1], "stay@2")]

@@ -96,18 +96,19 @@ class Chart(msgspec.Struct, kw_only=True):
     def figure(self) -> dict[str, Any]:
         """What Plotly draws."""
         soft = {"color": "$soft", "size": 12}
+        several, marks = len(self.series) + len(self.bands) > 1, self._merged()
         axis = {"gridcolor": "$line", "zerolinecolor": "$line", "linecolor": "$line", "tickfont": soft}
         layout = {
             "autosize": True,
-            "margin": {"l": 56, "r": 14, "t": 14 if not self.marks else 30, "b": 38},
+            "margin": {"l": 56, "r": 14, "t": 14 if not self.marks else 30, "b": 80 if several else 56},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": soft,
             "hovermode": "x unified",
             "hoverlabel": {"bgcolor": "$sheet", "bordercolor": "$line", "font": {"color": "$ink", "size": 12}},
             "dragmode": False,
-            "showlegend": len(self.series) + len(self.bands) > 1,
-            "legend": {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top", "font": soft},
+            "showlegend": several,
+            "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": soft},
             "barmode": "stack" if self.stacked else "group",
             "bargap": 0.25,
             "xaxis": {
@@ -139,7 +140,7 @@ class Chart(msgspec.Struct, kw_only=True):
                     "y1": 1,
                     "line": {"color": "$mute", "width": 1, "dash": "dot"},
                 }
-                for mark in self.marks
+                for mark in marks
             ]
             + [
                 {
@@ -164,7 +165,7 @@ class Chart(msgspec.Struct, kw_only=True):
                     "showarrow": False,
                     "font": {"color": "$soft", "size": 11},
                 }
-                for mark in self.marks
+                for mark in marks
             ]
             + [
                 {
@@ -194,6 +195,13 @@ class Chart(msgspec.Struct, kw_only=True):
                 "fill": fill,
                 "fillcolor": f"${one.colour}-wash",
             }
+
+    def _merged(self) -> list[Mark]:
+        """Marks, of which those at one place are one."""
+        labels: dict[str, list[str]] = {}
+        for mark in self.marks:
+            labels.setdefault(mark.x, []).append(mark.label)
+        return [Mark(x, " → ".join(some) if len(some) < 3 else f"{some[0]} … {some[-1]}") for x, some in labels.items()]
 
     def _at(self, mark: Mark) -> str | int:
         """Where a mark stands: on an axis of names Plotly counts places, and takes "2" for the third."""

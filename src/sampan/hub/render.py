@@ -197,6 +197,11 @@ def money(value: float | int | None) -> str:
     return "–" if value is None else f"{value:z,.2f}".replace("-", "−")
 
 
+def total(value: float | int | None) -> str:
+    """An amount that stands large by itself: from ten thousand on nobody asks for the cents."""
+    return money(value) if value is None or abs(value) < 10_000 else f"{value:,.0f}".replace("-", "−")
+
+
 def seconds(value: float | None) -> str:
     """A duration."""
     if value is None:
@@ -320,6 +325,7 @@ def _environment() -> jinja2.Environment:
         "moment": moment,
         "number": number,
         "money": money,
+        "total": total,
         "seconds": seconds,
         "size": size,
         "measure": measure,

@@ -236,7 +236,8 @@ def _charts(figures: Decided, served: list[Served], currency: str) -> list[Chart
         for at, action in enumerate(actions)
     ]
     most = max(figures.stretches, key=lambda one: one.decisions)
-    says = f"{figures.decisions:,} {word} from {x[0]} to {x[-1]}, at most {most.decisions:,} in a {figures.by}."
+    one = "an hour" if figures.by == "hour" else f"a {figures.by}"
+    says = f"{figures.decisions:,} {word} from {x[0]} to {x[-1]}, at most {most.decisions:,} in {one}."
     title = "Decisions by action" if ruled else "Predictions"
     charts = [Chart(title=title, says=says, series=bars, stacked=True, digits=0, **common)]
     if any(one.value is not None for one in figures.stretches):
@@ -286,9 +287,9 @@ def _round(value: float | None) -> float | None:
 def _marks(x: list[str], served: list[Served]) -> list[Mark]:
     """The stretch in which each of the last few switches falls; the first one is where the chart begins."""
     marks = []
-    for one in served[:-1][:5]:
-        day = iso(one.created)[:10]
-        inside = [start for start in x if start[:10] <= day]
+    for one in reversed(served[:-1][:5]):
+        at = iso(one.created)[:16].replace("T", " ")
+        inside = [start for start in x if start <= at]
         if inside:
             marks.append(Mark(inside[-1], one.version))
     return marks
