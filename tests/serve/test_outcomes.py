@@ -9,15 +9,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.hub.conftest import sampan
 
 from sampan.app import App
 from sampan.base.clock import iso
 from sampan.hub.decided import Decided, _cache, decided
+from sampan.hub.strays import look
 from sampan.hub.unnamed import Unnamed
 from sampan.hub.valued import valued
 from sampan.lake.sql import analyse
 from sampan.log.builtin import Outcome
-from sampan.log.outcomes import KNOWN_SQL, MATCHED_SQL
+from sampan.log.outcomes import KNOWN_SQL, MATCHED_SQL, UNKNOWN_SQL
+from sampan.log.rates import HOUR
 from sampan.serve.past import past_decisions
 from sampan.serve.value import EARNED_SQL
 
@@ -143,6 +146,26 @@ def test_an_outcome_that_no_action_knows_is_told_of(told: Told) -> None:
     assert valued(told.app.log, "churn", "rule").unnamed == found.unnamed and found.known == 6
     told.outcome(7, False)
     assert fresh().unnamed.count == 4, "the one received last counts"
+
+
+def test_outcomes_that_name_no_prediction_are_counted_until_it_comes(told: Told) -> None:
+    for number in range(3):
+        assert told.send("outcome", 6, {"prediction_id": f"late{number}", "value": True}).verdict == "accepted"
+    told.outcome(6, True)
+    told.send("outcome", 6, {"prediction_id": "b1", "value": True})
+    assert decided(told.app.log, "churn").unknown == 3
+    now = told.app.clock.micros()
+    assert look(told.app.log, now) is None, "their predictions may be on their way"
+    found = look(told.app.log, now + 2 * HOUR)
+    assert found is not None and (found.count, found.of, found.source, found.named) == (3, 4, "test", "late2")
+    told.predict("late2", "eve", 7)
+    _cache.clear()
+    assert decided(told.app.log, "churn").unknown == 2
+    found = look(told.app.log, now + 2 * HOUR)
+    assert found is not None and (found.count, found.of, found.named) == (2, 4, "late1")
+    assert look(told.app.log, now + 26 * HOUR) is None
+    done = sampan(told.app.folder.root, "sql", f"SELECT count(*) FROM ({UNKNOWN_SQL})")
+    assert done.returncode == 0 and "2" in done.stdout, done.stderr
 
 
 def test_of_predictions_at_the_same_time_the_one_received_last_is_meant(told: Told) -> None:

@@ -21,6 +21,7 @@ from sampan.watch.alerts import Alert, Compose
 from sampan.watch.limits import Alerting, Limits, Target
 from sampan.watch.releasing import Trouble
 from sampan.watch.reviewing import Unanswered
+from sampan.watch.straying import Strays
 from sampan.watch.watch import Watch
 from tests.log.conftest import Shop, line
 
@@ -86,6 +87,7 @@ class Scene:
         self.rebuilt: list[Rebuild] = []
         self.wrong: list[Trouble] = []
         self.late: list[Unanswered] = []
+        self.strayed: Strays | None = None
         self.served: list[EndpointState] = []
         self.alerting = Alerting((target,) if target else (), Limits(**{"disk_free": 0.0, **limits}), allowed, 0.1)
         self.changes: list[Alert] = []
@@ -129,6 +131,9 @@ class Scene:
 
     def unanswered(self) -> Sequence[Unanswered]:
         return self.late
+
+    def strays(self) -> Strays | None:
+        return self.strayed
 
     def damages(self) -> Sequence[Any]:
         return []

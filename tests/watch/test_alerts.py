@@ -20,6 +20,7 @@ from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
 from sampan.watch.limits import Target
 from sampan.watch.releasing import Trouble
+from sampan.watch.straying import Strays
 from sampan.watch.webhook import verify
 from tests.watch.conftest import SECRET, Receiver, Scene
 
@@ -247,6 +248,26 @@ def test_a_silence_is_taken_back_and_what_opens_then_is_told(scene: Scene, recei
     for id in (made.id, "nothing"):
         with pytest.raises(NotFound, match="in force"):
             scene.watch.alerts.unsilence(id, actor="bob")
+
+
+def test_outcomes_that_name_no_prediction_are_told_of_where_they_are_many(scene: Scene) -> None:
+    scene.strayed = Strays(9, 20, "till", "p1", "o9")
+    turn(scene)
+    assert not scene.open(), "a few are no alert"
+    scene.strayed = Strays(10, 100, "till", "p1", "o9")
+    turn(scene)
+    assert not scene.open()
+    scene.strayed = Strays(11, 100, "till", "p1", "o9")
+    turn(scene)
+    (alert,) = scene.watch.alerts.open()
+    assert alert.key == "outcomes:unknown predictions" and alert.reason == "11 of 100 outcomes within a day (11 %)"
+    assert "most are from till; the newest of them names 'p1'" in alert.cause
+    scene.strayed = Strays(6, 100, "till", "p1", "o9")
+    turn(scene)
+    assert scene.open(), "it is near its limit still"
+    scene.strayed = None
+    turn(scene)
+    assert not scene.open()
 
 
 @pytest.fixture

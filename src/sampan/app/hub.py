@@ -51,6 +51,7 @@ from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
 from sampan.hub.saved_views import saving
 from sampan.hub.sitemap import PAGES, PURPOSES, context, takes
+from sampan.hub.strays import Straying
 from sampan.hub.topics import Topics
 from sampan.hub.workbench import workbench
 from sampan.log.attachments import Attachments
@@ -79,6 +80,7 @@ from sampan.team.tokens import owner_token
 from sampan.track.tracking import Tracking
 from sampan.watch.releasing import Trouble
 from sampan.watch.reviewing import Unanswered
+from sampan.watch.straying import Strays
 from sampan.watch.watch import Watch
 
 if TYPE_CHECKING:
@@ -145,6 +147,9 @@ class Sight:
         self._hub.app.look_at_served(self._files)
         return self._hub.app.damages(self._files)
 
+    def strays(self) -> Strays | None:
+        return self._hub.straying.look(self.now())
+
 
 class RunningHub:
     """The ASGI stack of one start of the hub: guard, hot paths, pages, ``/v1``."""
@@ -169,6 +174,7 @@ class RunningHub:
         app = self.app
         self.writer = app.log.writer("intake")
         self.cases = Watching(lambda: app.log, app.may_ask, app.clock)
+        self.straying = Straying(lambda: app.log)
         self.capped = Capped(lambda: app.log, app.caps_in_force)
         self._desk: tuple[StreamWriter, Desk] | None = None
         self.tracking = Tracking(app.folder.data, SystemClock())

@@ -245,6 +245,16 @@ def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
     fields((key, found[key]) for key in names)
     if found["decided"]["unnamed"]["count"]:
         fields([("outcomes", found["decided"]["unnamed"]["says"])])
+    if (unmatched := found["decided"]["unmatched"]) or found["decided"]["unknown"]:
+        unknown = found["decided"]["unknown"]
+        fields(
+            [
+                (
+                    "unmatched",
+                    f"{unmatched:,} outcomes by key; {unknown:,} by an id that is not in the log, of no endpoint",
+                )
+            ]
+        )
     click.echo()
     table(
         ["since", "version", "bundle", "by", "reason"],

@@ -11,7 +11,7 @@ import msgspec
 
 from sampan.hub.unnamed import UNNAMED_SQL, Unnamed, unnamed
 from sampan.lake.query import Source, open_sources, quote_text
-from sampan.log.outcomes import MATCHED_SQL
+from sampan.log.outcomes import MATCHED_SQL, UNKNOWN_SQL
 from sampan.serve.value import EARNED_SQL
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Stretch(msgspec.Struct):
 class Decided(msgspec.Struct):
     """All of an endpoint's decisions. ``margin``: half of the 95 % interval of ``value``, by the normal distribution;
     ``failed`` counts decisions whose rule failed; ``unmatched`` outcomes by key that no prediction precedes;
-    ``unnamed`` those whose value no action's values name."""
+    ``unknown`` those of the whole workspace that name a prediction which is not in the log, or not yet; ``unnamed``
+    those whose value no action's values name."""
 
     decisions: int = 0
     known: int = 0
@@ -67,6 +68,7 @@ class Decided(msgspec.Struct):
     last: int | None = None
     newest_outcome: int | None = None
     unmatched: int = 0
+    unknown: int = 0
     unnamed: Unnamed = Unnamed()
     by: str = "day"
     rules: list[RuleLine] = []
@@ -147,6 +149,7 @@ def _ask(connection: Any, endpoint: str) -> Decided:
     found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by
     found.latency = tuple(whole[2]) if whole[2] else None
     found.newest_outcome, found.unmatched = newest
+    ((found.unknown,),) = connection.execute(f"SELECT count(*) FROM ({UNKNOWN_SQL}) AS unknown").fetchall()
     return found
 
 

@@ -25,6 +25,12 @@ FROM outcome ASOF LEFT JOIN (
     AND asked._time <= coalesce(outcome.until, outcome._time)
 """
 
+#: Outcomes by id whose prediction is not in the log, or not yet.
+UNKNOWN_SQL: Final = """
+SELECT outcome.* FROM outcome ANTI JOIN prediction ON prediction._id = outcome.prediction_id
+WHERE outcome.prediction_id IS NOT NULL
+"""
+
 #: What counts: of each prediction the outcome that was received last.
 KNOWN_SQL: Final = f"""
 SELECT * FROM ({MATCHED_SQL}) AS matched WHERE prediction_id IS NOT NULL

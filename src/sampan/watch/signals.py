@@ -29,6 +29,7 @@ from sampan.watch.limits import SECOND, Limits
 from sampan.watch.rebuilding import failing
 from sampan.watch.releasing import Trouble, waiting
 from sampan.watch.reviewing import Unanswered, unanswered
+from sampan.watch.straying import Strays, straying
 
 _LOOKED_AT: Final = 1_000  # quarantined items that are read to find the most frequent reason
 _PEOPLE: Final = ("fix:", "command")  # producers that are not expected to go on
@@ -68,6 +69,7 @@ class Sight(Protocol):
     def unanswered(self) -> Sequence[Unanswered]: ...
     def held(self) -> Sequence[Holding]: ...
     def damages(self) -> Sequence[Damage]: ...
+    def strays(self) -> Strays | None: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -396,6 +398,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "review": unanswered,
     "exposure": capped,
     "damaged": damaged,
+    "outcomes": straying,
 }
 
 
