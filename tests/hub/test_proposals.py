@@ -206,6 +206,18 @@ def test_whose_own_proposal_does_not_count_and_who_rejects_stops_it(desk: Desk) 
     (desk.shop.folder / "policy.toml").unlink()
 
 
+def test_whoever_asked_for_a_proposal_that_another_tried_has_made_it_too(desk: Desk) -> None:
+    (desk.shop.folder / "policy.toml").write_text(POLICY)
+    id = desk.tried("olga", likely=0.85)["proposal"]["id"]
+    assert desk.say("rita", f"/v1/proposals/{id}/ask", {"reason": "hers, and mine"})[0] == 200
+    said = desk.say("rita", f"/v1/proposals/{id}/decide", {"verdict": "approved"})[1]
+    assert said["standing"]["state"] == "waiting" and "made the proposal" in json.dumps(said["standing"])
+    assert (said["proposal"]["actor"], said["proposal"]["asked_by"]) == ("olga", "rita")
+    assert "Asked by" in desk.hub.ask("GET", f"/proposals/{id}", accept="text/html")[1].decode()
+    desk.say("rita", f"/v1/proposals/{id}/withdraw", {})
+    (desk.shop.folder / "policy.toml").unlink()
+
+
 def test_an_endless_reason_to_withdraw_is_refused(desk: Desk) -> None:
     id = desk.tried(likely=0.65)["proposal"]["id"]
     status, said = desk.say("olga", f"/v1/proposals/{id}/withdraw", {"reason": "x" * 2_001})

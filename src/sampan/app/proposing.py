@@ -193,7 +193,7 @@ class Proposing(Releasing):
         with self._as_writer("Ask for approval of a proposal"):
             found = self.proposals.get(id)
             self._still(f"Ask for approval of the proposal {found.id}", found)
-            return self._proposal(self.proposals.ask(found.id, reason))
+            return self._proposal(self.proposals.ask(found.id, reason, actor))
 
     def decide_proposal(self, id: str, verdict: str, reason: str, actor: str) -> Any:
         """Say yes or no to a proposal, or take it back; gives where it stands then."""

@@ -38,7 +38,8 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """Other thresholds for an endpoint. ``base`` and ``candidate`` are digests of bundles; ``effect``: what the last
     days' decisions would have been (``sampan.serve.counterfactual.Counterfactual``), of ``of`` requests between
     ``since`` and ``until``. ``tried``: since when that is known; None: it is being worked out, and ``effect`` is empty.
-    ``asked``: when approval was asked for; None: so far it has only been tried."""
+    ``asked``: when approval was asked for, by ``asked_by``; None: so far it has only been tried. Whoever tried it and
+    whoever asked for it have made it."""
 
     id: str
     endpoint: str
@@ -56,6 +57,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     tried: int | None = None
     reason: str = ""
     asked: int | None = None
+    asked_by: str = ""
     closed: int | None = None
     closed_as: str = ""
     closed_by: str = ""
@@ -107,7 +109,7 @@ class Proposals:
             lost = {"endpoint": row["endpoint"], **dict.fromkeys(("decisions", "answered", "known", "differ"), 0)}
             self.tried(row["id"], {**lost, "obstacle": "the hub ended before the trial did; try it again"}, 0)
 
-    def ask(self, id: str, reason: str) -> Proposal:
+    def ask(self, id: str, reason: str, actor: str) -> Proposal:
         """Ask for approval. Raises Conflict if that was done, or it is over; Usage without a reason."""
         attempted = f"Ask for approval of the proposal {id[:40]}"
         if not 0 < len(reason.strip()) <= _REASON:
@@ -117,8 +119,8 @@ class Proposals:
             found = self._open(attempted, id)
             if found.asked is not None:
                 raise Conflict(attempted, "that was done before", f"See /proposals/{found.id}.")
-            values = (reason.strip(), self._clock.micros(), found.id)
-            records.execute("UPDATE proposals SET reason = ?, asked = ? WHERE id = ?", values)
+            values = (reason.strip(), self._clock.micros(), actor, found.id)
+            records.execute("UPDATE proposals SET reason = ?, asked = ?, asked_by = ? WHERE id = ?", values)
         return self.get(found.id)
 
     def end(self, id: str, how: str, actor: str, *, rollout: str = "", why: str = "") -> Proposal:
@@ -193,7 +195,7 @@ def _voices(sees: Sees, found: Proposal, demand: Demand | None, by: int | None) 
     for one in approvals.standing(model, int(number), alias_of(found.id)):
         if by is not None and one.at > by:
             continue
-        own = demand is not None and not demand.author_counts and one.actor == found.actor
+        own = demand is not None and not demand.author_counts and one.actor in (found.actor, found.asked_by)
         void = "made the proposal: the policy asks for others" if own and one.verdict == APPROVED else ""
         groups = policy.groups_of(one.actor)
         yield Voice(actor=one.actor, groups=groups, verdict=one.verdict, reason=one.reason, at=one.at, void=void)
@@ -217,7 +219,7 @@ def _proposal(row: sqlite3.Row, by: int | None) -> Proposal:
     else:
         found = msgspec.structs.replace(found, tried=None, effect={}, of=0)
     if row["asked"] is not None and (by is None or row["asked"] <= by):
-        found = msgspec.structs.replace(found, asked=row["asked"], reason=row["reason"])
+        found = msgspec.structs.replace(found, **{name: row[name] for name in ("asked", "asked_by", "reason")})
     if row["closed"] is not None and (by is None or row["closed"] <= by):
         names = ("closed", "closed_as", "closed_by", "closed_why", "rollout")
         found = msgspec.structs.replace(found, **{name: row[name] for name in names})

@@ -286,6 +286,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             attempted TEXT NOT NULL, actor TEXT NOT NULL, at BIGINT NOT NULL, over BIGINT)""",
         "CREATE INDEX damages_by_version ON damages (version, at)",
     ),
+    ("ALTER TABLE proposals ADD COLUMN asked_by TEXT NOT NULL DEFAULT ''",),  # release
 )
 FORMAT: Final = len(MIGRATIONS)
 
