@@ -134,8 +134,8 @@ class Sampan(ThroughHub):
 
     def start(self) -> None:
         super().start()
-        shown = run([sampan_program(), "endpoint", "show", "bench", "--json"], self.folder, self.environ)
-        self.url = json.loads(shown.output)["address"]
+        shown = run([sampan_program(), "endpoint", "show", "bench", "--address"], self.folder, self.environ)
+        self.url = shown.output.strip()
 
 
 class Floor(Server):

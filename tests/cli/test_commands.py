@@ -73,6 +73,7 @@ def test_the_version(shell: Shell) -> None:
         (["model", "show", "nothing"], 1, "there is none"),
         (["contract", "show", "nothing"], 1, "Known: outcome, prediction, review, shadow, visit."),
         (["endpoint", "show", "nothing"], 1, "none of that name"),
+        (["endpoint", "show", "nothing", "--address"], 1, "none of that name"),
         (["endpoint", "deploy", "nothing"], 1, "there is none"),
         (["token", "revoke", "nothing"], 1, "no living token 'nothing'"),
         (["token", "create", "x", "--role", "king"], 2, "unknown role 'king'"),

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sampan.base.errors import BadContract
@@ -100,6 +102,30 @@ def test_personal_values_are_unreadable_on_disk_and_gone_with_their_key(shop: Sh
     assert state.count == 2
     files = [path for path in (shop.root / ".sampan").rglob("*") if path.is_file() and path.name != "keys.db"]
     assert [path for path in files if b"ann@example" in path.read_bytes()] == []
+
+
+def test_many_events_become_columns_a_few_at_a_time_and_lie_together_in_the_file(shop: Shop) -> None:
+    for start in range(0, 5_000, 1_000):
+        shop.send(*(line(f"{number:04d}", price=float(number)) for number in range(start, start + 1_000)))
+    before = table(shop)
+    _, rest = open_source(shop.log().source("order_line", shop.log().position()))
+    assert rest is not None
+    assert [len(chunk) for chunk in rest["_id"].chunks] == [2_000, 2_000, 1_000]  # as objects they need far more memory
+    writer = shop.writer()
+    writer.seal()
+    writer.close()
+    paths, rest = open_source(shop.log().source("order_line", shop.log().position()))
+    assert rest is None
+    (file,) = map(pq.ParquetFile, paths)
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [5_000]
+    assert table(shop).equals(before)
+
+
+def test_a_file_lies_in_groups_of_so_many_bytes(shop: Shop) -> None:
+    whole = pa.table({"text": ["x" * 1_000_000] * 40})
+    parts = [whole.slice(start, 4) for start in range(0, 40, 4)]
+    grouped = list(project._grouped(iter(parts)))
+    assert [one.num_rows for one in grouped] == [20, 20] and pa.concat_tables(grouped).equals(whole)
 
 
 def test_the_unsealed_part_is_turned_into_columns_once_however_many_streams_and_types_there_are(tmp_path: Path) -> None:

@@ -138,6 +138,19 @@ def under_load(hub: Hub, do: Any, clients: int = 6) -> list[Client]:
     return asking
 
 
+def test_its_address_is_told_without_counting_what_it_answered(still: Hub) -> None:
+    told = f"http://127.0.0.1:{still.direct}"
+    assert sampan(still.folder, "endpoint", "show", "reorder", "--address").stdout == f"{told}\n"
+    said = sampan(still.folder, "endpoint", "show", "reorder", "--address", "--json").stdout
+    assert json.loads(said) == {"address": told}
+    (plain,) = still.json("/endpoints?figures=no")["endpoints"]
+    (whole,) = still.json("/endpoints")["endpoints"]
+    assert plain["decided"] is None and whole["decided"]["decisions"]
+    assert {**whole, "decided": None} == plain
+    response, page = still.ask("GET", "/endpoints?figures=no", accept="text/html")
+    assert response.status == 200 and b"Its predictions" in page
+
+
 def test_it_answers_as_the_hub_does_and_what_it_answers_is_kept(still: Hub) -> None:
     response, said = still.ask("POST", "/predict/reorder", BODY)
     assert response.status == 200 and response.headers["content-type"] == "application/json"

@@ -36,6 +36,13 @@ def forego_pandas() -> None:
         sys.meta_path.insert(0, _Awaited())
 
 
+def give_back() -> None:
+    """Let Arrow hand the memory that it holds in reserve back to the system: a hub answers few questions, and stays."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
 class _Awaited:
     """Lets pyarrow be imported, and then look for pandas."""
 

@@ -1,7 +1,7 @@
 """``sampan endpoint``: where predictions are asked for."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,6 +11,8 @@ from sampan.cli.output import as_of_option, emit, fields, json_option, table
 
 if TYPE_CHECKING:
     from sampan.app import App
+
+_PLAIN: Final = {"figures": "no"}
 
 
 def bundled(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +193,7 @@ def _file(app: "App", source: str) -> dict[str, Any]:
 @click.pass_obj
 def list_(app: "App", as_of: str, as_json: bool) -> None:
     """List endpoints with what they serve."""
-    found = app.view("/endpoints", {"as-of": as_of}, live=True)
+    found = app.view("/endpoints", {"as-of": as_of, **({} if as_json else _PLAIN)}, live=True)
     if as_json:
         emit(found)
         return
@@ -214,16 +216,27 @@ def _why(row: dict[str, str]) -> str:
 
 @endpoint.command()
 @click.argument("name")
+@click.option("--address", is_flag=True, help="Only the address at which its process is asked directly.")
 @as_of_option
 @json_option
 @click.pass_obj
-def show(app: "App", name: str, as_of: str, as_json: bool) -> None:
+def show(app: "App", name: str, address: bool, as_of: str, as_json: bool) -> None:
     """Show one endpoint: rule, thresholds, values, history."""
-    all_of_them = app.view("/endpoints", {"as-of": as_of}, live=True)["endpoints"]
+    query = {"as-of": as_of, **(_PLAIN if address else {})}
+    all_of_them = app.view("/endpoints", query, live=True)["endpoints"]
     found = next((one for one in all_of_them if one["name"] == name), None)
     if found is None:
         known = ", ".join(one["name"] for one in all_of_them) or "none yet"
         raise NotFound(f"Show the endpoint {name!r}", "there is none of that name", f"Endpoints: {known}.")
+    if address:
+        if not found["address"]:
+            advice = "Is the hub up? Else it is asked through the hub only: see `sampan endpoint show`."
+            raise NotFound(f"Find the address of {name!r}", "it has none of its own now", advice)
+        if as_json:
+            emit({"address": found["address"]})
+        else:
+            click.echo(found["address"])
+        return
     if as_json:
         emit(found)
         return

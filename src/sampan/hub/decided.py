@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sampan.base.arrow import give_back
 from sampan.hub.unnamed import UNNAMED_SQL, Unnamed, unnamed
 from sampan.lake.query import Source, open_sources, quote_text
 from sampan.log.outcomes import MATCHED_SQL, UNKNOWN_SQL
@@ -99,6 +100,7 @@ def decided(log: "Log", endpoint: str, by: int | None = None) -> Decided:
             found = _ask(connection, endpoint)
         finally:
             connection.close()
+            give_back()
     ended = time.monotonic()
     with _lock:
         _cache.pop(which, None)

@@ -5,6 +5,8 @@ Everything that names the result (the manifest) is written last and as a whole.
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from itertools import chain
@@ -30,17 +32,21 @@ from sampan.log.stream import Manifest, Stream, write_manifest
 from sampan.log.sums import block_sums
 
 _PARQUET: Final = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
+_LARGEST: Final = (1 << 31) - 1  # bytes of one array
 _REPEATING: Final = [field.name for field in (*EVENTS, *FRAMES) if pa.types.is_dictionary(field.type)]
 
 
 class _Columns:
     """The rows of both Parquet files while a segment is read, and what the manifest and the index need."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first: int, write: Callable[[pa.Table], object] | None = None) -> None:
+        """``first``: the number of the segment's first item. ``write`` takes the events, as many at a time as lie
+        together in their file: all of a segment would take several times its size."""
         self.frames: list[list[Any]] = [[] for _ in FRAMES]
         self.states = States()
         self.repaired: list[str] = []
-        self._sizes: list[int] = []  # items of each frame
+        self._next, self._write, self._written = first, write, False
+        self._of: list[int] = []  # which frame each item that waits is of; its label, id, source, bytes
         self._labels: list[str | None] = []
         self._ids: list[str | None] = []
         self._sources: list[str | None] = []
@@ -58,18 +64,28 @@ class _Columns:
         numbers = np.fromiter(chain.from_iterable(self._accepted), np.uint64, len(self._keys))
         return high, low, np.array(self._contents, np.uint64), numbers
 
-    def events(self, first: int) -> pa.Table:
-        """A row per item, ``first`` being the number of the segment's first."""
-        sizes = np.array(self._sizes, np.int64)
-        numbers = np.arange(first, first + len(self._raws), dtype=np.int64)
-        columns = [numbers, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)]
+    def finish(self) -> None:
+        """Write what waits; if there is nothing at all, that."""
+        if self._raws or not self._written:
+            self._flush()
+
+    def _flush(self) -> None:
+        count = min(len(self._raws), ROWS)
+        numbers = np.arange(self._next, self._next + count, dtype=np.int64)
+        columns = [numbers, np.array(self._of[:count], np.int32)]
         arrays = [
-            pa.Array.from_buffers(field.type, len(numbers), [None, pa.py_buffer(column)])  # pa.array() imports pandas
+            pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(column)])  # pa.array() imports pandas
             for column, field in zip(columns, EVENTS, strict=False)
         ]
-        for values, field in zip((self._labels, self._ids, self._sources, self._raws), list(EVENTS)[2:], strict=True):
-            arrays.append(pa.array(values, field.type))
-        return pa.Table.from_arrays(arrays, schema=EVENTS)
+        for values, field in zip((self._labels, self._ids, self._sources), list(EVENTS)[2:], strict=False):
+            arrays.append(pa.array(values[:count], field.type))
+        arrays.append(_joined(self._raws[:count]))
+        for waiting in (self._of, self._labels, self._ids, self._sources, self._raws):
+            del waiting[:count]
+        self._next += count
+        self._written = True
+        if self._write is not None:
+            self._write(pa.Table.from_arrays(arrays, schema=EVENTS))
 
     def add(self, frame: Frame, head: bytes) -> None:
         notes = msgspec.json.encode(frame.notes).decode() if frame.notes != NO_NOTES else None
@@ -93,7 +109,7 @@ class _Columns:
         accepted = raws[: frame.accepted]
         named = names(accepted)
         self.states.add(frame, raws)
-        self._sizes.append(len(raws))
+        self._of += [len(self.frames[0]) - 1] * len(raws)
         self._raws += raws
         self._labels += map(frame.labels.__getitem__, frame.codes)
         self._ids += [event.id for event in named]
@@ -105,6 +121,18 @@ class _Columns:
             self._labels.append(None)
             self._ids.append(complaint.id)
             self._sources.append(complaint.source)
+        while len(self._raws) >= ROWS:
+            self._flush()
+
+
+def _joined(raws: list[bytes]) -> pa.Array:
+    """An array of texts of bytes. ``pa.array`` makes it, too, and takes twice its size meanwhile."""
+    ends = np.zeros(len(raws) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)), out=ends[1:])
+    if ends[-1] > _LARGEST:
+        return pa.array(raws, pa.binary())
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(raws))]
+    return pa.Array.from_buffers(pa.binary(), len(raws), buffers)
 
 
 def seal(folder: Path, number: int, *, index: bool = True) -> None:
@@ -118,33 +146,32 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
             raise Damaged(f"Seal {path}", "it ends inside its header")
         header, start = found
         end = start
-        columns = _Columns(folder)
         head, last = bytes.fromhex(header.head), header.first - 1
         anchor = bytes.fromhex(header.anchor)
         counts = [0, 0, 0, 0]
-        for offset, payload in payloads(fd, start):
-            frame = Frame(payload)
-            head = sha256(head + payload).digest()
-            columns.add(frame, head)
-            if frame.items:
-                last, anchor = frame.last, head
-            for at, value in enumerate((frame.accepted, frame.duplicate, frame.held, frame.refused)):
-                counts[at] += value
-            end = offset + 8 + len(payload)
-        if end != os.fstat(fd).st_size:
-            raise Damaged(f"Seal {path}", f"the frame at byte {end} is damaged", "Run `sampan log verify`.")
+        events, told = (_temporary(stream.path(number, kind)) for kind in ("events.parquet", "frames.parquet"))
+        with _writer(events, EVENTS) as writer:
+            columns = _Columns(folder, header.first, writer.write_table)
+            for offset, payload in payloads(fd, start):
+                frame = Frame(payload)
+                head = sha256(head + payload).digest()
+                columns.add(frame, head)
+                if frame.items:
+                    last, anchor = frame.last, head
+                for at, value in enumerate((frame.accepted, frame.duplicate, frame.held, frame.refused)):
+                    counts[at] += value
+                end = offset + 8 + len(payload)
+            if end != os.fstat(fd).st_size:
+                raise Damaged(f"Seal {path}", f"the frame at byte {end} is damaged", "Run `sampan log verify`.")
+            columns.finish()
     finally:
         os.close(fd)
+    with _writer(told, FRAMES) as writer:
+        arrays = [pa.array(values, field.type) for values, field in zip(columns.frames, FRAMES, strict=True)]
+        writer.write_table(pa.Table.from_arrays(arrays, schema=FRAMES), ROWS)
     files, sizes, sums = {}, {}, b""
-    told = [pa.array(values, field.type) for values, field in zip(columns.frames, FRAMES, strict=True)]
-    tables = {
-        "events.parquet": columns.events(header.first),
-        "frames.parquet": pa.Table.from_arrays(told, schema=FRAMES),
-    }
-    for kind, table in tables.items():
+    for temporary, kind in ((events, "events.parquet"), (told, "frames.parquet")):
         final = stream.path(number, kind)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        pq.write_table(table, temporary, row_group_size=ROWS, use_dictionary=_REPEATING, **_PARQUET)
         files[final.name], sizes[final.name] = digest_file(temporary), temporary.stat().st_size
         sums += block_sums(temporary)
         publish(temporary, final)
@@ -175,11 +202,26 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
     write_manifest(stream.path(number, "json"), manifest)
 
 
+def _temporary(final: Path) -> Path:
+    return final.with_name(f".{final.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _writer(temporary: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Writes a Parquet file; it is gone again where that fails."""
+    try:
+        with pq.ParquetWriter(temporary, schema, use_dictionary=_REPEATING, **_PARQUET) as writer:
+            yield writer
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def reindex(folder: Path, number: int) -> None:
     """Make a sealed segment's index run again from its Parquet: the index is derived and may be deleted."""
     stream = Stream(folder)
     manifest = next(manifest for manifest in stream.manifests() if manifest.number == number)
-    columns = _Columns(folder)
+    columns = _Columns(folder, manifest.first)
     for frame, head in frames(stream, manifest):
         columns.add(frame, head)
     add_run(folder / "index", number, columns.entries())

@@ -67,8 +67,9 @@ def endpoints(parts: Parts, query: Query) -> EndpointList:
     then = as_of(query)
     records = Endpoints(parts.db, parts.models, parts.clock)
     lines = [line_of(records, one, parts, then) for one in records.list(then)]
-    for line in lines:
-        line.decided = decided(parts.log, line.name, then)
+    if query.get("figures") != "no":
+        for line in lines:
+            line.decided = decided(parts.log, line.name, then)
     return EndpointList(lines, then)
 
 
