@@ -76,8 +76,8 @@ def decoded(body: bytes, advice: str) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if odd := _infinite(body):
             what, field = odd
-            of = f", the value of field {field!r}" if field else ""
-            obstacle = f"the body is not JSON: {what}{of}, is no number in it"
+            where = f" in field {field!r}" if field else ""
+            obstacle = f"the body is not JSON: {what}{where} is no number in it"
             raise Usage(_ATTEMPT, obstacle, "Send null for a value that is not known.", field=field) from None
         raise Usage(_ATTEMPT, f"the body is not JSON: {error}", advice) from None
     except RecursionError:
@@ -96,20 +96,20 @@ def _infinite(body: bytes) -> tuple[str, str] | None:
 
     def pairs(found: list[tuple[str, Any]]) -> None:
         for name, value in found:
-            if isinstance(value, _Odd):
-                raise _Found(value, name)
+            if (odd := _odd_in(value)) is not None:
+                raise _Found(odd, name)
 
     first: list[str] = []
 
-    def odd(text: str) -> _Odd:
+    def mark(text: str) -> _Odd:
         first.append(text)
         return _Odd(text)
 
     def number(text: str) -> float | _Odd:
-        return float(text) if math.isfinite(float(text)) else odd(text)
+        return float(text) if math.isfinite(float(text)) else mark(text)
 
     try:
-        json.loads(body, parse_constant=odd, parse_float=number, object_pairs_hook=pairs)
+        json.loads(body, parse_constant=mark, parse_float=number, object_pairs_hook=pairs)
     except _Found as found:
         return str(found.args[0]), str(found.args[1])
     except (ValueError, RecursionError):
@@ -119,6 +119,13 @@ def _infinite(body: bytes) -> tuple[str, str] | None:
 
 class _Odd(str):
     """The text of what is no finite number."""
+
+
+def _odd_in(value: Any) -> _Odd | None:
+    """The first such text in a value, or in the lists that it is made of."""
+    if isinstance(value, list):
+        return next((odd for one in value if (odd := _odd_in(one)) is not None), None)
+    return value if isinstance(value, _Odd) else None
 
 
 def quoting(failure: Mapping[str, str]) -> bytes:
