@@ -50,6 +50,7 @@ from sampan.hub.pages import pages
 from sampan.hub.pulse import Pulse
 from sampan.hub.render import Frame, refusal
 from sampan.hub.saved_views import saving
+from sampan.hub.server import apart
 from sampan.hub.sitemap import PAGES, PURPOSES, context, takes
 from sampan.hub.strays import Straying
 from sampan.hub.topics import Topics
@@ -231,12 +232,12 @@ class RunningHub:
             beating.cancel()
             for chore in chores:
                 chore.cancel()
-            await asyncio.to_thread(self.watch.stop)
+            await apart(self.watch.stop)
             await self.serving.stop()
-            await asyncio.to_thread(self.tracking.close)
+            await apart(self.tracking.close)
             await self.writer.drained()
             self.writer.close()
-            await asyncio.to_thread(self._close_desk)
+            await apart(self._close_desk)
 
     def _warm_again(self) -> None:
         """Load in the background what was loaded before the hub was stopped, to go back to."""

@@ -10,8 +10,10 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as until
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +23,10 @@ from sampan.hub.joined import Joined
 
 #: Seconds that requests in flight may take to finish after SIGTERM.
 GRACE: Final = 7
+#: And then their threads, which cannot be stopped: who reads gigabytes of log for a page that nobody waits for any more
+#: must not hold the hub up. What is written is whole or not at all, as if the process had been killed.
+LAST: Final = 5.0
+T = TypeVar("T")
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -68,6 +74,33 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Threads(ThreadPoolExecutor):
+    """Those of a loop; at its end they are waited for, but not for ever. Whoever ends the process must not wait either
+    (``os._exit``)."""
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="asyncio")
+        self._under_way: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        made = super().submit(fn, *args, **kwargs)
+        self._under_way.add(made)
+        made.add_done_callback(self._under_way.discard)
+        return made
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more; what has not begun is not done."""
+        super().shutdown(wait=False, cancel_futures=True)
+        if wait:
+            until(list(self._under_way), timeout=LAST)
+
+
+async def apart(work: Callable[[], T]) -> T:
+    """Have something done in a thread of its own, however busy the others are."""
+    with ThreadPoolExecutor(1) as alone:
+        return await asyncio.get_running_loop().run_in_executor(alone, work)
+
+
 class _Server(uvicorn.Server):
     """Says when it begins to stop: streams without an end would hold it up otherwise."""
 
@@ -109,6 +142,7 @@ def serve(
     """
 
     async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(Threads())
         async with build() as app:
             server = _Server(
                 config(app, GRACE),
