@@ -179,6 +179,7 @@ class Shop:
         self.outcome("decision-1")
         self.release()
         self.shadow()
+        self.follow()
         self.propose()
         self.measure(self.replay())
         self.await_alert()
@@ -208,6 +209,17 @@ class Shop:
             time.sleep(0.2)
         self.post("/v1/rollouts/stay/back", {"reason": PAYLOAD})
         (self.folder / "rollouts.toml").write_text(ROLLOUT)
+
+    def follow(self) -> None:
+        """A shadow beside any rollout, ended after it had seen one request."""
+        asked = {"name": "stay", "thresholds": {"likely": 0.65}, "reason": PAYLOAD}
+        id = json.loads(self.post("/v1/shadows", asked))["id"]
+        self.ask(PAYLOAD, "decision-11", 30.0)
+        until = time.monotonic() + 60
+        while not self.hub.json(f"/shadows/{id}")["compared"]["asked"]:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        self.post(f"/v1/shadows/{id}/end", {"reason": PAYLOAD})
 
     def propose(self) -> None:
         """Another threshold, with a reason that would like to run."""

@@ -51,6 +51,7 @@ DOING = {
     *("init", "up", "resume", "demo", "gc", "sync", "backup", "restore", "replay", "replay resume", "replay approve"),
     *("reproduce", "promote", "approve", "rollback", "score", "incident close", "review answer"),
     *("review claim", "review release"),
+    *("shadow start", "shadow end"),
     *(f"rollout {verb}" for verb in ("start", "rehearse", "pause", "resume", "promote", "back", "urgent", "finish")),
     *("replay discard", "pin add", "pin remove", "log load", "quarantine fix", "table publish", "table unpublish"),
     *(
@@ -95,6 +96,7 @@ ABOUT = {
     "alert show": ["01"],
     "rollout show": ["stay"],
     "rollout shadow": ["stay"],
+    "shadow show": ["01"],
     "incident show": ["01"],
     "review show": ["decision-3"],
     "threshold show": ["01"],
@@ -144,6 +146,7 @@ class Past:
             "/v1/rollouts", {"name": "stay", "thresholds": {"likely": 0.7}, "without_golden": True, "reason": "b"}
         )
         shop.post("/v1/rollouts/stay/back", {"reason": "enough"})
+        shop.post("/v1/shadows", {"name": "stay", "model": "stay@1", "reason": "once more"})
         shop.put("/v1/models/stay/aliases/champion", {"number": 2, "reason": "the newer one"})
         shop.put("/v1/labels/model/stay", {"tags": {"owner": "bob"}, "note": "What it is now."})
         shop.put("/v1/labels/version/stay@1", {"tags": {"stage": "old"}})

@@ -11,7 +11,7 @@ __all__ = ["looked"]
 
 
 def asked(one: Looked) -> Compared:
-    return compare(one.begun(), one.app.log)
+    return compare(one.begun().id, one.app.log)
 
 
 def test_of_nothing_there_is_nothing_to_say(looked: Looked) -> None:

@@ -154,6 +154,18 @@ class EndpointRequest(msgspec.Struct, forbid_unknown_fields=True):
     without_golden: bool = False
 
 
+class ShadowRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What shall say what it would have said to an endpoint's predictions; ``sample``: to those about that share of the
+    entities."""
+
+    name: str
+    model: str = ""
+    decision: str = ""
+    thresholds: dict[str, Any] = {}
+    sample: float = 1.0
+    reason: str = ""
+
+
 class ClaimRequest(msgspec.Struct, forbid_unknown_fields=True):
     """For how many minutes somebody is at work on a case; ``over``: whoever is at work on it now."""
 
@@ -431,6 +443,16 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
     async def tell_rollout(request: Ask, name: str, verb: str, data: ReasonRequest) -> Response[bytes]:
         return answer(await asyncio.to_thread(work.tell_rollout, name, verb, data.reason, who(request).name))
 
+    @post("/v1/shadows", status_code=201)
+    async def begin_shadow(request: Ask, data: ShadowRequest) -> Response[bytes]:
+        name = who(request).name
+        given = (data.name, data.model, data.decision, data.thresholds, data.sample, data.reason, name)
+        return answer(await asyncio.to_thread(work.begin_shadow, *given), 201)
+
+    @post("/v1/shadows/{shadow:str}/end", status_code=200)
+    async def end_shadow(request: Ask, shadow: str, data: ReasonRequest) -> Response[bytes]:
+        return answer(await asyncio.to_thread(work.end_shadow, shadow, data.reason, who(request).name))
+
     @post("/v1/scores", status_code=200)
     async def score_table(request: Ask, data: ScoreRequest) -> Stream:
         if not is_name(data.table):
@@ -527,6 +549,8 @@ def routes(work: Work, gate: Gate, base_url: str, describe: Callable[[], Any]) -
         rollback,
         begin_rollout,
         tell_rollout,
+        begin_shadow,
+        end_shadow,
         rollout_plans,
         rehearse,
         score_table,

@@ -58,6 +58,17 @@ class Work(Protocol):
         without_golden: bool = False,
     ) -> Any: ...
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str) -> Any: ...
+    def begin_shadow(
+        self,
+        endpoint: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        sample: float,
+        reason: str,
+        actor: str,
+    ) -> Any: ...
+    def end_shadow(self, id: str, reason: str, actor: str) -> Any: ...
     def check_rollouts(self, endpoint: str = "") -> Any: ...
     def score_table(
         self, target: str, table: str, out: str, keep: Sequence[str], reason: str, actor: str, report: Report

@@ -21,13 +21,13 @@ from sampan.app.exporting import Exporting
 from sampan.app.golden import AskingAgain
 from sampan.app.keeping import Keeping
 from sampan.app.promoting import Promoting
-from sampan.app.proposing import Proposing
 from sampan.app.rebuilding import Rebuilding
 from sampan.app.registering import Registering
 from sampan.app.rehearsing import Rehearsing
 from sampan.app.remarking import Remarking
 from sampan.app.reviewing import Reviewing
 from sampan.app.scoring import Scoring
+from sampan.app.shadowing import Shadowing
 from sampan.base.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class App(
     Arriving,
     Deriving,
     Keeping,
-    Proposing,
+    Shadowing,
     Adopting,
     Rehearsing,
     Exporting,

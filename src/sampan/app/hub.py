@@ -36,6 +36,7 @@ from sampan.app.conforming import keep_comparing
 from sampan.app.leading import keep_leading
 from sampan.app.proving import keep_proving, newest
 from sampan.app.reviewing import keep_reviewing
+from sampan.app.shadowing import keep_following
 from sampan.app.spooled import keep_taking
 from sampan.app.troubles import troubles
 from sampan.app.vitals import checks, metrics
@@ -69,6 +70,7 @@ from sampan.serve.claims import Claims
 from sampan.serve.doors import NOWHERE, Doors, Most, Ports
 from sampan.serve.endpoints import Endpoint
 from sampan.serve.exposed import Capped, Held
+from sampan.serve.following import Followed
 from sampan.serve.lane import EndpointState
 from sampan.serve.reviews import STREAM, Desk, Watching
 from sampan.serve.scoring import Batch
@@ -197,6 +199,7 @@ class RunningHub:
             self._warm_again()
             chores.append(asyncio.ensure_future(keep_leading(self)))
             chores.append(asyncio.ensure_future(keep_reviewing(self)))
+            chores.append(asyncio.ensure_future(keep_following(self)))
             self.watch.start()
             body_limit = app.settings.get("body_limit")
             rest = site(self._routes(), body_limit)
@@ -381,6 +384,10 @@ class RunningHub:
         """Let a candidate answer some requests to an endpoint, or see them; None: not any more. Called in a thread.
         Raises what the candidate failed with."""
         self._wait(self.serving.assign(name, assignment))
+
+    def follow(self, wanted: Sequence[Followed]) -> None:
+        """Have these shadows, and no others, follow the log. Called in a thread. Raises what one cannot be read for."""
+        self._wait(self.serving.followers.follow(wanted))
 
     def try_out(self, loaded: Worker, records: list[dict[str, Any]]) -> Batch:
         """What a process that is loaded answers; nothing is kept."""

@@ -263,6 +263,22 @@ class HubClient:
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str) -> Any:
         return self.post(f"/v1/rollouts/{quote(endpoint, safe='')}/{quote(verb, safe='')}", {"reason": reason})
 
+    def begin_shadow(
+        self,
+        endpoint: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        sample: float,
+        reason: str,
+        actor: str,
+    ) -> Any:
+        asked = {"name": endpoint, "model": model, "decision": decision, "thresholds": thresholds, "reason": reason}
+        return self.post("/v1/shadows", {**asked, "sample": sample})
+
+    def end_shadow(self, id: str, reason: str, actor: str) -> Any:
+        return self.post(f"/v1/shadows/{quote(id, safe='')}/end", {"reason": reason})
+
     def check_rollouts(self, endpoint: str = "") -> Any:
         return self.get("/v1/rollouts/plans", {"endpoint": endpoint} if endpoint else None)
 

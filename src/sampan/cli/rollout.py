@@ -1,6 +1,5 @@
 """``sampan rollout``: candidates from shadow to full use, and back; ``sampan incident``: what went wrong."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ from sampan.base.words import counted
 from sampan.cli.endpoint import bundled, threshold
 from sampan.cli.output import as_of_option, emit, fields, json_option, table
 from sampan.cli.rehearse import rehearse
+from sampan.cli.shadow import compared
 
 if TYPE_CHECKING:
     from sampan.app import App
@@ -128,39 +128,8 @@ def shadow(app: "App", endpoint: str, as_of: str, as_json: bool) -> None:
     found = app.view(f"/rollouts/{_line(app, endpoint, as_of)['id']}/shadow", {"as-of": as_of}, live=True)
     if as_json:
         emit(found)
-        return
-    one = found["compared"]
-    calibration, apart, latency = one["calibration"], one["apart"], one["latency"]
-    told = [
-        ("rollout", found["rollout"]),
-        ("candidate", found["candidate"]),
-        ("champion", found["champion"]),
-        ("answered", f"{one['answered']:,} of {one['asked']:,}"),
-        ("same action", f"{one['same_action'] / one['answered']:.2%}" if one["answered"] else ""),
-        ("differ by", "half {:.4g}, 95 % {:.4g}, at most {:.4g}".format(*apart) if apart else ""),
-        ("correlation", "" if one["correlation"] is None else f"{one['correlation']:.4f}"),
-        ("Brier score", "{1:.4f}, champion {0:.4f}".format(*calibration["brier"]) if calibration else ""),
-        ("outcomes known", f"{calibration['known']:,}" if calibration else ""),
-        ("takes", _milliseconds(latency[1]) + ", champion " + _milliseconds(latency[0]) if latency else ""),
-    ]
-    fields((name, value) for name, value in told if value)
-    click.echo()
-    table(
-        ["prediction", "about", found["champion"], found["candidate"], "apart", "action", "would be"],
-        [
-            [p["prediction_id"], p["entity"], p["said"], p["other"], p["apart"], p["action"], p["other_action"]]
-            for p in one["furthest"]
-        ],
-        empty="They differ nowhere." if one["answered"] else "It was asked nothing.",
-    )
-    wrong = [*one["errors"], *((f"would have called {whom}", count) for whom, count in one["calls"])]
-    if wrong:
-        click.echo()
-        table(["what went wrong", "requests"], wrong)
-
-
-def _milliseconds(pair: Sequence[float]) -> str:
-    return f"{pair[0] / 1000:.1f} ms (99 of 100 below {pair[1] / 1000:.1f})"
+    else:
+        compared([("rollout", found["rollout"])], found)
 
 
 @rollout.command()

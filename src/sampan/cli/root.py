@@ -76,6 +76,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         "endpoint": Entry("sampan.cli.endpoint:endpoint", "Where predictions are asked for."),
         "bundle": Entry("sampan.cli.bundle:bundle", "What an endpoint serves, taken elsewhere."),
         "rollout": Entry("sampan.cli.rollout:rollout", "Candidates on their way from shadow to full use, and back."),
+        "shadow": Entry(
+            "sampan.cli.shadow:shadow", "Candidates that say what they would have said, as many as you like."
+        ),
         "incident": Entry("sampan.cli.rollout:incident", "What went wrong in rollouts: look, close."),
         "threshold": Entry(
             "sampan.cli.threshold:threshold", "Thresholds of rules: try others on the past, propose, roll out."

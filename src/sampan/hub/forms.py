@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote
 from litestar import Response, post
 from litestar.handlers import BaseRouteHandler
 
-from sampan.base.errors import SampanError
+from sampan.base.errors import SampanError, Usage
 from sampan.base.ids import whole
 from sampan.base.reports import report
 from sampan.hub.doors import Ask, refuse, response
@@ -42,6 +42,17 @@ class Works(Protocol):
     ) -> Any: ...
     def rollback(self, name: str, to: str, reason: str, actor: str) -> Any: ...
     def tell_rollout(self, endpoint: str, verb: str, reason: str, actor: str, rollout: str = "") -> Any: ...
+    def begin_shadow(
+        self,
+        endpoint: str,
+        model: str,
+        decision: str,
+        thresholds: dict[str, Any],
+        sample: float,
+        reason: str,
+        actor: str,
+    ) -> Any: ...
+    def end_shadow(self, id: str, reason: str, actor: str) -> Any: ...
     def close_incident(self, id: str, finding: str, actor: str) -> Any: ...
     def begin_trial(self, endpoint: str, thresholds: dict[str, Any], days: int, actor: str) -> Any: ...
     def ask_proposal(self, id: str, reason: str, actor: str) -> Any: ...
@@ -129,6 +140,25 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
             return _refuse(request, error, frame)
         return response(Answer(303, "text/plain", b""), {"location": Urls.rollout(rollout)})
 
+    @post("/shadows", status_code=303)
+    async def begin_shadow(request: Ask, body: bytes) -> Response[bytes]:
+        name = _field(body, "name")
+        try:
+            none: dict[str, Any] = {}
+            given = (name, _field(body, "model"), "", none, _share(body), _field(body, "reason"), _who(request))
+            await asyncio.to_thread(works.begin_shadow, *given)
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.shadows(name)})
+
+    @post("/shadows/{shadow:str}/end", status_code=303)
+    async def end_shadow(request: Ask, shadow: str, body: bytes) -> Response[bytes]:
+        try:
+            await asyncio.to_thread(works.end_shadow, shadow, _field(body, "reason"), _who(request))
+        except SampanError as error:
+            return _refuse(request, error, frame)
+        return response(Answer(303, "text/plain", b""), {"location": Urls.shadow(shadow)})
+
     @post("/incidents/{incident:str}/end", status_code=303)
     async def close(request: Ask, incident: str, body: bytes) -> Response[bytes]:
         finding, me = _field(body, "finding"), _who(request)
@@ -170,7 +200,21 @@ def forms(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandler]:
         where = Urls.reviews(endpoint=_field(body, "endpoint"), after=_field(body, "after"))
         return response(Answer(303, "text/plain", b""), {"location": where})
 
-    known = [run, resume, merge, approve, discard, unsilence, name_it, decide, roll_back, tell, close]
+    known = [
+        run,
+        resume,
+        merge,
+        approve,
+        discard,
+        unsilence,
+        name_it,
+        decide,
+        roll_back,
+        tell,
+        close,
+        begin_shadow,
+        end_shadow,
+    ]
     known += [answer, claim, release]
     return [*known, *_proposing(works, frame)]
 
@@ -214,6 +258,15 @@ def _proposing(works: Works, frame: Callable[[], Frame]) -> list[BaseRouteHandle
 
 def _field(body: bytes, name: str) -> str:
     return parse_qs(body[:_LONGEST].decode("utf-8", "replace")).get(name, [""])[0].strip()
+
+
+def _share(body: bytes) -> float:
+    """Of the entities, those whose requests a shadow sees; all, where nothing is said. Raises Usage."""
+    given = _field(body, "sample") or "1"
+    try:
+        return float(given)
+    except ValueError:
+        raise Usage("Begin a shadow", f"a sample of {given[:40]!r}", "A share: more than 0, at most 1.") from None
 
 
 def _seen(body: bytes, alias: str) -> int:

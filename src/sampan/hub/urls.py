@@ -148,6 +148,14 @@ class Urls:
         return _path("rollouts", rollout, "shadow")
 
     @staticmethod
+    def shadow(shadow: str) -> str:
+        return _path("shadows", shadow)
+
+    @staticmethod
+    def shadows(endpoint: str = "") -> str:
+        return _with_query("/shadows", {"endpoint": endpoint or None})
+
+    @staticmethod
     def incident(incident: str) -> str:
         return _path("incidents", incident)
 

@@ -49,7 +49,11 @@ class Looking:
     """Looks at one rollout in one state of it. Every method but ``try_out`` and ``figures`` tells failed queries in
     what it gives. ``then``: not as all is now."""
 
-    def __init__(self, sees: Sees, begun: Begun, state: State, then: Then | None = None) -> None:
+    def __init__(
+        self, sees: Sees, begun: Begun, state: State, then: Then | None = None, *, champion_alone: bool = False
+    ) -> None:
+        """``champion_alone``: of a shadow's pairs, those that the champion has answered, where others have, too."""
+        self._alone = f" AND bundle = '{begun.champion}'" if champion_alone else ""
         self._sees = sees
         self._then = then
         self._begun = begun
@@ -249,7 +253,7 @@ class Looking:
             " capped AS (SELECT (exposure->>'day') AS day, min(_received) AS since FROM prediction"
             f" WHERE endpoint = '{begun.endpoint}' AND (exposure->>'held') <> '' GROUP BY 1),"
             f" asked AS (SELECT _id, {unit} FROM prediction WHERE _id IN (SELECT prediction_id FROM seen)"
-            " AND NOT EXISTS (FROM capped WHERE day = (exposure->>'day') AND _received >= since))"
+            f"{self._alone} AND NOT EXISTS (FROM capped WHERE day = (exposure->>'day') AND _received >= since))"
             " SELECT seen._id AS id, prediction_id AS request, unit, true AS candidate"
             " FROM seen JOIN asked ON asked._id = prediction_id"
             " UNION ALL SELECT _id, _id, unit, false FROM asked",

@@ -1,7 +1,8 @@
 """What a shadow said beside what was answered, request by request: where both agree, how well each is calibrated, how
 long each took, and where they differ most. All from the log, whose pairs are made once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -10,7 +11,8 @@ from sampan.log.outcomes import KNOWN_SQL
 
 if TYPE_CHECKING:
     from sampan.log.log import Log
-    from sampan.release.records import Begun
+
+    Ask = Callable[[str], Sequence[tuple[Any, ...]]]
 
 _MOST: Final = 20  # pairs, changes and errors that are listed
 _BINS: Final = 10
@@ -19,11 +21,11 @@ _BINS: Final = 10
 #: has held the champion's action back, it is what its rules had asked for: no cap holds a shadow's.
 _PAIRS: Final = """
 CREATE TEMP TABLE pairs AS WITH answered AS (
-    SELECT prediction_id, stage, prediction AS other, action AS other_action, rule AS other_rule, error,
+    SELECT prediction_id, rollout, stage, prediction AS other, action AS other_action, rule AS other_rule, error,
         latency_us AS other_us, calls
-    FROM shadow WHERE rollout = '{rollout}'
+    FROM shadow WHERE rollout IN ({rollouts})
 ), pairs AS (
-    SELECT answered.prediction_id, _time AS time, entity, prediction AS said, other,
+    SELECT answered.prediction_id, answered.rollout, _time AS time, entity, prediction AS said, other,
         if((exposure->>'held') <> '', exposure->>'held', action) AS action, other_action,
         if((exposure->>'held') <> '', exposure->>'rule', rule) AS rule,
         other_rule, answered.error, latency_us, other_us, calls,
@@ -33,14 +35,20 @@ CREATE TEMP TABLE pairs AS WITH answered AS (
         coalesce(abs(x - y), CASE WHEN len(xs) = len(ys) THEN
             list_max([abs(xs[n] - ys[n]) for n in range(1, len(xs) + 1)]) END) AS apart
     FROM answered JOIN prediction ON prediction._id = answered.prediction_id
+    WHERE '{against}' IN ('', prediction.bundle)
 ) SELECT * EXCLUDE (xs, ys) FROM pairs;
 CREATE TEMP VIEW fair AS SELECT * FROM pairs WHERE other IS NOT NULL AND error = '';
 CREATE TEMP TABLE judged AS WITH known AS (
     SELECT prediction_id, lower(CAST(value AS VARCHAR)) AS value FROM ({known})
 )
-    SELECT x, y, CASE value WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 ELSE try_cast(value AS DOUBLE) END AS truth
+    SELECT rollout, x, y,
+        CASE value WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 ELSE try_cast(value AS DOUBLE) END AS truth
     FROM fair JOIN known USING (prediction_id) WHERE x IS NOT NULL AND y IS NOT NULL
 """
+_JUDGED: Final = (
+    "count(*), bool_and(truth IN (0, 1) AND x BETWEEN 0 AND 1 AND y BETWEEN 0 AND 1),"
+    " avg((x - truth) ** 2), avg((y - truth) ** 2)"
+)
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -96,25 +104,77 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     furthest: tuple[Pair, ...]
 
 
-def compare(begun: "Begun", log: "Log", known_by: int | None = None) -> Compared:
-    """All there is to be said of a rollout's shadow; ``known_by``: of what was known at that instant.
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one shadow among others what can be put in a line. ``apart``: half of the predictions differ by at most this;
+    ``latency``: its median and what 99 of 100 stay below, in microseconds; ``brier``: the champion's and its own, of
+    ``known`` outcomes."""
+
+    asked: int
+    answered: int
+    same_action: int
+    apart: float | None
+    latency: tuple[float, float] | None
+    known: int
+    brier: tuple[float, float] | None
+
+
+def compare(shadow: str, log: "Log", known_by: int | None = None, against: str = "") -> Compared:
+    """All there is to be said of a shadow, by its id or its rollout's; ``known_by``: of what was known at that instant;
+    ``against``: only of what that bundle has answered.
 
     Raises SampanError for what cannot be read.
     """
-    from sampan.lake.query import open_sources
+    with _pairs([shadow], log, known_by, against) as ask:
+        return _compared(ask)
+
+
+def summarize(shadows: Sequence[str], log: "Log", known_by: int | None, against: str) -> dict[str, Summary]:
+    """Several shadows beside the same champion, by their ids; those that were asked something. As ``compare``."""
+    if not shadows:
+        return {}
+    with _pairs(shadows, log, known_by, against) as ask:
+        judged = {
+            id: (known, (one, other) if fits else None)
+            for id, known, fits, one, other in ask(f"SELECT rollout, {_JUDGED} FROM judged GROUP BY rollout")
+        }
+        rows = ask(
+            "SELECT rollout, count(*), count(*) FILTER (other IS NOT NULL AND error = ''),"
+            " count(*) FILTER (other IS NOT NULL AND error = '' AND action = other_action),"
+            " median(apart) FILTER (error = ''), quantile_cont(other_us, 0.5) FILTER (error = ''),"
+            " quantile_cont(other_us, 0.99) FILTER (error = '') FROM pairs GROUP BY rollout"
+        )
+    found = {}
+    for id, asked, answered, same, apart, half, most in rows:
+        known, brier = judged.get(id, (0, None))
+        found[id] = Summary(
+            asked=asked,
+            answered=answered,
+            same_action=same,
+            apart=apart,
+            latency=(half, most) if answered else None,
+            known=known,
+            brier=brier,
+        )
+    return found
+
+
+@contextmanager
+def _pairs(shadows: Sequence[str], log: "Log", known_by: int | None, against: str) -> "Iterator[Ask]":
+    from sampan.lake.query import open_sources, quote_text
 
     position = log.position()
     connection = open_sources(
         {name: log.source(name, position, known_by) for name in ("prediction", "shadow", "outcome")}, threads=2
     )
+    rollouts = ", ".join(map(quote_text, shadows))
     try:
-        connection.execute(_PAIRS.format(rollout=begun.id, known=KNOWN_SQL))  # ids stand in our own records
-        return _compared(lambda text: connection.execute(text).fetchall())
+        connection.execute(_PAIRS.format(rollouts=rollouts, known=KNOWN_SQL, against=against))  # of our own records
+        yield lambda text: connection.execute(text).fetchall()
     finally:
         connection.close()
 
 
-def _compared(ask: "Callable[[str], Sequence[tuple[Any, ...]]]") -> Compared:
+def _compared(ask: "Ask") -> Compared:
     (asked, answered, same, half, most, all_, together, *took), *_ = ask(
         "SELECT count(*), count(*) FILTER (other IS NOT NULL AND error = ''),"
         " count(*) FILTER (other IS NOT NULL AND error = '' AND action = other_action),"
@@ -152,12 +212,9 @@ def _compared(ask: "Callable[[str], Sequence[tuple[Any, ...]]]") -> Compared:
     )
 
 
-def _calibration(ask: Any) -> Calibration | None:
+def _calibration(ask: "Ask") -> Calibration | None:
     """None where no outcome is known, or what is said are no probabilities of something that is true or not."""
-    (known, fits, one, other), *_ = ask(
-        "SELECT count(*), bool_and(truth IN (0, 1) AND x BETWEEN 0 AND 1 AND y BETWEEN 0 AND 1),"
-        " avg((x - truth) ** 2), avg((y - truth) ** 2) FROM judged"
-    )
+    (known, fits, one, other), *_ = ask(f"SELECT {_JUDGED} FROM judged")
     if not known or not fits:
         return None
     bins = [

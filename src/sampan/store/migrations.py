@@ -287,6 +287,20 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX damages_by_version ON damages (version, at)",
     ),
     ("ALTER TABLE proposals ADD COLUMN asked_by TEXT NOT NULL DEFAULT ''",),  # release
+    (
+        # -- release: candidates that say what they would have said, beside any rollout
+        """CREATE TABLE shadows (
+            id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, bundle TEXT NOT NULL, spec TEXT NOT NULL, sample REAL NOT NULL,
+            stream TEXT NOT NULL, after BIGINT NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL,
+            began BIGINT NOT NULL, ended BIGINT, ended_by TEXT NOT NULL, ended_why TEXT NOT NULL)""",
+        "CREATE INDEX shadows_by_endpoint ON shadows (endpoint, began)",
+        "DROP VIEW bundles",
+        """CREATE VIEW bundles AS
+            SELECT name, bundle, json_extract(spec, '$.version') AS version, created FROM endpoints UNION ALL
+            SELECT endpoint, candidate, json_extract(candidate_spec, '$.version'), began FROM rollouts
+            WHERE rehearsal = '' UNION ALL
+            SELECT endpoint, bundle, json_extract(spec, '$.version'), began FROM shadows""",
+    ),
 )
 FORMAT: Final = len(MIGRATIONS)
 

@@ -8,7 +8,14 @@ import msgspec
 from sampan.api.openapi import FORM, JSON, NDJSON, Operation
 from sampan.api.operations.told import Lines
 from sampan.api.proposal_routes import Patch, ThresholdsRequest, VerdictRequest
-from sampan.api.routes import AdoptRequest, EndpointRequest, ReasonRequest, RollbackRequest, ScoreRequest
+from sampan.api.routes import (
+    AdoptRequest,
+    EndpointRequest,
+    ReasonRequest,
+    RollbackRequest,
+    ScoreRequest,
+    ShadowRequest,
+)
 from sampan.release.proposals import Proposal, Standing
 from sampan.release.rehearsals import RehearsalRequest
 
@@ -51,6 +58,28 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="What rollouts.toml says, once each of its queries has been asked",
         answers={JSON: dict[str, Any]},
         query={"endpoint": "Only the plan of this endpoint"},
+    ),
+    ("POST", "/v1/shadows"): Operation(
+        summary="Have a candidate say what it would have said to an endpoint's predictions, beside any others",
+        body={JSON: ShadowRequest},
+        answers={JSON: dict[str, Any]},
+        status=201,
+    ),
+    ("POST", "/v1/shadows/{shadow}/end"): Operation(
+        summary="End a shadow; what it has said stays",
+        body={JSON: ReasonRequest},
+        answers={JSON: dict[str, Any]},
+        also={409: "It has ended."},
+    ),
+    ("POST", "/shadows"): Operation(
+        summary="Begin a shadow, and go to those of its endpoint", status=303, body={FORM: ShadowRequest}, tag="Pages"
+    ),
+    ("POST", "/shadows/{shadow}/end"): Operation(
+        summary="End a shadow, and go to it",
+        status=303,
+        body={FORM: ReasonRequest},
+        also={409: "It has ended."},
+        tag="Pages",
     ),
     ("POST", "/endpoints/{name}/thresholds/try"): Operation(
         summary="See what other thresholds would have decided, and go to the proposal",

@@ -207,7 +207,7 @@ def rollout(parts: Parts, query: Query) -> RolloutPage:
         guardrails=list(seen.measured) if seen else [],
         history=_history(found, lines),
         incidents=records.incidents(found.id, then),
-        changed=_changed(found),
+        changed=changed(found.champion_spec, found.candidate_spec),
         bundles=(found.candidate, found.champion),
         golden=found.golden,
         patience=plan.patience,
@@ -416,8 +416,8 @@ def _history(one: Begun, lines: Sequence[Line]) -> list[HistoryLine]:
     return found[::-1]
 
 
-def _changed(one: Begun) -> list[str]:
-    before, after = one.champion_spec, one.candidate_spec
+def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """In what the bundle of one spec differs from that of another, in words."""
     told = []
     if before["version"] != after["version"]:
         told.append(f"version {before['version']} → {after['version']}")

@@ -27,7 +27,7 @@ def shadowed(parts: Parts, query: Query) -> ShadowedPage:
     then = as_of(query)
     found = RolloutRecords(parts.db, parts.clock).get(query["rollout"])
     begun(f"the rollout {found.id}", found.began, then)
-    compared = compare(found, parts.log, then)
+    compared = compare(found.id, parts.log, then)
     champion, candidate = found.versions
     return ShadowedPage(
         rollout=found.id,
@@ -35,9 +35,14 @@ def shadowed(parts: Parts, query: Query) -> ShadowedPage:
         candidate=candidate,
         champion=champion,
         compared=compared,
-        charts=[_chart(compared.calibration, champion, candidate)] if compared.calibration is not None else [],
+        charts=charts(compared, champion, candidate),
         as_of=then,
     )
+
+
+def charts(compared: Compared, champion: str, candidate: str) -> list[Chart]:
+    """What can be drawn of two that were compared."""
+    return [_chart(compared.calibration, champion, candidate)] if compared.calibration is not None else []
 
 
 def _chart(one: Calibration, champion: str, candidate: str) -> Chart:
