@@ -135,6 +135,7 @@ class Past:
         shop.outcome("decision-2")
         shop.outcome("decision-9")
         shop.outcome("decision-10", True)
+        shop.outcome("decision-11", True)
         shop.ask("v0", "decision-5", 30.0)
         shop.post("/v1/reviews/decision-3", {"action": "wait"})
         steps = shop.folder / "steps.py"

@@ -33,10 +33,10 @@ from sampan.api.site import live_routes, site
 from sampan.api.vitals import vitals
 from sampan.app.cleaning import keep_clean
 from sampan.app.conforming import keep_comparing
+from sampan.app.following import keep_following
 from sampan.app.leading import keep_leading
 from sampan.app.proving import keep_proving, newest
 from sampan.app.reviewing import keep_reviewing
-from sampan.app.shadowing import keep_following
 from sampan.app.spooled import keep_taking
 from sampan.app.troubles import troubles
 from sampan.app.vitals import checks, metrics

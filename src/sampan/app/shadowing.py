@@ -1,21 +1,16 @@
-"""What commands and the hub ask about shadows that follow the log: begun, ended, and kept at it while the hub is up."""
+"""What commands and the hub ask about shadows that follow the log: begun, ended, and had follow."""
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.app.proposing import Proposing
-from sampan.app.repeating import repeat, when_busy
 from sampan.base.errors import Usage
 
 if TYPE_CHECKING:
-    from sampan.app.hub import RunningHub
     from sampan.release.shadows import ShadowRecord, ShadowRecords
     from sampan.serve.assignment import Assignment
     from sampan.serve.follower import FollowerState
     from sampan.serve.following import Followed
 
-_LOG: Final = logging.getLogger("sampan.shadow")
-_PAUSE: Final = 2.0
 _IN_FORCE: Final = "it is what the endpoint serves now"
 
 
@@ -110,16 +105,6 @@ class Shadowing(Proposing):
 
         now = self.endpoints.get(one.endpoint)
         return {**to_builtins(one), "version": one.version, "champion": now.spec.version, "hub": self._hub is not None}
-
-
-async def keep_following(hub: "RunningHub") -> None:
-    """Until it is cancelled, have shadows follow that the records say."""
-
-    def quiet(error: Exception) -> bool:
-        return hub.ending or when_busy(error)
-
-    said = "a shadow cannot follow"
-    await repeat(hub.app.settle_shadows, _LOG, said, first=0.0, pause=_PAUSE, quiet=quiet)
 
 
 def _assignment(one: "ShadowRecord") -> "Assignment":
