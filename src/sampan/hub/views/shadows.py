@@ -137,6 +137,7 @@ def _beside(
     lines.sort(key=lambda line: (line.ended is not None, -line.began))
     model = now.spec.version.partition("@")[0]
     versions = [one.ref for one in parts.models.list(model)[:_VERSIONS]] if then is None else []
+    versions.sort(key=lambda ref: ref == now.spec.version)  # which is one only behind other rules
     return Beside(
         endpoint=now.name,
         champion=now.spec.version,
