@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("sampan.rollout")
 _PAUSE: Final = 2.0  # seconds between two looks at how candidates answer: a breach is to be acted on within ten
-_REST: Final = 5.0  # times what a look at the KPI took, it rests before the next
+#: Times what a look at the KPI took, it rests before the next, which guardrails with a query wait for: no more than
+#: leaves the machine to others.
+_REST: Final = 2.0
 
 
 async def keep_leading(hub: "RunningHub") -> None:

@@ -57,12 +57,10 @@ def mistake(endpoint: str, error: str, given: Any, parts: Mapping[str, type[msgs
         return Mistake(place, "is not a list of tables", advice)
     if found := re.fullmatch(r"Expected `(\w+)` ([<>]=?) (.*)", text):
         bound = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}[found[2]]
-        advice = "A share is a part of 1: 0.05 are 5 %." if place[-1] == "share" else ""
-        return Mistake(place, f"{shown}; it must be {bound} {float(found[3]):g}", advice)
+        return Mistake(place, f"{shown}; it must be {bound} {float(found[3]):g}", _hint(place, value))
     if found := re.fullmatch(r"Expected `([^`]*)`(?:, got `\w+`)?", text):
         wanted = " or ".join(_WORDS.get(one, one) for one in found[1].split(" | ") if one != "null")
-        advice = "A share is a part of 1: 0.05 are 5 %." if place[-1] == "share" else ""
-        return Mistake(place, f"{shown}; expected {wanted}", advice)
+        return Mistake(place, f"{shown}; expected {wanted}", _hint(place, value))
     return Mistake(place, f"{shown}: {text}")
 
 
@@ -92,6 +90,17 @@ def line_of(text: str, endpoint: str, place: Place) -> int:
         elif head and key is not None and re.match(rf'\s*"?{re.escape(key)}"?\s*[=.]', line):
             return number
     return head
+
+
+def _hint(place: Place, value: Any) -> str:
+    """How a number or a span is written, where something else stands."""
+    if place[-1] == "share":
+        return "A share is a part of 1: 0.05 are 5 %."
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return "Write a part of 1: 0.01 is 1 %."
+    if place[-1] in ("patience", "keep_warm") or (place[0], place[-1]) == ("stage", "at_least"):
+        return 'Write a number of seconds, minutes, hours, days or weeks: "2 days".'
+    return ""
 
 
 # -- parts
