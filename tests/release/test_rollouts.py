@@ -167,11 +167,7 @@ def test_what_can_roll_back_shares_the_error_and_what_can_promote_has_it_whole(t
         ('urgent = ["replay", "golden"]', 'urgent = ["luck"]', "luck"),
         ("[reorder.kpi]", "[reorder.kpx]", "Did you mean kpi?"),
         ("at_most = 0.01", 'at_most = "1 %"', "at_most is '1 %'; expected a number\n  Write a part of 1: 0.01 is 1 %."),
-        (
-            "[reorder]",
-            "[reorder]\npatience = 8",
-            "patience is 8; expected a text\n  Write a number of seconds, minutes",
-        ),
+        ('at_least = "36 hours"', "at_least = 36", "at_least is 36; expected a text\n  Write a number of seconds"),
         ("share = 0.05", 'share = "5 %"', "stage 2: share is '5 %'; expected a number\n  A share is a part of 1"),
         ('urgent = ["replay", "golden"]', 'urgent = "golden"', "urgent is 'golden'; expected a list"),
         ("[reorder]", "patience = 3\n[reorder]", "[patience]: is 3, where a table is expected"),
