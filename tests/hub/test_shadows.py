@@ -1,6 +1,7 @@
 """Several candidates beside one endpoint, through a hub: begun by command and page, compared, kept over a restart."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +51,7 @@ def ask(yard: Yard, count: int, first: int = 0) -> None:
         assert yard.hub.predict("stay", body(f"v{number}"))[0] == 200
 
 
-def test_several_follow_are_compared_go_on_after_a_restart_and_are_ended(yard: Yard) -> None:
+def test_several_follow_are_compared_go_on_after_the_hub_was_killed_and_are_ended(yard: Yard) -> None:
     (yard.shop.folder / "rollouts.toml").write_text(PLAN.format(query=BETTER, top=""))
     newer = begin(yard, "--model", "stay@2", "--reason", "the newer one")
     other = begin(yard, "--model", "stay@1", "--set", "likely=0.99", "--sample", "0.5")
@@ -63,7 +64,7 @@ def test_several_follow_are_compared_go_on_after_a_restart_and_are_ended(yard: Y
     assert done.returncode == 2 and "1.5" in done.stderr
     ask(yard, 80)
     until_asked(yard, newer["id"], 80)
-    yard.hub.stop()
+    yard.hub.stop(signal.SIGKILL)
     yard.restart()
     ask(yard, 20, first=80)
     found = until_asked(yard, newer["id"], 101)  # one of them was asked at the restart

@@ -94,7 +94,7 @@ class Past:
         )
         return self.models.register(draft, "reorder", run).ref
 
-    def deploy(self, ref: str, rules: str) -> str:
+    def deploy(self, ref: str, rules: str, environment: str = "") -> str:
         """An endpoint's next bundle."""
         version = self.models.get(ref)
         draft = VersionDraft(
@@ -106,7 +106,9 @@ class Past:
             metrics={},
             made_with={},
         )
-        bundle = Bundle(version=ref, model=draft, sources={"decisions.py": self.blobs.put(rules.encode())})
+        bundle = Bundle(
+            version=ref, model=draft, sources={"decisions.py": self.blobs.put(rules.encode())}, environment=environment
+        )
         digest = self.blobs.put(bundle.encode())
         with self.db.transaction() as records:
             records.execute(

@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 from sampan.base.errors import BadSetting, Damaged, No, NotFound, Refused, Usage
 from sampan.keep.clean import Step
 from sampan.keep.cleanups import Cleanups
+from sampan.keep.reach import Reach
 from sampan.keep.retention import FOREVER, NEVER, Retention, read_retention, span
 from sampan.log.attachments import Attachments
 from sampan.runs.proofs import Proofs
@@ -231,6 +232,24 @@ def test_caches_of_what_is_gone_go_with_it(past: Past) -> None:
         "environments/used/left.json",
         "environments/unused.lock",
     ]
+
+
+def test_the_environments_of_what_has_a_process_stay_whatever_was_begun_later(past: Past) -> None:
+    past.run({"a": "1"})
+    ref = past.version("one")
+    locks = [past.blobs.put(f"{{}} {name}".encode()) for name in ("before", "in force", "shadow", "ended")]
+    bundles = []
+    for lock in locks:
+        bundles.append(past.deploy(ref, "rules", lock))
+        past.pass_by(1)
+    with past.db.transaction() as records:
+        records.execute("DELETE FROM endpoints WHERE bundle IN (?, ?)", bundles[2:])
+        for bundle, ended in ((bundles[2], None), (bundles[3], 1)):
+            row = (bundle, "reorder", bundle, '{"version":"x"}', 1.0, "s", 0, "ann", "", past.clock.micros(), ended)
+            records.execute("INSERT INTO shadows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '')", row)
+    reach = Reach(past.db, past.blobs, AT_ONCE, past.clock.micros())
+    assert reach.served_in == set(locks[1:3])
+    assert all(lock in reach.bytes for lock in locks), "all that a process ever had can be gone back to"
 
 
 def test_a_record_that_nobody_told_of_is_heard_and_nothing_goes(past: Past) -> None:

@@ -17,6 +17,7 @@ from sampan.flow.job import Stored
 from sampan.keep.retention import Retention
 from sampan.lake.draft import TableFile
 from sampan.lake.publish import Publication
+from sampan.release.stages import ENDS
 from sampan.runs.records import RUNNING, SUCCEEDED
 from sampan.runs.replays import DONE, FAILED
 from sampan.runs.replays import RUNNING as REPLAY_RUNNING
@@ -27,6 +28,15 @@ from sampan.store.database import Database
 _SNAPSHOT: Final = "t1-"
 _UNDECIDED: Final = """SELECT id, json_extract(plan, '$.base') AS base, json_extract(report, '$.run') AS run
     FROM replays WHERE state IN (?, ?, ?) ORDER BY started DESC"""
+#: Bundles that have a process now: what is in force, both sides of a rollout that goes on, shadows.
+_RUNNING: Final = """SELECT bundle FROM endpoints AS one
+    WHERE NOT EXISTS (SELECT 1 FROM endpoints WHERE name = one.name AND created > one.created)
+    UNION SELECT bundle FROM shadows WHERE ended IS NULL
+    UNION SELECT candidate FROM rollouts AS one WHERE {goes_on}
+    UNION SELECT champion FROM rollouts AS one WHERE {goes_on}""".format(
+    goes_on=f"""rehearsal = '' AND (SELECT phase FROM rollout_entries WHERE rollout = one.id
+        ORDER BY number DESC LIMIT 1) NOT IN ({", ".join(f"'{phase}'" for phase in ENDS)})"""
+)
 
 
 class Reach:
@@ -156,16 +166,15 @@ class Reach:
             _keep_all(self.bytes, _texts(row["files"]).values(), why)
             _keep(self.bytes, row["golden"], f"the golden requests of {why}")
             _keep(self.bytes, row["onnx"], f"the ONNX form of {why}")
-        newest: set[str] = set()
+        running = {row["bundle"] for row in self._db.rows(_RUNNING)}
         for row in self._db.rows("SELECT name, bundle FROM bundles ORDER BY created DESC"):
             why = f"endpoint {row['name']} serves it, or did"
-            if row["bundle"] not in self.bytes or row["name"] not in newest:
+            if row["bundle"] not in self.bytes or row["bundle"] in running:
                 bundle = decode(self._get(row["bundle"], row["name"]))
                 _keep_all(self.bytes, (*bundle.sources.values(), *bundle.model.held()), why)
                 _keep(self.bytes, bundle.environment or None, why)
-                if row["name"] not in newest and bundle.environment:
+                if row["bundle"] in running and bundle.environment:
                     self.served_in.add(bundle.environment)
-            newest.add(row["name"])
             _keep(self.bytes, row["bundle"], why)
         for row in self._db.rows("SELECT id, manifest FROM runs"):
             if row["id"] in self.logs:
