@@ -2,12 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.shop import Shop
+from tests.hub.conftest import filled
+
+__all__ = ["filled"]  # the fixture
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -90,9 +94,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A workspace with something on every page, and its hub."""
-    made = Shop(tmp_path_factory.mktemp("shop") / "shop").fill()
+    made = Shop.copy(filled, tmp_path_factory.mktemp("shop") / "shop")
     yield made
     assert made.hub.stop() == 0
 

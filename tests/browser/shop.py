@@ -5,11 +5,14 @@ Every text that somebody else writes carries a script that would like to run.
 
 import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tests.hub.conftest import Hub, sampan
+from tests.rollout_plan import plan
 
 #: What a page must show as text. ``attack`` is called if any of it runs.
 SCRIPT = "<script>attack(1)</script>"
@@ -83,29 +86,14 @@ def fix(event, reason):
     event["data"]["page"] = "/" + str(event["data"]["page"])
     return event
 '''
-ROLLOUT = """
-[stay.kpi]
-minimum_effect = 0.1
-[[stay.guardrail]]
-kind = "exposure"
+EXPOSURE = """kind = "exposure"
 at_most = 1.0
 query = "SELECT _id AS prediction_id, 5.0 AS value FROM prediction"
-[[stay.stage]]
-share = 0.999
-at_least = "1 hour"
-[[stay.stage]]
-share = 1.0
 """
-SHADOWED = """
-[stay.kpi]
-minimum_effect = 0.1
-[[stay.stage]]
-shadow = true
-at_least = "1 day"
-[[stay.stage]]
-share = 1.0
-"""
+ROLLOUT = plan("stay", (0.999, "1 hour"), guardrail=EXPOSURE)
+SHADOWED = plan("stay", (0, "1 day"))
 VISITOR = "v7"
+NOTES = "noted.json"  # what a copy of a filled shop has to know, beside the workspace
 JSON = "application/json"
 
 
@@ -146,13 +134,21 @@ class Shop:
     def copy(cls, pattern: Path, folder: Path) -> "Shop":
         """A copy of the workspace that another shop has left, with a hub of its own."""
         made = cls.__new__(cls)
-        made.folder, made.waiting = shutil.copytree(pattern, folder), pattern.parent / "waiting"
-        made.hub = Hub(folder)
+        made.folder, made.waiting = shutil.copytree(pattern, folder), folder.parent / "waiting"
+        with closing(sqlite3.connect(folder / ".sampan" / "records.db")) as records, records:
+            records.execute("DELETE FROM ports")  # another copy may listen there
+        noted = pattern.parent / NOTES
+        made.early, made.broken = json.loads(noted.read_text()) if noted.exists() else (0, [])
+        made.hub = Hub(folder, SAMPAN_ROLLOUT_EVERY="1")
         return made
 
     def fill(self) -> "Shop":
-        """Something on every page."""
+        """Something on every page; ``early`` is a time after the first event and before everything else."""
         hub, nasty = self.hub, PAYLOAD
+        hub.send(visit("first", visitor="v0", subject="v0"))
+        time.sleep(0.01)
+        self.early = time.time_ns() // 1000
+        time.sleep(0.01)
         hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}", subject=f"v{n}") for n in range(60)])
         hub.send(visit(nasty[:180], nasty, visitor=nasty[:180], subject=nasty[:180], source=nasty[:180]))
         hub.send(visit(ADDRESS, ADDRESS, visitor=ADDRESS, subject=ADDRESS, source=ADDRESS))
@@ -184,6 +180,7 @@ class Shop:
         self.measure(self.replay())
         self.await_alert()
         self.register(self.log())
+        (self.folder.parent / NOTES).write_text(json.dumps([self.early, self.broken]))
         return self
 
     def release(self) -> None:

@@ -78,6 +78,7 @@ def test_what_a_step_prints_is_read_while_it_runs(watched: Watched) -> None:
     with (shop.folder / "steps.py").open("a") as file:
         file.write("\n")
     text = (shop.folder / "steps.py").read_text()
+    text = re.sub(r"Path\('.*/waiting'\)", f"Path({str(shop.waiting)!r})", text)
     (shop.folder / "steps.py").write_text(text.replace('print(f"line', 'print(f"next line'))
     running = threading.Thread(target=shop.post, args=("/v1/runs", {"target": "loud"}))
     running.start()

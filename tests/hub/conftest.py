@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.once import once
+
 PREDICTIONS = ("/predict/", "/invocations/", "/v2")
 CONTRACTS = """
 from typing import Annotated
@@ -208,8 +210,37 @@ def after_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.browser.shop import Shop
     from tests.browser.shop import visit as read
 
-    shop = Shop(tmp_path_factory.mktemp("pattern") / "shop")
-    shop.hub.send(*[read(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
-    shop.run()
-    assert shop.hub.stop() == 0
-    return shop.folder
+    def make(folder: Path) -> None:
+        shop = Shop(folder / "shop")
+        shop.hub.send(*[read(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
+        shop.run()
+        assert shop.hub.stop() == 0
+
+    return once(tmp_path_factory, "after-a-run", make) / "shop"
+
+
+@pytest.fixture(scope="session")
+def two_versions(after_a_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a second version of the model, of nine trees instead of five."""
+    from tests.browser.shop import Shop
+
+    def make(folder: Path) -> None:
+        shop = Shop.copy(after_a_run, folder / "shop")
+        steps = shop.folder / "steps.py"
+        steps.write_text(steps.read_text().replace('feature_name=["seconds"]), 5)', 'feature_name=["seconds"]), 9)'))
+        shop.run()
+        assert shop.hub.stop() == 0
+
+    return once(tmp_path_factory, "two-versions", make) / "shop"
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace to copy (``Shop.copy``), with something on every page."""
+    from tests.browser.shop import Shop
+
+    def make(folder: Path) -> None:
+        shop = Shop(folder / "shop").fill()
+        assert shop.hub.stop() == 0
+
+    return once(tmp_path_factory, "filled", make) / "shop"

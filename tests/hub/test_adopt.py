@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.hub.conftest import Hub, sampan
+from tests.rollout_plan import BETTER, plan
 
 FEATURES = ["orders", "recency", "spend"]
 RECORD = {"orders": 1.0, "recency": 0.5, "spend": -1.0}
@@ -238,24 +239,7 @@ def test_only_an_administrator_has_the_hub_adopt(hub: Hub, service: Service) -> 
     assert service.asked == [] and hub.json("/endpoints")["endpoints"] == []
 
 
-PLAN = """
-[live]
-units = 30
-[live.kpi]
-query = \"\"\"WITH told AS (
-    SELECT _id AS prediction_id, variant = 'candidate' AS new FROM prediction UNION ALL SELECT _id, true FROM shadow)
-    SELECT prediction_id, (CASE WHEN new THEN 2.0 ELSE 1.0 END) + (hash(prediction_id) % 100) / 100.0 AS value
-    FROM told\"\"\"
-minimum_effect = 0.1
-[[live.stage]]
-shadow = true
-at_least = "1 second"
-[[live.stage]]
-share = 0.5
-at_least = "1 second"
-[[live.stage]]
-share = 1.0
-"""
+PLAN = plan("live", (0, "1 second"), (0.5, "1 second"), query=BETTER, top="units = 30")
 
 
 @pytest.mark.slow

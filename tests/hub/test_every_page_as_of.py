@@ -106,14 +106,10 @@ ABOUT = {
 class Past:
     """A shop with something on every page, and the time before most of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.shop = Shop(folder)
+    def __init__(self, pattern: Path, folder: Path) -> None:
+        self.shop = Shop.copy(pattern, folder)
         self.hub: Hub = self.shop.hub
-        self.hub.send(visit("first", visitor="v0", subject="v0"))
-        time.sleep(0.01)
-        self.early = time.time_ns() // 1000
-        time.sleep(0.01)
-        self.shop.fill()
+        self.early = self.shop.early
         self.alerts(1)
         self.middle = time.time_ns() // 1000
         time.sleep(0.01)
@@ -176,8 +172,8 @@ class Past:
 
 
 @pytest.fixture(scope="module")
-def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
-    made = Past(tmp_path_factory.mktemp("past") / "shop")
+def past(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
+    made = Past(filled, tmp_path_factory.mktemp("past") / "shop")
     yield made
     assert made.hub.stop() == 0
 

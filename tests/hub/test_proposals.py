@@ -13,6 +13,7 @@ import pytest
 from sampan.base.clock import iso
 from tests.browser.shop import Shop
 from tests.hub.conftest import Hub, sampan
+from tests.rollout_plan import plan
 
 RULES = """
 from sampan import Action, decision
@@ -26,15 +27,7 @@ def greet(prediction, context, likely: float = 0.5, words: str = "likely"):
             time.sleep(0.02)
     return Action("greet", rule=words) if prediction >= likely else Action("wait", rule="not likely")
 """
-PLAN = """
-[stay.kpi]
-minimum_effect = 0.1
-[[stay.stage]]
-share = 0.5
-at_least = "1 hour"
-[[stay.stage]]
-share = 1.0
-"""
+PLAN = plan("stay", (0.5, "1 hour"))
 POLICY = """
 [groups]
 risk = ["rita"]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -21,8 +22,8 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    made = Shop(tmp_path_factory.mktemp("remarks") / "shop").fill()
+def shop(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    made = Shop.copy(filled, tmp_path_factory.mktemp("remarks") / "shop")
     yield made
     assert made.hub.stop() == 0
 

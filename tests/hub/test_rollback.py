@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.browser.shop import DECISIONS, PAYLOAD, Shop, visit
+from tests.browser.shop import DECISIONS, PAYLOAD, Shop
 from tests.hub.conftest import Hub, sampan
 
 BODY = json.dumps({"records": [{"visitor": "ann", "seconds": 39.0}]}).encode()
@@ -29,14 +29,9 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Two versions of a model; the first is served behind a rule that says `old words`."""
-    made = Shop(tmp_path_factory.mktemp("back") / "shop")
-    made.hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
-    made.run()
-    steps = made.folder / "steps.py"
-    steps.write_text(steps.read_text().replace('feature_name=["seconds"]), 5)', 'feature_name=["seconds"]), 9)'))
-    made.run()
+    made = Shop.copy(two_versions, tmp_path_factory.mktemp("back") / "shop")
     write(made, "old words")
     made.post("/v1/endpoints", {"name": "stay", "model": "stay@1", "reason": "first"})
     assert made.hub.predict("stay", BODY)[0] == 200

@@ -13,51 +13,21 @@ from typing import Any
 
 import pytest
 
-from tests.browser.shop import DECISIONS, PAYLOAD, Shop, visit
+from tests.browser.shop import DECISIONS, PAYLOAD, Shop
 from tests.hub.conftest import Hub, sampan
 from tests.hub.test_rollback import serving_processes
+from tests.rollout_plan import BETTER, plan
 
 pytestmark = pytest.mark.slow
 
-BETTER = """
-WITH told AS (
-    SELECT _id AS prediction_id, variant = 'candidate' AS new FROM prediction
-    UNION ALL SELECT _id, true FROM shadow
-)
-SELECT prediction_id, (CASE WHEN new THEN 2.0 ELSE 1.0 END) + (hash(prediction_id) % 100) / 100.0 AS value FROM told
-"""
-PLAN = """
-[stay]
-units = 30
-{top}
-[stay.kpi]
-query = \"\"\"{query}\"\"\"
-minimum_effect = 0.1
-[[stay.guardrail]]
-kind = "error_rate"
-at_most = 0.05
-[[stay.stage]]
-shadow = true
-at_least = "1 second"
-[[stay.stage]]
-share = 0.5
-at_least = "1 second"
-[[stay.stage]]
-share = 1.0
-"""
 SOON = {"SAMPAN_ROLLOUT_EVERY": "1"}
 
 
 class Yard:
     """A hub with two versions of a model, the first of them served; somebody asks while a rollout goes on."""
 
-    def __init__(self, folder: Path) -> None:
-        self.shop = Shop(folder)
-        self.shop.hub.send(*[visit(f"e{n}", f"/{n % 5}", visitor=f"v{n}") for n in range(20)])
-        self.shop.run()
-        steps = folder / "steps.py"
-        steps.write_text(steps.read_text().replace('feature_name=["seconds"]), 5)', 'feature_name=["seconds"]), 9)'))
-        self.shop.run()
+    def __init__(self, pattern: Path, folder: Path) -> None:
+        self.shop = Shop.copy(pattern, folder)
         self.rules("old words")
         self.shop.post("/v1/endpoints", {"name": "stay", "model": "stay@1", "reason": "first"})
         self.shop.hub.stop()
@@ -78,7 +48,10 @@ class Yard:
         (self.shop.folder / "decisions.py").write_text(text)
 
     def plan(self, query: str = BETTER, top: str = "") -> None:
-        (self.shop.folder / "rollouts.toml").write_text(PLAN.format(query=query, top=top))
+        stages = (0, "1 second"), (0.5, "1 second")
+        guardrail = 'kind = "error_rate"\nat_most = 0.05'
+        said = plan("stay", *stages, query=query, top=f"units = 30\n{top}", guardrail=guardrail)
+        (self.shop.folder / "rollouts.toml").write_text(said)
 
     def command(self, *words: str) -> Any:
         return sampan(self.shop.folder, *words)
@@ -132,8 +105,8 @@ def body(visitor: str, seconds: float = 39.0) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def yard_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    made = Yard(tmp_path_factory.mktemp("yard") / "shop")
+def yard_of_all(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    made = Yard(two_versions, tmp_path_factory.mktemp("yard") / "shop")
     yield made
     made.hub.stop()
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from re import findall
 from typing import Any
 
@@ -21,9 +22,9 @@ KNOWN = 4  # of the ten decisions about regulars
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One endpoint with thirteen decisions over three days, five of which have come out, and a second bundle."""
-    made = Shop(tmp_path_factory.mktemp("serving") / "shop").fill()
+    made = Shop.copy(filled, tmp_path_factory.mktemp("serving") / "shop")
     for number in range(10):
         asked = {
             "records": [{"visitor": f"r{number}", "seconds": 39.0 if number % 2 else 1.0}],

@@ -23,36 +23,18 @@ from typing import Any
 import pytest
 
 from sampan.base.assigning import gets_candidate
-from tests.hub.conftest import environment
+from tests.hub.conftest import after_a_run, environment, two_versions
 from tests.hub.test_rollback import live, serving_processes
-from tests.hub.test_rollouts import BETTER, Yard, body
+from tests.hub.test_rollouts import Yard, body
+from tests.rollout_plan import BETTER, plan
+
+__all__ = ["after_a_run", "two_versions"]  # the fixtures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHARES = (0.0, 0.05, 0.25, 0.5, 1.0)
 PEOPLE = 400
-PLAN = f"""
-[stay]
-units = 30
-urgent = ["golden"]
-[stay.kpi]
-query = \"\"\"{BETTER}\"\"\"
-minimum_effect = 0.1
-[[stay.stage]]
-shadow = true
-at_least = "5 hours"
-[[stay.stage]]
-share = 0.05
-at_least = "5 hours"
-[[stay.stage]]
-share = 0.25
-at_least = "5 hours"
-[[stay.stage]]
-share = 0.5
-at_least = "5 hours"
-[[stay.stage]]
-share = 1.0
-"""
+PLAN = plan("stay", *((share, "5 hours") for share in SHARES[:-1]), query=BETTER, top='units = 30\nurgent = ["golden"]')
 
 
 class Asker(threading.Thread):
@@ -95,8 +77,8 @@ class Asker(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    made = Yard(tmp_path_factory.mktemp("killed") / "shop")
+def yard(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    made = Yard(two_versions, tmp_path_factory.mktemp("killed") / "shop")
     (made.shop.folder / "rollouts.toml").write_text(PLAN)
     made.hub.direct = made.hub.port_of("stay")
     yield made

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving_shop import FEATURES, Shop
+from tests.once import once
 
 from sampan.flow.declare import Fitted
 
@@ -28,9 +29,11 @@ def fitted() -> Callable[[int], Fitted]:
 @pytest.fixture(scope="session")
 def pattern(tmp_path_factory: pytest.TempPathFactory, fitted: Callable[[int], Fitted]) -> Path:
     """A workspace to copy."""
-    root = tmp_path_factory.mktemp("pattern") / "shop"
-    Shop.found(root, fitted(5)).close()
-    return root
+
+    def make(folder: Path) -> None:
+        Shop.found(folder / "shop", fitted(5)).close()
+
+    return once(tmp_path_factory, "serving-shop", make) / "shop"
 
 
 @pytest.fixture

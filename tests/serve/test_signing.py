@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from serving_shop import RULES, Shop, body, record, told
 from test_bad_input import flip
 from tests.hub.conftest import Hub, sampan
+from tests.rollout_plan import BETTER, plan
 
 from sampan.base.errors import BadSetting, Damaged, Refused, Usage
 from sampan.models.signatures import SignatureRequest, Signatures
@@ -303,24 +304,7 @@ def test_a_hub_keeps_claims_and_refuses_what_a_trusted_key_has_not_signed(shop: 
     assert records.list("reorder", 1) == []
 
 
-PLAN = """
-[reorder]
-units = 30
-[reorder.kpi]
-query = '''
-WITH told AS (
-    SELECT _id AS prediction_id, variant = 'candidate' AS new FROM prediction
-    UNION ALL SELECT _id, true FROM shadow
-)
-SELECT prediction_id, (CASE WHEN new THEN 2.0 ELSE 1.0 END) + (hash(prediction_id) % 100) / 100.0 AS value FROM told
-'''
-minimum_effect = 0.1
-[[reorder.stage]]
-shadow = true
-at_least = "1 second"
-[[reorder.stage]]
-share = 1.0
-"""
+PLAN = plan("reorder", (0, "1 second"), query=BETTER, top="units = 30")
 
 
 @pytest.mark.slow

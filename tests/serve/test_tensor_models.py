@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import tensor_models as made
 from tests.hub.conftest import Hub, sampan
+from tests.rollout_plan import plan
 
 from sampan.log.attachments import Attachments
 
@@ -60,21 +61,8 @@ TABLES = {
     "wrong": "SELECT [1.0, 2.0] AS steps",
     "pictures": "SELECT 'bea' AS customer, [[[c / 4 for x in range(32)] for y in range(32)] for c in range(3)] image",
 }
-PLAN = """
-[colour]
-units = 30
-[colour.kpi]
-query = "SELECT _id AS prediction_id, 1.0 AS value FROM prediction UNION ALL SELECT _id, 1.0 FROM shadow"
-minimum_effect = 0.1
-[[colour.stage]]
-shadow = true
-at_least = "1 hour"
-[[colour.stage]]
-share = 0.5
-at_least = "1 hour"
-[[colour.stage]]
-share = 1.0
-"""
+QUERY = "SELECT _id AS prediction_id, 1.0 AS value FROM prediction UNION ALL SELECT _id, 1.0 FROM shadow"
+PLAN = plan("colour", (0, "1 hour"), (0.5, "1 hour"), query=QUERY, top="units = 30")
 
 
 @pytest.fixture(scope="module")
