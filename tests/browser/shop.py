@@ -109,7 +109,7 @@ THINGS = (
     *(("model", "stay"), ("version", "stay@1"), ("table", "reads"), ("contract", "visit"), ("run", "last")),
     *(("endpoint", "stay"), ("replay", "last"), ("branch", "main"), ("impact", "last"), ("alert", "last")),
     *(("rollout", "last"), ("incident", "last")),
-    *(("event", "intake:1"), ("item", "intake:63"), ("prediction", "decision-1")),
+    *(("event", "intake:1"), ("item", "intake:64"), ("prediction", "decision-1")),
 )
 
 

@@ -151,7 +151,7 @@ def test_a_form_that_holds_no_comment_is_refused(shop: Shop, body: bytes, why: s
         ("column", "reads"),
         ("column", "reads.nothing"),
         ("column", "nothing.page"),
-        ("event", "intake:63"),  # it is in quarantine
+        ("event", "intake:64"),  # it is in quarantine
         ("event", "intake:999999"),
         ("event", "nowhere:1"),
         ("event", "intake:" + "9" * 30),
@@ -229,11 +229,11 @@ def test_a_column_shows_what_is_said_of_it_in_its_table(shop: Shop) -> None:
 
 
 def test_an_event_that_waits_is_not_called_an_event(shop: Shop) -> None:
-    status, said = ask(shop.hub, "POST", "/v1/comments/event/intake:63", {"text": "Why?"})
+    status, said = ask(shop.hub, "POST", "/v1/comments/event/intake:64", {"text": "Why?"})
     assert status == 404
-    assert "it is in quarantine" in str(said) and "item intake:63" in str(said)
+    assert "it is in quarantine" in str(said) and "item intake:64" in str(said)
     status, made = ask(shop.hub, "POST", "/v1/comments/event/e7", {"text": "By its id."})
-    assert (status, made["object"]) == (201, "event intake:8")
+    assert (status, made["object"]) == (201, "event intake:9")
 
 
 @pytest.mark.parametrize("id", ["a b", "a%41", "ü?#", "a:b@1", "x" * 150])
