@@ -1,13 +1,10 @@
 """Commands in a workspace of their own: as whole processes, or by the function that such a process calls.
 
-A process of its own costs a third of a second, nearly all of it imports. ``Shell`` starts one for each command;
-``Here`` calls ``run_command`` in this process, for tests of what a command says where others see that it starts.
+``Shell`` starts a process for each command; ``Here`` calls ``run_command`` in this process, for tests of what a command
+says where others see that it starts.
 """
 
-import contextlib
-import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.hub.conftest import Hub, environment, make_workspace, visit
+from tests.within import within
 
 
 class Shell:
@@ -58,27 +56,7 @@ class Here(Shell):
     """The same, within this process."""
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        from sampan.app import App
-        from sampan.cli.edge import run_command
-
-        apps: list[App] = []
-
-        def make(start: Path | None) -> App:
-            apps.append(App(start))
-            return apps[-1]
-
-        out, err, before = io.StringIO(), io.StringIO(), dict(os.environ)
-        try:
-            os.environ.clear()
-            os.environ.update(environment(**self.extra))
-            with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = run_command(arguments, make)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            for app in apps:
-                app.close()
-        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+        return within(self.folder, *arguments, variables=environment(**self.extra))
 
 
 @pytest.fixture

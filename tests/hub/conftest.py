@@ -1,5 +1,6 @@
 """A real hub in a process of its own, on a free port of this machine, with a workspace of its own."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.once import once
+from tests.within import within
 
 PREDICTIONS = ("/predict/", "/invocations/", "/v2")
 CONTRACTS = """
@@ -53,8 +56,11 @@ def port_of(folder: Path, endpoint: str) -> int:
         return int(db.execute("SELECT port FROM ports WHERE endpoint = ?", (endpoint,)).fetchone()[0])
 
 
-def sampan(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """One command, whole process."""
+def sampan(folder: Path, *arguments: str, apart: bool = False, **extra: str) -> subprocess.CompletedProcess[str]:
+    """One command: in this process, which is quicker, but ``apart`` or where something else may run beside it."""
+    beside = threading.current_thread() is not threading.main_thread() or asyncio._get_running_loop() is not None
+    if not (apart or beside):
+        return within(Path.cwd(), "-C", str(folder), *arguments, variables=environment(**extra))
     return subprocess.run(
         [sys.executable, "-m", "sampan", "-C", str(folder), *arguments],
         capture_output=True,
