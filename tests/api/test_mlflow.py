@@ -319,6 +319,7 @@ def test_lightgbm_logs_by_itself(mlflow: ModuleType, client: Any, experiment: st
     assert "feature_importance_split.json" in [one.path for one in client.list_artifacts(run.info.run_id)]
 
 
+@pytest.mark.slow
 def test_what_was_logged_is_there_after_the_hub_was_killed(mlflow: ModuleType, tmp_path: Path) -> None:
     hub = Hub(make_workspace(tmp_path / "shop"))
     client = mlflow.MlflowClient(hub.url)

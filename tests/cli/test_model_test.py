@@ -137,6 +137,7 @@ def test_new_data_makes_the_result_stale(shop: Here, tmp_path: Path) -> None:
     assert state(shop) == ("passed", ())
 
 
+@pytest.mark.slow
 def test_a_version_is_tested_on_the_tables_of_a_branch_which_counts_once_main_has_them(shop: Here) -> None:
     file = shop.folder / "tables" / "reads.sql"
     file.write_text(file.read_text().replace("AS stayed", "AS stayed, 1 AS one"))
@@ -217,6 +218,7 @@ def test_a_suite_that_cannot_be_asked_is_told_once_and_leaves_nothing(
     assert kept(shop) == 0
 
 
+@pytest.mark.slow
 def test_the_running_hub_asks_and_keeps_it(shop: Here) -> None:
     hub = Hub(shop.folder)
     try:

@@ -36,17 +36,17 @@ def test_many_conflicts_are_one_line_of_quarantine(here: Here) -> None:
     assert [(line["count"], line["reason"].partition(":")[0]) for line in found] == [(20, "conflict")]
 
 
-def test_a_breaking_change_is_refused_before_anything_is_planned_or_run(shell: Shell) -> None:
-    load(shell, file(shell, "at,page\n2026-01-31T12:00:00Z,/a\n"))
-    contracts = shell.folder / "contracts.py"
+def test_a_breaking_change_is_refused_before_anything_is_planned_or_run(here: Here) -> None:
+    load(here, file(here, "at,page\n2026-01-31T12:00:00Z,/a\n"))
+    contracts = here.folder / "contracts.py"
     before = contracts.read_text()
     contracts.write_text(before.replace("page:", "path:"))
     for command in (["plan"], ["run"], ["contract", "list"]):
-        said = shell.complaint(*command, code=2)
+        said = here.complaint(*command, code=2)
         assert "field 'page' is gone" in said
         assert "@upcast(Visit, since=1)" in said
     contracts.write_text(before.replace("page:", "path:").replace("version=1", "version=2"))
-    said = shell.complaint("sql", "FROM visit", code=2)
+    said = here.complaint("sql", "FROM visit", code=2)
     assert "no @upcast leads from version 1 of visit to version 2" in said
 
 
@@ -57,18 +57,18 @@ def test_a_rule_that_returns_no_event_is_told_so(here: Here) -> None:
     assert "it returned 3\n" in here.complaint("quarantine", "fix", "--rule", str(rule), code=2)
 
 
-def test_the_plain_value_of_a_step_can_be_seen(shell: Shell) -> None:
-    load(shell, file(shell, "at,page\n2026-01-31T12:00:00Z,/a\n"))
-    (shell.folder / "steps.py").write_text(
+def test_the_plain_value_of_a_step_can_be_seen(here: Here) -> None:
+    load(here, file(here, "at,page\n2026-01-31T12:00:00Z,/a\n"))
+    (here.folder / "steps.py").write_text(
         "from sampan import step\n\n@step\ndef many(pages) -> dict:\n    return {'pages': len(pages)}\n"
     )
-    shell("run")
-    shell("run")
-    shown = {one["name"]: one["value"] for one in shell.json("runs", "show")["steps"]}
+    here("run")
+    here("run")
+    shown = {one["name"]: one["value"] for one in here.json("runs", "show")["steps"]}
     assert shown == {"pages": "", "many": '{"pages":1}'}
-    assert '{"pages":1}' in shell("runs", "show")
-    assert "`sampan runs show` shows a value" in shell.complaint("sql", "FROM many", code=1)
-    assert "What is cached printed in the run that made it" in shell.run("runs", "logs", "last", "many").stderr
+    assert '{"pages":1}' in here("runs", "show")
+    assert "`sampan runs show` shows a value" in here.complaint("sql", "FROM many", code=1)
+    assert "What is cached printed in the run that made it" in here.run("runs", "logs", "last", "many").stderr
 
 
 def test_lists_and_structs_are_json_in_csv(here: Here) -> None:

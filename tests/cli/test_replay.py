@@ -85,7 +85,7 @@ def visits(first: int, last: int) -> list[dict[str, Any]]:
     ]
 
 
-class Shop(Shell):
+class Shop(Here):
     """The workspace; forty decisions about the visits 60 to 99, twenty by each version."""
 
     def features(self) -> dict[str, dict[str, Any]]:
@@ -139,7 +139,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Copy(Here, Shop):
+class Copy(Shop):
     """A copy of it, to be changed."""
 
     def edit(self, path: str, old: str, new: str) -> None:

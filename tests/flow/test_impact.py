@@ -413,6 +413,7 @@ def test_rows_without_a_key_need_one_to_be_named(shop: Bench) -> None:
     assert measure(shop, other, base=bare, key=("spent", "hour")).report.key == ("spent", "hour")
 
 
+@pytest.mark.slow
 def test_a_key_of_another_type_on_either_side_is_no_key(shop: Bench) -> None:
     floats = branch(shop, "floats", wrong=0.0, number="float64")
     before, after = (shop.lake.source("visits", ref) for ref in ("main", floats))
@@ -488,6 +489,7 @@ def test_what_turned_in_the_meantime_is_seen_by_time_and_hidden_by_chance(shop: 
     assert by_time < 0.4 < by_chance - 0.05, "random rows of the second half tell what it is like"
 
 
+@pytest.mark.slow
 def test_a_time_that_is_none_or_tells_nothing_apart_is_refused_before_training(shop: Bench) -> None:
     before, after = timed(shop, "timed"), timed(shop, "timed-mended", wrong=0.0)
     told: list[Progress] = []

@@ -113,7 +113,7 @@ def test_a_command_killed_after_a_step_resumes_to_the_same_digests(
     assert (digests(again), tables(command)) == undisturbed
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_command_that_is_stopped_says_how_to_go_on(
     tmp_path: Path, undisturbed: tuple[dict[str, str], Any], how: signal.Signals
 ) -> None:

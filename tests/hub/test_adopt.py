@@ -269,6 +269,7 @@ def test_a_candidate_shadows_and_takes_over_from_what_was_adopted(
     assert "true" in shadows.stdout or "yes" in shadows.stdout, shadows.stdout
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_rules_the_champion_lacks_is_refused_before_it_begins_and_may_leave_them_out(
     hub: Hub, files: Path
 ) -> None:

@@ -77,21 +77,18 @@ def test_several_are_looked_up_at_once_beside_records_that_bring_their_features(
     assert [bool(one.get("looked_up")) for one in kept] == [True, False, True]
 
 
-@pytest.mark.parametrize(
-    ("asked", "says", "field"),
-    [
+def test_what_cannot_be_looked_up_is_refused_by_name(known: Shop) -> None:
+    cases: list[tuple[dict[str, Any], str, str]] = [
         ({"customer_id": "999"}, "record 0: no row of customers has customer_id '999'", "customer_id"),
         ({"customer_id": "twice"}, "customer_id 'twice' names several rows of customers", "customer_id"),
         ({"customer_id": [1]}, "expected a text or a whole number, got [1]", "customer_id"),
         ({"customer_id": "17850", "orders": 2}, "recency", "recency"),  # who brings some brings all
         ({"customer_id": None}, "orders", "orders"),
-    ],
-)
-def test_what_cannot_be_looked_up_is_refused_by_name(known: Shop, asked: dict[str, Any], says: str, field: str) -> None:
-    (answer,) = ask(known, body(asked))
-    assert answer.status == 400
-    error = told(answer)["error"]
-    assert says in error["obstacle"] and error["field"] == field
+    ]
+    for (asked, says, field), answer in zip(cases, ask(known, *(body(one) for one, _, _ in cases)), strict=True):
+        assert answer.status == 400, asked
+        error = told(answer)["error"]
+        assert says in error["obstacle"] and error["field"] == field
     assert known.predictions() == []
 
 
