@@ -235,7 +235,7 @@ def test_in_full_use_what_the_new_bundle_answers_is_what_the_candidate_answers(l
 
 def test_arms_of_the_wrong_size_are_noticed(looked):
     looked.send(*(looked.answered(n, n % 5 == 0) for n in range(300)))
-    assert "60 to 240 at a share of 0.5" in looked.whole().mismatch
+    assert "60 of 300 entities where 0.5 of them is declared" in looked.whole().mismatch
 
 
 def test_arms_of_about_the_right_size_are_no_mismatch(looked):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 from http.client import HTTPConnection
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from serving_shop import RULES, Shop, body, record, told
 from test_direct import begin
 from tests.hub.conftest import Hub
+
+from sampan.serve.alarm import MODEL, Alarm
 
 PATIENCE = 2
 BODY = body(record())
@@ -61,6 +64,19 @@ async def asked(shop: Shop, *records: dict[str, Any]) -> tuple[list[Any], Any]:
             while (state := await serving.ready("reorder")).pid == pid and state.restarts == 0:
                 await asyncio.sleep(0.02)
         return answers, await serving.predict("reorder", BODY)
+
+
+def test_a_call_that_has_just_begun_is_not_interrupted_where_the_one_before_it_was_meant() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        alarm = Alarm()
+        alarm.start(60)
+        late = alarm.guard(lambda: signal.raise_signal(signal.SIGUSR2) or "answered", MODEL)
+        with alarm:
+            assert late() == "answered"
+        assert not alarm.rang
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 @pytest.mark.parametrize(

@@ -321,10 +321,6 @@ class Files(msgspec.Struct, omit_defaults=True):
     root_uri: str = ""
 
 
-class ListPath(msgspec.Struct):
-    path: str = ""
-
-
 class CreateUpload(msgspec.Struct):
     path: str
     num_parts: int = 1

@@ -71,17 +71,6 @@ class Reviewing(Workplace):
             desk.release(case, actor)
         return {"id": case.id, "endpoint": case.endpoint, "by": "", "until": 0}
 
-    def lapse_reviews(self) -> int:
-        """Settle what nobody has answered in time, without a hub; how many that were."""
-        from sampan.serve.reviews import cases
-
-        now = self.clock.micros()
-        late = [case for case in cases(self.log, waiting=True) if case.due <= now]
-        if not late:
-            return 0
-        with self._desk("Settle cases whose time is over") as desk:
-            return sum(desk.lapse(case) for case in late)
-
     def caps_in_force(self) -> "dict[str, list[DecisionFacts]]":
         """The rules with a cap of each endpoint that has some: those in force, and those of a candidate."""
         known: dict[str, DecisionFacts | None] = self._part("rules", dict)

@@ -101,7 +101,7 @@ class Testing(Workplace):
             advice = 'Say it at the top of the suite, target = "…", or in the code: @model(target="…").'
             raise Usage(attempted, "nothing says which column holds the outcome", advice)
         trained = self._trained(version)
-        table = suite.table or self._default_table(attempted, version, names, trained, branch)
+        table = suite.table or self._default_table(attempted, names, trained, branch)
         spelled = {name.lower(): name for name in names}
         read: dict[str, str] = {}
         for name in [table, *_named(path, suite)]:
@@ -154,9 +154,7 @@ class Testing(Workplace):
                 found.append(_Trained(name, digest, source))
         return found[0] if len(found) == 1 else None
 
-    def _default_table(
-        self, attempted: str, version: "Version", names: dict[str, str], trained: _Trained | None, branch: str
-    ) -> str:
+    def _default_table(self, attempted: str, names: dict[str, str], trained: _Trained | None, branch: str) -> str:
         if trained is not None and trained.name in names:
             return trained.name
         obstacle = "it is not known which table it was trained on"

@@ -62,10 +62,6 @@ class Modules:
         """Follow a function's uses. The function must be one that ``read_module`` found."""
         return _Walk(self).run(self.by_name[module], function)
 
-    def reach_class(self, module: str, name: str) -> dict[str, str]:
-        """The code that a class of a module reaches (a contract with its types and constants)."""
-        return _Walk(self).run(self.by_name[module], name).code
-
 
 def load_modules(root: Path, cache: Path | None) -> Modules:
     """Read every module under a workspace. Facts of unchanged files come from ``cache``.

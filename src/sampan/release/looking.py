@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from sampan.base.errors import SampanError, Usage
 from sampan.base.words import counted
-from sampan.release.counts import Split, mismatch
+from sampan.release.counts import Split, uneven
 from sampan.release.evidence import Contrast, Lines, Look, between_arms, gather, judge, paired
 from sampan.release.guardrails import BREACHED, Reading, exposure, failed, floor, metric, rate
 from sampan.release.records import Begun
@@ -193,9 +193,7 @@ class Looking:
         except SampanError:
             return ""  # what cannot be counted is not shown to be wrong, and the KPI, asked of the same, is not known
         splits = [Split(shares[stage], one, other) for stage, one, other in found if stage in shares]
-        if mismatch(splits) < math.log(1 / self._plan.mismatch):
-            return ""
-        return "; ".join(f"{one:,} to {other:,} at a share of {share:g}" for share, one, other in splits)
+        return uneven(splits, self._plan.mismatch)
 
     # -- SQL
 

@@ -70,7 +70,8 @@ class Alarm:
         return guarded
 
     def _ring(self, number: int, frame: object) -> None:
-        if self._within and self._begun:
+        # By now it may be at another call than the one that the thread has seen.
+        if self._within and self._begun and time.monotonic() - self._begun > self._limit:
             self._within, self.rang = False, True
             self._rung += 1
             self._begun = time.monotonic() - self._limit + self._more

@@ -14,10 +14,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -78,13 +78,14 @@ def main(entering: Entering | None = None) -> None:
     sys.setswitchinterval(_TURN)
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.setblocking(False)
+    run: Callable[[Coroutine[Any, Any, int]], int]
     try:
         import uvloop
-
-        code = uvloop.run(_serve(connection, entering))
     except ImportError:
-        code = asyncio.run(_serve(connection, entering))
-    sys.exit(code)
+        run = asyncio.run
+    else:
+        run = uvloop.run
+    sys.exit(run(_serve(connection, entering)))
 
 
 async def _serve(connection: socket.socket, entering: Entering | None) -> int:
@@ -214,6 +215,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
         code = 3 if stream.broken else OVERDUE if alarm.rang else 0
         stream.close()
         reporter.flush()
+        service.close()
         service = None
         going_on = frame is not None and frame.kind is Kind.GIVE and not code
         if going_on:

@@ -94,7 +94,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-def sentence(plan: dict[str, Any], report: dict[str, Any]) -> str:
+def sentence(report: dict[str, Any]) -> str:
     """A replay in one sentence."""
     if not report:
         return "It has not come to its end."

@@ -218,7 +218,7 @@ class Desk:
             if (done := self.settled(case)) is None and now >= case.due:
                 done = self._write(case, case.safe, due=True)
             if done is not None:
-                raise _settled(attempted, case, done)
+                raise _settled(attempted, done)
             self._claims.check(attempted, case.endpoint, case.id, who)
             return self._write(case, said.action, by=who, reason=said.reason.strip(), label=said.label)
 
@@ -231,7 +231,7 @@ class Desk:
         with self._turn:
             now = self._clock.micros()
             if (done := self.settled(case)) is not None:
-                raise _settled(attempted, case, done)
+                raise _settled(attempted, done)
             if now >= case.due:
                 raise Conflict(attempted, f"its time was over at {iso(case.due)[:19]}Z", "The safe default stands.")
             until = min(now + round(minutes * 60_000_000), case.due)
@@ -356,7 +356,7 @@ class Watching:
             return self.waiting
 
 
-def _settled(attempted: str, case: Case, done: Settled) -> Conflict:
+def _settled(attempted: str, done: Settled) -> Conflict:
     at = iso(done.at)[:19]
     if done.lapsed:
         said = f"its time was over at {at}Z; nobody had answered, so the safe default {done.action!r} stands"

@@ -96,6 +96,10 @@ class Service:
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
         await self._shadow.finish()
 
+    def close(self) -> None:
+        """Let go of its thread, once it has finished."""
+        self._thread.shutdown(wait=False)
+
     def _drain(self) -> None:
         with self._alarm:
             self._answer()

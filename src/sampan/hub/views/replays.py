@@ -72,7 +72,7 @@ def _line(one: Replay) -> ReplayLine:
 
 
 def _said(one: Replay) -> str:
-    return one.error.splitlines()[0] if one.error and not one.report else sentence(one.plan, one.report)
+    return one.error.splitlines()[0] if one.error and not one.report else sentence(one.report)
 
 
 def replay(parts: Parts, query: Query) -> ReplayPage:
