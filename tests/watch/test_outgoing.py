@@ -89,6 +89,14 @@ def test_no_way_of_writing_this_machine_reaches_it(host: str, canary: Canary, ca
     assert canary.connections + canary6.connections == 0
 
 
+def test_whoever_takes_no_call_is_named_in_words() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(Unreachable, match=rf"127\.0\.0\.1 port {port}: Connection refused"):
+        Outgoing({("127.0.0.1", port)}).post(f"http://127.0.0.1:{port}/", b"{}", {})
+
+
 def test_the_canary_sings_when_it_is_called(canary: Canary) -> None:
     with pytest.raises(Unreachable):
         Outgoing({("127.0.0.1", canary.port)}).post(f"http://0x7f.1:{canary.port}/", b"{}", {})

@@ -179,7 +179,8 @@ def _connect(addresses: list[str], port: int, attempted: str, patience: float) -
             return line
         except OSError as error:
             problem = error
-    raise Unreachable(attempted, str(problem), "It is tried again.") from problem
+    said = f"{address} port {port}: {(problem and problem.strerror) or problem}"
+    raise Unreachable(attempted, said, "It is tried again.") from problem
 
 
 def _greeted(line: socket.socket, host: str, patience: float) -> socket.socket:
