@@ -356,6 +356,9 @@ def test_a_process_that_kills_itself_is_down_for_a_moment_only(shop):
     died, down, after = asyncio.run(ask())
     assert (died.status, down.status, after.status) == (503, 503, 200)
     assert "its serving process ended" in told(died)["error"]["obstacle"]
+    assert "workspace's .sampan/tmp/serve-reorder.log" in told(died)["error"]["advice"], (
+        "no client is told where it lies"
+    )
 
 
 def test_the_shared_clock_times_predictions_and_a_stated_time_is_kept(make_shop, tmp_path):

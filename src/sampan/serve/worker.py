@@ -298,7 +298,7 @@ class Worker:
         return Lost(
             f"Predict with {self.endpoint}",
             "its serving process ended",
-            f"It is started again; see {self._log_file()}.",
+            f"It is started again; send again. The workspace's {self._log_file().relative_to(self._root)} says more.",
         )
 
     def _log_file(self) -> Path:
