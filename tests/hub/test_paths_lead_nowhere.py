@@ -95,6 +95,7 @@ def traced(tmp_path: Path) -> Iterator[tuple[Hub, Path]]:
     assert [path.name for path in outside.iterdir()] == ["secret.txt"]
 
 
+@pytest.mark.slow
 def test_no_spelling_of_a_way_out_reaches_a_file(traced: tuple[Hub, Path]) -> None:
     hub, trace = traced
     answers = 0

@@ -60,6 +60,7 @@ def column(shop: Shop) -> str:
     return str(line["versions"][0]["tests"])
 
 
+@pytest.mark.slow
 def test_the_page_goes_with_the_suite_from_none_to_stale(shop: Shop) -> None:
     assert (page(shop)["state"], column(shop)) == ("none", "none")
     assert "stay has no suite." in " ".join(read(shop.hub, "/models/stay/1").text)
