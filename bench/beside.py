@@ -1,4 +1,5 @@
-"""Rows about what a rollout costs those who are answered by the champion: a canary, a shadow, shadows that go wrong.
+"""Rows about what a rollout costs those who are answered by the champion: a canary, a shadow, shadows that go wrong;
+and several shadows that follow the log.
 
 The same hub, model, rules and load each time, past the hub over 16 connections, in pairs of short stretches with a
 rollout and without, which alternate: what else the machine and its disk do then hits both. The rate of the p99 is half
@@ -50,13 +51,17 @@ share = 1.0
 """
 #: What goes on beside the champion: the stage, and what the candidate's rules are given.
 _SHADOW = "shadow = true"
+_FOLLOWS = ""  # no stage
+_SEVERAL = 3
 _KINDS: dict[str, tuple[str, str]] = {
     "a canary of half": ("share = 0.5", "likely=0.6"),
     "a shadow": (_SHADOW, "likely=0.6"),
     "a shadow that sleeps 10 s": (_SHADOW, "sleeps=10"),
     "a shadow that crashes": (_SHADOW, "crashes=true"),
+    "three shadows that follow the log": (_FOLLOWS, "sleeps=0"),
+    "three shadows that follow the log and crash": (_FOLLOWS, "crashes=true"),
 }
-_BAD = ("a shadow that sleeps 10 s", "a shadow that crashes")  # of which nobody may notice anything
+_BAD = tuple(kind for kind in _KINDS if "sleeps" in kind or "crash" in kind)  # of which nobody may notice anything
 
 
 class _Endpoint(Sampan):
@@ -77,6 +82,10 @@ class _Endpoint(Sampan):
     def rollout(self, kind: str) -> Iterator[None]:
         """While one of a kind goes on."""
         stage, given = _KINDS[kind]
+        if stage == _FOLLOWS:
+            with self.shadows(given):
+                yield
+            return
         (self.folder / "rollouts.toml").write_text(_PLAN.format(stage=stage))
         said = ("--model", ONNX, "--set", given, "--without-golden", "--reason", "bench")
         self._run("rollout", "start", "bench", *said)
@@ -89,6 +98,21 @@ class _Endpoint(Sampan):
         finally:
             with contextlib.suppress(WentWrong):  # it has ended by itself
                 self._run("rollout", "back", "bench", "--reason", "bench")
+            time.sleep(_CALM)
+
+    @contextlib.contextmanager
+    def shadows(self, given: str) -> Iterator[None]:
+        """While several follow the log."""
+        ids = []
+        for number in range(_SEVERAL):
+            said = ("--model", ONNX, "--set", f"likely={0.6 + number / 100}", "--set", given, "--reason", "bench")
+            ids.append(json.loads(self._run("shadow", "start", "bench", *said, "--json"))["id"])
+        try:
+            self.ask(1)
+            yield
+        finally:
+            for id in ids:
+                self._run("shadow", "end", id, "--reason", "bench")
             time.sleep(_CALM)
 
     def _run(self, *words: str) -> str:
