@@ -17,7 +17,7 @@ from sampan.serve.worker import Lost, Worker
 
 Load: TypeAlias = Callable[[Followed], Awaitable[Worker]]
 Standing: TypeAlias = Literal["starting", "following", "down"]
-_BACK_OFF: Final = (0.5, 2.0, 8.0, 30.0, 60.0)  # seconds before the next attempt: nobody waits for it
+_BACK_OFF: Final = (2.0, 10.0, 30.0, 60.0)  # seconds before the next attempt: nobody waits for it
 _LOOK: Final = 5.0
 _SLACK: Final = 10.0  # seconds beside what an answer may take in which a process may look as if it did nothing
 

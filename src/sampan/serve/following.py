@@ -31,9 +31,10 @@ from sampan.serve.shadow import Behind, shadow_event
 from sampan.serve.stream import PREFIX, Told
 from sampan.serve.verdict import Verdict
 
-_MOST: Final = 256  # predictions that are answered at once
+_MOST: Final = 1_000  # predictions that are answered at once
 _QUICK, _SLOW = 0.1, 0.5  # seconds that so many may take before fewer are asked at once
 _CAREFUL: Final = _MOST  # one after the other, after a process has died over some
+_GATHER: Final = 0.5  # seconds in which more may come, so that few writes keep them: nobody waits
 _PAUSE: Final = 5.0  # seconds after which it looks by itself whether there are more
 _TELL: Final = 0.5
 _AGAIN: Final = 1.0  # seconds after which what the disk did not take is tried again
@@ -105,22 +106,19 @@ class Following:
         while True:
             self._stirred.clear()
             events = self._log.events(
-                type="prediction",
-                stream=self._stream,
-                after=place(self._stream, self._at),
-                limit=1 if self._careful else self._size,
+                type="prediction", stream=self._stream, after=place(self._stream, self._at), limit=self._size
             )
             if not events:
                 self._say()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_PAUSE):
                         await self._stirred.wait()
+                        await asyncio.sleep(_GATHER)
                 continue
-            await self._answer([one for one in events if self._sampled(one)])
-            self._at = Position.parse(events[-1].position)[self._stream]
+            last = await self._answer([one for one in events if self._sampled(one)]) or events[-1]
+            self._at = Position.parse(last.position)[self._stream]
             if self._alarm.rang:
                 raise Overdone
-            self._careful = max(0, self._careful - 1)
             if time.monotonic() - self._told > _TELL:
                 self._say()
             await asyncio.sleep(0)
@@ -142,18 +140,17 @@ class Following:
         one = self._followed.assignment
         return one.sample == 1 or gets_candidate(one.salt, event.subject or event.id or "", one.sample)
 
-    async def _answer(self, events: Sequence[StoredEvent]) -> None:
-        if not events:
-            return
+    async def _answer(self, events: Sequence[StoredEvent]) -> StoredEvent | None:
+        """Say something to each, durably. The last of them where it is not the end; None where it is."""
         begun = time.perf_counter()
-        verdicts = self._weighed(events)
+        verdicts = await self._one_by_one(events) if self._careful else self._at_once(events)
+        if not verdicts:
+            return None
         took = time.perf_counter() - begun
-        if not self._careful:
-            self._adapt(took)
-        each = round(took / len(events) * 1e6)
+        self._adapt(took)
+        each = round(took / len(verdicts) * 1e6)
         blobs: Blobs = {}
-        rows = zip(events, verdicts, strict=True)
-        made = [self._event(event, verdict, each, blobs) for event, verdict in rows]
+        made = [self._event(event, verdict, each, blobs) for event, verdict in zip(events, verdicts, strict=False)]
         refused = await self._kept(made, blobs)
         for verdict in verdicts:
             if verdict.error and verdict.output is None:
@@ -162,9 +159,32 @@ class Following:
                 self._news.shadowed += 1
         if refused:
             self._miss("its answer fits no event", refused)
+        return events[len(verdicts) - 1] if len(verdicts) < len(events) else None
+
+    async def _one_by_one(self, events: Sequence[StoredEvent]) -> list[Verdict]:
+        """What it says to each, up to one that it is interrupted over. The hub knows which it is at: should the process
+        die, it is over that one."""
+        said: list[Verdict] = []
+        for event in events:
+            self._news.asking = event.id or ""
+            self._say()
+            await asyncio.sleep(0)  # so that it is told before
+            said += self._weighed([event])
+            self._careful = max(0, self._careful - 1)
+            if self._alarm.rang:
+                break
+        self._news.asking = ""
+        return said
+
+    def _at_once(self, events: Sequence[StoredEvent]) -> list[Verdict]:
+        """What it says to each. Raises Overdone if it was interrupted over one of several: another process finds out
+        over which."""
+        said = self._weighed(events)
+        if self._alarm.rang and len(events) > 1:
+            raise Overdone
+        return said
 
     def _weighed(self, events: Sequence[StoredEvent]) -> list[Verdict]:
-        """What it says to each. Raises Overdone if it was interrupted over one of several."""
         blamed = self._followed.blamed
         found: dict[int, Verdict] = {}
         records: dict[int, Any] = {}
@@ -176,14 +196,8 @@ class Following:
                 records[at] = self._record(event)
             except SampanError as error:
                 found[at] = Verdict(None, error=error.obstacle.removeprefix("record 0: "))
-        if self._careful and records:
-            self._news.asking = events[0].id or ""
-            self._say()
         with self._alarm:
             said = weigh(self._answerer, list(records.values()), unseen=True)
-        self._news.asking = ""
-        if self._alarm.rang and len(events) > 1:
-            raise Overdone
         found.update(zip(records, said, strict=True))
         return [found[at] for at in range(len(events))]
 
