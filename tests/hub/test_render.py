@@ -1,6 +1,6 @@
 """What values look like on pages."""
 
-from sampan.hub.render import money, total
+from sampan.hub.render import money, show, total
 
 
 def test_an_amount_that_rounds_to_nothing_has_no_sign() -> None:
@@ -20,3 +20,10 @@ def test_a_large_amount_by_itself_has_no_cents() -> None:
         "1,333,986",
         "–",
     ]
+
+
+def test_a_tensor_of_small_floats_has_the_digits_that_it_was_sent_with() -> None:
+    assert "0.1," in "".join(show([[0.10000000149011612, 2]]).split()) and "0.100000001" not in show(
+        [0.10000000149011612]
+    )
+    assert show(0.125) == "0.125"

@@ -406,7 +406,8 @@ def test_buttons_of_the_page_tell_a_rollout(yard):
     found = yard.page()
     assert found["rollout"]["phase"] == "reverted" and found["rollout"]["why"].endswith("no wind")
     assert found["verbs"] == []
-    response, answer = yard.hub.ask("POST", path, b"reason=again", token=False, **form)
+    response, answer = yard.hub.ask("POST", path, b"reason=again", token=False, accept="text/html", **form)
+    assert f'href="/rollouts/{id}">Back</a>' in answer.decode()
     assert response.status in (404, 409)
 
 

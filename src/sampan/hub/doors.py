@@ -46,7 +46,22 @@ def refuse(request: Ask, status: int, error: SampanError, frame: Frame, several:
     ):
         return response(Answer(status, "application/json", msgspec.json.encode(error.body())))
     asked = list(request.query_params.multi_items()) if status == 400 and request.method == "GET" else []
-    return response(problem(status, error, frame, asked, several))
+    back = _page_above(request.url.path) if request.method == "POST" else ""
+    return response(problem(status, error, frame, asked, several, back))
+
+
+def _page_above(path: str) -> str:
+    """The page that a form's address lies below; empty if there is none."""
+    from sampan.hub.sitemap import find
+
+    while path.count("/") > 1:
+        path = path.rpartition("/")[0]
+        try:
+            find(path)
+        except KeyError:
+            continue
+        return path
+    return ""
 
 
 def doors(

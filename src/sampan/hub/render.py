@@ -136,16 +136,22 @@ class Problem(msgspec.Struct):
     advice: str
     asked: list[tuple[str, str]] = []  # what was asked of a page, to be mended and asked again
     fixed: list[tuple[str, str]] = []  # what goes with it and is not typed
+    back: str = ""  # the page whose button was pressed
 
 
 def problem(
-    status: int, error: SampanError, frame: Frame, asked: Sequence[tuple[str, str]] = (), several: Sequence[str] = ()
+    status: int,
+    error: SampanError,
+    frame: Frame,
+    asked: Sequence[tuple[str, str]] = (),
+    several: Sequence[str] = (),
+    back: str = "",
 ) -> Answer:
     """An error as a page; 401 shows how to sign in. ``asked``: the query of a page that could not be answered, of which
-    some may be ``several``."""
+    some may be ``several``; ``back``: the address of a page whose button was pressed."""
     typed = [(name, value) for name, value in asked if name not in (*several, "format", "after")]
     fixed = [(name, value) for name, value in asked if name in several]
-    context = Problem(status, error.attempted, error.obstacle, error.advice, typed, fixed if typed else [])
+    context = Problem(status, error.attempted, error.obstacle, error.advice, typed, fixed if typed else [], back)
     return page("sign_in.html" if status == 401 else "problem.html", context, frame, status)
 
 
@@ -261,8 +267,15 @@ def show(value: Any) -> Markup:
     if told := in_words(value):  # content that lies beside the log
         return escape(told)
     plain = isinstance(value, str | int | float | Decimal)
-    text = str(value) if plain else pretty(value)
+    text = str(value) if plain else pretty(_short(value) if isinstance(value, list) else value)
     return escape(text if len(text) <= 200 else text[:199] + "…")
+
+
+def _short(value: Any) -> Any:
+    """Lists of numbers with the digits that count: floats of 32 bits have seven."""
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return float(f"{value:.7g}") if isinstance(value, float) and math.isfinite(value) else value
 
 
 def inline(value: Any) -> str:
