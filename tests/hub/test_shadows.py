@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser.shop import Shop
 from tests.hub.conftest import sampan
-from tests.hub.test_rollouts import PLAN, Yard, body
+from tests.hub.test_rollouts import Yard, body
 
 pytestmark = pytest.mark.slow
 #: What each is worth stands in the decisions themselves; the one that is better here is that of the newer version.
@@ -52,7 +52,7 @@ def ask(yard: Yard, count: int, first: int = 0) -> None:
 
 
 def test_several_follow_are_compared_go_on_after_the_hub_was_killed_and_are_ended(yard: Yard) -> None:
-    (yard.shop.folder / "rollouts.toml").write_text(PLAN.format(query=BETTER, top=""))
+    yard.plan(query=BETTER)
     newer = begin(yard, "--model", "stay@2", "--reason", "the newer one")
     other = begin(yard, "--model", "stay@1", "--set", "likely=0.99", "--sample", "0.5")
     assert (newer["version"], newer["champion"], newer["actor"] != "") == ("stay@2", "stay@1", True)
