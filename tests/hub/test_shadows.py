@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,8 +24,8 @@ SELECT _id, (CASE WHEN version = 'stay@2' THEN 3.0 ELSE 1.0 END) + (hash(predict
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    made = Yard(tmp_path_factory.mktemp("yard") / "shop")
+def yard(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    made = Yard(two_versions, tmp_path_factory.mktemp("yard") / "shop")
     yield made
     made.hub.stop()
 
