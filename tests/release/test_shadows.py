@@ -9,6 +9,8 @@ from tests.release.test_looking import VALUES, Looked, looked
 
 from sampan.base.clock import SystemClock
 from sampan.base.errors import Conflict, NotFound, Usage
+from sampan.models.version import Signature, Version
+from sampan.release.promotion import _shadow
 from sampan.release.rollouts import Rollout
 from sampan.release.shadowed import summarize
 from sampan.release.shadows import ShadowRecord, ShadowRecords, advantage
@@ -16,6 +18,7 @@ from sampan.store.database import Database
 
 __all__ = ["looked"]
 CHAMPION = "b" * 64
+NONE: dict[str, Any] = {"metrics": {}, "made_with": {}, "golden": None}
 
 
 def record(id: str = "r1", bundle: str = "c", **more: Any) -> ShadowRecord:
@@ -113,3 +116,24 @@ def test_what_one_would_have_gained_is_by_the_plans_kpi_beside_the_champion_alon
     assert looks[0].verdict == "better" and VALUES["outcomes"] == {"true": 2.0, "false": -1.0}
     widths = [(look.high or 0) - (look.low or 0) for look in looks]
     assert widths[1] > widths[0], "of many, each must show more"
+
+
+def test_days_in_a_shadow_beside_any_rollout_are_evidence_that_a_policy_may_ask_for(looked: Looked) -> None:
+    version = Version(model="reorder", number=2, **freeze_nothing())
+    app, day = looked.app, 86_400_000_000
+    with app.writing("Test"):
+        assert not _shadow(app, version, 3).good
+        now = app.clock.micros()
+        app.shadows.begin(record("s1", "c", began=now - 2 * day))
+        app.shadows.begin(record("s2", "d", began=now - 4 * day, spec={"version": "reorder@3"}))
+        found = _shadow(app, version, 3)
+        assert (found.good, found.says) == (False, "2 days in the shadow, 3 asked")
+        app.shadows.begin(record("s3", "e", began=now - 4 * day))
+        app.shadows.end("s3", "seen enough", "bea")
+    found = _shadow(app, version, 3)
+    assert (found.good, found.says, found.link) == (True, "4 days in the shadow, 3 asked", "/shadows/s3")
+
+
+def freeze_nothing() -> dict[str, Any]:
+    signature = Signature(inputs={"spend": "number"}, output="number")
+    return {"kind": "regression", "format": "native", "files": {}, "signature": signature, "digest": "0" * 64, **NONE}

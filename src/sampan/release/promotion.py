@@ -20,6 +20,7 @@ from sampan.models.rebuilds import Rebuilds
 from sampan.models.version import Version
 from sampan.release.policy import Demand, Policy, read_policy
 from sampan.release.records import RolloutRecords
+from sampan.release.shadows import ShadowRecords
 from sampan.release.stages import ENDS
 from sampan.runs.records import Runs
 from sampan.runs.replays import APPROVED as REPLAY_APPROVED
@@ -238,7 +239,7 @@ def _replay(sees: Sees, version: Version) -> Proof:
 
 
 def _shadow(sees: Sees, version: Version, days: int) -> Proof:
-    """Of its rollouts the one that was longest in the shadow of another version."""
+    """Of its rollouts and its shadows beside any the one that was longest in the shadow of another version."""
     records = RolloutRecords(sees.db, sees.clock)
     longest, link = 0, ""
     for one in records.list():
@@ -247,6 +248,10 @@ def _shadow(sees: Sees, version: Version, days: int) -> Proof:
             until = next((line.at for line in lines if line.stage or line.phase in ENDS), sees.clock.micros())
             if until - one.began > longest:
                 longest, link = until - one.began, f"/rollouts/{one.id}"
+    for other in ShadowRecords(sees.db, sees.clock).list():
+        lasted = (other.ended or sees.clock.micros()) - other.began
+        if other.version == version.ref and lasted > longest:
+            longest, link = lasted, f"/shadows/{other.id}"
     been = counted(longest // _DAY, "day") if longest >= _DAY else "less than a day"
     said = (
         f"{been} in the shadow, {days:,} asked"
