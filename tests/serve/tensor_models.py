@@ -90,3 +90,28 @@ def spoken() -> bytes:
     nodes = [node("Gather", ["worth", "tokens"], ["found"]), node("ReduceSum", ["found", "axis"], ["out"], keepdims=1)]
     known = {"worth": np.array([1, 2, 4], np.float32), "axis": np.array([1], np.int64)}
     return model(nodes, {"tokens": (INT64, ["n", "t"])}, {"out": (FLOAT, ["n", 1])}, **known)
+
+
+def turning() -> bytes:
+    """Tokens [n, t] to their sum, after as many turns: with a large number it never comes back."""
+    node = helper.make_node
+    given = [
+        helper.make_tensor_value_info(name, *one) for name, one in (("at", (INT64, [])), ("on", (TensorProto.BOOL, [])))
+    ]
+    more = [helper.make_tensor_value_info("kept", INT64, [])]
+    made = [
+        helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("next", INT64, []),
+    ]
+    body = helper.make_graph(
+        [node("Identity", ["on"], ["still"]), node("Identity", ["kept"], ["next"])], "b", [*given, *more], made
+    )
+    nodes = [
+        node("ReduceSum", ["tokens"], ["turns"], keepdims=0),
+        node("Loop", ["turns", "", "zero"], ["last"], body=body),
+        node("ReduceSum", ["tokens", "axis"], ["sums"], keepdims=1),
+        node("Add", ["sums", "last"], ["whole"]),
+        node("Cast", ["whole"], ["out"], to=FLOAT),
+    ]
+    known = {"zero": np.array(0, np.int64), "axis": np.array([1], np.int64)}
+    return model(nodes, {"tokens": (INT64, ["n", "t"])}, {"out": (FLOAT, ["n", 1])}, **known)

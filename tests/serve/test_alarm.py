@@ -4,13 +4,16 @@ import asyncio
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tensor_models
 from serving_shop import RULES, Shop, body, record, told
 from test_direct import begin
-from tests.hub.conftest import Hub
+from tests.hub.conftest import Hub, sampan
 
 from sampan.serve.alarm import MODEL, Alarm
 
@@ -181,3 +184,54 @@ def status_of(hub: Hub, connection: HTTPConnection) -> int:
     answer = connection.getresponse()
     assert answer.read()
     return answer.status
+
+
+FALLS = """
+from sampan import Action, decision
+
+@decision(model="turns", fallback=0.5)
+def say(prediction, context):
+    return Action("say", rule="always")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("declared", [True, False])
+def test_who_waits_for_a_model_that_hangs_in_a_thread_is_answered_without_it(tmp_path: Path, declared: bool) -> None:
+    """Of tensors, each request is asked there: one hangs, others wait behind it."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    (root / "sampan.toml").write_text("")
+    if declared:
+        (root / "decisions.py").write_text(FALLS)
+    (root / "m.onnx").write_bytes(tensor_models.turning())
+    done = sampan(root, "endpoint", "adopt", "turns", str(root / "m.onnx"), "--kind", "regression")
+    assert done.returncode == 0, done.stderr
+    hub = Hub(root, SAMPAN_PREDICT_TIMEOUT=str(PATIENCE))
+
+    def ask(*tokens: int) -> tuple[int, Any, float]:
+        begun = time.monotonic()
+        records = json.dumps({"records": [{"tokens": list(tokens)}]}).encode()
+        response, said = hub.ask("POST", "/predict/turns", records)
+        return response.status, json.loads(said), time.monotonic() - begun
+
+    try:
+        assert hub.predict("turns", b"{}")[0] == 400  # waits until it is there
+        assert ask(1, 2)[1]["predictions"][0]["prediction"] == 3
+        with ThreadPoolExecutor(4) as clients:
+            hangs = clients.submit(ask, 10**15)
+            time.sleep(0.3)
+            behind = [clients.submit(ask, 4) for _ in range(3)]
+            for status, said, took in (one.result() for one in (hangs, *behind)):
+                assert took < PATIENCE, "somebody waited for too long"
+                if declared:
+                    (one,) = said["predictions"]
+                    assert (status, one["prediction"], one["fallback"]) == (200, 0.5, "no answer in 1.2 s")
+                else:
+                    assert status == 503 and "no answer in 1.2 s" in said["error"]["obstacle"]
+        until = time.monotonic() + 30
+        while (found := ask(1, 2))[0] != 200 or found[1]["predictions"][0]["prediction"] != 3:
+            assert time.monotonic() < until, found
+            time.sleep(0.1)
+    finally:
+        assert hub.stop() == 0

@@ -2,7 +2,8 @@
 
 A thread looks how long the loop has been at it, and has a signal raise ``Overdue`` within the model or the rule, and
 nowhere else. What does not come back to Python (a library that hangs), or catches everything, is not interrupted; then
-the process is ended with what is under way (``sampan.api.entrance``, ``sampan.serve.lane``).
+the process is ended with what is under way (``sampan.api.entrance``, ``sampan.serve.lane``). A model that is asked in a
+thread is left alone there, and what is declared for that answers.
 """
 
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from sampan.serve.overload import interrupted
+from sampan.serve.overload import TooSlow, interrupted
 
 T = TypeVar("T")
 _SIGNAL: Final = signal.SIGUSR2
@@ -42,6 +43,17 @@ class Alarm:
         self._limit, self._more = _LIMIT * patience, _MORE * patience
         signal.signal(_SIGNAL, self._ring)
         threading.Thread(target=self._watch, daemon=True, name="alarm").start()
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds after which something else is to answer; None for never."""
+        return self._limit or None
+
+    def too_slow(self) -> TooSlow:
+        """What is said of a model that is still at it in a thread, where nothing interrupts it: another process must
+        serve."""
+        self.rang = True
+        return interrupted(self._endpoint, self._limit)
 
     def __enter__(self) -> None:
         self._begun = time.monotonic()

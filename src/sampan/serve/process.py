@@ -10,6 +10,7 @@ this process with one.
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -85,7 +86,11 @@ def main(entering: Entering | None = None) -> None:
         run = asyncio.run
     else:
         run = uvloop.run
-    sys.exit(run(_serve(connection, entering)))
+    code = run(_serve(connection, entering))
+    if code == OVERDUE:  # a thread may be at it still
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 async def _serve(connection: socket.socket, entering: Entering | None) -> int:

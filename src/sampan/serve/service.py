@@ -79,6 +79,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._given = Given(answerer, sink)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._hangs: asyncio.Future[Any] | None = None  # done once it does
         self._alarm = answerer.alarm
 
     def ask(self, request: int, body: bytes, number: int = NATIVE) -> None:
@@ -138,9 +139,24 @@ class Service:
         records: Records,
         replies: Mapping[int, Reply],
     ) -> None:
-        """Predict in a thread: meanwhile the loop reads the next requests and writes what the last ones were told."""
+        """Predict in a thread: meanwhile the loop reads the next requests and writes what the last ones were told.
+        Where the model hangs there, all who wait for it or behind it are answered without it."""
+        loop = asyncio.get_running_loop()
+        if self._hangs is None:
+            self._hangs = loop.create_future()
+        predicted: asyncio.Future[Any] = loop.run_in_executor(self._thread, self._answerer.predict, records)
+        await asyncio.wait({predicted, self._hangs}, timeout=self._alarm.limit, return_when=asyncio.FIRST_COMPLETED)
+        if not predicted.done():
+            predicted.cancel()
+            error = self._alarm.too_slow()
+            if not self._hangs.done():
+                self._hangs.set_result(None)
+            with self._alarm:
+                for one, some in zip(fresh, own, strict=True):
+                    self._without(one, some, error, replies.get(one.request))
+            return
         try:
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._answerer.predict, records)
+            outputs = predicted.result()
         except Exception:  # noqa: BLE001 - told by each request, alone
             outputs = None
         with self._alarm:
@@ -294,18 +310,23 @@ class Service:
         return instead
 
     def _decide(self, one: Fresh, own: Records, outputs: Sequence[Any], reply: Reply | None) -> None:
-        verdicts: Sequence[Verdict] | None
         try:
             verdicts = self._answerer.judge(own, outputs)
         except TooSlow as error:
-            try:
-                verdicts = self._at_once(own, error)
-            except _Called:
-                self._spawn(self._later(one, own, error, reply))
-                return
-            if verdicts is None:
-                self._fail(one, error)
-        if verdicts is not None:
+            self._without(one, own, error, reply)
+        else:
+            self._judged(one, verdicts, reply)
+
+    def _without(self, one: Fresh, own: Records, error: SampanError, reply: Reply | None) -> None:
+        """Answer with what is declared for when the model does not; with why it does not, where nothing is."""
+        try:
+            verdicts = self._at_once(own, error) if own else []
+        except _Called:
+            self._spawn(self._later(one, own, error, reply))
+            return
+        if verdicts is None:
+            self._fail(one, error)
+        else:
             self._judged(one, verdicts, reply)
 
     def _judged(self, one: Fresh, verdicts: Sequence[Verdict], reply: Reply | None) -> None:
