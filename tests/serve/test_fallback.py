@@ -10,6 +10,7 @@ from sampan.base.errors import BadWorkspace, SampanError
 from sampan.models.version import Signature
 from sampan.serve.decisions import Action, decision
 from sampan.serve.fallback import output_of, substitute
+from sampan.serve.previous import previous
 
 DECLARED = "values="
 CONSTANT = RULES.replace(DECLARED, "fallback=0.25, values=")
@@ -51,6 +52,19 @@ def asked(shop, *records, name="p"):
             return answers, serving.status()[0]
 
     return asyncio.run(ask())
+
+
+def test_what_was_in_force_before_answers_only_where_it_fits_and_else_it_is_said_why_it_does_not(shop):
+    assert previous(shop.endpoints, "reorder") == (None, ""), "nothing is declared"
+    before = shop.endpoints.get("reorder").bundle
+    deploy(shop, BEFORE)
+    assert previous(shop.endpoints, "reorder") == (shop.endpoints.bundle(before), "")
+    shop.deploy(name="fresh")
+    assert previous(shop.endpoints, "fresh") == (None, "nothing was in force before")
+    shop.deploy(name="plain", decision="none")
+    assert previous(shop.endpoints, "plain") == (None, "")
+    shop.deploy(name="plain")
+    assert previous(shop.endpoints, "plain") == (None, "reorder@1 was in force without rules")
 
 
 def test_a_constant_answers_where_the_model_does_not_load(shop):

@@ -60,8 +60,12 @@ class Deciding(Checking):
             )
 
     def _told(self, made: "Endpoint") -> dict[str, Any]:
-        """What was deployed, and where it is asked."""
-        return {**_flat(made), "address": self.serving_address(made.name)}
+        """What was deployed, where it is asked, and what of its rules has no effect."""
+        from sampan.serve.previous import previous
+
+        _, why = previous(self.endpoints, made.name)
+        warning = {"warning": f"fallback=PREVIOUS has no effect: {why}"} if why else {}
+        return {**_flat(made), "address": self.serving_address(made.name), **warning}
 
     def _prove(self, made: "Endpoint", actor: str, without: bool, ask: "Ask | None") -> "Endpoint":
         """Ask the golden requests of what is about to be in force; gives it with what came of that."""

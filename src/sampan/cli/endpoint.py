@@ -73,6 +73,8 @@ def deploy(
         click.echo(f"  {made['golden'][0].upper()}{made['golden'][1:]}.")
     if address := made.get("address"):
         click.echo(f"  Asked at {address}/predict/{name}, or through the hub.")
+    if warning := made.get("warning"):
+        click.echo(f"  Beware: {warning}.", err=True)
     if app.hub() is None:
         click.echo("  No hub is up; `sampan up` begins to answer.")
 

@@ -13,19 +13,18 @@ from typing import Any, Final, NamedTuple
 from sampan.base.errors import Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.log.tally import Counts, Span
-from sampan.models.version import SERVICE
-from sampan.serve.assignment import Assignment, alike, check
+from sampan.serve.assignment import Assignment, check
 from sampan.serve.beside import Beside, Limits
 from sampan.serve.bundle import Bundle
 from sampan.serve.doors import Doors
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.serve.faces import NATIVE, face, pack
-from sampan.serve.fallback import PREVIOUS
 from sampan.serve.follower import Followers
 from sampan.serve.following import Followed
 from sampan.serve.lane import EndpointState, Lane
 from sampan.serve.order import Before
 from sampan.serve.overload import retry_after, unknown
+from sampan.serve.previous import previous
 from sampan.serve.report import Report
 from sampan.serve.stream import PREFIX
 from sampan.serve.warm import Warm, load
@@ -309,15 +308,11 @@ class Serving:
 
     def _before(self, name: str) -> Before | None:
         """What is to answer where the model in force does not, if its rules say that what was in force before does."""
-        with contextlib.suppress(NotFound):
-            bundle = self._endpoints.bundle(self._endpoints.get(name).bundle)
-            declared = bundle.decision.fallback if bundle.decision is not None else None
-            if declared is not None and declared.kind == PREVIOUS:
-                before = self._endpoints.bundle(self._endpoints.before(name).bundle)
-                there = before.model.format == SERVICE or bundle.environment == before.environment
-                fits = alike(bundle, before) and there
-                return Before(before, self._endpoints.signatures(before)) if fits else None
-        return None
+        try:
+            before, _ = previous(self._endpoints, name)
+        except NotFound:
+            return None
+        return Before(before, self._endpoints.signatures(before)) if before is not None else None
 
     async def _load_behind(self, followed: Followed) -> Worker:
         """A process for who may be late: loaded once the endpoint serves, or can be seen not to, after all others."""
