@@ -58,9 +58,9 @@ def port_of(folder: Path, endpoint: str) -> int:
 
 def sampan(folder: Path, *arguments: str, apart: bool = False, **extra: str) -> subprocess.CompletedProcess[str]:
     """One command: in this process, which is quicker; but ``apart``, or where something else may run beside it, or
-    where it is to be a hub, in one of its own."""
+    where it is to be a hub or to have modules of its own, in one of its own."""
     beside = threading.current_thread() is not threading.main_thread() or asyncio._get_running_loop() is not None
-    if not (apart or beside or arguments[0] == "up"):
+    if not (apart or beside or arguments[0] == "up" or "PYTHONPATH" in extra):
         return within(Path.cwd(), "-C", str(folder), *arguments, variables=environment(**extra))
     return subprocess.run(
         [sys.executable, "-m", "sampan", "-C", str(folder), *arguments],

@@ -48,10 +48,10 @@ def page(shop: Shop) -> Any:
 
 
 def test_decisions_are_counted_by_action_and_rule(page: Any) -> None:
-    assert page["decided"]["decisions"] == 16
+    assert page["decided"]["decisions"] == 17
     rules = {(line["action"], line["rule"]): line["count"] for line in page["decided"]["rules"]}
     unsure = ("wait", "unsure " + PAYLOAD)
-    assert rules == {("greet", "likely " + PAYLOAD): 8, ("wait", "not likely"): 6, unsure: 2}
+    assert rules == {("greet", "likely " + PAYLOAD): 9, ("wait", "not likely"): 6, unsure: 2}
     assert all(sum(line["over"]) == line["count"] for line in page["decided"]["rules"])
 
 
@@ -67,8 +67,8 @@ def test_money_is_that_of_known_outcomes_alone(page: Any) -> None:
 def test_charts_tell_the_same_as_the_figures(page: Any) -> None:
     charts = {chart["title"]: chart for chart in page["charts"]}
     assert set(charts) == {"Decisions by action", "Value per 1,000 decisions", "How long an answer takes"}
-    assert sum(sum(series["y"]) for series in charts["Decisions by action"]["series"]) == 16
-    assert "16 decisions" in charts["Decisions by action"]["says"]
+    assert sum(sum(series["y"]) for series in charts["Decisions by action"]["series"]) == 17
+    assert "17 decisions" in charts["Decisions by action"]["says"]
 
 
 def test_charts_of_a_model_without_rules_speak_of_predictions() -> None:
@@ -104,7 +104,7 @@ def test_the_page_shows_it_and_what_was_sent_stays_text(shop: Shop) -> None:
 
 def test_the_list_leads_to_the_page_with_its_figures(shop: Shop) -> None:
     (line,) = shop.hub.json("/endpoints")["endpoints"]
-    assert line["decided"]["decisions"] == 16
+    assert line["decided"]["decisions"] == 17
     assert "/endpoints/stay" in read(shop.hub, "/endpoints").links
 
 
