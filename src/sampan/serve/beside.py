@@ -17,6 +17,7 @@ from sampan.serve.worker import Lost, Worker
 
 # Seconds before the next attempt. Loading takes time from the champion, which answers meanwhile: it need not be soon.
 _BACK_OFF: Final = (0.2, 1.0, 4.0, 15.0, 30.0)
+_UNSEEN: Final = (2.0, 10.0, 30.0)  # of one that answers nobody
 _PAUSE: Final = 0.1  # before they are introduced again
 _PATH_LIMIT: Final = 100  # characters that the path of a socket may have
 
@@ -146,7 +147,8 @@ class Beside:
                     failures = 0
             self.worker, self._connected = None, False
             self._restarts += 1
-            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
+            waits = _UNSEEN if self.assignment.shadow else _BACK_OFF
+            await asyncio.sleep(waits[min(failures, len(waits) - 1)])
             failures += 1
 
     async def _loaded(self) -> Worker:
