@@ -66,7 +66,7 @@ def test_a_category_of_another_type_than_those_that_were_trained_is_refused(fram
 
 
 def test_a_category_that_is_a_number_is_the_same_with_and_without_a_point(frame, frozen):
-    frame["country"] = pd.Categorical(frame["country"].map({"DE": 1, "FR": 2, "UK": 3}).astype(int))
+    frame = frame.assign(country=pd.Categorical(frame["country"].map({"DE": 1, "FR": 2, "UK": 3}).astype(int)))
     columns = [*NUMBERS, "country"]
     draft, predictor = frozen(lgbm().fit(frame[columns], frame["again"]), "binary", frame, columns)
     record = records(frame, columns)[0]
