@@ -171,6 +171,8 @@ def test_one_that_is_wanted_no_more_ends_and_another_bundle_that_is_not_there_hi
             assert [one.shadow for one in serving.followers.status()] == ["s2"]
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
+        await serving.followers.follow([followed(bundle, "s3")])
+        assert serving.followers.status() == [], "whoever asks when all has ended was late"
 
     asyncio.run(ask())
     assert said(shop).keys() == {"a"} and said(shop, "s2").keys() == {"a", "b"}

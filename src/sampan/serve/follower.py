@@ -154,12 +154,15 @@ class Followers:
         self._bundle_of, self._load, self._patience = bundle_of, load, patience
         self._there: dict[str, Follower] = {}
         self._turn = asyncio.Lock()
+        self._ended = False
 
     async def follow(self, wanted: Sequence[Followed]) -> None:
         """Have these, and no others, follow the log. Does not wait until they are loaded. Raises NotFound, Damaged for
         a bundle that cannot be read; the others then follow."""
         failed: SampanError | None = None
         async with self._turn:
+            if self._ended:  # whoever asks now was late
+                return
             ids = {one.assignment.rollout for one in wanted}
             gone = [self._there.pop(id) for id in [*self._there] if id not in ids]
             await asyncio.gather(*(one.end() for one in gone))
@@ -175,6 +178,11 @@ class Followers:
                 made.begin()
         if failed is not None:
             raise failed
+
+    async def end(self) -> None:
+        """Let each write down what it is at; none follows from now on."""
+        await self.follow(())
+        self._ended = True
 
     def status(self) -> list[FollowerState]:
         """How each is doing."""

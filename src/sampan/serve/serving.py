@@ -245,7 +245,7 @@ class Serving:
         for task in self._warming.values():
             task.cancel()
         await asyncio.gather(*self._warming.values(), return_exceptions=True)
-        await self.followers.follow(())
+        await self.followers.end()
         async with contextlib.AsyncExitStack() as stack:
             for name in sorted(self._lanes):
                 await stack.enter_async_context(self._changing[name])
