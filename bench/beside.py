@@ -13,8 +13,8 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 
-from bench.measure import Result, WentWrong, run
-from bench.place import Unavailable, sampan_program
+from bench.measure import Result, WentWrong
+from bench.place import Unavailable
 from bench.servers import ONNX, Sampan
 from bench.serving import CONNECTIONS, loaded
 from bench.table import OURS, Goal, Row, times
@@ -35,19 +35,6 @@ def act(prediction: float, record: dict, likely: float = 0.5, sleeps: float = 0.
         os.kill(os.getpid(), 9)
     time.sleep(sleeps)
     return Action("yes" if prediction >= likely else "no")
-"""
-_PLAN = """
-[bench]
-units = 1000000
-patience = "100 days"
-[bench.kpi]
-query = "SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction WHERE false"
-minimum_effect = 0.1
-[[bench.stage]]
-{stage}
-at_least = "10 days"
-[[bench.stage]]
-share = 1.0
 """
 #: What goes on beside the champion: the stage, and what the candidate's rules are given.
 _SHADOW = "shadow = true"
@@ -75,7 +62,7 @@ class _Endpoint(Sampan):
     def prepare(self) -> None:
         shutil.copytree(self.workspace(), self.folder, dirs_exist_ok=True)
         (self.folder / "decisions.py").write_text(_RULES)
-        self._run("endpoint", "deploy", "bench", "--model", ONNX)
+        self.sampan("endpoint", "deploy", "bench", "--model", ONNX)
         self.environ["SAMPAN_TOKEN"] = self.token
 
     @contextlib.contextmanager
@@ -86,18 +73,15 @@ class _Endpoint(Sampan):
             with self.shadows(given):
                 yield
             return
-        (self.folder / "rollouts.toml").write_text(_PLAN.format(stage=stage))
-        said = ("--model", ONNX, "--set", given, "--without-golden", "--reason", "bench")
-        self._run("rollout", "start", "bench", *said)
         try:
-            self.ask(1)
+            self.begin(stage, "--model", ONNX, "--set", given)
             yield
-            phase = json.loads(self._run("rollout", "show", "bench", "--json"))["rollout"]["phase"]
+            phase = self.phase()
             if phase not in (("running", "reverted") if kind in _BAD else ("running",)):
                 raise WentWrong(f"the rollout is {phase}")
         finally:
             with contextlib.suppress(WentWrong):  # it has ended by itself
-                self._run("rollout", "back", "bench", "--reason", "bench")
+                self.sampan("rollout", "back", "bench", "--reason", "bench")
             time.sleep(_CALM)
 
     @contextlib.contextmanager
@@ -106,17 +90,14 @@ class _Endpoint(Sampan):
         ids = []
         for number in range(_SEVERAL):
             said = ("--model", ONNX, "--set", f"likely={0.6 + number / 100}", "--set", given, "--reason", "bench")
-            ids.append(json.loads(self._run("shadow", "start", "bench", *said, "--json"))["id"])
+            ids.append(json.loads(self.sampan("shadow", "start", "bench", *said, "--json"))["id"])
         try:
             self.ask(1)
             yield
         finally:
             for id in ids:
-                self._run("shadow", "end", id, "--reason", "bench")
+                self.sampan("shadow", "end", id, "--reason", "bench")
             time.sleep(_CALM)
-
-    def _run(self, *words: str) -> str:
-        return run([sampan_program(), *words], self.folder, self.environ).output
 
 
 def beside(rounds: int, only: Sequence[str]) -> list[Row]:

@@ -23,6 +23,19 @@ from bench.place import ROOT, clean_environ, environment, sampan_program, work_f
 ONNX, SKLEARN = "onnx", "sklearn"
 NEAR: Final = 2e-4  # ONNX compares in 32 bits
 _SOURCES: Final = PEERS / "serving"
+_PLAN: Final = """
+[bench]
+units = 1000000
+patience = "100 days"
+[bench.kpi]
+query = "SELECT _id AS prediction_id, NULL::DOUBLE AS value FROM prediction WHERE false"
+minimum_effect = 0.1
+[[bench.stage]]
+{stage}
+at_least = "10 days"
+[[bench.stage]]
+share = 1.0
+"""
 
 
 class Server(Collector):
@@ -105,8 +118,22 @@ class ThroughHub(Server):
 
     def prepare(self) -> None:
         shutil.copytree(self.workspace(), self.folder, dirs_exist_ok=True)
-        run([sampan_program(), "endpoint", "deploy", "bench", "--model", self.form], self.folder, self.environ)
+        self.sampan("endpoint", "deploy", "bench", "--model", self.form)
         self.environ["SAMPAN_TOKEN"] = self.token
+
+    def sampan(self, *words: str) -> str:
+        """What a command answers in its workspace. Raises WentWrong."""
+        return run([sampan_program(), *words], self.folder, self.environ).output
+
+    def begin(self, stage: str, *candidate: str) -> None:
+        """Start a rollout that stays at one stage, and wait until it answers. Raises WentWrong."""
+        (self.folder / "rollouts.toml").write_text(_PLAN.format(stage=stage))
+        self.sampan("rollout", "start", "bench", *candidate, "--without-golden", "--reason", "bench")
+        self.ask(1)
+
+    def phase(self) -> str:
+        """Where that rollout stands."""
+        return str(json.loads(self.sampan("rollout", "show", "bench", "--json"))["rollout"]["phase"])
 
     @staticmethod
     def workspace() -> Path:
@@ -123,8 +150,7 @@ class ThroughHub(Server):
         return [float(one["prediction"]) for one in answer["predictions"]]
 
     def stored(self) -> int:
-        done = run([sampan_program(), "log", "stats", "--json"], self.folder, self.environ)
-        return int(json.loads(done.output)["accepted"])
+        return int(json.loads(self.sampan("log", "stats", "--json"))["accepted"])
 
 
 class Sampan(ThroughHub):
@@ -134,8 +160,7 @@ class Sampan(ThroughHub):
 
     def start(self) -> None:
         super().start()
-        shown = run([sampan_program(), "endpoint", "show", "bench", "--address"], self.folder, self.environ)
-        self.url = shown.output.strip()
+        self.url = self.sampan("endpoint", "show", "bench", "--address").strip()
 
 
 class Floor(Server):
@@ -151,6 +176,16 @@ class Floor(Server):
         options = ["--interface", "asgi", "--workers", "1", "--no-ws", "--log-level", "warning"]
         at = ["--host", "127.0.0.1", "--port", str(self.port)]
         return [environment("serving").program("granian"), *options, *at, "floor:app"]
+
+
+class Kept(Floor):
+    """The same, and every answer is on the disk, synced, before it leaves: what this machine's disk makes of it."""
+
+    name = "floor that syncs"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.environ["KEPT"] = str(self.folder / "kept.jsonl")
 
 
 class BentoMl(Server):
@@ -192,9 +227,11 @@ SERVERS: tuple[tuple[str, type[Server]], ...] = (
     (ONNX, Sampan),
     (ONNX, ThroughHub),
     (ONNX, Floor),
+    (ONNX, Kept),
     (ONNX, BentoMl),
     (SKLEARN, Sampan),
     (SKLEARN, Floor),
+    (SKLEARN, Kept),
     (SKLEARN, BentoMl),
     (SKLEARN, Mlflow),
 )

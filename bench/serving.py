@@ -1,7 +1,8 @@
 """Rows about predictions over HTTP: the same model for everybody, its answers checked before anything is timed.
 
 One server is up at a time, each started anew in every round. Single rows and batches of 64 come over 16 connections as
-fast as they are answered; then single rows at half the rate that this server has just reached.
+fast as they are answered; then single rows at half the rate that this server has just reached. Sampan's figures of that
+are taken with a canary on, which gets the first 5 % of the requests; what it does without one stands beside them.
 """
 
 import shutil
@@ -10,13 +11,15 @@ from collections.abc import Sequence
 from bench import intake
 from bench.measure import Result, WentWrong, memory_of
 from bench.place import Unavailable
-from bench.servers import ONNX, SERVERS, SKLEARN, Server
+from bench.servers import ONNX, SERVERS, SKLEARN, Sampan, Server
 from bench.table import OURS, Goal, Row, at_most, times
 
 CONNECTIONS = 16
 _BATCH = 64
 _FLOOR = {ONNX: 0.5, SKLEARN: 0.7}
 _FORMS = {ONNX: "ONNX", SKLEARN: "scikit-learn"}
+_CANARY = "share = 0.05"
+_LOADS = ("singles", "batches", "p99")  # what a canary bears on
 _FIGURES = {
     "singles": (f"predictions, single rows, {CONNECTIONS} connections", "requests/s"),
     "batches": (f"predictions, batches of {_BATCH}, {CONNECTIONS} connections", "requests/s"),
@@ -32,47 +35,65 @@ def serve(rounds: int, only: Sequence[str]) -> list[Row]:
         missing = Result(OURS, note="wrk is not installed (Debian: apt-get install wrk)")
         return [_row("singles", form, [missing]) for form in _FORMS]
     chosen = [each for each in SERVERS if not only or any(word.lower() in each[1].name.lower() for word in only)]
-    found = {each: {figure: Result(each[1].name) for figure in _FIGURES} for each in chosen}
+    found = {
+        (form, name): {figure: Result(name) for figure in figures}
+        for form, kind in chosen
+        for name, figures in _reported(kind).items()
+    }
     left = list(chosen)
     for number in range(rounds):
         turn = number % len(left) if left else 0
-        for each in left[turn:] + left[:turn]:
-            form, kind = each
+        for form, kind in left[turn:] + left[:turn]:
+            own = [found[form, name] for name in _reported(kind)]
             try:
-                values = _round(kind, form)
+                measured = _round(kind, form)
             except (Unavailable, WentWrong) as reason:
-                left.remove(each)
-                for result in found[each].values():
+                left.remove((form, kind))
+                for result in [result for results in own for result in results.values()]:
                     result.values.clear()
                     result.note = str(reason)
                 continue
-            rate = values.pop("rate")
-            found[each]["p99"].note = f"at {rate:,.0f} requests/s"
-            for figure, value in values.items():
-                found[each][figure].values.append(value)
+            for results, values in zip(own, measured, strict=True):
+                results["p99"].note = f"at {values.pop('rate'):,.0f} requests/s"
+                for figure, value in values.items():
+                    results[figure].values.append(value)
     return [
-        _row(figure, form, [found[each][figure] for each in chosen if each[0] == form])
+        _row(figure, form, [each[figure] for (of, _), each in found.items() if of == form and figure in each])
         for figure in _FIGURES
         for form in _FORMS
     ]
 
 
-def _round(kind: type[Server], form: str) -> dict[str, float]:
-    """One server from its start to its end. Raises Unavailable, WentWrong."""
+def _reported(kind: type[Server]) -> dict[str, tuple[str, ...]]:
+    """What is reported of a server, by whose it is in the table, in the order of ``_round``."""
+    figures = tuple(_FIGURES)
+    return {kind.name: figures, f"{kind.name}, no canary": _LOADS} if kind is Sampan else {kind.name: figures}
+
+
+def _round(kind: type[Server], form: str) -> list[dict[str, float]]:
+    """One server from its start to its end: its figures; Sampan's with a canary and, after them, those without.
+
+    Raises Unavailable, WentWrong.
+    """
     with kind(form) as server:
         server.check()
-        singles = loaded(server, 1)
-        batches = loaded(server, _BATCH)
-        half = loaded(server, 1, singles["rate"] / 2)
+        found = _loads(server)
         memory, _ = memory_of(server.process.pid) if server.process else (0, 0)
-        return {
-            "singles": singles["rate"],
-            "batches": batches["rate"],
-            "p99": half["p99"],
-            "rate": half["rate"],
-            "start": server.seconds,
-            "memory": memory / 1e6,
-        }
+        once = {"start": server.seconds, "memory": memory / 1e6}
+        if not isinstance(server, Sampan):
+            return [found | once]
+        server.begin(_CANARY, "--model", f"{form}_again")
+        beside = _loads(server)
+        if (phase := server.phase()) != "running":
+            raise WentWrong(f"the rollout is {phase}")
+        return [beside | once, found]
+
+
+def _loads(server: Server) -> dict[str, float]:
+    singles = loaded(server, 1)
+    batches = loaded(server, _BATCH)
+    half = loaded(server, 1, singles["rate"] / 2)
+    return {"singles": singles["rate"], "batches": batches["rate"], "p99": half["p99"], "rate": half["rate"]}
 
 
 def loaded(server: Server, size: int, rate: float = 0.0) -> dict[str, float]:

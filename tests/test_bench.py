@@ -170,6 +170,6 @@ def test_the_workspace_that_serves_can_be_planned(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"onnx")
     app = App(tmp_path)
     try:
-        assert {step["name"] for step in app.plan()["steps"]} == {"onnx", "sklearn"}
+        assert {step["name"] for step in app.plan()["steps"]} == {"onnx", "onnx_again", "sklearn", "sklearn_again"}
     finally:
         app.close()

@@ -1,5 +1,9 @@
-"""As little as can answer: a bare ASGI application, msgspec, the model. Nothing is checked, nothing is kept."""
+"""As little as can answer: a bare ASGI application, msgspec, the model. Nothing is checked.
 
+Nothing is kept, unless KEPT names a file: then what was asked and answered is there, synced, before the answer leaves.
+"""
+
+import asyncio
 import os
 
 import msgspec
@@ -33,6 +37,31 @@ decode, encode = msgspec.json.Decoder(Asked).decode, msgspec.json.Encoder().enco
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
 
 
+waiting = []
+
+
+async def keep(line):
+    """Return when a line is durable; lines that come while the disk is busy share the next sync."""
+    done = asyncio.get_running_loop().create_future()
+    waiting.append((line, done))
+    async with turn:
+        if not done.done():
+            group = waiting[:]
+            waiting.clear()
+            await asyncio.to_thread(write, b"".join(line for line, _ in group))
+            for _, each in group:
+                each.set_result(None)
+
+
+def write(lines):
+    os.write(kept, lines)
+    os.fdatasync(kept)
+
+
+kept = os.open(os.environ["KEPT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND) if "KEPT" in os.environ else None
+turn = asyncio.Lock()
+
+
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
@@ -42,5 +71,7 @@ async def app(scope, receive, send):
         body += message.get("body", b"")
         more = message.get("more_body", False)
     answer = encode({"predictions": predict(decode(body).inputs).tolist()})
+    if kept is not None:
+        await keep(body + answer + b"\n")
     await send(START)
     await send({"type": "http.response.body", "body": answer})

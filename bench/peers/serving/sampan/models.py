@@ -17,6 +17,17 @@ def onnx() -> Fitted:
     return Fitted(Path(ONNX).read_bytes(), features=INPUTS, sample=_sample())
 
 
+@model
+def sklearn_again() -> Fitted:
+    """A candidate that costs what the champion does."""
+    return Fitted(train(), features=INPUTS, sample=_sample())
+
+
+@model
+def onnx_again() -> Fitted:
+    return Fitted(Path(ONNX).read_bytes(), features=INPUTS, sample=_sample())
+
+
 def _sample():
     import pandas as pd
 
