@@ -152,12 +152,18 @@ def test_a_key_that_came_twice_is_in_no_event_twice(shop):
 def test_what_a_fallback_or_a_candidate_says_is_told_as_such(shop):
     candidate = Author("reorder@2", "b" * 64, tuple(FEATURES))
     other = Author("reorder@3", "c" * 64, ("spend", "orders"))
-    arms = [Arm(candidate, {"variant": "candidate", "rollout": "r", "stage": 1}), Arm(other, {"variant": "candidate"})]
+    stage = {"rollout": "r", "stage": 1}
+    theirs = Arm(candidate, {"variant": "candidate", **stage})
+    arms = [theirs, Arm(other, {"variant": "candidate"})]
     quick, slow = without_rules(shop), the_long_way(shop)
     sent = body(record(), record(spend=3), ids=["a", "b"])
     for verdicts, whose in [
         ([Verdict(0.5, fallback="it hangs")] * 2, None),
         ([Verdict(0.5), Verdict(0.25)], arms),
+        ([Verdict(0.5), Verdict(0.25, form="onnx")], [Arm(quick.author, {"variant": "champion", **stage}), theirs]),
+        ([Verdict(0.5, form="onnx"), Verdict(0.25, form="onnx")], [theirs, theirs]),
+        ([Verdict(0.5), Verdict(0.25)], [theirs, Arm(quick.author, {**theirs.told, "fallback": "timeout"})]),
+        ([Verdict(0.5), Verdict(None, error="it raised")], [theirs, theirs]),
         ([Verdict(math.nan), Verdict("many")], None),
     ]:
         told = [answerer.tell(answerer.read(sent), verdicts, whose) for answerer in (quick, slow)]

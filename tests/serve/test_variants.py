@@ -100,6 +100,33 @@ def test_without_an_entity_it_goes_by_the_predictions_id(shop, bundle):
     assert versions == ["reorder@2" if due(one) else "reorder@1" for one in ids]
 
 
+def test_records_of_numbers_without_rules_are_split_by_their_ids_too(shop, fitted):
+    (shop.root / "decisions.py").unlink()
+    shop.deploy()
+    version = shop.register(fitted(9))
+    bundle = shop.endpoints.draft("reorder", version.ref, workspace=shop.root, actor="tester").bundle
+    records = [{"orders": number, "recency": 0.5, "spend": 2.5 * number} for number in range(40)]
+    ids = [f"cart-{number}" for number in range(40)]
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            await connected(serving)
+            return await predict(serving, *records, ids=ids)
+
+    answers = asyncio.run(ask())
+    kept = events(shop)
+    models = {f"reorder@{n}": shop.models.load(f"reorder@{n}") for n in (1, 2)}
+    for one, id, answer in zip(records, ids, answers, strict=True):
+        version = "reorder@2" if due(id) else "reorder@1"
+        variant = "candidate" if due(id) else "champion"
+        assert (answer["id"], answer["version"], answer["variant"]) == (id, version, variant)
+        assert [answer["prediction"]] == models[version].predict([one]) == [kept[id]["prediction"]]
+        assert (kept[id]["version"], kept[id]["variant"], kept[id]["rollout"]) == (version, variant, "r1")
+        assert kept[id]["features"] == one
+    assert models["reorder@1"].predict(records) != models["reorder@2"].predict(records)
+
+
 @pytest.mark.parametrize(
     ("theirs", "reason"),
     [("raise", "error: decisions.py:10: RuntimeError: the new rule is wrong"), ("sleep1", "timeout"), ("die", "crash")],

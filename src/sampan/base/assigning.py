@@ -6,6 +6,7 @@ the last candidate is no more likely to get the next one.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 _WHOLE: Final = 1 << 64
@@ -13,10 +14,15 @@ _WHOLE: Final = 1 << 64
 
 def point(salt: str, entity: str) -> int:
     """Where an entity lies, from 0 up to 2⁶⁴, evenly spread. The same text gives the same point on every machine."""
-    key = hashlib.sha256(salt.encode()).digest()
-    return int.from_bytes(hashlib.blake2b(entity.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest())
+    text = entity.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=_key(salt)).digest())
 
 
 def gets_candidate(salt: str, entity: str, share: float) -> bool:
     """Whether the candidate answers this entity at a share from 0 (nobody) to 1 (everybody)."""
     return point(salt, entity) < share * _WHOLE
+
+
+@lru_cache(maxsize=64)
+def _key(salt: str) -> bytes:
+    return hashlib.sha256(salt.encode()).digest()

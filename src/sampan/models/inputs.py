@@ -46,6 +46,10 @@ class Numbers(Sequence[dict[str, Any]]):
         raws = [raw for one in some for raw in one.raws]
         return cls(some[0].inputs, raws, np.concatenate([one.matrix for one in some]))
 
+    def at(self, places: Sequence[int]) -> Self:
+        """Those in some places."""
+        return type(self)(self.inputs, [self.raws[place] for place in places], self.matrix[list(places)])
+
     def __len__(self) -> int:
         return len(self.raws)
 

@@ -32,7 +32,7 @@ from sampan.serve.lookup import Lookup
 from sampan.serve.native import read_numbers
 from sampan.serve.noted import Blobs, noted, noted_output, restored, restored_output
 from sampan.serve.overload import TooSlow
-from sampan.serve.plain import Plain
+from sampan.serve.plain import plain_of
 from sampan.serve.verdict import Answered, Arm, Asked, Author, Data, Verdict, Written
 
 if TYPE_CHECKING:
@@ -79,7 +79,6 @@ class Answerer:
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
         facts = opened.bundle.decision
         self.facts = facts
-        self._plain = Plain(endpoint, self._source, self.author, self._form)
         self._thresholds = facts.thresholds if facts else {}
         self._default = facts.default if facts else None
         self._entity = facts.entity if facts else ""
@@ -159,7 +158,8 @@ class Answerer:
 
     def check(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Raises Usage as ``predict`` does, for records that another bundle is to answer."""
-        self._checked.rows(records)
+        if not self._unread or not isinstance(records, Numbers):
+            self._checked.rows(records)
 
     def packed(self, records: Sequence[Any]) -> list[Any]:
         """The records with their tensors and bytes read. Raises Usage."""
@@ -176,6 +176,10 @@ class Answerer:
     def about(self, record: Mapping[str, Any]) -> str:
         """Whom a record that fits is about; empty for nobody."""
         return self._name(record, 0) if self._entity else ""
+
+    def whom(self, asked: Asked) -> Sequence[str]:
+        """Whom each record is about; empty for nobody."""
+        return [self.about(record) for record in asked.records] if self._entity else [""] * len(asked.ids)
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         """Raw model output per record. Raises Usage for a record that does not fit the signature."""
@@ -257,8 +261,9 @@ class Answerer:
     ) -> Answered:
         """One answer and one event per record; ``arms``: whose verdicts they are, where not all are one's own.
         ``counted``: whether they count towards the day's cap, whoever's verdicts they are."""
-        if arms is None and isinstance(asked.records, Numbers) and not any(one.fallback for one in verdicts):
-            return self._tell_plainly(asked, asked.records, verdicts)
+        whose = [self._own] * len(verdicts) if arms is None else arms
+        if isinstance(asked.records, Numbers) and (plainly := self._plainly(asked, asked.records, verdicts, whose)):
+            return plainly
         ledger = self._caps.ledger if counted else None
         answers: list[dict[str, Any]] = []
         events: list[Written] = []
@@ -266,7 +271,6 @@ class Answerer:
         blobs: Blobs = {} if asked.blobs is None else asked.blobs
         when = iso(asked.time)
         latency = round((time.perf_counter() - asked.arrived) * 1e6)
-        whose = [self._own] * len(verdicts) if arms is None else arms
         written = asked.written
         rows = zip(asked.records, asked.ids, verdicts, whose, strict=True)
         for place, (record, identity, verdict, arm) in enumerate(rows):
@@ -330,19 +334,31 @@ class Answerer:
             events.append(Written(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))
         return Answered(answers, list(map(_encode, events)), sure, blobs or None)
 
-    def _tell_plainly(self, asked: Asked, records: Numbers, verdicts: Sequence[Verdict]) -> Answered:
-        """As ``tell``, of records that are numbers alone, and of what the model has said to them."""
-        outputs: list[Any] = [one.output for one in verdicts]
-        said = {"action": "", "rule": "", "version": self.author.version, "bundle": self.author.bundle}
-        if self._form:
-            said["form"] = self._form
-        answers = [
-            {"id": identity, "prediction": self._prediction(output), **said}
-            for identity, output in zip(asked.ids, outputs, strict=True)
-        ]
-        latency = round((time.perf_counter() - asked.arrived) * 1e6)
-        events = self._plain.events(asked.ids, iso(asked.time), records.raws, outputs, latency)
-        return Answered(answers, events, all(map(_sound, verdicts)))
+    def _plainly(
+        self, asked: Asked, records: Numbers, verdicts: Sequence[Verdict], arms: Sequence[Arm]
+    ) -> Answered | None:
+        """As ``tell``, of records that are numbers alone, and of what models have said to them; None where more than
+        that is to be told."""
+        groups: dict[tuple[int, str], list[int]] = {}
+        for place, (verdict, arm) in enumerate(zip(verdicts, arms, strict=True)):
+            if verdict.fallback or verdict.error or verdict.action or arm.author.inputs != records.inputs:
+                return None
+            groups.setdefault((id(arm), verdict.form), []).append(place)
+        answers: dict[int, dict[str, Any]] = {}
+        events: dict[int, bytes] = {}
+        latency, when = round((time.perf_counter() - asked.arrived) * 1e6), iso(asked.time)
+        for (_, form), places in groups.items():
+            arm = arms[places[0]]
+            plain = plain_of(self.endpoint, self._source, arm.author, form, tuple(arm.told.items()))
+            ids, raws = [asked.ids[at] for at in places], [records.raws[at] for at in places]
+            outputs = [verdicts[at].output for at in places]
+            said = zip(places, ids, outputs, strict=True)
+            answers |= {at: {"id": id, "prediction": self._prediction(output), **plain.said} for at, id, output in said}
+            events |= zip(places, plain.events(ids, when, raws, outputs, latency), strict=True)
+        everywhere = range(len(verdicts))
+        return Answered(
+            [answers[at] for at in everywhere], [events[at] for at in everywhere], all(map(_sound, verdicts))
+        )
 
     def say(self, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> tuple[int, bytes]:
         """Status and body of the answer: 500 if a rule failed without a safe default, else 200."""

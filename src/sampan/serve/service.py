@@ -55,7 +55,8 @@ class Fresh(NamedTuple):
         return [place for place in range(len(self.asked.records)) if place not in theirs]
 
     def records(self, places: Sequence[int]) -> Records:
-        return [self.asked.records[place] for place in places]
+        records = self.asked.records
+        return records.at(places) if isinstance(records, Numbers) else [records[place] for place in places]
 
 
 class Service:

@@ -99,8 +99,8 @@ class Variants:
         return places if sample == 1 else self._of(asked, places, plan, sample)
 
     def _of(self, asked: Asked, places: Sequence[int], plan: Plan, share: float) -> list[int]:
-        salt, about = plan.assigned.assignment.salt, self._answerer.about
-        return [at for at in places if gets_candidate(salt, about(asked.records[at]) or asked.ids[at], share)]
+        salt, whom = plan.assigned.assignment.salt, self._answerer.whom(asked)
+        return [at for at in places if gets_candidate(salt, whom[at] or asked.ids[at], share)]
 
     def ask(self, requests: Sequence[Records], *, unseen: bool = False) -> list[Reply]:
         """Have the candidate answer the records of some requests; ``unseen``: for nobody to be told."""
