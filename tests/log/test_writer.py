@@ -5,6 +5,8 @@ import json
 import pytest
 
 from sampan.base.errors import Busy
+from sampan.log.index import Index
+from sampan.log.writer import StreamWriter
 from tests.log.conftest import Shop, line
 
 
@@ -33,6 +35,30 @@ def test_history_counts_across_restarts_and_seals(shop: Shop, sealed: bool) -> N
     verdicts = shop.send(reordered, line("b", quantity=9), line("c"))
     assert [verdict.verdict for verdict in verdicts] == ["duplicate", "quarantined", "accepted"]
     assert verdicts[0].position == "intake:1"
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_ids_drawn_at_random_are_not_looked_for_and_are_known_from_then_on(
+    shop: Shop, sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(writer: StreamWriter, *names: str, drawn: bool) -> list[str]:
+        batch = writer.checker.batch([json.dumps(line(name)).encode() for name in names])
+        batch.drawn = drawn
+        return [one.verdict for one in writer.append(batch, "test").verdicts()]
+
+    writer = shop.writer()
+    assert send(writer, "a", "b", drawn=True) == ["accepted"] * 2
+    assert send(writer, "c", "c", drawn=True) == ["accepted", "duplicate"]  # the same frame is looked at whole
+    if sealed:
+        writer.seal()
+    looked: list[bytes] = []
+    find = Index.find
+    monkeypatch.setattr(Index, "find", lambda self, keys: looked.extend(keys) or find(self, keys))
+    assert send(writer, "d", "e", drawn=True) == ["accepted"] * 2
+    assert not looked
+    assert send(writer, "b", "f", "e", drawn=False) == ["duplicate", "accepted", "duplicate"]
+    assert looked and writer.counts.accepted == 6
+    writer.close()
 
 
 def test_a_quarantined_key_does_not_block_its_correction(shop: Shop) -> None:

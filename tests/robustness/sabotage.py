@@ -110,7 +110,7 @@ def no_dedupe() -> None:
     """Every event counts as new."""
     from sampan.log.dedupe import Dedupe
 
-    Dedupe.take_new = lambda self, keys, first, known: True  # type: ignore[method-assign]
+    Dedupe.take_new = lambda self, keys, doubtful, first, known: True  # type: ignore[method-assign]
 
 
 def continue_after_fsync_error() -> None:

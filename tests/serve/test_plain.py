@@ -177,7 +177,7 @@ def test_requests_of_numbers_are_predicted_together_and_known_by_their_ids(shop)
     class Sink:
         broken = False
 
-        async def keep(self, events, ids=(), blobs=None):
+        async def keep(self, events, ids=(), blobs=None, *, drawn=False):
             kept.extend(events)
 
         def stored(self, identity):

@@ -27,7 +27,7 @@ class Disk:
         self.fault = None
         self.broken = False
 
-    async def keep(self, events, ids=(), blobs=None):
+    async def keep(self, events, ids=(), blobs=None, *, drawn=False):
         self.groups += 1
         await self.turning.wait()
         if self.fault:

@@ -70,7 +70,21 @@ class Sent(Protocol):
 class Batch:
     """One request's items after checking. The lists ``raws keys codes ids sources`` run in parallel over the good."""
 
-    __slots__ = ("bads", "blobs", "codes", "ids", "keys", "labels", "plain", "raws", "sent", "size", "sources", "timed")
+    __slots__ = (
+        "bads",
+        "blobs",
+        "codes",
+        "drawn",
+        "ids",
+        "keys",
+        "labels",
+        "plain",
+        "raws",
+        "sent",
+        "size",
+        "sources",
+        "timed",
+    )
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
@@ -84,6 +98,7 @@ class Batch:
         self.size = 0
         self.plain = False  # whether JSON shows the ids as they are
         self.timed = True  # whether the times are the producer's own, the same if it sends again
+        self.drawn = False  # whether the ids were drawn at random just now: no event before has one of them
         self.sent: Sent | None = None  # the messages that the events were made of, if they came as such
 
     def __len__(self) -> int:

@@ -67,12 +67,13 @@ class Dedupe:
         """Number and content digest of each of these keys that is sealed."""
         return self._index.find(keys)
 
-    def take_new(self, keys: list[bytes], first: int, known: Known) -> bool:
-        """Number these keys from ``first`` on, if none was seen and none stands twice among them; else do nothing."""
-        if known and not known.keys().isdisjoint(keys):
+    def take_new(self, keys: list[bytes], doubtful: list[bytes], first: int, known: Known) -> bool:
+        """Number these keys from ``first`` on, if none of the doubtful ones was seen and none stands twice among them
+        all; else do nothing."""
+        if known and not known.keys().isdisjoint(doubtful):
             return False
-        for generation in self._generations.values():
-            if not generation.keys().isdisjoint(keys):
+        for generation in self._generations.values() if doubtful else ():
+            if not generation.keys().isdisjoint(doubtful):
                 return False
         active = self.active
         before = len(active)

@@ -1,7 +1,7 @@
 """Requests on their way to the disk: what a group of them makes, before and after its frames are written."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -88,6 +88,11 @@ def frames_of(requests: list[Request]) -> Iterator[list[Request]]:
         size += request.size
     if together:
         yield together
+
+
+def doubtful(requests: Iterable[Request]) -> list[bytes]:
+    """The keys under which earlier events may be known."""
+    return [key for request in requests if not request.batch.drawn for key in request.batch.keys]
 
 
 class Group:

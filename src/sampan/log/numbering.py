@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sampan.log.check import Bad, Checker, same_meaning
 from sampan.log.dedupe import Dedupe, Known
 from sampan.log.frames import Complaint, Frame, Notes, encode
-from sampan.log.group import Group, Placing, Request
+from sampan.log.group import Group, Placing, Request, doubtful
 from sampan.log.tally import tally
 from sampan.log.verdict import Answer
 
@@ -24,7 +24,7 @@ class Numbering:
         dedupe = self._dedupe
         if dedupe is not None:
             keys = [key for request in requests for key in request.batch.keys]
-            if dedupe.take_new(keys, frame.first, known):
+            if dedupe.take_new(keys, doubtful(requests), frame.first, known):
                 group.placed += keys
                 dedupe = None  # nothing left to compare
         for request in requests:

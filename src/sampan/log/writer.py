@@ -26,7 +26,7 @@ from sampan.log.check import Batch, Checker
 from sampan.log.contracts import Contracts
 from sampan.log.dedupe import Dedupe, Known
 from sampan.log.frames import Repair, SegmentHeader
-from sampan.log.group import Counts, Group, Request, frames_of
+from sampan.log.group import Counts, Group, Request, doubtful, frames_of
 from sampan.log.identity import key_of
 from sampan.log.keys import SubjectKeys
 from sampan.log.numbering import Numbering
@@ -331,7 +331,7 @@ class StreamWriter:
         try:
             if self._dedupe is not None:
                 self._dedupe.refresh(self._sealing)
-                known = self._dedupe.sealed([key for request in requests for key in request.batch.keys])
+                known = self._dedupe.sealed(doubtful(requests))
             for together in frames_of(requests):
                 self._numbering.place(group, together, received, known, self._refused)
                 self._refused = 0

@@ -352,7 +352,7 @@ class Service:
         events = [event for _, answered in some for event in answered.events]
         blobs = {digest: one for _, answered in some if answered.blobs for digest, one in answered.blobs.items()}
         try:
-            await self._sink.keep(events, [id for one, _ in some for id in one.asked.ids], blobs)
+            await self._sink.keep(events, [id for one, _ in some for id in one.asked.ids], blobs, drawn=True)
         except SampanError as error:
             for one, _ in some:
                 self._fail(one, error)
@@ -408,7 +408,8 @@ class Service:
         if one.told is not None:
             self._given.fill(one.asked, answered)
         try:
-            await self._sink.keep(answered.events, one.asked.ids if answered.sure else (), answered.blobs)
+            ids = one.asked.ids if answered.sure else ()
+            await self._sink.keep(answered.events, ids, answered.blobs, drawn=not one.asked.chosen_ids)
         except SampanError as error:
             self._fail(one, error)
             return

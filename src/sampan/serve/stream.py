@@ -30,14 +30,18 @@ class Stream:
         self._log = Log(folder.data / "log", Contracts(), clock, settings)
         self._writer = self._log.writer(self.name, told=told)
 
-    async def keep(self, events: Sequence[bytes], ids: Sequence[str] = (), blobs: Blobs | None = None) -> None:
+    async def keep(
+        self, events: Sequence[bytes], ids: Sequence[str] = (), blobs: Blobs | None = None, *, drawn: bool = False
+    ) -> None:
         """Return when the events are durable. Raises Busy, DiskFull, or Damaged if one was not taken.
 
-        ``ids``: theirs, where all are predictions that surely fit their contract, so that they need not be read again.
+        ``ids``: theirs, where all are predictions that surely fit their contract, so that they need not be read again;
+        ``drawn``: all at random just now, so that they need not be looked for among all that there have been.
         ``blobs``: content that they name by digest; it is durable before they are.
         """
         checker = self._writer.checker
         batch = checker.made(_LABEL, self._source, ids, events) if ids else checker.batch(events, ours=True)
+        batch.drawn = drawn and bool(ids)
         if blobs:
             batch.blobs = blobs
         answer = await self._writer.submit(batch, self.name)
