@@ -13,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 ROOT = Path(os.environ.get("BENCH_ROOT") or _CACHE / "sampan-bench").absolute()
+WORK = Path(os.environ.get("BENCH_WORK") or ROOT / "work").absolute()
 RESULTS = HERE / "results"
 
 
@@ -120,7 +121,7 @@ def sampan_program() -> str:
 
 def work_folder(name: str) -> Path:
     """A fresh, empty folder."""
-    folder = ROOT / "work" / name
+    folder = WORK / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -144,4 +145,14 @@ def machine() -> dict[str, object]:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
+        "file_system": _file_system(WORK),
     }
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies in; empty where the system does not say."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return ""
+    kinds = {at: kind for _, at, kind, *_ in map(str.split, mounts.read_text().splitlines())}
+    return next((kinds[str(place)] for place in (folder, *folder.parents) if str(place) in kinds), "")
