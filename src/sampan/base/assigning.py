@@ -14,8 +14,9 @@ _WHOLE: Final = 1 << 64
 
 def point(salt: str, entity: str) -> int:
     """Where an entity lies, from 0 up to 2⁶⁴, evenly spread. The same text gives the same point on every machine."""
-    text = entity.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=_key(salt)).digest())
+    hasher = _keyed(salt).copy()
+    hasher.update(entity.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(hasher.digest())
 
 
 def gets_candidate(salt: str, entity: str, share: float) -> bool:
@@ -24,5 +25,5 @@ def gets_candidate(salt: str, entity: str, share: float) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _key(salt: str) -> bytes:
-    return hashlib.sha256(salt.encode()).digest()
+def _keyed(salt: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(digest_size=8, key=hashlib.sha256(salt.encode()).digest())
