@@ -19,6 +19,7 @@ from sampan.serve.worker import Lost, Worker
 _BACK_OFF: Final = (0.2, 1.0, 4.0, 15.0, 30.0)
 _UNSEEN: Final = (2.0, 10.0, 30.0)  # of one that answers nobody
 _PAUSE: Final = 0.1  # before they are introduced again
+_LOOK: Final = 0.02  # and between two looks whether they are connected
 _PATH_LIMIT: Final = 100  # characters that the path of a socket may have
 
 
@@ -73,6 +74,20 @@ class Beside:
         front.on_news = self._heard
         await self._tell(connect=True)
         self._stir.set()
+
+    async def met(self, patience: float) -> None:
+        """Wait until the champion's process has reached this one's, or one of them is gone; for so many seconds at
+        most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._apart:
+                    await asyncio.sleep(_LOOK)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether both processes are there, and not connected."""
+        both = self.worker, self._front
+        return not self._connected and all(one is not None and not one.lost.is_set() for one in both)
 
     async def change(self, assignment: Assignment) -> None:
         """Go by another assignment of the same bundle."""
@@ -193,7 +208,10 @@ class Beside:
         """Have the champion's process go by the assignment; unless ``anew``, only if they are not connected."""
         async with self._turn:
             if self._front is not None and (anew or not self._connected):
-                self._connected = await self._told(self._front, self.worker if connect else None)
+                worker = self.worker if connect else None
+                if worker is not None and not self.assignment.shadow:
+                    await worker.waited_for(True)  # first: it is to listen within a time
+                self._connected = await self._told(self._front, worker)
                 if self._connected and self.worker is not None:
                     self._error = ""
                     await self.worker.waited_for(not self.assignment.shadow)

@@ -162,6 +162,7 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
             entrance = entering(order.door, order.endpoint, order.bundle, _DIRECT, reporter.answered)
             entrance.admit(passes)
         silent = opened.predictor.error.obstacle if isinstance(opened.predictor, Silent) else ""
+        _calm_the_collector()  # before: whoever hears that it is ready expects it to listen within a second
         link.send(Kind.READY, payload=silent.encode())
     except Exception as error:  # noqa: BLE001
         fail(error)
@@ -177,7 +178,6 @@ async def _serve(connection: socket.socket, entering: Entering | None) -> int:
             news.put_nowait(None)
 
     alarm.start(settings.get("predict_timeout"))
-    _calm_the_collector()
     code, going_on = 0, True
     # and once more when it is gone back to
     while going_on and (taking := await told_to(Kind.TAKE, Kind.FOLLOW)) is not None:

@@ -189,6 +189,7 @@ class Serving:
             await lane.introduce()
             if now is not None:
                 await self._left(name, now.assignment.bundle, before)
+        await made.met(self._patience)  # on a busy machine it listens later than it is waited for above
 
     async def switch(self, endpoint: Endpoint, loaded: Worker) -> EndpointState:
         """Serve with a process that is loaded. The one before answers what it was asked, lets go of the stream, and
