@@ -14,8 +14,8 @@ from tests.hub.conftest import sampan
 from sampan.app import App
 from sampan.base.clock import iso
 from sampan.hub.decided import Decided, _cache, decided
+from sampan.hub.judged import Unnamed
 from sampan.hub.strays import look
-from sampan.hub.unnamed import Unnamed
 from sampan.hub.valued import valued
 from sampan.lake.sql import analyse
 from sampan.log.builtin import Outcome

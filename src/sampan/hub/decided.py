@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.arrow import give_back
-from sampan.hub.unnamed import UNNAMED_SQL, Unnamed, unnamed
-from sampan.lake.query import Source, open_sources, quote_text
-from sampan.log.outcomes import MATCHED_SQL, UNKNOWN_SQL
-from sampan.serve.value import EARNED_SQL
+from sampan.hub.judged import Unnamed, judge, unmatched, unnamed
+from sampan.lake.query import Source, open_sources
+from sampan.log.outcomes import UNKNOWN_SQL
 
 if TYPE_CHECKING:
     from sampan.log.log import Log
@@ -111,46 +110,33 @@ def decided(log: "Log", endpoint: str, by: int | None = None) -> Decided:
 
 
 def _ask(connection: Any, endpoint: str) -> Decided:
-    # Not by parameters: duckdb imports pandas, if it is installed, to look at their values.
-    connection.execute(f"CREATE VIEW asked AS SELECT * FROM prediction WHERE endpoint = {quote_text(endpoint)}")
+    judge(connection, endpoint)
     whole = connection.execute(
-        "SELECT count(*), count(*) FILTER (error <> ''), quantile_cont(latency_us, [0.5, 0.99]),"
-        " epoch_us(min(_time)), epoch_us(max(_time)) FROM asked"
+        "SELECT count(*), count(*) FILTER (failed), quantile_cont(latency_us, [0.5, 0.99]),"
+        " epoch_us(min(moment)), epoch_us(max(moment)), epoch_us(max(newest)) FROM judged"
     ).fetchone()
     if not whole[0]:
         return Decided()
     days = (whole[4] - whole[3]) / 86_400_000_000
     by = next((word for most, word in _SPANS if days <= most), "month")
+    shown = f"strftime(start, '%Y-%m-%d{' %H:00' if by == 'hour' else ''}')"
     rows = connection.execute(
-        f"""
-        WITH earned AS ({EARNED_SQL}),
-        one AS (
-            SELECT date_trunc('{by}', p._time) AS start, p.version, p.action, p.rule, p.latency_us,
-                   earned.outcome IS NOT NULL AS known, {UNNAMED_SQL} AS unnamed,
-                   CAST(earned.earned AS DOUBLE) AS earned,
-                   CAST(p.value->>'expected' AS DOUBLE) AS expected
-            FROM asked AS p LEFT JOIN earned ON earned.prediction_id = p._id
-        )
-        SELECT strftime(start, '%Y-%m-%d{" %H:00" if by == "hour" else ""}'), version, action, rule, count(*),
-               count(*) FILTER (known), count(earned), sum(earned), sum(earned * earned), count(expected),
-               sum(expected), count(*) FILTER (unnamed)
-        FROM one GROUP BY ALL ORDER BY ALL
-        """
+        f"SELECT {shown}, * EXCLUDE (start) FROM (SELECT date_trunc('{by}', moment) AS start, version, action, rule,"
+        " count(*), count(outcome), count(earned), sum(earned), sum(earned * earned), count(expected), sum(expected)"
+        " FROM judged GROUP BY ALL) ORDER BY ALL"
     ).fetchall()
     latency = connection.execute(
-        f"SELECT strftime(date_trunc('{by}', _time), '%Y-%m-%d{' %H:00' if by == 'hour' else ''}'),"
-        " quantile_cont(latency_us, [0.5, 0.99]) FROM asked GROUP BY 1"
+        f"SELECT {shown}, took FROM (SELECT date_trunc('{by}', moment) AS start, quantile_cont(latency_us, [0.5, 0.99])"
+        " AS took FROM judged GROUP BY 1)"
     ).fetchall()
-    newest = connection.execute(
-        "SELECT epoch_us(max(matched._time) FILTER (asked._id IS NOT NULL)),"
-        f" count(*) FILTER (prediction_id IS NULL AND matched.endpoint = {quote_text(endpoint)})"
-        f" FROM ({MATCHED_SQL}) AS matched LEFT JOIN asked ON asked._id = prediction_id"
-    ).fetchone()
-    found = _figures([row[:-1] for row in rows], dict(latency))
-    found.unnamed = unnamed(connection, sum(row[-1] for row in rows))
+    found = _figures(rows, dict(latency))
     found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by
     found.latency = tuple(whole[2]) if whole[2] else None
-    found.newest_outcome, found.unmatched = newest
+    found.newest_outcome, found.unmatched, found.unnamed = (
+        whole[5],
+        unmatched(connection, endpoint),
+        unnamed(connection),
+    )
     ((found.unknown,),) = connection.execute(f"SELECT count(*) FROM ({UNKNOWN_SQL}) AS unknown").fetchall()
     return found
 

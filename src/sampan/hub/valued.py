@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
-from sampan.hub.unnamed import UNNAMED_SQL, Unnamed, unnamed
+from sampan.hub.judged import Unnamed, judge, unmatched, unnamed
 from sampan.lake.query import Source, open_sources, quote_text
-from sampan.log.outcomes import MATCHED_SQL
-from sampan.serve.value import EARNED_SQL
 
 if TYPE_CHECKING:
     from sampan.log.log import Log
@@ -30,10 +28,10 @@ _FIELDS: Final = (
 _MOST: Final = 20  # slices
 _WIDE: Final = 8  # distinct numbers, from which on they are sliced by quarters
 _COLUMNS: Final = {
-    "action": "coalesce(earned.action, p.action)",
+    "action": "coalesce(p.settled, p.action)",
     "rule": "p.rule",
     "version": "p.version",
-    "month": "strftime(p._time, '%Y-%m')",
+    "month": "strftime(p.moment, '%Y-%m')",
 }
 
 
@@ -88,41 +86,26 @@ def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valu
     sources: dict[str, Source] = {name: log.source(name, position, by) for name in names}
     connection = open_sources(sources, threads=2)
     try:
-        connection.execute(f"CREATE VIEW asked AS SELECT * FROM prediction WHERE endpoint = {quote_text(endpoint)}")
+        columns = "CASE WHEN p.entity = '' THEN p._id ELSE p.entity END AS unit", "p.features", "p.context"
+        judge(connection, endpoint, columns if field not in _COLUMNS else columns[:1])
         column, order = _column(connection, field)
         connection.execute(
             f"""
             CREATE TEMP TABLE units AS
-            WITH earned AS ({EARNED_SQL}),
-            one AS (
-                SELECT {column} AS slice, {order} AS place,
-                       CASE WHEN p.entity = '' THEN p._id ELSE p.entity END AS unit,
-                       CAST(earned.earned AS DOUBLE) AS money, CAST(p.value->>'expected' AS DOUBLE) AS hoped,
-                       {UNNAMED_SQL} AS unnamed
-                FROM asked AS p LEFT JOIN earned ON earned.prediction_id = p._id
-            )
-            SELECT slice, min(place) AS place, unit, count(*) AS decisions, count(money) AS known,
-                   coalesce(sum(money), 0) AS money, count(hoped) AS hopes, coalesce(sum(hoped), 0) AS hoped,
-                   count(*) FILTER (unnamed) AS unnamed
-            FROM one GROUP BY slice, unit
+            SELECT {column} AS slice, min({order}) AS place, unit, count(*) AS decisions, count(earned) AS known,
+                   coalesce(sum(earned), 0) AS money, count(expected) AS hopes, coalesce(sum(expected), 0) AS hoped
+            FROM judged AS p GROUP BY slice, unit
             """
         )
-        (whole,) = _slices(
-            connection,
-            "SELECT unit, sum(decisions), sum(known), sum(money), sum(hopes), sum(hoped) FROM units GROUP BY 1",
-        )
+        (whole,) = _slices(connection, _WHOLE)
         found = _slices(connection)
         fields = connection.execute(_FIELDS).fetchall()
-        ((unmatched,),) = connection.execute(
-            f"SELECT count(*) FROM ({MATCHED_SQL}) WHERE prediction_id IS NULL AND endpoint = {quote_text(endpoint)}"
-        ).fetchall()
-        ((odd,),) = connection.execute("SELECT coalesce(sum(unnamed), 0) FROM units").fetchall()
-        said = unnamed(connection, int(odd))
+        strays, said = unmatched(connection, endpoint), unnamed(connection)
     finally:
         connection.close()
     if not whole.decisions:
         return Valued(empty)
-    return Valued(whole, found[:_MOST], len(found[_MOST:]), [row[0] for row in fields], unmatched, said)
+    return Valued(whole, found[:_MOST], len(found[_MOST:]), [row[0] for row in fields], strays, said)
 
 
 def _slices(connection: Any, whole: str = "") -> list[Slice]:
@@ -160,11 +143,11 @@ def _slice(row: tuple[Any, ...]) -> Slice:
 def _column(connection: Any, field: str) -> tuple[str, str]:
     """What slices by a field, and what puts them in order. Raises NotFound for a field that no decision has."""
     if field in _COLUMNS:
-        return _COLUMNS[field], f"CASE WHEN {quote_text(field)} = 'month' THEN -epoch(p._time) ELSE 0 END"
+        return _COLUMNS[field], f"CASE WHEN {quote_text(field)} = 'month' THEN -epoch(p.moment) ELSE 0 END"
     key = quote_text('$."' + field.replace("\\", "\\\\").replace('"', '\\"') + '"')
     found = f"coalesce(p.features->>{key}, p.context->>{key})"
     count, numbers, distinct = connection.execute(
-        f"SELECT count({found}), count(TRY_CAST({found} AS DOUBLE)), count(DISTINCT {found}) FROM asked AS p"
+        f"SELECT count({found}), count(TRY_CAST({found} AS DOUBLE)), count(DISTINCT {found}) FROM judged AS p"
     ).fetchone()
     if not count:
         raise NotFound(f"Slice by {field[:60]!r}", "no decision was made from such a field", "The page lists those.")
@@ -172,7 +155,7 @@ def _column(connection: Any, field: str) -> tuple[str, str]:
         place = f"coalesce(TRY_CAST({found} AS DOUBLE), 0)" if numbers == count else "0"
         return found, place
     edges = connection.execute(
-        f"SELECT quantile_cont(TRY_CAST({found} AS DOUBLE), [0.25, 0.5, 0.75]) FROM asked AS p"
+        f"SELECT quantile_cont(TRY_CAST({found} AS DOUBLE), [0.25, 0.5, 0.75]) FROM judged AS p"
     ).fetchone()[0]
     number, edges = f"CAST({found} AS DOUBLE)", sorted(set(edges))
     words = [f"up to {edges[0]:,.4g}", *(f"{a:,.4g} to {b:,.4g}" for a, b in pairwise(edges))]
