@@ -182,3 +182,39 @@ def test_of_a_history_what_was_left_lately_is_wanted_the_newest_last():
     assert left(served, now, 3_600) == [("a", 1_800.0), ("b", 3_000.0)]
     assert left(served, now, 1_200) == [("b", 600.0)]
     assert left(served, now, 0) == left(served[:1], now, 3_600) == left([], now, 3_600) == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_process_that_is_loaded_to_be_kept_ready_is_not_left_behind_when_all_end(shop, ends):
+    before = shop.endpoints.get("reorder").bundle
+    (shop.root / "shop" / "words.py").write_text('LIKELY = "other words"\n')
+    shop.deploy()
+
+    async def ask():
+        loaded = asyncio.get_running_loop().create_future()
+        async with shop.serving("reorder") as serving:
+            load = serving._load
+
+            async def seen(*given, **how):
+                loaded.set_result(await load(*given, **how))
+                return loaded.result()
+
+            serving._load = seen
+            changing = serving._changing["reorder"]
+            async with changing:  # somebody is switching
+                serving.keep_warm("reorder", before, 60)
+                pid = (await loaded).pid
+                await asyncio.sleep(0.05)  # it waits for its turn
+                assert alive(pid)
+                ending = asyncio.create_task(serving.stop()) if ends else None
+                await asyncio.sleep(0.05)
+            if ending is not None:
+                await ending
+                return pid, alive(pid)
+            async with asyncio.timeout(5):
+                while serving.warm("reorder") != [before]:
+                    await asyncio.sleep(0.01)
+            return pid, not alive(pid)
+
+    pid, left_behind = asyncio.run(ask())
+    assert not left_behind and gone(pid)

@@ -230,12 +230,17 @@ class Serving:
         except SampanError as error:
             _LOG.warning("%s cannot be kept ready to go back to on %s: %s", bundle[:12], name, error.obstacle)
             return
-        async with self._changing[name]:
-            lane = self._lanes.get(name)
-            if lane is None or lane.endpoint.bundle == bundle or len(self._warm.bundles(name)) >= self._warm.count:
-                await worker.kill()  # something else has come meanwhile
-            else:
-                await self._warm.keep(name, bundle, worker, seconds)
+        kept = False
+        try:
+            async with self._changing[name]:
+                lane = self._lanes.get(name)
+                another = lane is not None and lane.endpoint.bundle != bundle
+                if another and len(self._warm.bundles(name)) < self._warm.count:
+                    await self._warm.keep(name, bundle, worker, seconds)
+                    kept = True
+        finally:
+            if not kept:  # something else has come meanwhile, or the hub ends
+                await worker.kill()
 
     def warm(self, name: str) -> list[str]:
         """Bundles that an endpoint can go back to without loading them, the newest last."""
