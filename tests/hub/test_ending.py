@@ -1,13 +1,15 @@
-"""A hub that is told to stop does so, whatever its threads are at."""
+"""A hub that is told to stop does so, whatever its threads are at, and says so to who waits."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from pathlib import Path
 
-from tests.hub.conftest import environment
+from tests.hub.conftest import Hub, environment
 
 BUSY = """
 import asyncio, os, threading, time
@@ -66,3 +68,44 @@ def test_more_threads_than_there_are_hold_nothing_up() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+SLOW = """
+import runpy, sys, time
+from pathlib import Path
+from sampan.hub import server
+from sampan.hub.views import events
+
+server.GRACE, server.LAST = 1, 0.5
+sys.argv = ["sampan", *sys.argv[4:]]
+
+def seek(*given, **how):  # as over gigabytes
+    with Path("ASKED").open("a") as file:
+        file.write(".")
+    time.sleep(600)
+
+events.seek = seek
+runpy.run_module("sampan", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_page_that_reads_the_log_while_the_hub_stops_is_answered_that_it_does(workspace: Path) -> None:
+    asked = workspace.parent / "asked"
+    hub = Hub(workspace, under=[sys.executable, "-c", SLOW.replace("ASKED", str(asked))])
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            kinds = ["text/html", "application/json"]
+            answers = [threads.submit(hub.ask, "GET", "/log", accept=kind) for kind in kinds]
+            until = time.monotonic() + 20
+            while not asked.exists() or asked.stat().st_size < 2:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert hub.stop() == 0
+            for kind, (response, body) in zip(kinds, (one.result() for one in answers), strict=True):
+                assert response.status == 503 and response.headers["retry-after"] == "5"
+                assert response.headers["content-type"].startswith(kind)
+                assert "default-src" in response.headers["content-security-policy"]
+                assert "the hub was told to end" in body.decode() and "Ask again when it is up." in body.decode()
+    finally:
+        hub.process.kill()
+        hub.process.wait()

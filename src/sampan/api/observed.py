@@ -3,6 +3,7 @@
 Nothing here looks at a body or a query string: a sign-in link carries its code in one.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from itertools import count
 from typing import Any, Final
 
 from sampan.api.dispatch import INTAKES
-from sampan.api.guard import Asgi, Receive, Scope, Send
+from sampan.api.guard import Asgi, Receive, Response, Scope, Send
 from sampan.api.mlflow_messages import LOGGED
 from sampan.api.predict_paths import PREFIXES
 from sampan.base.histogram import Histogram
@@ -58,7 +59,8 @@ class Observed:
     """``route`` gives the template of a path: a path has too many values to count by.
 
     Machines that send events, ask for predictions or log metrics are let through to ``bare``, and pay for a count and a
-    duration: no header, no line of the log unless it failed. All else goes to ``app``.
+    duration: no header, no line of the log unless it failed. All else goes to ``app``. ``cut_off`` gives the answer to
+    a request that the server ends before it is answered; None where it is not the hub that ends.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Observed:
         route: Callable[[str], str],
         instance: str,
         traces: Traces,
+        cut_off: Callable[[Scope], Response | None] = lambda scope: None,
     ) -> None:
+        self._cut_off = cut_off
         self._app, self._bare, self._requests, self._route = app, bare, requests, route
         self._prefix = instance[:8]
         self._numbers = count(1)
@@ -96,6 +100,10 @@ class Observed:
 
         try:
             await self._bare(scope, receive, noting)
+        except asyncio.CancelledError:
+            if status != GONE or (answer := self._cut_off(scope)) is None:
+                raise
+            await answer.give(noting)
         except Exception:
             status = 500
             _LOG.exception("a request failed", extra={"facts": self._facts(scope, status, start)})
@@ -133,6 +141,10 @@ class Observed:
                 await self._traced(app, scope, receive, noting, lambda: status)
             else:
                 await app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if status != GONE or (answer := self._cut_off(scope)) is None:
+                raise
+            await answer.give(noting)
         except Exception:
             status = 500
             _LOG.exception("a request failed", extra={"facts": self._facts(scope, status, start)})

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sampan.api.blobs import blobs
 from sampan.api.dispatch import EVENTS, Dispatch
 from sampan.api.doorkeeper import Doorkeeper
+from sampan.api.ending import cut_off
 from sampan.api.ga4 import COLLECT, DEBUG, Collect, Validate
-from sampan.api.guard import WILDCARDS, Guard, Hosts, Refusal
+from sampan.api.guard import WILDCARDS, Guard, Hosts, Refusal, Response
 from sampan.api.headers import SecurityHeaders
 from sampan.api.intake import Intake
 from sampan.api.mlflow import Mlflow
@@ -229,7 +230,8 @@ class RunningHub:
             )
             self.live.admits = guarded.admits
             hardened = SecurityHeaders(guarded)
-            yield Observed(hardened, guarded, self.requests, policies.route, self.instance, app.traces)
+            parts = self.requests, policies.route, self.instance, app.traces, self._cut_off
+            yield Observed(hardened, guarded, *parts)
         finally:
             self.stopping()
             beating.cancel()
@@ -323,6 +325,9 @@ class RunningHub:
         """The guard's answers, in the form that who asks can read."""
         others = refusal(self._frame)
         return lambda *refused: mlflow_refusal(*refused) or predict_refusal(*refused) or others(*refused)
+
+    def _cut_off(self, scope: Any) -> Response | None:
+        return cut_off(scope, self._refusal()) if self.ending else None
 
     def _ready(self) -> bool:
         return all(one.ready for one in checks(self))
