@@ -241,6 +241,17 @@ def test_the_queue_is_seen_as_it_was(queue: Queue) -> None:
     assert b"data-choice" not in page, "in the past nobody answers"
 
 
+def test_of_the_settled_the_newest_are_shown_and_of_those_that_wait_all_are_counted(queue: Queue) -> None:
+    for number in range(4):
+        queue.ask(f"turn-{number}")
+    for number in (0, 2, 1):
+        assert queue.answer(f"turn-{number}", {"action": "greet"})[0] == 200
+    page = queue.hub.json("/reviews?limit=2")
+    assert [one["case"]["id"] for one in page["settled"]] == ["turn-1", "turn-2"]
+    everything = queue.waiting(limit=1_000)
+    assert page["count"] == len(everything) and "turn-3" in everything
+
+
 @pytest.mark.slow
 def test_a_long_queue_is_shown_page_by_page_the_most_urgent_first(queue: Queue) -> None:
     """Nothing is left out and nothing comes twice, whatever is answered meanwhile."""

@@ -6,6 +6,7 @@ here, so floats are left to ``sampan.lake.repeat``, which asks the engine when t
 """
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ class QueryFacts(msgspec.Struct, frozen=True):
         )
 
 
+@lru_cache(maxsize=64)  # a rollout asks the same again and again, a page whenever it is opened
 def analyse(text: str, path: Path | str = "query", *, asked: bool = False) -> QueryFacts:
     """The names that a query reads and the reasons to refuse it.
 

@@ -99,7 +99,7 @@ def cases(
     limit: int = 0,
 ) -> list[Case]:
     """Cases, those due first before those settled last; ``by``: as known at an instant. ``waiting``: only those that
-    wait (True) or do not (False); ``since``: only those settled from then on."""
+    wait (True) or do not (False); ``since``: only those settled from then on; ``limit``: of the settled so many."""
     position = log.position()
     if not log.state("prediction", position).count:
         return []
@@ -112,13 +112,13 @@ def cases(
         where.append(f"told.id IS {'' if waiting else 'NOT '}NULL")
     if since is not None:
         where.append(f"told.done >= {since}")
+    order = "told.done DESC, review->>'due', _received, _id"
+    newest = f" QUALIFY told.id IS NULL OR row_number() OVER (PARTITION BY told.id IS NULL ORDER BY {order}) <= {limit}"
     rows = _ask(
         log,
         position,
         by,
-        f"{_CASES} WHERE {' AND '.join(where)}"
-        " ORDER BY told.done IS NOT NULL, told.done DESC, review->>'due', _received, _id"
-        + (f" LIMIT {limit}" if limit else ""),
+        f"{_CASES} WHERE {' AND '.join(where)}{newest if limit else ''} ORDER BY told.done IS NOT NULL, {order}",
     )
     return [_case(row) for row in rows]
 

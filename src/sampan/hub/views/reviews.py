@@ -63,8 +63,9 @@ def reviews(parts: Parts, query: Query) -> ReviewPage:
         known = ", ".join(names) or "none"
         raise NotFound("Show cases", f"no endpoint {endpoint[:100]!r}", f"There are: {known}.")
     most = min(whole(str(query.get("limit", ""))) or 0, _MOST)
-    waiting = sorted(cases(parts.log, by=then, waiting=True, endpoint=endpoint), key=_place)
-    settled = cases(parts.log, by=then, waiting=False, endpoint=endpoint, limit=most or _SETTLED)
+    found = cases(parts.log, by=then, endpoint=endpoint, limit=most or _SETTLED)
+    waiting = sorted((one for one in found if one.settled is None), key=_place)
+    settled = [one for one in found if one.settled is not None]
     after = str(query.get("after", ""))
     behind = [one for one in waiting if _place(one) > after] if after else waiting
     shown = behind[: most or _WAITING]
