@@ -22,7 +22,7 @@ from sampan.log.builtin import Outcome
 from sampan.log.outcomes import KNOWN_SQL, MATCHED_SQL, UNKNOWN_SQL
 from sampan.log.rates import HOUR
 from sampan.serve.past import past_decisions
-from sampan.serve.value import EARNED_SQL
+from sampan.serve.value import EARNED_SQL, by_month, join
 
 VALUE = {"currency": "GBP", "outcomes": {"true": 2.0, "false": -1.0}, "expected": 0.5}
 
@@ -51,8 +51,15 @@ class Told:
             writer.close()
         return answer.verdicts()[0]
 
-    def predict(self, id: str, entity: str, hour: int, endpoint: str = "churn") -> None:
-        named = {"endpoint": endpoint, "version": "churn@1", "bundle": "b" * 64, "entity": entity}
+    def seal(self) -> None:
+        """Seal what has come so far."""
+        with self.app.writing("Seal"):
+            writer = self.app.log.writer("told")
+            writer.seal()
+            writer.close()
+
+    def predict(self, id: str, entity: str, hour: int, endpoint: str = "churn", version: str = "churn@1") -> None:
+        named = {"endpoint": endpoint, "version": version, "bundle": "b" * 64, "entity": entity}
         said = {"features": {}, "prediction": 0.5, "action": "call", "rule": "likely", "value": VALUE}
         assert self.send("prediction", hour, named | said, id).verdict == "accepted"
 
@@ -146,6 +153,36 @@ def test_an_outcome_that_no_action_knows_is_told_of(told: Told) -> None:
     assert valued(told.app.log, "churn", "rule").unnamed == found.unnamed and found.known == 6
     told.outcome(7, False)
     assert fresh().unnamed.count == 4, "the one received last counts"
+
+
+def test_figures_are_the_same_over_a_seal_and_take_in_what_comes_late(told: Told) -> None:
+    def figures() -> tuple[Any, ...]:
+        _cache.clear()
+        whole, slices = decided(told.app.log, "churn"), valued(told.app.log, "churn", "version").slices
+        events = {type: told.app.sql(f"SELECT * FROM {type}") for type in ("prediction", "outcome")}
+        rows = {type: [dict(zip(names(one), row, strict=True)) for row in one["rows"]] for type, one in events.items()}
+        reckoned = [one for one in join(rows["prediction"], rows["outcome"]) if one.id in ("a1", "a2", "b1", "c1")]
+        (month,) = by_month(reckoned)
+        assert (whole.decisions, whole.known, whole.value) == (month.decisions, month.known, month.value_per_1000)
+        assert whole.expected == month.expected_per_1000 and sum(one.total for one in slices) == month.value
+        return whole, slices
+
+    def names(answer: Any) -> list[str]:
+        return [one["name"] for one in answer["columns"]]
+
+    told.send("outcome", 4, {"prediction_id": "a1", "value": True})
+    told.send("outcome", 6, {"prediction_id": "a2", "value": False})
+    before = figures()
+    told.seal()
+    assert figures() == before
+    told.send("outcome", 9, {"prediction_id": "b1", "value": True})
+    told.send("outcome", 9, {"prediction_id": "a2", "value": True})
+    told.predict("c1", "carol", 7, version="churn@2")
+    whole, slices = after = figures()
+    assert (whole.known, whole.versions) == (3, {"churn@1": 3, "churn@2": 1}) and whole.value == 2000.0
+    assert [(one.name, one.decisions, one.known) for one in slices] == [("churn@1", 3, 3), ("churn@2", 1, 0)]
+    told.seal()
+    assert figures() == after
 
 
 def test_outcomes_that_name_no_prediction_are_counted_until_it_comes(told: Told) -> None:
