@@ -7,14 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 import uvloop
-from serving_shop import RULES, Shop, body, record, told
+from rollout_shop import OURS, THEIR, due, events, predict, stage
+from serving_shop import FEATURES, RULES, Shop, body, record, told
 
 from sampan.base.clock import SharedClock, SystemClock, from_micros
 from sampan.lake.lake import MAIN, Lake
 from sampan.lake.write import write_arrow
+from sampan.serve.bundle import facts_of
+from sampan.serve.decisions import decision
+from sampan.serve.lookup import serves
 
 LOOKED_UP = RULES.replace('entity="customer_id"', 'entity="customer_id", features="customers", key="customer_id"')
 ROWS = {
@@ -39,11 +44,11 @@ def prepared(shop: Shop, rules: str = LOOKED_UP) -> Shop:
     return shop
 
 
-def publish(shop: Shop, rows: dict[str, list[Any]], clock: Any = None) -> str:
+def publish(shop: Shop, rows: dict[str, list[Any]], clock: Any = None, table: str = "customers") -> str:
     lake = Lake(shop.db, shop.folder.data / "lake", clock or SystemClock())
-    draft = write_arrow(pa.table(rows), lake.folder, name="customers")
-    lake.add(draft, "customers")
-    lake.commit(MAIN, {"customers": draft.id}, expected=lake.head())
+    draft = write_arrow(pa.table(rows), lake.folder, name=table)
+    lake.add(draft, table)
+    lake.commit(MAIN, {table: draft.id}, expected=lake.head())
     return draft.id
 
 
@@ -170,3 +175,115 @@ def test_without_the_table_an_endpoint_comes_up_and_says_so_to_who_asks(make_sho
     shop.deploy()
     (answer,) = ask(shop, body({"customer_id": 17850}))
     assert (answer.status, told(answer)["error"]["field"]) == (400, "customer_id")
+
+
+ABSENT = next(one for one in range(THEIR + 1, 100) if due(one))
+OTHERS = {
+    "customer_id": [str(OURS), str(THEIR)],
+    "orders": [9, -9],
+    "recency": [0.25, 4.0],
+    "spend": [99.5, 1.25],
+}
+CUSTOMERS = {
+    "customer_id": [str(OURS), str(THEIR), str(ABSENT)],
+    "orders": [2, 3, 4],
+    "recency": [0.5, 0.1, 1.0],
+    "spend": [10.25, 1.0, 1.0],
+}
+
+
+def row(rows: dict[str, list[Any]], id: int) -> dict[str, Any]:
+    at = rows["customer_id"].index(str(id))
+    return {name: rows[name][at] for name in ("orders", "recency", "spend")}
+
+
+def rollout_of(shop: Shop, table: str) -> str:
+    """The digest of a candidate whose rules look features up in a table; the champion's are in ``customers``."""
+    (shop.root / "decisions.py").write_text(LOOKED_UP)
+    publish(shop, CUSTOMERS)
+    shop.deploy()
+    (shop.root / "decisions.py").write_text(LOOKED_UP.replace('features="customers"', f'features="{table}"'))
+    try:
+        digest: str = shop.endpoints.draft("reorder", "reorder@1", workspace=shop.root, actor="tester").bundle
+        return digest
+    finally:
+        (shop.root / "decisions.py").write_text(LOOKED_UP)
+
+
+def test_a_candidate_is_asked_with_the_features_that_its_own_rules_name(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    first = publish(shop, OTHERS, table="others")
+    bundle = rollout_of(shop, "others")
+    publish(shop, {**OTHERS, "orders": [8, -8]}, table="others")
+    brought = record(customer_id=THEIR)
+
+    async def asking() -> list[Any]:
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            keys = [{"customer_id": OURS}, {"customer_id": THEIR}, brought, {"customer_id": ABSENT}]
+            one = await predict(serving, *keys, ids=["ours", "theirs", "brought", "absent"])
+            await serving.assign("reorder", stage(bundle, 0.0, stage=2, shadow=True))
+            return one + await predict(serving, *keys[:2], ids=["seen", "seen too"])
+
+    answers = uvloop.run(asking())
+    newer = {**OTHERS, "orders": [8, -8]}
+    model = shop.models.load("reorder@1")
+    kept = events(shop)
+    snapshot = kept["theirs"]["looked_up"].removeprefix("others ")
+    assert snapshot != first and kept["ours"]["looked_up"].startswith("customers ")
+    wanted = {"ours": row(CUSTOMERS, OURS), "theirs": row(newer, THEIR), "absent": row(CUSTOMERS, ABSENT)}
+    wanted |= {"seen": row(CUSTOMERS, OURS), "seen too": row(CUSTOMERS, THEIR)}
+    for answer in answers:
+        features = wanted.get(answer["id"], {name: brought[name] for name in FEATURES})
+        assert kept[answer["id"]]["features"] == features
+        assert [answer["prediction"]] == model.predict([features]) == [kept[answer["id"]]["prediction"]]
+    assert [kept[id]["variant"] for id in ("ours", "theirs", "brought", "absent")] == ["champion", *["candidate"] * 3]
+    assert "looked_up" not in kept["brought"] and kept["theirs"]["entity"] == str(THEIR)
+    assert "no row of others has customer_id" in kept["absent"]["fallback"] and answers[3]["version"] == "reorder@1"
+    said = {one["prediction_id"]: one["prediction"] for one in events(shop, "shadow").values()}
+    assert [said["seen"], said["seen too"]] == model.predict([row(newer, OURS), row(newer, THEIR)])
+    assert model.predict([row(newer, THEIR)]) != model.predict([row(CUSTOMERS, THEIR)])
+
+
+def test_a_candidates_features_are_as_of_when_the_request_is_asked(
+    tmp_path: Path, make_shop: Callable[..., Shop]
+) -> None:
+    shop = make_shop()
+    clock = SharedClock.create(tmp_path / "clock", datetime(2026, 1, 1, tzinfo=UTC))
+    publish(shop, CUSTOMERS, clock)
+    publish(shop, OTHERS, clock, table="others")
+    clock.set(clock.micros() + 86_400_000_000)
+    publish(shop, {**OTHERS, "orders": [8, -8]}, clock, table="others")
+    then = from_micros(clock.micros() - 3_600_000_000).isoformat()
+    bundle = rollout_of(shop, "others")
+
+    async def asking() -> None:
+        async with shop.serving("reorder") as serving:
+            await serving.assign("reorder", stage(bundle))
+            await predict(serving, {"customer_id": THEIR}, time=then, ids=["then"])
+            await predict(serving, {"customer_id": THEIR}, ids=["now"])
+
+    uvloop.run(asking())
+    kept = events(shop)
+    assert {kept[id]["variant"] for id in kept} == {"candidate"}
+    assert kept["then"]["features"] == row(OTHERS, THEIR) and kept["now"]["features"]["orders"] == -8
+
+
+@pytest.mark.parametrize(
+    ("theirs", "inputs", "same"),
+    [
+        ({}, ("orders", "spend"), True),
+        ({}, ("orders", "spend", "visits"), False),
+        ({"features": "others"}, ("orders",), False),
+        ({"key": "basket"}, ("orders",), False),
+        ({"context": ("stock",)}, ("orders",), False),
+    ],
+)
+def test_what_the_champion_has_looked_up_serves_a_candidate_that_wants_no_more(
+    theirs: dict[str, Any], inputs: tuple[str, ...], same: bool
+) -> None:
+    rules = decision(model="reorder", entity="customer_id", features="customers", key="customer_id")(lambda p, c: None)
+    facts = facts_of(rules)
+    other = msgspec.structs.replace(facts, **theirs)
+    assert serves(facts, ("orders", "recency", "spend"), other, inputs) is same
+    assert not serves(None, ("orders",), facts, ("orders",))

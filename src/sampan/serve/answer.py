@@ -95,13 +95,13 @@ class Answerer:
         """What its model takes and gives."""
         return self._bundle.model.signature
 
-    def complete(self, record: Mapping[str, Any], when: int | None) -> dict[str, Any]:
-        """A record that names a row, with the row's features as they were known at ``when``. Raises Usage."""
+    def complete(self, records: Sequence[Mapping[str, Any]], when: int | None) -> tuple[list[Any], Sequence[str]]:
+        """Records that name a row, with the row's features as they were known at ``when``, None: now; and for each the
+        table and snapshot, empty for what came as it is. Raises Usage."""
         if self._lookup is None:
-            return dict(record)
-        (made,), _ = self._lookup.complete([record], when)
-        completed: dict[str, Any] = made
-        return completed
+            return list(records), [""] * len(records)
+        made, told = self._lookup.complete(records, when)
+        return made, told or [""] * len(records)
 
     def warm(self) -> None:
         """Load what the first request would wait for."""
@@ -115,6 +115,7 @@ class Answerer:
         if call is None:
             call = face(number).read(body, headers, self._bundle)
         looked_up: list[str] = []
+        then = None
         records, sent = call.records, None
         now = self._clock.micros()
         if self._lookup is not None and number == NATIVE and len(records) <= RECORDS_LIMIT:
@@ -125,7 +126,7 @@ class Answerer:
         ids = self._ids(call.ids, len(records))
         when = now if call.time is msgspec.UNSET else _time(call.time, now)
         named = call.ids is not None
-        asked = Asked(records, ids, named, when, arrived, number, call.wanted, call.pinned, sent, looked_up)
+        asked = Asked(records, ids, named, when, arrived, number, call.wanted, call.pinned, sent, looked_up, then)
         return self.pack(asked) if self.heavy else asked
 
     def pack(self, asked: Asked) -> Asked:
@@ -275,6 +276,10 @@ class Answerer:
         rows = zip(asked.records, asked.ids, verdicts, whose, strict=True)
         for place, (record, identity, verdict, arm) in enumerate(rows):
             author = arm.author
+            entity = self.about(record)
+            row, where = written[place], asked.looked_up[place] if asked.looked_up else ""
+            if verdict.record is not None:
+                record, row, where = verdict.record, verdict.record, verdict.looked_up
             if verdict.fallback and self.before is not None:
                 author = self.before.author
             told = arm.told
@@ -305,13 +310,12 @@ class Answerer:
                 told = {**told, "fallback": "; ".join(reasons)[:_REASON]}
             answers.append(answer)
             sure = sure and _sound(verdict)
-            entity = self.about(record)
             features: Any
             context: dict[str, Any]
             if isinstance(written, Numbers) and author.inputs == written.inputs:
                 features, context = written.raws[place], {}
             else:
-                features, context = self._split(written[place], author.inputs)
+                features, context = self._split(row, author.inputs)
             output = verdict.output
             data: Any = Data(
                 self.endpoint,
@@ -327,8 +331,8 @@ class Answerer:
                 latency,
                 verdict.error,
             )
-            if asked.looked_up and asked.looked_up[place]:
-                told = {**told, "looked_up": asked.looked_up[place]}
+            if where:
+                told = {**told, "looked_up": where}
             if told:
                 data = {**msgspec.structs.asdict(data), **told}
             events.append(Written(identity, "prediction", self._source, when, data, entity or msgspec.UNSET))

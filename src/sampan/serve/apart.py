@@ -20,12 +20,19 @@ from sampan.serve.verdict import Verdict
 _decode_list = msgspec.msgpack.Decoder(list[Verdict]).decode
 
 
+class Named(msgspec.Struct, array_like=True):
+    """A record as it came, which names a row: who answers it looks its features up, as of ``when``, or now."""
+
+    record: dict[str, Any]
+    when: int | None
+
+
 class Errand(msgspec.Struct, array_like=True):
     """Records to be answered, and until when (``time.monotonic``, the same in all processes of a machine).
     ``unseen``: nobody is told the answers, and nothing may come of them."""
 
     until: float
-    records: list[dict[str, Any]]
+    records: list[dict[str, Any] | Named]
     unseen: bool = False
 
 
@@ -92,13 +99,16 @@ def weigh(answerer: Answerer, records: Sequence[Any], unseen: bool = False) -> l
     if not records:
         return []
     try:
-        answerer.fit(records)
-        if answerer.heavy:
-            records = answerer.packed(records)
-        outputs = answerer.predict(records)
+        full, told = _completed(answerer, records)
+        answerer.fit(full)
+        asked = answerer.packed(full) if answerer.heavy else full
+        outputs = answerer.predict(asked)
         if unseen:
-            return [_sound(_quietly(answerer, *one)) for one in zip(records, outputs, strict=True)]
-        return [_sound(one) for one in answerer.judge(records, outputs)]
+            return [_sound(_quietly(answerer, *one)) for one in zip(asked, outputs, strict=True)]
+        verdicts = [_sound(one) for one in answerer.judge(asked, outputs)]
+        for place, where in told.items():
+            verdicts[place] = msgspec.structs.replace(verdicts[place], record=full[place], looked_up=where)
+        return verdicts
     except (Unreachable, Refused) as error:  # of a live service: asking it again for each half says nothing new
         return [Verdict(None, error=error.obstacle) for _ in records]
     except Exception as error:  # noqa: BLE001 - the model and the rules are the user's: the champion answers instead
@@ -106,6 +116,18 @@ def weigh(answerer: Answerer, records: Sequence[Any], unseen: bool = False) -> l
             return [Verdict(None, error=_said(error))]
     half = len(records) // 2
     return [*weigh(answerer, records[:half], unseen), *weigh(answerer, records[half:], unseen)]
+
+
+def _completed(answerer: Answerer, records: Sequence[Any]) -> tuple[list[Any], dict[int, str]]:
+    """The records with their features, and by its place where those of each ``Named`` one are from. Raises Usage."""
+    full, told = list(records), dict[int, str]()
+    named = [place for place, one in enumerate(records) if isinstance(one, Named)]
+    for when in {records[place].when for place in named}:
+        places = [place for place in named if records[place].when == when]
+        made, where = answerer.complete([records[place].record for place in places], when)
+        for place, one, at in zip(places, made, where, strict=True):
+            full[place], told[place] = one, at
+    return full, told
 
 
 def _quietly(answerer: Answerer, record: Any, output: Any) -> Verdict:

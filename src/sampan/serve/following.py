@@ -212,7 +212,7 @@ class Following:
         if asked.looked_up and facts is not None and facts.features:
             known = {facts.key, facts.entity, *asked.context}
             sent = {name: value for name, value in record.items() if name in known}
-            record = self._answerer.complete(sent, event.time)
+            (record,), _ = self._answerer.complete([sent], event.time)
         return self._answerer.recalled(record)
 
     def _event(self, event: StoredEvent, verdict: Verdict, took: int, blobs: Blobs) -> bytes:

@@ -35,7 +35,7 @@ class Lookup:
         self._data, self._clock = data, clock
         self._table, self._key = facts.features, facts.key
         self._inputs = tuple(inputs)
-        self._also = tuple(name for name in (facts.entity, *(facts.context or ())) if name)
+        self._also = _also(facts)
         self._lake: Lake | None = None
         self._loaded: OrderedDict[str, _Rows] = OrderedDict()
         self._newest = ""  # of those that are loaded
@@ -190,6 +190,18 @@ class _Rows:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def serves(facts: DecisionFacts | None, inputs: Sequence[str], other: DecisionFacts, others: Sequence[str]) -> bool:
+    """Whether what is looked up for some rules and a model's inputs is what others want, too."""
+    if facts is None or (facts.features, facts.key) != (other.features, other.key):
+        return False
+    return {*inputs, *_also(facts)} >= {*others, *_also(other)}
+
+
+def _also(facts: DecisionFacts) -> tuple[str, ...]:
+    """What else than inputs is looked up."""
+    return tuple(name for name in (facts.entity, *(facts.context or ())) if name)
 
 
 def as_sent(column: str, type_: str) -> str:

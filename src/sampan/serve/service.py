@@ -54,6 +54,12 @@ class Fresh(NamedTuple):
         theirs = frozenset(self.places)
         return [place for place in range(len(self.asked.records)) if place not in theirs]
 
+    @property
+    def theirs(self) -> Records:
+        """What the candidate is asked."""
+        assert self.plan is not None
+        return self.plan.records(self.asked, self.places)
+
     def records(self, places: Sequence[int]) -> Records:
         records = self.asked.records
         return records.at(places) if isinstance(records, Numbers) else [records[place] for place in places]
@@ -117,7 +123,7 @@ class Service:
             return
         replies: dict[int, Reply] = {}
         if theirs:
-            asked = self._variants.ask([one.records(one.places) for one in theirs])
+            asked = self._variants.ask([one.theirs for one in theirs])
             replies = {one.request: reply for one, reply in zip(theirs, asked, strict=True)}
         own = [one.records(one.own) if one.places else one.asked.records for one in fresh]
         if self._answerer.live is not None:

@@ -68,7 +68,7 @@ class Shadow:
     def _drain(self) -> None:
         waiting, self._waiting = self._waiting, []
         begun = time.perf_counter()
-        records = [[one.asked.records[place] for place in one.places] for one in waiting]
+        records = [one.plan.records(one.asked, one.places) for one in waiting]
         replies = self._variants.ask(records, unseen=True)
         for one, reply in zip(waiting, replies, strict=True):
             if reply.done() and (reason := reply.result()) in (DOWN, LOADING, QUEUE):

@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sampan.base.assigning import gets_candidate
+from sampan.models.inputs import Numbers
 from sampan.serve.answer import Answerer
+from sampan.serve.apart import Named
 from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, LOADING, QUEUE, Assigned, News, code
 from sampan.serve.link import Link, Records, Reply
+from sampan.serve.lookup import serves
 from sampan.serve.verdict import Arm, Asked, Author
 
 _TELL: Final = 0.5  # seconds between what the hub is told
@@ -20,6 +23,7 @@ class Plan(NamedTuple):
     champion: Arm
     candidate: Arm
     author: Author  # the champion's
+    looks: bool  # whether the candidate's features by key are others than the champion's
 
     @property
     def shadow(self) -> bool:
@@ -28,6 +32,16 @@ class Plan(NamedTuple):
     def instead(self, reason: str) -> Arm:
         """The champion's answer where the candidate's was due."""
         return Arm(self.author, {**self.candidate.told, "fallback": reason[:300]})
+
+    def records(self, asked: Asked, places: Sequence[int]) -> Records:
+        """What the candidate is asked in some places: where features were looked up, and it wants others, what came."""
+        records = asked.records
+        if isinstance(records, Numbers):
+            return records.at(places)
+        if not self.looks or not asked.looked_up or asked.sent is None:
+            return [records[place] for place in places]
+        sent, told = asked.sent, asked.looked_up
+        return [Named(sent[place], asked.as_of) if told[place] else records[place] for place in places]
 
 
 class Variants:
@@ -64,7 +78,7 @@ class Variants:
         if rules is not None:
             self._answerer.beside(rules)
         if assigned is not None:
-            self.plan = plan_of(assigned, self._answerer.author)
+            self.plan = plan_of(assigned, self._answerer)
             self._answerer.alike.add(assigned.version)
             if link is not None:
                 link.timeout, link.queue = assigned.timeout, assigned.queue
@@ -164,9 +178,12 @@ class Variants:
             self._tell(self._news)
 
 
-def plan_of(assigned: Assigned, champion: Author) -> Plan:
+def plan_of(assigned: Assigned, answerer: Answerer) -> Plan:
     """What the events of a stage say, worked out once."""
-    wanted = assigned.assignment
+    wanted, champion, theirs = assigned.assignment, answerer.author, assigned.rules
+    looks = theirs is not None and bool(theirs.features)
+    if theirs is not None and looks:
+        looks = not serves(answerer.facts, champion.inputs, theirs, assigned.inputs)
     told: Mapping[str, object] = {"rollout": wanted.rollout, "stage": wanted.stage}
     if assigned.loading and wanted.share:  # of both arms: nobody's luck is to be asked at other times
         told = {**told, "aside": LOADING}
@@ -176,6 +193,7 @@ def plan_of(assigned: Assigned, champion: Author) -> Plan:
         Arm(champion, {"variant": CHAMPION, **told}),
         Arm(author, {"variant": CANDIDATE, **told}),
         champion,
+        looks,
     )
 
 

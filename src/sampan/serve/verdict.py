@@ -28,6 +28,7 @@ class Asked(NamedTuple):
     pinned: bool = False  # to the version that is served: no other may answer
     sent: Records | None = None  # the records as they came, where features were looked up
     looked_up: Sequence[str] = ()  # for each record where, empty for what came as it is
+    as_of: int | None = None  # when they were to be as of; None: now
     noted: Records | None = None  # the records as events say them, where that is something else
     blobs: Blobs | None = None  # what those name by digest
 
@@ -63,6 +64,10 @@ class Verdict(msgspec.Struct, array_like=True, gc=False):
     """Whom its rules would have called, had anybody been told the answer."""
     form: str = ""
     """``onnx`` where the model's ONNX form has said it."""
+    record: dict[str, Any] | None = None
+    """What it was said to, where its process has looked the features up itself; else that is what was asked."""
+    looked_up: str = ""
+    """Where it has: a table and its snapshot."""
 
 
 class Author(NamedTuple):
