@@ -8,8 +8,9 @@ import pytest
 from rollout_shop import SALT, candidate, due, events, predict
 from serving_shop import record
 
-from sampan.base.errors import NotFound
+from sampan.base.errors import Damaged, NotFound
 from sampan.serve.assignment import Assignment
+from sampan.serve.follower import Followers
 from sampan.serve.following import Followed
 
 
@@ -135,6 +136,50 @@ def test_what_its_process_dies_over_or_hangs_at_is_named_and_all_others_are_answ
     assert "RuntimeError: the new rule is wrong" in found["p10"]["error"]
     assert not any(found[f"p{n}"]["error"] for n in (0, 1, 2, 3, 5, 6, 7, 9, 11))
     assert state.restarts >= 2 and len(events(shop)) == 12
+
+
+@pytest.mark.slow
+def test_that_its_process_ends_over_and_over_is_said_until_one_lasts(shop, fitted, monkeypatch):
+    monkeypatch.setattr("sampan.serve.follower._BACK_OFF", (0.05,))
+    monkeypatch.setattr("sampan.serve.follower.STEADY", 4.0)
+    bundle = candidate(shop, fitted)
+
+    async def ask():
+        async with shop.serving("reorder") as serving:
+            await predict(serving, *[record(theirs="die")] * 5, ids=[f"p{n}" for n in range(5)])
+            await serving.followers.follow([followed(bundle)])
+            async with asyncio.timeout(120):
+                while not (crashing := serving.followers.status()[0]).crashing:
+                    await asyncio.sleep(0.05)
+                while not (now := serving.followers.status()[0]).steady:
+                    await asyncio.sleep(0.2)
+            return crashing, now
+
+    crashing, now = asyncio.run(ask())
+    assert not crashing.steady and "5 processes in a row ended" in crashing.crashing and "SIGKILL" in crashing.crashing
+    assert (now.crashing, now.state, now.behind) == ("", "following", 0) and now.restarts >= 5
+
+
+def test_one_that_cannot_be_loaded_over_and_over_says_why(shop, fitted, monkeypatch):
+    monkeypatch.setattr("sampan.serve.follower._BACK_OFF", (0.01,))
+    bundle = candidate(shop, fitted)
+
+    async def load(_):
+        raise Damaged("Load reorder@2", "a byte of model.txt is another")
+
+    async def ask():
+        followers = Followers(shop.endpoints.bundle, load, 5)
+        await followers.follow([followed(bundle)])
+        async with asyncio.timeout(20):
+            while not followers.status()[0].crashing:
+                await asyncio.sleep(0.01)
+        try:
+            return followers.status()[0]
+        finally:
+            await followers.end()
+
+    state = asyncio.run(ask())
+    assert "a byte of model.txt is another" in state.crashing and not state.steady
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from sampan.log.contracts import Contracts
 from sampan.log.log import Log
 from sampan.models.rebuilds import Rebuild
 from sampan.runs.records import Run, Runs, StepRun
+from sampan.serve.follower import FollowerState
 from sampan.serve.lane import EndpointState
 from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Compose
@@ -89,6 +90,7 @@ class Scene:
         self.late: list[Unanswered] = []
         self.strayed: Strays | None = None
         self.served: list[EndpointState] = []
+        self.followed: list[FollowerState] = []
         self.alerting = Alerting((target,) if target else (), Limits(**{"disk_free": 0.0, **limits}), allowed, 0.1)
         self.changes: list[Alert] = []
         self.watch = self.fresh()
@@ -134,6 +136,9 @@ class Scene:
 
     def strays(self) -> Strays | None:
         return self.strayed
+
+    def followers(self) -> list[FollowerState]:
+        return self.followed
 
     def damages(self) -> Sequence[Any]:
         return []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from sampan.base.outgoing import Outgoing
 from sampan.log.conform import Conformity, Finding, record
 from sampan.models.rebuilds import Rebuild, Rebuilt
 from sampan.runs.records import StepRun
+from sampan.serve.follower import FollowerState
 from sampan.store.database import Database
 from sampan.watch.alerts import GIVEN_UP, WAITING, Alerts, open_alerts
 from sampan.watch.limits import Target
@@ -268,6 +270,35 @@ def test_outcomes_that_name_no_prediction_are_told_of_where_they_are_many(scene:
     scene.strayed = None
     turn(scene)
     assert not scene.open()
+
+
+def test_a_shadow_that_crashes_over_and_over_is_told_of_until_it_gets_on_or_is_ended(scene: Scene) -> None:
+    def follows(crashing: str, steady: bool, restarts: int = 5) -> list[FollowerState]:
+        some: dict[str, Any] = {"bundle": "b", "state": "down", "pid": None, "error": "", "restarts": restarts}
+        one = {"shadow": "s1", "endpoint": "reorder", "version": "reorder@2", "crashing": crashing, "steady": steady}
+        return [FollowerState(**one, **some)]
+
+    said = "5 processes in a row ended soon after they were started, the last by signal 9 (SIGKILL)"
+    scene.followed = follows("", False, 4)
+    turn(scene)
+    assert not scene.open(), "that it died a few times is no alert"
+    scene.followed = follows(said, False)
+    turn(scene)
+    (alert,) = scene.watch.alerts.open()
+    assert (alert.key, alert.reason, alert.evidence) == ("shadow:s1", said, "/shadows/s1")
+    assert alert.title == "A shadow of reorder crashes over and over: reorder@2"
+    scene.followed = follows("", False, 0)
+    turn(scene)
+    assert scene.open(), "a hub that was started again has not seen it get on"
+    scene.followed = follows("", True, 0)
+    turn(scene)
+    assert not scene.open()
+    scene.followed = follows(said, False)
+    turn(scene)
+    assert scene.open()
+    scene.followed = []
+    turn(scene)
+    assert not scene.open(), "it was ended"
 
 
 @pytest.fixture

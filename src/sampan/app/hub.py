@@ -71,6 +71,7 @@ from sampan.serve.claims import Claims
 from sampan.serve.doors import NOWHERE, Doors, Most, Ports
 from sampan.serve.endpoints import Endpoint
 from sampan.serve.exposed import Capped, Held
+from sampan.serve.follower import FollowerState
 from sampan.serve.following import Followed
 from sampan.serve.lane import EndpointState
 from sampan.serve.reviews import STREAM, Desk, Watching
@@ -153,6 +154,9 @@ class Sight:
 
     def strays(self) -> Strays | None:
         return self._hub.straying.look(self.now())
+
+    def followers(self) -> list[FollowerState]:
+        return self._hub.serving.followers.status()
 
 
 class RunningHub:

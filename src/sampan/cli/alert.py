@@ -98,8 +98,8 @@ def silence(app: "App", what: str, span: str, reason: str, as_json: bool) -> Non
     """Tell nobody of a kind of alert, or of one, for a while.
 
     WHAT is a kind (quarantined, silent, run_failed, endpoint_down, disk, log_fault, sealing, differs, rebuild_failed,
-    rollout, review, exposure, damaged), or one of them with what it is about, such as quarantined:till. Alerts are
-    recorded all the same.
+    rollout, review, exposure, damaged, outcomes, shadow), or one of them with what it is about, such as
+    quarantined:till. Alerts are recorded all the same.
     """
     from sampan.cli.run import me
 

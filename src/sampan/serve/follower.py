@@ -3,6 +3,7 @@ over."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -24,7 +25,8 @@ _SLACK: Final = 10.0  # seconds beside what an answer may take in which a proces
 
 class FollowerState(msgspec.Struct, frozen=True, kw_only=True):
     """How a shadow is doing. ``behind``: predictions that it has not come to; ``answered`` and ``missed`` (why, how
-    often) are since the hub started."""
+    often) are since the hub started; ``crashing``: that its process ends over and over, and how, until one is
+    ``steady``."""
 
     shadow: str
     endpoint: str
@@ -38,6 +40,7 @@ class FollowerState(msgspec.Struct, frozen=True, kw_only=True):
     answered: int = 0
     missed: dict[str, int] = {}
     crashing: str = ""
+    steady: bool = False
 
 
 class Follower:
@@ -53,6 +56,7 @@ class Follower:
         self._state: Standing = "starting"
         self._error = ""
         self._restarts = 0
+        self._since: float | None = None  # it follows
         self._crashes = Crashes()
         self._news, self._before = News(), News()
         self._careful = False
@@ -78,6 +82,7 @@ class Follower:
     def status(self) -> FollowerState:
         worker, counts = self._worker, self._news.with_counts_of(self._before)
         there = worker is not None and not worker.lost.is_set()
+        steady = there and self._since is not None and time.monotonic() - self._since > STEADY
         return FollowerState(
             shadow=self.followed.assignment.rollout,
             endpoint=self.followed.endpoint,
@@ -90,11 +95,11 @@ class Follower:
             behind=counts.behind,
             answered=counts.shadowed,
             missed=counts.missed,
-            crashing=self._crashes.said,
+            crashing="" if steady else self._crashes.said,
+            steady=steady,
         )
 
     async def _keep(self) -> None:
-        loop = asyncio.get_running_loop()
         failures = 0
         while True:
             try:
@@ -103,17 +108,19 @@ class Follower:
                 await worker.follow(msgspec.structs.replace(self.followed, careful=self._careful))
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may do better
                 self._error = str(error) or type(error).__name__
-                if isinstance(error, Lost):
-                    self._crashes.count(" while it loaded")
+                how = " while it loaded" if isinstance(error, Lost) else f" since it did not load: {self._error}"
+                self._crashes.count(how)
                 if self._worker is not None:
                     await self._worker.kill()
             else:
-                begun, self._state, self._error = loop.time(), "following", worker.note
+                begun = self._since = time.monotonic()
+                self._state, self._error = "following", worker.note
                 await self._attend(worker)
                 await worker.kill()
                 answered = self._news.shadowed
-                self._died(worker, loop.time() - begun)
-                if loop.time() - begun > STEADY:
+                lasted, self._since = time.monotonic() - begun, None
+                self._died(worker, lasted)
+                if lasted > STEADY:
                     failures = 0
                 elif answered:
                     failures //= 2
@@ -186,7 +193,7 @@ class Followers:
 
     def status(self) -> list[FollowerState]:
         """How each is doing."""
-        return [one.status() for one in self._there.values()]
+        return [one.status() for one in list(self._there.values())]
 
     def stir(self, endpoint: str) -> None:
         """There are more predictions of an endpoint."""

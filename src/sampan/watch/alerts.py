@@ -111,7 +111,7 @@ class Silence(msgspec.Struct, frozen=True):
 
 KINDS: Final = (
     *("quarantined", "silent", "differs", "run_failed", "endpoint_down", "disk", "log_fault", "sealing"),
-    *("rebuild_failed", "rollout", "review", "exposure", "damaged", "outcomes"),
+    *("rebuild_failed", "rollout", "review", "exposure", "damaged", "outcomes", "shadow"),
 )
 
 

@@ -37,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exposure: bool = True
     damage: bool = True
     unknown_outcomes: float = 0.1
+    shadows: bool = True
 
 
 #: What each limit means and what values it may have: lowest, highest.
@@ -63,6 +64,7 @@ LIMITS: Final[Mapping[str, tuple[str, float, float]]] = {
     "exposure": ("Whether a cap on what decisions may put at risk in a day is told of when it is reached.", 0, 1),
     "damage": ("Whether a version with a damaged file is told of: one that was refused, or that serves.", 0, 1),
     "unknown_outcomes": ("Share of a day's outcomes by id that may name predictions which there are not.", 0, 1),
+    "shadows": ("Whether a shadow whose process ends over and over is told of.", 0, 1),
 }
 
 

@@ -29,6 +29,7 @@ from sampan.watch.limits import SECOND, Limits
 from sampan.watch.rebuilding import failing
 from sampan.watch.releasing import Trouble, waiting
 from sampan.watch.reviewing import Unanswered, unanswered
+from sampan.watch.shadowing import crashing
 from sampan.watch.straying import Strays, straying
 
 _LOOKED_AT: Final = 1_000  # quarantined items that are read to find the most frequent reason
@@ -70,6 +71,7 @@ class Sight(Protocol):
     def held(self) -> Sequence[Holding]: ...
     def damages(self) -> Sequence[Damage]: ...
     def strays(self) -> Strays | None: ...
+    def followers(self) -> Sequence[Any]: ...
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -399,6 +401,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "exposure": capped,
     "damaged": damaged,
     "outcomes": straying,
+    "shadow": crashing,
 }
 
 
