@@ -159,7 +159,8 @@ def test_figures_are_the_same_over_a_seal_and_take_in_what_comes_late(told: Told
     def figures() -> tuple[Any, ...]:
         _cache.clear()
         whole, slices = decided(told.app.log, "churn"), valued(told.app.log, "churn", "version").slices
-        events = {type: told.app.sql(f"SELECT * FROM {type}") for type in ("prediction", "outcome")}
+        asked = "SELECT * FROM {} ORDER BY _received, _position"  # of several outcomes the last one given counts
+        events = {type: told.app.sql(asked.format(type)) for type in ("prediction", "outcome")}
         rows = {type: [dict(zip(names(one), row, strict=True)) for row in one["rows"]] for type, one in events.items()}
         reckoned = [one for one in join(rows["prediction"], rows["outcome"]) if one.id in ("a1", "a2", "b1", "c1")]
         (month,) = by_month(reckoned)
