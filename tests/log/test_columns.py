@@ -1,6 +1,8 @@
 """Events as SQL sees them."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,24 @@ def test_many_events_become_columns_a_few_at_a_time_and_lie_together(
     (file,) = map(pq.ParquetFile, paths)
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [5_000]
     assert table(shop).equals(before)
+
+
+def test_threads_that_ask_at_once_for_what_was_just_sealed_all_get_it_whole(shop: Shop) -> None:
+    shop.send(*[line(f"e{number}") for number in range(4_000)])
+    writer = shop.writer()
+    writer.seal()
+    writer.close()
+    source = shop.log().source("order_line", shop.log().position())
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> list[Path]:
+        together.wait()
+        return open_source(source)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        (path,) = {path for paths in pool.map(ask, range(8)) for path in paths}
+    assert pq.read_table(path).num_rows == 4_000
+    assert list(path.parent.glob(".*")) == []
 
 
 def test_a_file_lies_in_groups_of_so_many_bytes(shop: Shop) -> None:

@@ -29,6 +29,7 @@ _STRETCH: Final = 2_000  # items turned into columns at a time: as objects they 
 _GROUP: Final = 100_000, 16 << 20  # rows, or bytes, of a Parquet file that lie together
 _PARTS: Final = 512  # unsealed parts that are kept: types times streams
 _BLOCKS: Final = 32  # pieces of an unsealed part before they are made one
+_TURNS: Final = tuple(threading.Lock() for _ in range(16))  # of threads that make a projection
 _BATCH: Final = 25_000  # rows of it that lie together: with a tenth as many DuckDB takes twice as long
 
 
@@ -193,8 +194,19 @@ def _projection(
     path = home / name
     if path.exists():
         return path
-    home.mkdir(parents=True, exist_ok=True)
-    temporary = home / f".{name}.{os.getpid()}.tmp"
+    with _TURNS[hash(path) % len(_TURNS)]:  # of two threads that ask at once, the second finds what the first has made
+        if not path.exists():
+            home.mkdir(parents=True, exist_ok=True)
+            _project(path, reader, manifest, contract, keys)
+    if gone:  # what was readable before a key was destroyed must not stay in a cache
+        for stale in home.glob(f"{manifest.number:08d}-*.parquet"):
+            if stale != path:
+                stale.unlink(missing_ok=True)
+    return path
+
+
+def _project(path: Path, reader: StreamReader, manifest: Manifest, contract: Contract, keys: SubjectKeys) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(temporary, schema_of(contract), compression="zstd", compression_level=1) as writer:
             items = reader.items(manifest.first, manifest.last, labels=contract.labels)
@@ -204,11 +216,6 @@ def _projection(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if gone:  # what was readable before a key was destroyed must not stay in a cache
-        for stale in home.glob(f"{manifest.number:08d}-*.parquet"):
-            if stale != path:
-                stale.unlink(missing_ok=True)
-    return path
 
 
 def _code(contract: Contract, manifest: Manifest, path: str) -> str:
