@@ -181,8 +181,8 @@ class Variants:
 def plan_of(assigned: Assigned, answerer: Answerer) -> Plan:
     """What the events of a stage say, worked out once."""
     wanted, champion, theirs = assigned.assignment, answerer.author, assigned.rules
-    looks = theirs is not None and bool(theirs.features)
-    if theirs is not None and looks:
+    looks = False
+    if theirs is not None and theirs.features:
         looks = not serves(answerer.facts, champion.inputs, theirs, assigned.inputs)
     told: Mapping[str, object] = {"rollout": wanted.rollout, "stage": wanted.stage}
     if assigned.loading and wanted.share:  # of both arms: nobody's luck is to be asked at other times
