@@ -1,7 +1,7 @@
 """What commands and the hub ask about rollouts: checked, begun and told what to do."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.app.settling import Settling
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sampan.release.stages import State, Verb
     from sampan.serve.endpoints import Endpoint
 
-VERBS: Final = {
+VERBS: Final["Mapping[str, Verb]"] = {
     "pause": "pause",
     "resume": "resume",
     "promote": "promote",
@@ -154,9 +154,8 @@ class Releasing(Settling):
                     self.settle(begun, move.state)
                     raise Conflict(attempted, f"it has gone on by itself: {move.why}", "Look, and say it again.")
                 state = move.state
-            known: Verb = VERBS[verb]  # type: ignore[assignment]
             proofs = self._proofs(begun) if verb == "urgent" else ()
-            said = Said(at=self.clock.micros(), verb=known, actor=actor, reason=reason, proofs=proofs)
+            said = Said(at=self.clock.micros(), verb=VERBS[verb], actor=actor, reason=reason, proofs=proofs)
             move = tell(begun.plan, state, said)
             self._demand(begun, state, move.state)
             if verb == "back" and state.phase == FULL:

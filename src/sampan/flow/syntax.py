@@ -35,8 +35,8 @@ def _dump(value: object, out: list[str], declared: ast.expr | None) -> None:
                 inner = _without_docstring(inner or [])
             if declared and field == "decorator_list":
                 inner = [_plain_decorator(node) if node is declared else node for node in inner or []]
-            if declared and field == "args":
-                inner = _plain_arguments(inner)  # type: ignore[arg-type]
+            if declared and isinstance(inner, ast.arguments):
+                inner = _plain_arguments(inner)
             out.append(f" {field}=")
             _dump(inner, out, None)
         out.append(")")

@@ -8,6 +8,7 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from sampan.flow.files import Files
@@ -95,10 +96,10 @@ class Watch:
         return path[len(self._root) + 1 :] if path.startswith(self._root + os.sep) else path
 
     def _where(self) -> str:
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             name = frame.f_code.co_filename
             if name.startswith(self._root + os.sep) and not name.startswith((*self._installed, self._own)):
                 return f" ({self._short(name)}:{frame.f_lineno})"
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return ""

@@ -63,8 +63,8 @@ class Face(Protocol):
 @cache
 def face(number: int) -> Face:
     """A face by its number; imported when it is first used."""
-    found: Any = import_module(_MODULES[number])
-    return found  # type: ignore[no-any-return]
+    found: Face = import_module(_MODULES[number])
+    return found
 
 
 def pack(headers: Headers, body: bytes) -> bytes:

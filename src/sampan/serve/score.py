@@ -93,8 +93,8 @@ class Scorer:
         assert stdout is not None
         answer = None
         try:
-            write(stdin, body)  # type: ignore[arg-type]
-            answer = read(stdout)  # type: ignore[arg-type]
+            write(stdin, body)
+            answer = read(stdout)
         except BrokenPipeError:
             pass
         if answer is None:

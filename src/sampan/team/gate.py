@@ -10,7 +10,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from sampan.base.clock import Clock, iso
 from sampan.base.errors import SampanError
@@ -19,6 +19,7 @@ from sampan.team.roles import Principal
 from sampan.team.sessions import OWNER, Links, Sessions
 from sampan.team.tokens import Pass, Token, Tokens, hash_of, mint
 
+_K = TypeVar("_K")
 _KEPT: Final = 10_000
 _EVER: Final = 1 << 62
 _TRIES, _WINDOW = 10, 60.0
@@ -136,7 +137,7 @@ class Gate:
             self._keep(self._cookies, value, (principal, now + 30_000_000))  # 30 s, then idle time is noted again
         return principal
 
-    def _keep(self, cache: dict, key: object, found: tuple[Principal, int]) -> None:  # type: ignore[type-arg]
+    def _keep(self, cache: dict[_K, tuple[Principal, int]], key: _K, found: tuple[Principal, int]) -> None:
         if len(cache) >= _KEPT:
             cache.clear()
         cache[key] = found

@@ -21,11 +21,14 @@ def ordered(objects: Iterable[T], orders: Sequence[Order], value: Value[T]) -> l
     """The objects in an order; equals stay as they came, what has no value comes last."""
     found = list(objects)
     for order in reversed(orders):
-        have = [one for one in found if value(one, order.field) is not None]
-        lack = [one for one in found if value(one, order.field) is None]
-        have.sort(key=lambda one, by=order.field: value(one, by), reverse=not order.ascending)  # type: ignore[misc]
-        found = have + lack
+        found = _by(order, found, value)
     return found
+
+
+def _by(order: Order, objects: Sequence[T], value: Value[T]) -> list[T]:
+    have = [one for one in objects if value(one, order.field) is not None]
+    lack = [one for one in objects if value(one, order.field) is None]
+    return sorted(have, key=lambda one: value(one, order.field), reverse=not order.ascending) + lack
 
 
 def _fulfils(value: Any, one: Comparison) -> bool:

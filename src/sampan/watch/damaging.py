@@ -2,14 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sampan.models.damages import Damage
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 
 class Sees(Protocol):
@@ -18,10 +16,8 @@ class Sees(Protocol):
     def damages(self) -> Sequence[Damage]: ...
 
 
-def damaged(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def damaged(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Those whose files are still not as they were kept, as far as anybody has asked for them."""
-    from sampan.watch.signals import Signal
-
     found: defaultdict[str, list[Damage]] = defaultdict(list)
     for one in sight.damages() if limits.damage else ():
         found[one.version].append(one)
@@ -43,4 +39,4 @@ def damaged(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]
             example=last.id,
             value=float(len(several)),
         )
-        yield Signal("damaged", version, True, float(len(several)), breach.reason, lambda made=breach: made)  # type: ignore[misc]
+        yield Signal.of(breach)

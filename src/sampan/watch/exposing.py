@@ -1,14 +1,12 @@
 """Caps on what an endpoint's decisions may put at risk in a day, where they are reached."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sampan.base.words import counted
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 
 class Holding(Protocol):
@@ -36,10 +34,8 @@ class Sees(Protocol):
     def held(self) -> Sequence[Holding]: ...
 
 
-def capped(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def capped(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Endpoints whose cap holds decisions back today."""
-    from sampan.watch.signals import Signal
-
     for one in sight.held() if limits.exposure else ():
         money = f"{one.cap:,.2f} {one.currency}".strip()
         reason = f"{counted(one.count, 'decision')} held back today; {one.total:,.2f} of {money} are at risk"
@@ -56,4 +52,4 @@ def capped(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
             value=one.total,
             bound=one.cap,
         )
-        yield Signal("exposure", one.endpoint, True, one.total, reason, lambda made=breach: made)  # type: ignore[misc]
+        yield Signal.of(breach)

@@ -1,14 +1,12 @@
 """Versions in use that could not be made anew."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sampan.models.rebuilds import Rebuild
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 
 class Sees(Protocol):
@@ -17,10 +15,8 @@ class Sees(Protocol):
     def rebuilds(self) -> Sequence[Rebuild]: ...
 
 
-def failing(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def failing(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Those whose newest attempt failed, or gave another model than the one in use."""
-    from sampan.watch.signals import Signal
-
     for one in sight.rebuilds() if limits.rebuilds else ():
         if not one.good:
             said = one.report.said or "it came out with other metrics than those that were recorded"

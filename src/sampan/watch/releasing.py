@@ -1,15 +1,13 @@
 """Rollouts that need somebody: taken back, or without enough evidence when their patience was over."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -30,10 +28,8 @@ class Sees(Protocol):
     def troubles(self) -> Sequence[Trouble]: ...
 
 
-def waiting(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def waiting(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Open incidents, and rollouts that ask what is to become of them."""
-    from sampan.watch.signals import Signal
-
     for one in sight.troubles() if limits.rollouts else ():
         breach = Breach(
             kind="rollout",
@@ -46,4 +42,4 @@ def waiting(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]
             example=one.example,
             value=1.0,
         )
-        yield Signal("rollout", one.endpoint, True, 1.0, breach.reason, lambda made=breach: made)  # type: ignore[misc]
+        yield Signal.of(breach)

@@ -1,16 +1,14 @@
 """Cases that a rule sent to people and that nobody answered in time."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sampan.base.words import counted
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 
 class Unanswered(msgspec.Struct, frozen=True):
@@ -29,10 +27,8 @@ class Sees(Protocol):
     def unanswered(self) -> Sequence[Unanswered]: ...
 
 
-def unanswered(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def unanswered(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Endpoints with more such cases within a day than the limit."""
-    from sampan.watch.signals import Signal
-
     for one in sight.unanswered() if limits.reviews >= 0 else ():
         reason = f"{counted(one.count, 'case')} within a day; the newest: {one.newest}"
         breach = Breach(
@@ -47,5 +43,4 @@ def unanswered(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signa
             value=float(one.count),
             bound=limits.reviews,
         )
-        over = one.count > limits.reviews
-        yield Signal("review", one.endpoint, over, float(one.count), reason, lambda made=breach: made)  # type: ignore[misc]
+        yield Signal.of(breach, one.count > limits.reviews)

@@ -1,13 +1,11 @@
 """Shadows that follow the log and do not get on, since their process ends over and over."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 
 class Follows(Protocol):
@@ -35,10 +33,8 @@ class Sees(Protocol):
     def followers(self) -> Sequence[Any]: ...
 
 
-def crashing(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def crashing(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Shadows whose process ends over and over. One that has just begun, with a new hub say, has not got on."""
-    from sampan.watch.signals import Signal
-
     followed: Sequence[Follows] = sight.followers() if limits.shadows else ()
     for one in followed:
         if one.steady:
@@ -54,5 +50,4 @@ def crashing(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"
             example=one.shadow,
             value=float(one.restarts),
         )
-        over = bool(one.crashing)
-        yield Signal("shadow", one.shadow, over, breach.value, breach.reason, lambda made=breach: made)  # type: ignore[misc]
+        yield Signal.of(breach, bool(one.crashing))

@@ -12,8 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from sampan.log.conform import Conformity
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
@@ -26,6 +24,7 @@ from sampan.watch.alerts import Breach
 from sampan.watch.damaging import damaged
 from sampan.watch.exposing import Holding, capped
 from sampan.watch.limits import SECOND, Limits
+from sampan.watch.look import Memory, Signal
 from sampan.watch.rebuilding import failing
 from sampan.watch.releasing import Trouble, waiting
 from sampan.watch.reviewing import Unanswered, unanswered
@@ -72,29 +71,6 @@ class Sight(Protocol):
     def damages(self) -> Sequence[Damage]: ...
     def strays(self) -> Strays | None: ...
     def followers(self) -> Sequence[Any]: ...
-
-
-class Signal(msgspec.Struct, frozen=True):
-    """A limit that is crossed, or nearly. ``make`` works out the rest of what is told, when it is needed."""
-
-    kind: str
-    about: str
-    over: bool
-    value: float
-    reason: str
-    make: Callable[[], Breach]
-
-    @property
-    def key(self) -> str:
-        return f"{self.kind}:{self.about}"
-
-
-class Memory:
-    """What a look has to know of those before it."""
-
-    def __init__(self) -> None:
-        self.damage = ""  # what of the log could not be read in this look
-        self.down: dict[str, float] = {}  # endpoint → since when, on the machine's own clock
 
 
 def quarantined(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
@@ -198,7 +174,7 @@ def silent(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
                 value=quiet / SECOND,
                 bound=allowed / SECOND,
             )
-            yield Signal("silent", producer, True, quiet / SECOND, reason, lambda made=breach: made)  # type: ignore[misc]
+            yield Signal.of(breach)
 
 
 def failed_runs(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
@@ -273,7 +249,7 @@ def endpoints(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
                 value=lasted,
                 bound=limits.endpoint_down,
             )
-            yield Signal("endpoint_down", one.name, over, lasted, breach.reason, lambda made=breach: made)  # type: ignore[misc]
+            yield Signal.of(breach, over)
 
 
 def _silent(one: Served) -> Signal:
@@ -288,7 +264,7 @@ def _silent(one: Served) -> Signal:
         example=one.name,
         value=1.0,
     )
-    return Signal("endpoint_down", one.name, True, 1.0, breach.reason, lambda: breach)
+    return Signal.of(breach)
 
 
 def disk(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
@@ -308,7 +284,7 @@ def disk(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
             value=share,
             bound=limits.disk_free,
         )
-        yield Signal("disk", "data", share < limits.disk_free, share, reason, lambda: breach)
+        yield Signal.of(breach, share < limits.disk_free)
 
 
 def log_faults(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
@@ -325,7 +301,7 @@ def log_faults(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]
             example=fault[:100],
             value=1.0,
         )
-        yield Signal("log_fault", "intake", True, 1.0, breach.reason, lambda: breach)
+        yield Signal.of(breach)
     if memory.damage:
         damaged = Breach(
             kind="log_fault",
@@ -338,7 +314,7 @@ def log_faults(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]
             example=memory.damage.partition(":")[0],
             value=1.0,
         )
-        yield Signal("log_fault", "damage", True, 1.0, damaged.reason, lambda: damaged)
+        yield Signal.of(damaged)
 
 
 def sealing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
@@ -355,7 +331,7 @@ def sealing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
             example=fault.partition(":")[0],
             value=1.0,
         )
-        yield Signal("sealing", "intake", True, 1.0, breach.reason, lambda: breach)
+        yield Signal.of(breach)
 
 
 def differing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
@@ -380,7 +356,7 @@ def differing(sight: Sight, limits: Limits, memory: Memory) -> Iterator[Signal]:
                 example=first.example,
                 value=float(len(found.differs)),
             )
-            yield Signal("differs", type, True, breach.value, breach.reason, lambda made=breach: made)  # type: ignore[misc]
+            yield Signal.of(breach)
 
 
 Look = Callable[[Sight, Limits, Memory], Iterator[Signal]]

@@ -1,16 +1,14 @@
 """Outcomes whose prediction nobody has made: what turned out to be true of them counts nowhere."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from sampan.base.words import counted
 from sampan.watch.alerts import Breach
 from sampan.watch.limits import Limits
-
-if TYPE_CHECKING:
-    from sampan.watch.signals import Memory, Signal
+from sampan.watch.look import Memory, Signal
 
 _LEAST: Final = 10  # outcomes; fewer are told of on pages alone
 _SHOWN: Final = 60
@@ -33,10 +31,8 @@ class Sees(Protocol):
     def strays(self) -> Strays | None: ...
 
 
-def straying(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"]:
+def straying(sight: Sees, limits: Limits, memory: Memory) -> Iterator[Signal]:
     """Whether too many of a day's outcomes name predictions that there are not."""
-    from sampan.watch.signals import Signal
-
     found = sight.strays() if limits.unknown_outcomes < 1 else None
     if found is None or not found.of:
         return
@@ -57,4 +53,4 @@ def straying(sight: Sees, limits: Limits, memory: "Memory") -> Iterator["Signal"
             bound=limits.unknown_outcomes,
         )
         over = share > limits.unknown_outcomes and found.count >= _LEAST
-        yield Signal("outcomes", breach.about, over, share, reason, lambda: breach)
+        yield Signal.of(breach, over)

@@ -16,7 +16,8 @@ from sampan.base.outgoing import Outgoing
 from sampan.store.database import Database
 from sampan.watch.alerts import Alert, Alerts, Compose, Delivery
 from sampan.watch.limits import Alerting, Target
-from sampan.watch.signals import LOOKS, Memory, Sight, Signal
+from sampan.watch.look import Memory, Signal
+from sampan.watch.signals import LOOKS, Sight
 
 _LOG = logging.getLogger("sampan.watch")
 _FRESH = 60.0  # seconds after which the newest figure of an open alert is written down again
