@@ -7,6 +7,7 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
+from rollout_shop import candidate
 from serving_shop import FEATURES, Shop
 from tests.once import once
 
@@ -55,3 +56,9 @@ def make_shop(tmp_path: Path, pattern: Path) -> Iterator[Callable[..., Shop]]:
 @pytest.fixture
 def shop(make_shop: Callable[..., Shop]) -> Shop:
     return make_shop()
+
+
+@pytest.fixture
+def bundle(shop: Shop, fitted: Callable[[int], Fitted]) -> str:
+    """The shop's candidate, of which nothing is assigned yet."""
+    return candidate(shop, fitted)

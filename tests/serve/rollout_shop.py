@@ -1,5 +1,6 @@
 """A second version of the shop's model and rules, which nothing serves yet; its rules fail where they are told to."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,10 @@ from sampan.base.clock import SystemClock
 from sampan.flow.declare import Fitted
 from sampan.log.contracts import Contracts
 from sampan.log.log import Log
-from sampan.serve.assignment import Assignment
+from sampan.serve.assignment import Assignment, CandidateState
+from sampan.serve.bundle import Bundle
 from sampan.serve.serving import Serving
+from sampan.serve.worker import Worker
 
 THEIRS = """theirs = context.get("theirs", "")
     if theirs == "raise":
@@ -36,6 +39,8 @@ THEIRS = """theirs = context.get("theirs", "")
         time.sleep(float(theirs[5:]))
     """
 SALT = "salt"
+#: Milliseconds that a candidate has where a test shows who answers and not how soon: the most that it may have.
+LONG = 5_000
 
 
 def candidate(shop: Shop, fitted: Callable[[int], Fitted], trees: int = 9) -> str:
@@ -74,6 +79,45 @@ async def predict(serving: Serving, *records: dict[str, Any], **more: Any) -> li
     return answers
 
 
+def standing(serving: Serving) -> CandidateState | None:
+    """How the candidate of the only endpoint is doing; None if there is none."""
+    return serving.status()[0].candidate
+
+
+async def connected(serving: Serving, patience: float = 20.0) -> CandidateState:
+    """Wait until the champion's process has reached the candidate's."""
+    async with asyncio.timeout(patience):
+        while (now := standing(serving)) is None or now.state != "serving":
+            await asyncio.sleep(0.01)
+    return now
+
+
+def gate_of(serving: Serving, bundle: str) -> asyncio.Event:
+    """While it is not set, no process loads a bundle. For before the bundle is assigned."""
+    gate = asyncio.Event()
+    load = serving._load
+
+    async def late(name: str, wanted: Bundle, **how: Any) -> Worker:
+        if wanted.digest == bundle:
+            await gate.wait()
+        return await load(name, wanted, **how)
+
+    serving._load = late
+    return gate
+
+
+async def until_down(serving: Serving) -> list[str]:
+    """Ask for the candidate until the process of the champion knows that the candidate's is gone; the ids, of which the
+    last was asked then. Nothing may load another meanwhile."""
+    ids: list[str] = []
+    async with asyncio.timeout(20):
+        while not standing(serving).fallbacks.get("down"):
+            ids.append(f"down {len(ids)}")
+            await predict(serving, record(customer_id=THEIR), ids=ids[-1:])
+            await asyncio.sleep(0.02)
+    return ids
+
+
 def events(shop: Shop, type: str = "prediction") -> dict[str, dict[str, Any]]:
     """The data of the endpoint's events, by the prediction's id."""
     left_out = {"variant": "champion", "rollout": "", "stage": 0, "fallback": "", "aside": ""}
@@ -85,4 +129,20 @@ def events(shop: Shop, type: str = "prediction") -> dict[str, dict[str, Any]]:
         log.keys.close()
 
 
-__all__ = ["OURS", "THEIR", "body", "candidate", "due", "events", "predict", "record", "stage", "told"]
+__all__ = [
+    "LONG",
+    "OURS",
+    "THEIR",
+    "body",
+    "candidate",
+    "connected",
+    "due",
+    "events",
+    "gate_of",
+    "predict",
+    "record",
+    "stage",
+    "standing",
+    "told",
+    "until_down",
+]

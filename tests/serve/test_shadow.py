@@ -11,11 +11,6 @@ from rollout_shop import OURS, THEIR, candidate, due, events, predict, stage
 from serving_shop import body, record, told
 
 
-@pytest.fixture
-def bundle(shop, fitted):
-    return candidate(shop, fitted)
-
-
 def shadow(bundle, **more):
     return stage(bundle, **{"share": 0.0, "shadow": True, "stage": 0, **more})
 
