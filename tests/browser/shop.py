@@ -189,10 +189,7 @@ class Shop:
         asked = {"name": "stay", "thresholds": {"likely": 0.6}, "reason": PAYLOAD, "without_golden": True}
         self.post("/v1/rollouts", asked)
         self.ask("v9", "decision-9", 30.0)
-        until = time.monotonic() + 60
-        while self.hub.json("/rollouts")["rollouts"][0]["phase"] != "reverted":
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        self.hub.until("rollout taken back", "/rollouts", lambda page: page["rollouts"][0]["phase"] == "reverted")
 
     def shadow(self) -> None:
         """A rollout that was ended after its shadow had seen one request."""
@@ -200,10 +197,7 @@ class Shop:
         asked = {"name": "stay", "thresholds": {"likely": 0.6}, "reason": PAYLOAD, "without_golden": True}
         id = json.loads(self.post("/v1/rollouts", asked))["id"]
         self.ask(PAYLOAD, "decision-10", 30.0)
-        until = time.monotonic() + 60
-        while not self.hub.json(f"/rollouts/{id}/shadow")["compared"]["asked"]:
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        self.hub.until("request to the shadow", f"/rollouts/{id}/shadow", lambda page: page["compared"]["asked"])
         self.post("/v1/rollouts/stay/back", {"reason": PAYLOAD})
         (self.folder / "rollouts.toml").write_text(ROLLOUT)
 
@@ -212,10 +206,7 @@ class Shop:
         asked = {"name": "stay", "thresholds": {"likely": 0.65}, "reason": PAYLOAD}
         id = json.loads(self.post("/v1/shadows", asked))["id"]
         self.ask(PAYLOAD, "decision-11", 30.0)
-        until = time.monotonic() + 60
-        while not self.hub.json(f"/shadows/{id}")["compared"]["asked"]:
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        self.hub.until("request to the shadow", f"/shadows/{id}", lambda page: page["compared"]["asked"])
         self.post(f"/v1/shadows/{id}/end", {"reason": PAYLOAD})
 
     def propose(self) -> None:
@@ -227,9 +218,7 @@ class Shop:
 
     def await_alert(self) -> None:
         """The hub looks every few seconds, and sees that a run has failed."""
-        until = time.monotonic() + 30
-        while not self.hub.json("/alerts")["open"] and time.monotonic() < until:
-            time.sleep(0.2)
+        self.hub.until("alert", "/alerts", lambda page: page["open"])
 
     def register(self, run: str) -> None:
         """A version of what a run logged; names, tags and notes that would like to run."""

@@ -12,17 +12,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.once import once
 from tests.within import within
 
+#: Seconds for one answer, where the machine is busy: a deploy may load a model twice, each within 60.
+PATIENCE: Final = 180.0
+_ENDING: Final = 60.0  # within which a hub ends: its processes have ten to answer what they were asked
+_SHOWN: Final = 2_000  # characters of what it said last
 PREDICTIONS = ("/predict/", "/invocations/", "/v2")
 CONTRACTS = """
 from typing import Annotated
@@ -66,7 +70,7 @@ def sampan(folder: Path, *arguments: str, apart: bool = False, **extra: str) -> 
         [sys.executable, "-m", "sampan", "-C", str(folder), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env=environment(**extra),
         check=False,
     )
@@ -78,19 +82,23 @@ class Hub:
     def __init__(self, folder: Path, *arguments: str, under: Sequence[str] = (), **extra: str) -> None:
         self.folder = folder
         command = [*under, sys.executable, "-m", "sampan", "-C", str(folder), "up", "--json"]
-        self.process = subprocess.Popen(
-            [*command, *(arguments or ("--port", "0"))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(**extra),
-        )
+        self._said = folder.with_name(f"{folder.name}.said")  # not a pipe: nobody could look into it before the end
+        with self._said.open("ab") as said:
+            self._before = said.tell()
+            self.process = subprocess.Popen(
+                [*command, *(arguments or ("--port", "0"))],
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=environment(**extra),
+            )
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], 30)
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
         line = self.process.stdout.readline() if ready else ""
         if not line:
             self.process.kill()
-            raise AssertionError(f"the hub did not start: {self.process.communicate()[1]}")
+            self.process.communicate()
+            raise AssertionError(f"no start{'' if ready else f' in {PATIENCE:g} s'}; {self._last()}")
         self.said: dict[str, str] = json.loads(line)
         self.pid = int(json.loads((folder / ".sampan" / "hub.json").read_text())["pid"])
         self.url = self.said["url"]
@@ -106,15 +114,43 @@ class Hub:
         if token and "cookie" not in given:
             given.setdefault("authorization", f"Bearer {self.token}")
         port = self.direct if self.direct and path.startswith(PREDICTIONS) else self.port
-        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
-            connection.request(method, path, body, given)
-            response = connection.getresponse()
-            return response, response.read()
+            with self._answering(f"{method} {path}"):
+                connection.request(method, path, body, given)
+                response = connection.getresponse()
+                return response, response.read()
         finally:
             connection.close()
 
-    def predict(self, name: str, body: bytes, patience: float = 60.0) -> tuple[int, bytes]:
+    def until(self, what: str, path: str, good: Callable[[Any], Any]) -> Any:
+        """The JSON of a page, once it is as it should be: ``what`` says how."""
+        end = time.monotonic() + PATIENCE
+        while not good(found := self.json(path)):
+            if time.monotonic() > end:
+                raise AssertionError(f"no {what} in {PATIENCE:g} s; {path} says {json.dumps(found)}; {self._last()}")
+            time.sleep(0.2)
+        return found
+
+    def complained(self) -> str:
+        """What it has written to standard error so far."""
+        with self._said.open("rb") as said:
+            said.seek(self._before)
+            return said.read().decode(errors="replace")
+
+    def _last(self) -> str:
+        code = self.process.poll()
+        said = self.complained()[-_SHOWN:].strip() or "nothing"
+        return f"the hub {'is up' if code is None else f'ended with {code}'} and said: {said}"
+
+    @contextmanager
+    def _answering(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise AssertionError(f"no answer to {what} in {PATIENCE:g} s; {self._last()}") from None
+
+    def predict(self, name: str, body: bytes, patience: float = PATIENCE) -> tuple[int, bytes]:
         """One request to an endpoint, sent again while the answer says so: models load slowly on a busy machine."""
         until = time.monotonic() + patience
         while True:
@@ -130,12 +166,13 @@ class Hub:
 
     def statuses(self, requests: list[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:
         """What a stranger gets for many requests, over one connection."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             for method, path in requests:
-                connection.request(method, path, b"{}" if method == "POST" else None)
-                response = connection.getresponse()
-                response.read()
+                with self._answering(f"{method} {path}"):
+                    connection.request(method, path, b"{}" if method == "POST" else None)
+                    response = connection.getresponse()
+                    response.read()
                 yield method, path, response.status
         finally:
             connection.close()
@@ -147,7 +184,8 @@ class Hub:
 
     def raw(self, request: bytes) -> bytes:
         """What the hub, or the process that is asked past it, answers to exactly these bytes."""
-        with socket.create_connection(("127.0.0.1", self.direct or self.port), timeout=10) as connection:
+        where = "127.0.0.1", self.direct or self.port
+        with self._answering(f"{request[:200]!r}"), socket.create_connection(where, PATIENCE) as connection:
             connection.sendall(request)
             answer = b""
             while not (found := re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n.*?\r\n\r\n", answer, re.DOTALL)) or (
@@ -179,11 +217,12 @@ class Hub:
         if self.process.poll() is None:
             os.kill(self.pid, number)  # strace, if the hub runs under it, would keep the signal for itself
         try:
-            self.process.communicate(timeout=15)
+            self.process.communicate(timeout=_ENDING)
         except subprocess.TimeoutExpired:
+            last = self._last()
             self.process.kill()
             self.process.communicate()
-            raise
+            raise AssertionError(f"no end in {_ENDING:g} s after signal {number}; {last}") from None
         return self.process.returncode
 
 

@@ -119,8 +119,8 @@ def test_the_log_is_lines_of_json_without_secrets_or_queries(tmp_path: Path) -> 
     hub.ask("GET", f"/sign-in?code={code}", token=False)
     hub.ask("GET", "/log?subject=somebody", x_request_id="mine-2")
     hub.raw(b"GET /log/%0Aforged HTTP/1.1\r\nHost: 127.0.0.1:" + str(hub.port).encode() + b"\r\n\r\n")
-    hub.process.terminate()
-    _, said = hub.process.communicate(timeout=15)
+    hub.stop()
+    said = hub.complained()
     lines = [json.loads(line) for line in said.splitlines()]
     requests = [line for line in lines if line["logger"] == "sampan.requests"]
     assert {line["path"] for line in requests} >= {"/v1/events", "/sign-in", "/log"}
@@ -145,8 +145,8 @@ def test_without_a_level_the_log_says_only_what_is_wrong(tmp_path: Path) -> None
     hub = Hub(make_workspace(tmp_path / "shop"))
     hub.send(visit("1"))
     hub.ask("GET", "/log")
-    hub.process.terminate()
-    assert hub.process.communicate(timeout=15)[1] == ""
+    hub.stop()
+    assert hub.complained() == ""
 
 
 @pytest.mark.parametrize(("name", "value"), [("SAMPAN_LOG_LEVEL", "loud"), ("SAMPAN_LOG_FORMAT", "xml")])
@@ -204,8 +204,8 @@ def test_requests_are_spans_within_the_trace_of_who_asks(tmp_path: Path) -> None
     hub = Hub(make_workspace(tmp_path / "shop"), OTEL_TRACES_EXPORTER="console")
     trace = "0af7651916cd43dd8448eb211c80319c"
     hub.ask("GET", "/log/intake:1?secret=1", traceparent=f"00-{trace}-b7ad6b7169203331-01")
-    hub.process.terminate()
-    _, said = hub.process.communicate(timeout=15)
+    hub.stop()
+    said = hub.complained()
     assert '"name": "GET /log/{event}"' in said
     assert f'"trace_id": "0x{trace}"' in said
     assert '"http.response.status_code": 404' in said
