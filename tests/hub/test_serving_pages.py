@@ -59,7 +59,7 @@ def test_money_is_that_of_known_outcomes_alone(page: Any) -> None:
     """d-1 was greeted and stayed (2.00), d-3 was greeted and left (−1.20), d-0 and d-2 were not greeted (0)."""
     assert page["decided"]["known"] == KNOWN + 1  # one outcome is a text that no value is named for
     assert page["decided"]["value"] == pytest.approx((2.0 - 1.2) / KNOWN * 1000)
-    assert page["decided"]["margin"] > 0
+    assert page["decided"]["margin"] is None, "that takes 30 entities"
     greeted = next(line for line in page["decided"]["rules"] if line["action"] == "greet")
     assert greeted["value"] == pytest.approx((2.0 - 1.2) / 2 * 1000)
 

@@ -88,6 +88,12 @@ def test_a_slice_earns_what_its_decisions_earned_with_an_error_by_entity(till: T
         assert one["total"] == pytest.approx(sum(money))
 
 
+def test_the_endpoints_page_gives_the_same_figure(till: Till) -> None:
+    whole, decided = till.value()["whole"], till.shop.hub.json("/endpoints/stay")["decided"]
+    assert decided["value"] == pytest.approx(whole["value"])
+    assert decided["margin"] == pytest.approx(whole["margin"]) and whole["margin"] > 0
+
+
 def test_slices_are_of_the_kind_that_a_field_is(till: Till) -> None:
     assert {one["name"] for one in till.value()["slices"]} == {"greet", "wait"}
     numbers = till.value(by="seconds")["slices"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.arrow import give_back
-from sampan.hub.judged import Unnamed, judge, unmatched, unnamed
+from sampan.hub.judged import Unnamed, judge, margin, unmatched, unnamed
 from sampan.lake.query import Source, open_sources
 from sampan.log.outcomes import UNKNOWN_SQL
 
@@ -52,7 +52,7 @@ class Stretch(msgspec.Struct):
 
 
 class Decided(msgspec.Struct):
-    """All of an endpoint's decisions. ``margin``: half of the 95 % interval of ``value``, by the normal distribution;
+    """All of an endpoint's decisions. ``margin``: half of the 95 % interval of ``value``, as on the page of its value;
     ``failed`` counts decisions whose rule failed; ``unmatched`` outcomes by key that no prediction precedes;
     ``unknown`` those of the whole workspace that name a prediction which is not in the log, or not yet; ``unnamed``
     those whose value no action's values name."""
@@ -122,7 +122,7 @@ def _ask(connection: Any, endpoint: str) -> Decided:
     shown = f"strftime(start, '%Y-%m-%d{' %H:00' if by == 'hour' else ''}')"
     rows = connection.execute(
         f"SELECT {shown}, * EXCLUDE (start) FROM (SELECT date_trunc('{by}', moment) AS start, version, action, rule,"
-        " count(*), count(outcome), count(earned), sum(earned), sum(earned * earned), count(expected), sum(expected)"
+        " count(*), count(outcome), count(earned), sum(earned), count(expected), sum(expected)"
         " FROM judged GROUP BY ALL) ORDER BY ALL"
     ).fetchall()
     latency = connection.execute(
@@ -132,11 +132,8 @@ def _ask(connection: Any, endpoint: str) -> Decided:
     found = _figures(rows, dict(latency))
     found.decisions, found.failed, found.first, found.last, found.by = whole[0], whole[1], whole[3], whole[4], by
     found.latency = tuple(whole[2]) if whole[2] else None
-    found.newest_outcome, found.unmatched, found.unnamed = (
-        whole[5],
-        unmatched(connection, endpoint),
-        unnamed(connection),
-    )
+    found.newest_outcome, found.margin = whole[5], margin(connection)
+    found.unmatched, found.unnamed = unmatched(connection, endpoint), unnamed(connection)
     ((found.unknown,),) = connection.execute(f"SELECT count(*) FROM ({UNKNOWN_SQL}) AS unknown").fetchall()
     return found
 
@@ -146,29 +143,20 @@ class _Sum:
 
     def __init__(self) -> None:
         self.count = self.known = self.valued = self.hoped = 0
-        self.earned = self.squares = self.expected = 0.0
+        self.earned = self.expected = 0.0
 
     def add(self, row: tuple[Any, ...]) -> None:
-        count, known, valued, earned, squares, hoped, expected = row
+        count, known, valued, earned, hoped, expected = row
         self.count += count
         self.known += known
         self.valued += valued
         self.earned += earned or 0.0
-        self.squares += squares or 0.0
         self.hoped += hoped
         self.expected += expected or 0.0
 
     @property
     def value(self) -> float | None:
         return self.earned / self.valued * 1000 if self.valued else None
-
-    @property
-    def margin(self) -> float | None:
-        if self.valued < 2:
-            return None
-        mean = self.earned / self.valued
-        spread = max(self.squares / self.valued - mean * mean, 0.0) * self.valued / (self.valued - 1)
-        return 1.96 * float((spread / self.valued) ** 0.5) * 1000
 
     @property
     def hope(self) -> float | None:
@@ -197,7 +185,6 @@ def _figures(rows: list[tuple[Any, ...]], latency: dict[str, Any]) -> Decided:
     return Decided(
         known=whole.known,
         value=whole.value,
-        margin=whole.margin,
         expected=whole.hope,
         rules=lines,
         versions=versions,

@@ -1,6 +1,9 @@
 """The decisions of one endpoint, each once with what turned out to be true of it: joined once for all that a page asks.
 
-The sums are those of ``sampan.serve.value.EARNED_SQL``.
+The sums are those of ``sampan.serve.value.EARNED_SQL``. Decisions about one entity are no independent evidence: the
+error of a mean is that of sums by entity (Liang and Zeger, "Longitudinal data analysis using generalized linear
+models", Biometrika 73, 1986; with G/(G−1)). An interval is mean ± 1.96 errors, by the central limit theorem, and given
+from thirty entities on.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,12 @@ from sampan.base.words import counted
 from sampan.lake.query import quote_text
 from sampan.log.outcomes import KNOWN_OF, MATCHED_SQL
 
+LEAST: Final = 30  # entities with a known outcome, from which on there is an interval
+#: What ``margin_of`` takes, of rows that have for one entity each how much is known (``known``) and its ``money``.
+SUMS: Final = (
+    "coalesce(sum(known), 0), count(*) FILTER (known > 0), coalesce(sum(money), 0),"
+    " sum(money * money), sum(money * known), sum(known * known)"
+)
 _SHOWN: Final = 3
 _LONGEST: Final = 40
 #: ``moment`` is in UTC without saying so: of a time that states its zone, DuckDB cuts hours off ten times as slowly.
@@ -23,7 +32,8 @@ CREATE TEMP TABLE judged AS
 WITH known AS ({known}), settled AS (
     SELECT prediction_id, endpoint, action, value FROM review WHERE starts_with(_position, 'reviews:')
 ), one AS (
-    SELECT {columns}, p.action, p.rule, p.version, p.latency_us, p.error <> '' AS failed,
+    SELECT {columns} CASE WHEN p.entity = '' THEN p._id ELSE p.entity END AS unit,
+        p.action, p.rule, p.version, p.latency_us, p.error <> '' AS failed,
         if(known.value IS NULL, NULL, settled.action) AS settled, make_timestamp(epoch_us(p._time)) AS moment,
         CAST(known.value AS VARCHAR) AS outcome, known.newest,
         json_transform(p.value, '{{"expected": "DOUBLE", "outcomes": "JSON"}}') AS made, settled.value AS remade
@@ -48,13 +58,28 @@ class Unnamed(msgspec.Struct, frozen=True):
 
 def judge(connection: Any, endpoint: str, columns: Sequence[str] = ()) -> None:
     """Make the view ``asked`` of an endpoint's predictions, and tables: ``matched`` of all outcomes, and ``judged`` of
-    its decisions with ``columns`` of ``p``, their prediction.
+    its decisions with ``columns`` of ``p``, their prediction, and ``unit``, whom they are about.
 
     Not by parameters: duckdb imports pandas, if it is installed, to look at their values.
     """
     connection.execute(f"CREATE VIEW asked AS SELECT * FROM prediction WHERE endpoint = {quote_text(endpoint)}")
-    known, shown = KNOWN_OF.format(matched="matched"), ", ".join(columns) or "p.endpoint"
+    known, shown = KNOWN_OF.format(matched="matched"), "".join(f"{column}, " for column in columns)
     connection.execute(_JUDGED.format(matched=MATCHED_SQL, known=known, columns=shown))
+
+
+def margin_of(known: int, entities: int, money: float, squares: float, crossed: float, weights: float) -> float | None:
+    """Half of the 95 % interval of money per 1,000 decisions; None where an interval would say too much."""
+    if entities < LEAST:
+        return None
+    mean = money / known  # the sum over entities of (money − mean × decisions)² is the spread
+    spread = max(0.0, squares - 2 * mean * crossed + mean * mean * weights) * entities / (entities - 1)
+    return 1.96 * float(spread**0.5) / known * 1000
+
+
+def margin(connection: Any) -> float | None:
+    """``margin_of`` all that is ``judged``."""
+    units = "SELECT count(earned) AS known, coalesce(sum(earned), 0) AS money FROM judged GROUP BY unit"
+    return margin_of(*connection.execute(f"SELECT {SUMS} FROM ({units})").fetchone())
 
 
 def unmatched(connection: Any, endpoint: str) -> int:

@@ -1,9 +1,4 @@
-"""What an endpoint's decisions are worth, sliced by what they were made from; asked of the log in SQL.
-
-Decisions about one entity are no independent evidence: the error of a mean is that of sums by entity (Liang and Zeger,
-"Longitudinal data analysis using generalized linear models", Biometrika 73, 1986; with G/(G−1)). An interval is mean
-± 1.96 errors, by the central limit theorem, and given from thirty entities on.
-"""
+"""What an endpoint's decisions are worth, sliced by what they were made from; asked of the log in SQL."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sampan.base.errors import NotFound
-from sampan.hub.judged import Unnamed, judge, unmatched, unnamed
+from sampan.hub.judged import SUMS, Unnamed, judge, margin_of, unmatched, unnamed
 from sampan.lake.query import Source, open_sources, quote_text
 
 if TYPE_CHECKING:
@@ -19,7 +14,6 @@ if TYPE_CHECKING:
 
 #: Slices by what stands in every prediction, with what each is.
 OWN: Final = {"action": "action taken in the end", "rule": "rule that fired", "version": "version", "month": "month"}
-LEAST: Final = 30  # entities with a known outcome, from which on there is an interval
 _WHOLE: Final = "SELECT unit, sum(decisions), sum(known), sum(money), sum(hopes), sum(hoped) FROM units GROUP BY unit"
 _FIELDS: Final = (
     "SELECT DISTINCT unnest(json_keys(context)) FROM (SELECT context FROM asked ORDER BY _received DESC LIMIT 1000)"
@@ -86,8 +80,7 @@ def valued(log: "Log", endpoint: str, field: str, by: int | None = None) -> Valu
     sources: dict[str, Source] = {name: log.source(name, position, by) for name in names}
     connection = open_sources(sources, threads=2)
     try:
-        columns = "CASE WHEN p.entity = '' THEN p._id ELSE p.entity END AS unit", "p.features", "p.context"
-        judge(connection, endpoint, columns if field not in _COLUMNS else columns[:1])
+        judge(connection, endpoint, () if field in _COLUMNS else ("p.features", "p.context"))
         column, order = _column(connection, field)
         connection.execute(
             f"""
@@ -116,9 +109,7 @@ def _slices(connection: Any, whole: str = "") -> list[Slice]:
     )
     rows = connection.execute(
         f"""
-        SELECT coalesce(slice, ''), coalesce(sum(decisions), 0), coalesce(sum(known), 0), count(*) FILTER (known > 0),
-               coalesce(sum(money), 0), sum(money * money), sum(money * known), sum(known * known),
-               sum(hopes), sum(hoped)
+        SELECT coalesce(slice, ''), coalesce(sum(decisions), 0), sum(hopes), sum(hoped), {SUMS}
         FROM ({source}) GROUP BY slice ORDER BY min(place), 2 DESC, 1
         """
     ).fetchall()
@@ -128,14 +119,10 @@ def _slices(connection: Any, whole: str = "") -> list[Slice]:
 
 
 def _slice(row: tuple[Any, ...]) -> Slice:
-    name, decisions, known, entities, money, squares, crossed, weights, hopes, hoped = row
-    value = margin = None
-    if known:
-        mean = money / known
-        value = mean * 1000
-        if entities >= LEAST:  # the sum over entities of (money − mean × decisions)²
-            spread = max(0.0, squares - 2 * mean * crossed + mean * mean * weights) * entities / (entities - 1)
-            margin = 1.96 * float(spread**0.5) / known * 1000
+    name, decisions, hopes, hoped, *sums = row
+    known, entities, money = sums[:3]
+    value = money / known * 1000 if known else None
+    margin = margin_of(*sums)
     expected = hoped / hopes * 1000 if hopes else None
     return Slice(str(name), int(decisions), int(known), int(entities), float(money), value, margin, expected)
 
