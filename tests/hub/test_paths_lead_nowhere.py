@@ -91,7 +91,9 @@ def traced(tmp_path: Path) -> Iterator[tuple[Hub, Path]]:
     hub.ask("POST", "/v1/runs", b"{}", content_type="application/json")
     yield hub, trace
     assert hub.stop() == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({CANARY, "shop", *(["trace"] if under else [])})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        {CANARY, "shop", "shop.said", *(["trace"] if under else [])}
+    )
     assert [path.name for path in outside.iterdir()] == ["secret.txt"]
 
 
