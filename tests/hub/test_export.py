@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from tests.hub.conftest import Hub, environment, sampan
+from tests.hub.container import buildah
 
 FEATURES = ["orders", "recency", "spend"]
 RULES = """
@@ -63,25 +64,34 @@ def out(shop: Path, tmp_path: Path) -> Path:
 @contextmanager
 def served(out: Path, python: str = sys.executable, **extra: str) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
     """The folder's own server, started as a container would, away from the folder; stopped at the end."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     given = environment(HOST="127.0.0.1", PORT=str(port), **extra)
     command = [python, "-B", str(out / "serve.py"), "serve"]  # as one platform calls it
     process = subprocess.Popen(
         command, cwd="/", env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     try:
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            try:
-                if ask(port, "GET", "/ping")[0] == 200:
-                    break
-            except OSError:
-                time.sleep(0.05)
+        await_answer(port, process)
         yield port, process
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def await_answer(port: int, process: "subprocess.Popen[str]") -> None:
+    """Until it answers, has ended, or a minute has passed."""
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            if ask(port, "GET", "/ping")[0] == 200:
+                break
+        except OSError:
+            time.sleep(0.05)
 
 
 def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes, str]:
@@ -211,3 +221,17 @@ def test_it_answers_in_a_fresh_environment_that_has_its_lock_alone(out: Path, tm
     with served(out, str(venv / "bin" / "python")) as (port, process):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert [one["action"] for one in invoke(port, ROWS)["decisions"]] == ["call", "wait"]
+
+
+@pytest.mark.slow
+def test_its_container_is_built_and_answers_as_the_folder_does(out: Path, tmp_path: Path) -> None:
+    with served(out) as (port, _):
+        expected = same(invoke(port, ROWS))
+    for path in out.rglob("*"):  # as a umask of 077 leaves it: who builds it may read it, and nobody else
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    build, port = buildah(tmp_path), free_port()
+    build("bud", "--pull=never", "-t", "churn", ".", cwd=out)
+    with build.running("churn", HOST="127.0.0.1", PORT=str(port)) as process:
+        await_answer(port, process)
+        assert process.poll() is None, process.communicate()
+        assert same(invoke(port, ROWS)) == expected

@@ -28,7 +28,7 @@ FROM python:{python}-slim
 {system}WORKDIR /opt/program
 COPY requirements.lock .
 RUN pip install --no-cache-dir --no-deps -r requirements.lock
-COPY . .
+COPY --chown=1000 . .
 ENV PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 USER 1000
 EXPOSE 8080
