@@ -2,7 +2,18 @@
 
 # ruff: noqa: E501 - source text
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
 from flow_bench import Bench, outcome
+
+from sampan.flow.fan import split
+from sampan.flow.job import SPLIT, Input, Job, Slice
+from sampan.flow.values import store_table
+from sampan.lake.arrow import open_ipc
+from sampan.lake.query import ARROW, TableSource
 
 SQUARES = {
     "steps": """
@@ -140,3 +151,24 @@ def test_no_elements_are_no_parts(bench: Bench) -> None:
     bench.edit("steps.py", "return [1, 2, 3, 4]", "return []")
     bench.ran()
     assert bench.value("total") == 0
+
+
+def test_threads_that_split_the_same_table_at_once_all_get_it_whole(tmp_path: Path) -> None:
+    visits = pa.table({"shop": [number % 7 for number in range(700_000)], "spend": range(700_000)})
+    table = store_table(visits, "visits", tmp_path).table
+    assert table is not None
+    files = tuple(str(tmp_path / "lake" / one.sha256[:2] / one.sha256[2:]) for one in table.files)
+    given = Input("visits", table=TableSource("visits", files, ARROW, table.fields))
+    job = Job(SPLIT, "per_shop", "", "", str(tmp_path), str(tmp_path), "", inputs=[given], options={"each": "shop"})
+    together = threading.Barrier(4)
+
+    def ask(_: int) -> dict[str, Slice]:
+        together.wait()
+        return {label: slices["visits"] for label, _, slices in split(job)}
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(ask, range(4))
+    assert others == [first] * 3 and len(first) == 7
+    (path,) = {Path(one.file) for one in first.values()}
+    assert sum(open_ipc(path)["spend"].to_pylist()) == sum(range(700_000))
+    assert list(path.parent.iterdir()) == [path]

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,22 @@ def test_a_frame_of_a_python_step_is_published_as_a_copy(shop: Shop) -> None:
     assert sorted(opened(made.metadata).scan().to_arrow()["name"].to_pylist()) == ["a", "a", "b"]
     assert [path.parent.name for path in Path(made.folder).rglob("*.parquet")] == ["data"]
     assert not shop.publish().changed
+
+
+def test_threads_that_copy_a_table_at_once_leave_it_whole(shop: Shop) -> None:
+    shop.put("SELECT i::UINTEGER AS number FROM range(300000) r(i)")
+    (copy,) = Path(shop.publish().folder).rglob("*.parquet")
+    copy.unlink()
+    together = threading.Barrier(4)
+
+    def publish(_: int) -> bool:
+        together.wait()
+        return shop.publish().changed
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(publish, range(4))) == [False] * 4
+    assert pq.read_table(copy).num_rows == 300_000
+    assert list(copy.parent.iterdir()) == [copy]
 
 
 def test_of_a_table_in_several_files_those_that_stay_are_not_added_again(shop: Shop) -> None:

@@ -42,6 +42,11 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def unfinished(path: Path) -> Path:
+    """Where a thread writes what is to become ``path``, beside it: no other thread or process writes there."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Sync a finished temporary file and give it its name; the name appears whole or not at all."""
     fd = os.open(temporary, os.O_RDONLY)
@@ -58,7 +63,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     Raises DiskFull if the disk has no room; the old content is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = unfinished(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
@@ -82,7 +87,7 @@ def write_cache(path: Path, data: bytes) -> None:
 
     Where that cannot be done, on a full disk or on one that may only be read, nothing is kept.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    temporary = unfinished(path)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

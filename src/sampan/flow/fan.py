@@ -4,7 +4,6 @@ Where ``each`` names a column, every table that has it is sorted by it once into
 stretch of rows. A part's key holds the digest of that stretch only, so new rows for one value rerun one part.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import msgspec
 
 from sampan.base.digests import digest_bytes, digest_value
 from sampan.base.errors import BadStep
+from sampan.base.files import unfinished
 from sampan.flow.deliver import Desk, rows_as_arrow
 from sampan.flow.job import Input, Job, Slice, Stored
 from sampan.flow.values import decode, encode, store_table
@@ -107,7 +107,7 @@ def _stretches(job: Job, name: str, table: Any, column: str, ordered: bool) -> l
     folder = Path(job.data) / "cache" / "slices"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest_value([job.part, name, column])[:32]}.arrow"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = unfinished(path)
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     temporary.replace(path)

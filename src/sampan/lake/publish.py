@@ -8,7 +8,6 @@ A folder is ours if the note names it, or if it held no file before. Of what lie
 we give are ever removed, and folders only once they are empty.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ import msgspec
 
 from sampan.base.clock import Clock
 from sampan.base.errors import Damaged, NotFound, Refused, SampanError, Usage
-from sampan.base.files import make_folder, publish, write_durably
+from sampan.base.files import make_folder, publish, unfinished, write_durably
 from sampan.lake.history import MAIN
 from sampan.lake.iceberg import DataFile, IcebergTable, written
 from sampan.lake.lake import Lake, Snapshot
@@ -32,7 +31,7 @@ FOLDER: Final = "iceberg"
 _NOTE: Final = "published.json"
 _TABLE: Final = "sampan.table"
 _CONTENT: Final = "sampan.snapshot"
-_COPY: Final = re.compile(r"(?P<id>t1-[0-9a-f]{32})\.parquet|\.t1-[0-9a-f]{32}\.parquet\.\d+\.tmp")
+_COPY: Final = re.compile(r"(?P<id>t1-[0-9a-f]{32})\.parquet|\.t1-[0-9a-f]{32}\.parquet(\.\d+){1,2}\.tmp")
 _STRANGE: Final = re.compile(r"[^\w@.-]")
 
 
@@ -246,7 +245,7 @@ def _copy(lake: Lake, name: str, snapshot: Snapshot, shapes: tuple[Column, ...],
     if final.exists():
         return DataFile(final, snapshot.rows, final.stat().st_size)
     make_folder(final.parent)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary = unfinished(final)
     attempted = f"Publish table {name}"
     connection = open_sources({"it": lake.source_of(snapshot)}, files=[temporary])
     try:

@@ -7,7 +7,6 @@ merged so that each is at least four times the next: 50 million events lie in tw
 """
 
 import math
-import os
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampan.base.errors import Damaged, NewerFormat
-from sampan.base.files import publish
+from sampan.base.files import publish, unfinished
 
 FORMAT: Final = 1
 _LEAD: Final = 4096
@@ -195,7 +194,7 @@ def write_run(folder: Path, first: int, last: int, count: int, chunks: Iterable[
     bits = max(0, min(28, math.ceil(math.log2(count / _BUCKET)))) if count > _BUCKET else 0
     slots = (1 << bits) + 1
     path = run_path(folder, first, last)
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    temporary = unfinished(path)
     with temporary.open("wb") as file:
         file.truncate(_LEAD + 8 * slots + 32 * count)
     words: Any = np.memmap(temporary, np.uint64, "r+")

@@ -2,7 +2,6 @@
 as an Arrow table.
 """
 
-import os
 import shutil
 import threading
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sampan.base.files import unfinished
 from sampan.log.builtin import BUILTIN
 from sampan.log.columns import schema_of, table_of
 from sampan.log.contracts import Contract, Contracts
@@ -206,7 +206,7 @@ def _projection(
 
 
 def _project(path: Path, reader: StreamReader, manifest: Manifest, contract: Contract, keys: SubjectKeys) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = unfinished(path)
     try:
         with pq.ParquetWriter(temporary, schema_of(contract), compression="zstd", compression_level=1) as writer:
             items = reader.items(manifest.first, manifest.last, labels=contract.labels)

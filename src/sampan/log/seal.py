@@ -22,7 +22,7 @@ import xxhash
 from sampan.base.arrow import forego_pandas
 from sampan.base.digests import digest_bytes, digest_file
 from sampan.base.errors import Damaged, SampanError
-from sampan.base.files import publish, write_durably
+from sampan.base.files import publish, unfinished, write_durably
 from sampan.log.frames import FORMAT, NO_NOTES, Frame, payloads, read_file_header
 from sampan.log.identity import Keyer, content_seed, names
 from sampan.log.index import Entries, add_run
@@ -149,7 +149,7 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
         head, last = bytes.fromhex(header.head), header.first - 1
         anchor = bytes.fromhex(header.anchor)
         counts = [0, 0, 0, 0]
-        events, told = (_temporary(stream.path(number, kind)) for kind in ("events.parquet", "frames.parquet"))
+        events, told = (unfinished(stream.path(number, kind)) for kind in ("events.parquet", "frames.parquet"))
         with _writer(events, EVENTS) as writer:
             columns = _Columns(folder, header.first, writer.write_table)
             for offset, payload in payloads(fd, start):
@@ -200,10 +200,6 @@ def seal(folder: Path, number: int, *, index: bool = True) -> None:
         repaired=tuple(columns.repaired),
     )
     write_manifest(stream.path(number, "json"), manifest)
-
-
-def _temporary(final: Path) -> Path:
-    return final.with_name(f".{final.name}.{os.getpid()}.tmp")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sampan.base.errors import DiskFull, NotFound, Usage
+from sampan.base.files import unfinished
 
 _GROUP: Final = 50_000  # rows of a Parquet file that lie together
 _ABOUT: Final = "sampan.score"
@@ -40,7 +41,7 @@ def writer(path: Path) -> Writer:
 class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._part = unfinished(path)
 
     def _settle(self) -> None:
         with self._part.open("rb") as file:
