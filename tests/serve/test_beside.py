@@ -25,7 +25,7 @@ from rollout_shop import (
 from serving_shop import body, record, told
 from test_serving import alive, gone
 
-from sampan.base.errors import Damaged
+from sampan.base.errors import Busy, Damaged
 
 
 @pytest.fixture
@@ -299,6 +299,54 @@ def test_a_candidate_that_does_not_come_up_is_down_and_at_last_crashes(make_shop
     said = asyncio.run(ask())
     assert ("a byte of it is another" in said) is fails
     assert (events(shop)["after"]["fallback"], events(shop)["after"]["aside"]) == ("down", "")
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_candidate_that_is_loaded_as_the_hub_ends_is_not_left_behind(shop, bundle, waits):
+    async def ask():
+        go_on, loaded = asyncio.Event(), asyncio.get_running_loop().create_future()
+        async with shop.serving("reorder") as serving:
+            load = serving._load
+
+            async def late(*given, **how):
+                worker = await load(*given, **how)
+                loaded.set_result(worker.pid)
+                await go_on.wait()
+                return worker
+
+            serving._load = late
+            assigning = asyncio.create_task(serving.assign("reorder", stage(bundle)))
+            pid = await loaded
+            stopping = asyncio.create_task(serving.stop())
+            while not serving._changing["reorder"].locked():
+                await asyncio.sleep(0)
+            if not waits:
+                await stopping
+            go_on.set()
+            with pytest.raises(Busy, match="the hub is ending"):
+                await assigning
+            await stopping
+            return pid, alive(pid)
+
+    pid, left_behind = asyncio.run(ask())
+    assert not left_behind and gone(pid)
+
+
+def test_a_process_that_was_prepared_before_the_hub_ended_serves_no_more(shop, bundle):
+    async def ask(spared):
+        async with shop.serving("reorder") as serving:
+            now = shop.endpoints.get("reorder")
+            loaded = await serving.prepare("reorder", bundle)
+            await serving.stop()
+            if spared:
+                await serving.spare("reorder", bundle, loaded)
+            else:
+                await serving.switch(msgspec.structs.replace(now, id="next", bundle=bundle), loaded)
+            return loaded.pid, alive(loaded.pid), serving.status()
+
+    for spared in (True, False):
+        pid, left_behind, status = asyncio.run(ask(spared))
+        assert not left_behind and gone(pid) and status == []
 
 
 def test_nothing_is_left_of_the_socket(shop, bundle, monkeypatch):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sampan.base.errors import Conflict, NotFound, SampanError, Unreachable
+from sampan.base.errors import Busy, Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
 from sampan.log.tally import Counts, Span
 from sampan.serve.assignment import Assignment, check
@@ -64,6 +64,7 @@ class Serving:
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warming: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._ended = False  # what is loaded from then on is ended: nobody would find it
         #: Further shadows, which follow the log.
         self.followers = Followers(endpoints.bundle, self._load_behind, self._patience)
 
@@ -74,6 +75,7 @@ class Serving:
         is still being loaded, the champion answers in its place, and no decision is
         evidence. One that is no candidate any more is left out.
         """
+        self._ended = False
         for endpoint in self._endpoints.list():
             lane = self._lanes[endpoint.name] = self._lane(endpoint)
             if assigned is not None and (one := assigned.get(endpoint.name)) is not None:
@@ -134,7 +136,9 @@ class Serving:
     async def spare(self, name: str, bundle: str, loaded: Worker) -> None:
         """Leave a process that was prepared where the next one finds it."""
         beside = self._beside_of(name)
-        if beside is None or beside.worker is not loaded:
+        if self._ended:
+            await loaded.kill()
+        elif beside is None or beside.worker is not loaded:
             await self._warm.keep(name, bundle, loaded)
 
     def assigned(self, name: str) -> Assignment | None:
@@ -178,8 +182,11 @@ class Serving:
         async with self._changing[name]:
             if self._lanes.get(name) is not lane or lane.beside is not now:
                 await self._left(name, assignment.bundle, loaded)
+                attempted = f"Assign {made.bundle.version} to {name}"
+                if self._ended:
+                    raise Busy(attempted, "the hub is ending", "Try again when it is up.")
                 obstacle = "it was switched, or assigned another, meanwhile"
-                raise Conflict(f"Assign {made.bundle.version} to {name}", obstacle, "Look, and try again.")
+                raise Conflict(attempted, obstacle, "Look, and try again.")
             if now is not None and loaded is None:
                 await now.change(assignment)
                 return
@@ -193,10 +200,13 @@ class Serving:
 
     async def switch(self, endpoint: Endpoint, loaded: Worker) -> EndpointState:
         """Serve with a process that is loaded. The one before answers what it was asked, lets go of the stream, and
-        stays warm; requests wait meanwhile."""
+        stays warm; requests wait meanwhile. Once all have ended, it serves when the hub is up again."""
         name = endpoint.name
         async with self._changing[name]:
             old, lane = self._lanes.get(name), self._lane(endpoint)
+            if self._ended:
+                await loaded.kill()
+                return lane.status()
             self._lanes[name] = lane  # requests from now on wait for the new process
             rested = candidate = beside = None
             try:
@@ -247,7 +257,8 @@ class Serving:
         return self._warm.bundles(name)
 
     async def stop(self) -> None:
-        """Answer what was asked and end all processes."""
+        """Answer what was asked and end all processes, those too that are still being loaded."""
+        self._ended = True
         for task in self._warming.values():
             task.cancel()
         await asyncio.gather(*self._warming.values(), return_exceptions=True)
@@ -279,11 +290,11 @@ class Serving:
         return lane.status()
 
     async def _left(self, name: str, bundle: str, worker: Worker | None) -> None:
-        """Keep a process that was a candidate's warm, unless something else is, or it is what is served."""
+        """Keep a process that was a candidate's warm, unless something else is, or it is what is served, or all end."""
         if worker is None:
             return
         lane = self._lanes.get(name)
-        if lane is not None and lane.endpoint.bundle == bundle:
+        if self._ended or (lane is not None and lane.endpoint.bundle == bundle):
             await worker.kill()
         else:
             await self._warm.offer(name, bundle, worker)
