@@ -13,7 +13,7 @@ from sampan.models.version import Signature, Version
 from sampan.release.promotion import _shadow
 from sampan.release.rollouts import Rollout
 from sampan.release.shadowed import summarize
-from sampan.release.shadows import ShadowRecord, ShadowRecords, advantage
+from sampan.release.shadows import ShadowRecord, ShadowRecords, advantages
 from sampan.store.database import Database
 
 __all__ = ["looked"]
@@ -110,12 +110,29 @@ def test_what_one_would_have_gained_is_by_the_plans_kpi_beside_the_champion_alon
     looked.send(*(looked.shadow(n, value=better) for n in range(140)))
     looked.send(*(looked.outcome(n, n % 2 == 0) for n in range(140)))
     plan = msgspec.convert(looked.plan, Rollout)
-    looks = [advantage(looked.app, record(), CHAMPION, {"version": "reorder@1"}, plan, n) for n in (1, 20)]
+    looks = [advantages(looked.app, [record()], CHAMPION, plan, n)["r1"] for n in (1, 20)]
     assert [look.units for look in looks] == [(120, 120)] * 2, "what another bundle has answered is no evidence"
     assert all(look.gain == pytest.approx(2.0) and look.champion == pytest.approx(0.5) for look in looks)
     assert looks[0].verdict == "better" and VALUES["outcomes"] == {"true": 2.0, "false": -1.0}
     widths = [(look.high or 0) - (look.low or 0) for look in looks]
     assert widths[1] > widths[0], "of many, each must show more"
+
+
+def test_several_are_asked_for_at_once_and_each_is_what_it_is_alone(looked: Looked) -> None:
+    looked.send(*(looked.answered(n, False, rollout="", variant="champion") for n in range(120)))
+    for id, worth, of in (("r1", 5.0, 120), ("s2", 0.5, 90), ("s3", 1.0, 10)):
+        value = {"currency": "GBP", "outcomes": {"true": worth, "false": 0.0}, "expected": 0.0}
+        said = (looked.shadow(n, value=value, rollout=id) | {"id": f"p{n}~{id}"} for n in range(of))
+        looked.send(*said)
+    looked.send(*(looked.outcome(n, n % 2 == 0) for n in range(120)))
+    plan = msgspec.convert(looked.plan, Rollout)
+    those = [record(id) for id in ("r1", "s2", "s3", "s4")]
+    found = advantages(looked.app, those, CHAMPION, plan, 3)
+    assert found == {one.id: advantages(looked.app, [one], CHAMPION, plan, 3)[one.id] for one in those}
+    assert [found[id].units[0] for id in ("r1", "s2", "s3", "s4")] == [120, 90, 10, 0]
+    assert [found[id].verdict for id in ("r1", "s2", "s3", "s4")] == ["better"] + ["not enough evidence"] * 3
+    assert found["r1"].gain == pytest.approx(2.0) and found["s2"].gain == pytest.approx(-0.25)
+    assert advantages(looked.app, [], CHAMPION, plan, 3) == {}
 
 
 def test_days_in_a_shadow_beside_any_rollout_are_evidence_that_a_policy_may_ask_for(looked: Looked) -> None:

@@ -50,10 +50,12 @@ class Looking:
     what it gives. ``then``: not as all is now."""
 
     def __init__(
-        self, sees: Sees, begun: Begun, state: State, then: Then | None = None, *, champion_alone: bool = False
+        self, sees: Sees, begun: Begun, state: State, then: Then | None = None, *, shadows: Sequence[str] = ()
     ) -> None:
-        """``champion_alone``: of a shadow's pairs, those that the champion has answered, where others have, too."""
-        self._alone = f" AND bundle = '{begun.champion}'" if champion_alone else ""
+        """``shadows``: ids of those that are looked at in the place of the rollout, and of their pairs only what the
+        champion has answered, where others have, too."""
+        self._alone = f" AND bundle = '{begun.champion}'" if shadows else ""
+        self._shadows = shadows or [begun.id]
         self._sees = sees
         self._then = then
         self._begun = begun
@@ -102,6 +104,15 @@ class Looking:
         found = {rail.name: judge(self._contrast(rail.query), self._plan.terms_of(rail)) for rail in metrics}
         return {KPI: self._look(self._plan.kpi.query), **found}
 
+    def side_by_side(self) -> dict[str, Look]:
+        """The KPI of each of the ``shadows``, by their ids. Raises what the query fails with."""
+        found: dict[str, list[tuple[Any, ...]]] = {id: [] for id in self._shadows}
+        for *row, id in self._valued(f"{_PAIRED}, rollout", self._plan.kpi.query, shadowed=True):
+            found[id].append(tuple(row))
+        for rows in found.values():
+            _once(rows)
+        return {id: judge(_paired(rows), self._plan.terms) for id, rows in found.items()}
+
     def offending(self, seen: Seen) -> list[str]:
         """Predictions of the candidate that show what is wrong, the newest first."""
         broken = {one.name for one in seen.measured if one.standing == BREACHED}
@@ -129,7 +140,7 @@ class Looking:
     def _contrast(self, query: str) -> Contrast:
         """Candidate against champion: between the arms, or of a shadow, request by request."""
         if self._shadow:
-            rows = self._valued("SELECT id, request, unit, candidate, value", query, shadowed=True)
+            rows = self._valued(_PAIRED, query, shadowed=True)
             _once(rows)
             return _paired(rows)
         rows = self._valued("SELECT id, unit, candidate, stage, value", query)
@@ -228,8 +239,10 @@ class Looking:
 
     def _parts(self, text: str) -> list[str]:
         """What decisions there are, by the names that ``text`` uses. The ids stand in our own records."""
+        from sampan.lake.query import quote_text
+
         begun = self._begun
-        own = f"rollout = '{begun.id}'"
+        own = f"rollout IN ({', '.join(map(quote_text, self._shadows))})"
         full = (
             f" OR (rollout = '' AND endpoint = '{begun.endpoint}' AND bundle = '{begun.candidate}'"
             f" AND epoch_us(_received) >= {self._state.since})"
@@ -247,14 +260,15 @@ class Looking:
             f" UNION ALL SELECT {said}, '' AS fallback FROM shadow WHERE {own}",
             # From the first request of a day that the champion's cap has held back, the cap decides, and it holds
             # nothing of a shadow's: that day's rest is no comparison of the two.
-            "shadowed": f"WITH seen AS (SELECT _id, prediction_id FROM shadow WHERE {own}),"
+            "shadowed": f"WITH seen AS (SELECT _id, prediction_id, rollout FROM shadow WHERE {own}),"
             " capped AS (SELECT (exposure->>'day') AS day, min(_received) AS since FROM prediction"
             f" WHERE endpoint = '{begun.endpoint}' AND (exposure->>'held') <> '' GROUP BY 1),"
             f" asked AS (SELECT _id, {unit} FROM prediction WHERE _id IN (SELECT prediction_id FROM seen)"
             f"{self._alone} AND NOT EXISTS (FROM capped WHERE day = (exposure->>'day') AND _received >= since))"
-            " SELECT seen._id AS id, prediction_id AS request, unit, true AS candidate"
+            " SELECT seen._id AS id, prediction_id AS request, unit, true AS candidate, rollout"
             " FROM seen JOIN asked ON asked._id = prediction_id"
-            " UNION ALL SELECT _id, _id, unit, false FROM asked",
+            " UNION ALL SELECT _id, _id, unit, false, rollout"
+            " FROM (SELECT DISTINCT prediction_id, rollout FROM seen) JOIN asked ON asked._id = prediction_id",
         }
         return [f"{name} AS ({sql})" for name, sql in parts.items() if f"FROM {name}" in text]
 
@@ -264,6 +278,7 @@ def _given(query: str) -> str:
 
 
 _UNPAIRED: Final = "no request has a known value for both; a query gives rows for the _id of a row of shadow, too"
+_PAIRED: Final = "SELECT id, request, unit, candidate, value"
 _BAD: Final = "error <> '' OR fallback <> ''"
 
 

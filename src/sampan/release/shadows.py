@@ -13,7 +13,7 @@ import msgspec
 from sampan.base.clock import Clock
 from sampan.base.errors import Conflict, NotFound, Usage
 from sampan.release.evidence import Look
-from sampan.release.looking import KPI, Looking, Sees
+from sampan.release.looking import Looking, Sees
 from sampan.release.records import Begun
 from sampan.release.rollouts import Rollout, Stage
 from sampan.release.stages import begin
@@ -138,13 +138,18 @@ def _record(row: sqlite3.Row) -> ShadowRecord:
     )
 
 
-def advantage(sees: Sees, one: ShadowRecord, champion: str, spec: dict[str, Any], plan: Rollout, rivals: int) -> Look:
-    """What a shadow's decisions would have gained, request by request, beside those of the bundle ``champion``, by the
-    KPI of an endpoint's plan.
+def advantages(
+    sees: Sees, shadows: Sequence[ShadowRecord], champion: str, plan: Rollout, rivals: int
+) -> dict[str, Look]:
+    """What the decisions of an endpoint's shadows would have gained, by their ids: request by request, beside those of
+    the bundle ``champion``, by the KPI of the endpoint's plan.
 
     The errors that the plan declares are shared by ``rivals``, the shadows that are compared (Bonferroni): the best of
     many looks better than it is. Raises what the query fails with.
     """
+    if not shadows:
+        return {}
+    one = shadows[0]
     alone = msgspec.structs.replace(
         plan,
         stage=(Stage(shadow=True, at_least="1 day"), Stage(share=1.0)),
@@ -157,7 +162,7 @@ def advantage(sees: Sees, one: ShadowRecord, champion: str, spec: dict[str, Any]
         endpoint=one.endpoint,
         champion=champion,
         candidate=one.bundle,
-        champion_spec=spec,
+        champion_spec={},
         candidate_spec=one.spec,
         plan=alone,
         file="",
@@ -166,4 +171,5 @@ def advantage(sees: Sees, one: ShadowRecord, champion: str, spec: dict[str, Any]
         reason="",
         began=one.began,
     )
-    return Looking(sees, begun, begin(alone, one.began).state, champion_alone=True).figures()[KPI]
+    ids = [other.id for other in shadows]
+    return Looking(sees, begun, begin(alone, one.began).state, shadows=ids).side_by_side()

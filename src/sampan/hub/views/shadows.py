@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 
@@ -13,7 +12,7 @@ from sampan.hub.views.shadowed import ShadowedPage, charts
 from sampan.release.evidence import Look
 from sampan.release.rollouts import Rollout, read_rollouts
 from sampan.release.shadowed import Summary, compare, summarize
-from sampan.release.shadows import ShadowRecord, ShadowRecords, advantage
+from sampan.release.shadows import ShadowRecord, ShadowRecords, advantages
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.team.roles import DEPLOY
 
@@ -110,8 +109,8 @@ def shadow(parts: Parts, query: Query) -> FollowedPage:
     if then is None:
         with suppress(SampanError):  # which the list says
             plan = read_rollouts(parts.folder.root).of.get(one.endpoint)
-    rivals = _rivals(records.list(one.endpoint, then), now)
     line = _line(parts, one, now, None, then)
+    (line,) = _judged(parts, [line], records.list(one.endpoint, then), now, plan)
     return FollowedPage(
         rollout="",
         endpoint=one.endpoint,
@@ -119,7 +118,7 @@ def shadow(parts: Parts, query: Query) -> FollowedPage:
         champion=now.spec.version,
         compared=compared,
         charts=charts(compared, now.spec.version, one.version),
-        shadow=_judged(parts, one, line, now, plan, rivals),
+        shadow=line,
         can_deploy=then is None and may(query, DEPLOY),
         as_of=then,
     )
@@ -129,11 +128,9 @@ def _beside(
     parts: Parts, now: Endpoint, known: Sequence[ShadowRecord], plan: Rollout | None, then: int | None
 ) -> Beside:
     summaries = summarize([one.id for one in known], parts.log, then, now.bundle)
-    rivals = _rivals(known, now)
-    lines = []
-    for one in known:
-        line = _line(parts, one, now, summaries.get(one.id), then)
-        lines.append(_judged(parts, one, line, now, plan, rivals) if line.summary is not None else line)
+    lines = [_line(parts, one, now, summaries.get(one.id), then) for one in known]
+    heard = _judged(parts, [line for line in lines if line.summary is not None], known, now, plan)
+    lines = [*heard, *(line for line in lines if line.summary is None)]
     lines.sort(key=lambda line: (line.ended is not None, -line.began))
     model = now.spec.version.partition("@")[0]
     versions = [one.ref for one in parts.models.list(model)[:_VERSIONS]] if then is None else []
@@ -191,16 +188,23 @@ def _otherwise(one: ShadowRecord, now: Endpoint) -> list[str]:
 
 
 def _judged(
-    parts: Parts, one: ShadowRecord, line: ShadowLine, now: Endpoint, plan: Rollout | None, rivals: int
-) -> ShadowLine:
-    """With what its decisions would have gained, where a plan says what counts."""
-    if plan is None or one.bundle == now.bundle:
-        return line
-    spec: dict[str, Any] = msgspec.to_builtins(now.spec)
-    try:
-        return msgspec.structs.replace(line, gain=advantage(parts, one, now.bundle, spec, plan, rivals))
-    except SampanError as error:
-        return msgspec.structs.replace(line, silent=error.obstacle)
+    parts: Parts, lines: Sequence[ShadowLine], known: Sequence[ShadowRecord], now: Endpoint, plan: Rollout | None
+) -> list[ShadowLine]:
+    """With what the decisions of each would have gained, where a plan says what counts; ``known``: all that there are
+    of the endpoint."""
+    asked = {line.id for line in lines if line.bundle != now.bundle}
+    gains: dict[str, Look] = {}
+    silent = ""
+    if plan is not None:
+        try:
+            asking = [one for one in known if one.id in asked]
+            gains = advantages(parts, asking, now.bundle, plan, _rivals(known, now))
+        except SampanError as error:
+            silent = error.obstacle
+    return [
+        msgspec.structs.replace(line, gain=gains.get(line.id), silent=silent) if line.id in asked else line
+        for line in lines
+    ]
 
 
 _LATE = 100  # predictions that have not been come to, from which on it is said first
