@@ -13,7 +13,7 @@ from tests.hub.conftest import sampan
 
 from sampan.app import App
 from sampan.base.clock import iso
-from sampan.hub.decided import Decided, _cache, decided
+from sampan.hub.decided import Decided, _kept, decided
 from sampan.hub.judged import Unnamed
 from sampan.hub.strays import look
 from sampan.hub.valued import valued
@@ -135,7 +135,7 @@ def test_an_outcome_that_no_action_knows_is_told_of(told: Told) -> None:
     """It is known, and earns nothing: the figures say so, with which values these are."""
 
     def fresh() -> Decided:
-        _cache.clear()  # figures may be a moment old
+        _kept.clear()  # figures may be a moment old
         return decided(told.app.log, "churn")
 
     assert fresh().unnamed.says == ""
@@ -157,7 +157,7 @@ def test_an_outcome_that_no_action_knows_is_told_of(told: Told) -> None:
 
 def test_figures_are_the_same_over_a_seal_and_take_in_what_comes_late(told: Told) -> None:
     def figures() -> tuple[Any, ...]:
-        _cache.clear()
+        _kept.clear()
         whole, slices = decided(told.app.log, "churn"), valued(told.app.log, "churn", "version").slices
         asked = "SELECT * FROM {} ORDER BY _received, _position"  # of several outcomes the last one given counts
         events = {type: told.app.sql(asked.format(type)) for type in ("prediction", "outcome")}
@@ -197,7 +197,7 @@ def test_outcomes_that_name_no_prediction_are_counted_until_it_comes(told: Told)
     found = look(told.app.log, now + 2 * HOUR)
     assert found is not None and (found.count, found.of, found.source, found.named) == (3, 4, "test", "late2")
     told.predict("late2", "eve", 7)
-    _cache.clear()
+    _kept.clear()
     assert decided(told.app.log, "churn").unknown == 2
     found = look(told.app.log, now + 2 * HOUR)
     assert found is not None and (found.count, found.of, found.named) == (2, 4, "late1")

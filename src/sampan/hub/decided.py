@@ -3,14 +3,13 @@
 A prediction carries what its action earns under each outcome, so the sums are those of ``sampan.serve.value``.
 """
 
-import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sampan.base.arrow import give_back
 from sampan.hub.judged import Unnamed, judge, margin, unmatched, unnamed
+from sampan.hub.kept import Kept
 from sampan.lake.query import Source, open_sources
 from sampan.log.outcomes import UNKNOWN_SQL
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 #: Longest span in days that is told by the hour, day and week; a longer one is told by the month.
 _SPANS: Final = ((3, "hour"), (60, "day"), (800, "week"))
 _READ: Final = ("prediction", "outcome", "review")
-_KEPT: Final = 32
-_PATIENCE: Final = 5.0  # figures may be as many times older than they took to work out,
-_OLDEST: Final = 2.0  # and not older than so many seconds
 
 
 class RuleLine(msgspec.Struct):
@@ -76,37 +72,26 @@ class Decided(msgspec.Struct):
     versions: dict[str, int] = {}
 
 
-_cache: dict[tuple[str, str, int | None], tuple[str, float, float, Decided]] = {}
-_lock = threading.Lock()
+_kept: Kept[Decided] = Kept()
 
 
 def decided(log: "Log", endpoint: str, by: int | None = None) -> Decided:
     """The figures as of now, or of a moment ago if they cost much and events keep coming. ``by``: of what was known
     at an instant."""
+    return _kept.ask(log, (endpoint, by), lambda: _decided(log, endpoint, by))
+
+
+def _decided(log: "Log", endpoint: str, by: int | None) -> Decided:
     position = log.position()
-    which = (str(log.folder), endpoint, by)
-    began = time.monotonic()
-    with _lock:
-        if (kept := _cache.get(which)) and (
-            kept[0] == str(position) or began < kept[1] + min(_PATIENCE * kept[2], _OLDEST)
-        ):
-            return kept[3]
-    found = Decided()
-    if log.state("prediction", position).count:
-        sources: dict[str, Source] = {name: log.source(name, position, by) for name in _READ}
-        connection = open_sources(sources, threads=2)
-        try:
-            found = _ask(connection, endpoint)
-        finally:
-            connection.close()
-            give_back()
-    ended = time.monotonic()
-    with _lock:
-        _cache.pop(which, None)
-        _cache[which] = (str(position), ended, ended - began, found)
-        while len(_cache) > _KEPT:
-            del _cache[next(iter(_cache))]
-    return found
+    if not log.state("prediction", position).count:
+        return Decided()
+    sources: dict[str, Source] = {name: log.source(name, position, by) for name in _READ}
+    connection = open_sources(sources, threads=2)
+    try:
+        return _ask(connection, endpoint)
+    finally:
+        connection.close()
+        give_back()
 
 
 def _ask(connection: Any, endpoint: str) -> Decided:

@@ -6,12 +6,14 @@ from contextlib import suppress
 import msgspec
 
 from sampan.base.errors import SampanError
+from sampan.hub.kept import Kept
 from sampan.hub.parts import Parts, Query, as_of, begun, may
 from sampan.hub.views.rollouts import changed
 from sampan.hub.views.shadowed import ShadowedPage, charts
+from sampan.lake.history import MAIN
 from sampan.release.evidence import Look
 from sampan.release.rollouts import Rollout, read_rollouts
-from sampan.release.shadowed import Summary, compare, summarize
+from sampan.release.shadowed import Compared, Summary, compare, summarize
 from sampan.release.shadows import ShadowRecord, ShadowRecords, advantages
 from sampan.serve.endpoints import Endpoint, Endpoints
 from sampan.team.roles import DEPLOY
@@ -104,13 +106,13 @@ def shadow(parts: Parts, query: Query) -> FollowedPage:
     begun(f"the shadow {found.id}", found.began, then)
     one = next(other for other in records.list(found.endpoint, then) if other.id == found.id)
     now = endpoints.get(one.endpoint, then)
-    compared = compare(one.id, parts.log, then, now.bundle)
+    which = one.id, then, now.bundle
+    compared = _compared.ask(parts.log, which, lambda: compare(one.id, parts.log, then, now.bundle))
     plan = None
     if then is None:
         with suppress(SampanError):  # which the list says
             plan = read_rollouts(parts.folder.root).of.get(one.endpoint)
-    line = _line(parts, one, now, None, then)
-    (line,) = _judged(parts, [line], records.list(one.endpoint, then), now, plan)
+    gains = _gains(parts, [one], now, plan, _rivals(records.list(one.endpoint, then), now))
     return FollowedPage(
         rollout="",
         endpoint=one.endpoint,
@@ -118,7 +120,7 @@ def shadow(parts: Parts, query: Query) -> FollowedPage:
         champion=now.spec.version,
         compared=compared,
         charts=charts(compared, now.spec.version, one.version),
-        shadow=line,
+        shadow=_line(parts, one, now, None, then, gains.get(one.id)),
         can_deploy=then is None and may(query, DEPLOY),
         as_of=then,
     )
@@ -127,10 +129,10 @@ def shadow(parts: Parts, query: Query) -> FollowedPage:
 def _beside(
     parts: Parts, now: Endpoint, known: Sequence[ShadowRecord], plan: Rollout | None, then: int | None
 ) -> Beside:
-    summaries = summarize([one.id for one in known], parts.log, then, now.bundle)
-    lines = [_line(parts, one, now, summaries.get(one.id), then) for one in known]
-    heard = _judged(parts, [line for line in lines if line.summary is not None], known, now, plan)
-    lines = [*heard, *(line for line in lines if line.summary is None)]
+    ids = tuple(one.id for one in known)
+    told = _told.ask(parts.log, (ids, then, now.bundle), lambda: summarize(ids, parts.log, then, now.bundle))
+    gains = _gains(parts, [one for one in known if one.id in told], now, plan, _rivals(known, now))
+    lines = [_line(parts, one, now, told.get(one.id), then, gains.get(one.id)) for one in known]
     lines.sort(key=lambda line: (line.ended is not None, -line.began))
     model = now.spec.version.partition("@")[0]
     versions = [one.ref for one in parts.models.list(model)[:_VERSIONS]] if then is None else []
@@ -153,7 +155,14 @@ def _rivals(known: Sequence[ShadowRecord], now: Endpoint) -> int:
     return sum(one.ended is None or one.ended > now.created for one in known) or 1
 
 
-def _line(parts: Parts, one: ShadowRecord, now: Endpoint, summary: Summary | None, then: int | None) -> ShadowLine:
+def _line(
+    parts: Parts,
+    one: ShadowRecord,
+    now: Endpoint,
+    summary: Summary | None,
+    then: int | None,
+    gained: Look | str | None,
+) -> ShadowLine:
     how = parts.followers().get(one.id) if then is None else None
     if one.ended is not None:
         state = "ended"
@@ -178,6 +187,8 @@ def _line(parts: Parts, one: ShadowRecord, now: Endpoint, summary: Summary | Non
         behind=how.behind if how is not None else None,
         error=(how.crashing or how.error) if how is not None else "",
         summary=summary,
+        gain=gained if isinstance(gained, Look) else None,
+        silent=gained if isinstance(gained, str) else "",
     )
 
 
@@ -187,24 +198,27 @@ def _otherwise(one: ShadowRecord, now: Endpoint) -> list[str]:
     return [said for said in changed(msgspec.to_builtins(now.spec), one.spec) if not said.startswith("version ")]
 
 
-def _judged(
-    parts: Parts, lines: Sequence[ShadowLine], known: Sequence[ShadowRecord], now: Endpoint, plan: Rollout | None
-) -> list[ShadowLine]:
-    """With what the decisions of each would have gained, where a plan says what counts; ``known``: all that there are
-    of the endpoint."""
-    asked = {line.id for line in lines if line.bundle != now.bundle}
-    gains: dict[str, Look] = {}
-    silent = ""
-    if plan is not None:
+def _gains(
+    parts: Parts, asked: Sequence[ShadowRecord], now: Endpoint, plan: Rollout | None, rivals: int
+) -> dict[str, Look | str]:
+    """What the decisions of each would have gained, or why that is not known, where a plan says what counts."""
+    others = [one for one in asked if one.bundle != now.bundle]
+    if plan is None or not others:
+        return {}
+    ids = [one.id for one in others]
+
+    def ask() -> dict[str, Look | str]:
         try:
-            asking = [one for one in known if one.id in asked]
-            gains = advantages(parts, asking, now.bundle, plan, _rivals(known, now))
+            return {**advantages(parts, others, now.bundle, plan, rivals)}
         except SampanError as error:
-            silent = error.obstacle
-    return [
-        msgspec.structs.replace(line, gain=gains.get(line.id), silent=silent) if line.id in asked else line
-        for line in lines
-    ]
+            return dict.fromkeys(ids, error.obstacle)
+
+    tables = parts.lake.commit_at(MAIN)  # which the KPI may ask, too
+    which = (*ids, now.bundle, rivals, msgspec.json.encode(plan), tables.id if tables is not None else "")
+    return _gained.ask(parts.log, which, ask)
 
 
 _LATE = 100  # predictions that have not been come to, from which on it is said first
+_compared: Kept[Compared] = Kept()
+_told: Kept[dict[str, Summary]] = Kept()
+_gained: Kept[dict[str, Look | str]] = Kept()

@@ -1,18 +1,21 @@
 """The value of an endpoint: money per 1,000 decisions by slice, with its uncertainty; what is at risk by the day."""
 
+from copy import deepcopy
 from typing import Any
 
 import msgspec
 
 from sampan.base.clock import iso
 from sampan.hub.costs import Costs, costs_of, subtract
+from sampan.hub.kept import Kept
 from sampan.hub.parts import Parts, Query, as_of
-from sampan.hub.valued import OWN, Slice, valued
+from sampan.hub.valued import OWN, Slice, Valued, valued
 from sampan.serve.endpoints import Endpoints
 from sampan.serve.exposed import Day, days
 
 _DAY = 86_400_000_000
 _DAYS = 14
+_kept: Kept[Valued] = Kept()
 
 
 class CapLine(msgspec.Struct):
@@ -60,7 +63,7 @@ def value(parts: Parts, query: Query) -> ValuePage:
     plain = [name for name in bundle.model.signature.inputs if name not in bundle.model.signature.heavy]
     fields |= dict.fromkeys([*plain, *((facts.context or ()) if facts else ())], "")
     by = str(query.get("by", "")) or "action"
-    found = valued(parts.log, now.name, by, then)
+    found = deepcopy(_kept.ask(parts.log, (now.name, by, then), lambda: valued(parts.log, now.name, by, then)))
     fields |= dict.fromkeys((name for name in found.fields if name not in fields), "")
     fields.setdefault(by, "")
     instant = parts.clock.micros() if then is None else then
