@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sampan.hub.kept import Kept
 from sampan.lake.query import Source, open_sources, quote_text
 
 if TYPE_CHECKING:
@@ -24,8 +25,15 @@ class Variant(msgspec.Struct):
     last: int
 
 
+_kept: Kept[list[Variant]] = Kept()
+
+
 def traffic(log: "Log", rollout: str, by: int | None = None) -> list[Variant]:
-    """By variant, the champion first; ``by``: of what was known at an instant."""
+    """By variant, the champion first, as of now or of a moment ago; ``by``: of what was known at an instant."""
+    return _kept.ask(log, (rollout, by), lambda: _traffic(log, rollout, by))
+
+
+def _traffic(log: "Log", rollout: str, by: int | None) -> list[Variant]:
     position = log.position()
     if not log.state("prediction", position).count:
         return []

@@ -16,6 +16,7 @@ from sampan.serve.exposed import Day, days
 _DAY = 86_400_000_000
 _DAYS = 14
 _kept: Kept[Valued] = Kept()
+_days: Kept[list[Day]] = Kept()
 
 
 class CapLine(msgspec.Struct):
@@ -67,7 +68,8 @@ def value(parts: Parts, query: Query) -> ValuePage:
     fields |= dict.fromkeys((name for name in found.fields if name not in fields), "")
     fields.setdefault(by, "")
     instant = parts.clock.micros() if then is None else then
-    shown = days(parts.log, now.name, instant - instant % _DAY - (_DAYS - 1) * _DAY, then)
+    since = instant - instant % _DAY - (_DAYS - 1) * _DAY
+    shown = _days.ask(parts.log, (now.name, since, then), lambda: days(parts.log, now.name, since, then))
     cap = None
     if facts is not None and facts.cap is not None:
         today = next((one for one in shown if one.day == iso(instant)[:10]), Day("", 0.0, 0))
