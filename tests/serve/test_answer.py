@@ -11,9 +11,10 @@ from serving_shop import body, record
 
 from sampan.base.clock import ManualClock
 from sampan.base.errors import SampanError, Usage
-from sampan.serve.answer import RECORDS_LIMIT, Answerer
+from sampan.serve.answer import Answerer
 from sampan.serve.bundle import OpenBundle, facts_of
 from sampan.serve.decisions import Action, decision
+from sampan.serve.reader import RECORDS_LIMIT
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from sampan.log.contracts import Contracts
 from sampan.models.formats import load
 from sampan.models.inputs import Inputs, Numbers
 from sampan.models.version import Signature
-from sampan.serve.answer import RECORDS_LIMIT, Answerer
+from sampan.serve.answer import Answerer
 from sampan.serve.bundle import OpenBundle
 from sampan.serve.native import read_numbers
+from sampan.serve.reader import RECORDS_LIMIT
 from sampan.serve.service import Service
 from sampan.serve.verdict import Arm, Author, Verdict
 

@@ -1,79 +1,65 @@
-"""One request from its bytes to its answer and its prediction events; no sockets, no disk.
+"""One request from its records to its answer and its prediction events; no sockets, no disk.
 
-Each record holds the model's inputs, the entity, and whatever else the rules read. In which words it comes and the
-answer goes: ``sampan.serve.faces``.
+Each record holds the model's inputs, the entity, and whatever else the rules read. How it is read: ``reader``; in which
+words it comes and the answer goes: ``faces``.
 """
 
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sampan.base.clock import Clock, iso, to_micros
-from sampan.base.errors import SampanError, Usage
-from sampan.base.ids import new_ids
+from sampan.base.clock import Clock, iso
+from sampan.base.errors import SampanError
 from sampan.log.attachments import Attachments
-from sampan.models.inputs import Inputs, Numbers
+from sampan.models.inputs import Numbers
 from sampan.models.values import Packed
-from sampan.models.version import Signature
 from sampan.serve.alarm import BEFORE, MODEL, RULE, Alarm
 from sampan.serve.assignment import CHAMPION
 from sampan.serve.bundle import DecisionFacts, OpenBundle, place_of
 from sampan.serve.decisions import MOST, Action, Prediction, Question, expected_value
 from sampan.serve.exposure import Caps, Kept, Ledger
-from sampan.serve.faces import NATIVE, Headers, Said, face, pack
+from sampan.serve.faces import NATIVE, Said, face, pack
 from sampan.serve.live import Live
-from sampan.serve.lookup import Lookup
-from sampan.serve.native import read_numbers
-from sampan.serve.noted import Blobs, noted, noted_output, restored, restored_output
+from sampan.serve.noted import Blobs, noted_output, restored, restored_output
 from sampan.serve.overload import TooSlow
 from sampan.serve.plain import plain_of
+from sampan.serve.reader import Reader
 from sampan.serve.verdict import Answered, Arm, Asked, Author, Data, Verdict, Written
 
 if TYPE_CHECKING:
     from sampan.models.formats import Output
 
-RECORDS_LIMIT: Final = 10_000
 SOURCE: Final = "serve/"  # followed by the endpoint's name: the source of its prediction events
-_AHEAD: Final = 300_000_000  # microseconds that a request's time may be ahead of the clock
-_LONGEST: Final = 200  # characters of an event's subject
-_ATTEMPT: Final = "Predict"
 _REASON: Final = 300  # characters of why it is not the model that answers
-_IDS: Final = "Leave ids out, and each prediction gets one."
-_NONE: Final[Headers] = {}
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Answerer:
-    """Predicts and decides for one endpoint and one bundle."""
+class Answerer(Reader):
+    """Predicts and decides for one endpoint and one bundle, of which it reads what is asked."""
 
     def __init__(self, endpoint: str, opened: OpenBundle, clock: Clock, data: Path | None = None) -> None:
         """``data``: the folder of the workspace's data, where features may be looked up."""
+        self.live = opened.predictor if isinstance(opened.predictor, Live) else None
+        super().__init__(opened.bundle, clock, data, live=self.live is not None)
         self.endpoint = endpoint
         self._source = SOURCE + endpoint
-        self._bundle = opened.bundle
         self._predict: Callable[[Sequence[Mapping[str, Any]]], list[Output]] = opened.predictor.predict
         self._decision: Callable[..., Action] | None = opened.decision
         self.alarm = Alarm()  # which rings nowhere
-        self._clock = clock
-        self._inputs = tuple(opened.bundle.model.signature.inputs)
         self.author = Author(opened.bundle.version, opened.bundle.digest, self._inputs)
         self._own = Arm(self.author, {})
         #: Versions whose classes are known to be one's own: a candidate's, too.
         self.alike = {opened.bundle.version}
         self._substitute = opened.substitute
         self.before: Answerer | None = None  # that answers where the model does not
-        self.live = opened.predictor if isinstance(opened.predictor, Live) else None
         self.free: bool = getattr(opened.predictor, "free", False)  # it computes without the interpreter's lock
         self._form = opened.form
-        self._checked = Inputs(opened.bundle.model.signature)
-        self.heavy = opened.bundle.model.signature.heavy
         self._attachments = Attachments(data / "attachments") if data else None
         self._probable = opened.bundle.model.signature.output in ("probability", "probabilities")
         self._classes = tuple(str(label) for label in opened.bundle.model.signature.classes)
@@ -81,90 +67,7 @@ class Answerer:
         self.facts = facts
         self._thresholds = facts.thresholds if facts else {}
         self._default = facts.default if facts else None
-        self._entity = facts.entity if facts else ""
-        self._unread = facts is None and self.live is None  # no rule and no service reads the records
         self._caps = Caps(facts)
-        self._lookup = Lookup(data, facts, self._inputs, clock) if data and facts and facts.features else None
-        known = None
-        if facts and facts.context is not None:
-            known = frozenset((*self._inputs, *facts.context, *([facts.entity] if facts.entity else [])))
-        self._known = known
-
-    @property
-    def signature(self) -> Signature:
-        """What its model takes and gives."""
-        return self._bundle.model.signature
-
-    def complete(self, records: Sequence[Mapping[str, Any]], when: int | None) -> tuple[list[Any], Sequence[str]]:
-        """Records that name a row, with the row's features as they were known at ``when``, None: now; and for each the
-        table and snapshot, empty for what came as it is. Raises Usage."""
-        if self._lookup is None:
-            return list(records), [""] * len(records)
-        made, told = self._lookup.complete(records, when)
-        return made, told or [""] * len(records)
-
-    def warm(self) -> None:
-        """Load what the first request would wait for."""
-        if self._lookup is not None:
-            self._lookup.warm()
-
-    def read(self, body: bytes, number: int = NATIVE, headers: Headers = _NONE) -> Asked:
-        """Check a request. Raises Usage: what was expected, and the value that came instead."""
-        arrived = time.perf_counter()
-        call = read_numbers(body, self._checked) if number == NATIVE and self._unread else None
-        if call is None:
-            call = face(number).read(body, headers, self._bundle)
-        looked_up: list[str] = []
-        then = None
-        records, sent = call.records, None
-        now = self._clock.micros()
-        if self._lookup is not None and number == NATIVE and len(records) <= RECORDS_LIMIT:
-            then = None if call.time is msgspec.UNSET else _time(call.time, now)
-            records, looked_up = self._lookup.complete(records, then)
-            sent = call.records if looked_up else None
-        self.fit(records)
-        ids = self._ids(call.ids, len(records))
-        when = now if call.time is msgspec.UNSET else _time(call.time, now)
-        named = call.ids is not None
-        asked = Asked(records, ids, named, when, arrived, number, call.wanted, call.pinned, sent, looked_up, then)
-        return self.pack(asked) if self.heavy else asked
-
-    def pack(self, asked: Asked) -> Asked:
-        """A request whose tensors and bytes are read, with its records as events say them. Raises Usage."""
-        records, blobs = self._checked.pack(asked.records), dict(asked.blobs or {})
-        written = [noted(record, self.heavy, blobs) for record in records]
-        return asked._replace(records=records, noted=written, blobs=blobs)
-
-    def fit(self, records: Sequence[Any]) -> None:
-        """Raises Usage for what are no records, or not those that the rules take."""
-        if not records:
-            raise Usage(_ATTEMPT, "the list of records is empty", "Send at least one record.")
-        if len(records) > RECORDS_LIMIT:
-            raise Usage(_ATTEMPT, f"{len(records)} records at once", f"Send at most {RECORDS_LIMIT} in one request.")
-        if isinstance(records, Numbers) and self._unread:
-            return
-        for place, record in enumerate(records):
-            if not isinstance(record, dict):
-                raise Usage(_ATTEMPT, f"record {place}: expected an object, got {_shown(record)}", "Send objects.")
-            if self._known is not None and not self._known.issuperset(record):
-                odd = sorted(set(record) - self._known)
-                raise Usage(
-                    _ATTEMPT,
-                    f"record {place}: unknown field {odd[0]!r} with the value {_shown(record[odd[0]])}",
-                    f"Known: {', '.join(sorted(self._known))}.",
-                    field=odd[0],
-                )
-            if self._entity:
-                self._name(record, place)
-
-    def check(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Raises Usage as ``predict`` does, for records that another bundle is to answer."""
-        if not self._unread or not isinstance(records, Numbers):
-            self._checked.rows(records)
-
-    def packed(self, records: Sequence[Any]) -> list[Any]:
-        """The records with their tensors and bytes read. Raises Usage."""
-        return self._checked.pack(records)
 
     def recall_from(self, data: Path) -> None:
         """Have large tensors and bytes of past records read from a workspace's data."""
@@ -173,14 +76,6 @@ class Answerer:
     def recalled(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record as it was sent, from what its event says. Raises NotFound, Damaged."""
         return restored(record, self.heavy, self._attachments) if self.heavy and self._attachments else record
-
-    def about(self, record: Mapping[str, Any]) -> str:
-        """Whom a record that fits is about; empty for nobody."""
-        return self._name(record, 0) if self._entity else ""
-
-    def whom(self, asked: Asked) -> Sequence[str]:
-        """Whom each record is about; empty for nobody."""
-        return [self.about(record) for record in asked.records] if self._entity else [""] * len(asked.ids)
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> "list[Output]":
         """Raw model output per record. Raises Usage for a record that does not fit the signature."""
@@ -476,50 +371,6 @@ class Answerer:
         """What the action earns under each outcome, and on average if the probabilities hold."""
         return None if self.facts is None else worth(self.facts, prediction, action, self._probable)
 
-    def _name(self, record: Mapping[str, Any], place: int) -> str:
-        """Whom the prediction is about; empty where the record says null."""
-        if self._entity not in record:
-            raise Usage(
-                _ATTEMPT,
-                f"record {place}: field {self._entity!r} is missing; it names whom the prediction is about",
-                "Send a text, a whole number or null.",
-                field=self._entity,
-            )
-        value = record[self._entity]
-        if value is None:
-            return ""
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise Usage(
-                _ATTEMPT,
-                f"record {place}: field {self._entity!r}: expected a text, a whole number or null, got {_shown(value)}",
-                "It names whom the prediction is about.",
-                field=self._entity,
-            )
-        text = str(value)
-        if len(text) > _LONGEST:
-            said = f"record {place}: field {self._entity!r}: {len(text)} characters"
-            raise Usage(
-                _ATTEMPT, said, f"It names whom the prediction is about, in at most {_LONGEST}.", field=self._entity
-            )
-        return text
-
-    def _ids(self, given: Any, count: int) -> list[str]:
-        if given is None:
-            return new_ids(self._clock, count)
-        if not isinstance(given, list) or len(given) != count:
-            got = f"{len(given)} of them" if isinstance(given, list) else _shown(given)
-            obstacle = f"ids: expected a list of {count} texts, one per record, got {got}"
-            raise Usage(_ATTEMPT, obstacle, _IDS, field="ids")
-        for one in given:
-            if not isinstance(one, str) or not 1 <= len(one) <= 200:
-                obstacle = f"ids: expected texts of 1 to 200 characters, got {_shown(one)}"
-                raise Usage(_ATTEMPT, obstacle, _IDS, field="ids")
-        if len(set(given)) != count:
-            raise Usage(_ATTEMPT, "ids: the same id stands for two records", "Ids name predictions.", field="ids")
-        return given
-
 
 def worth(facts: DecisionFacts, prediction: Prediction, action: str, probable: bool) -> dict[str, Any] | None:
     """What an action earns under each outcome, and on average if the predicted probabilities hold. Of what is no
@@ -544,29 +395,6 @@ def _sound(verdict: Verdict) -> bool:
             or (kind is list and all(type(one) is float and math.isfinite(one) for one in output))
         )
     return fits and type(verdict.action) is str and type(verdict.rule) is str
-
-
-def _time(given: Any, now: int) -> int:
-    try:
-        when = datetime.fromisoformat(given)
-        micros = to_micros(when)
-    except (TypeError, ValueError, OverflowError):
-        raise Usage(
-            _ATTEMPT,
-            f"time: expected ISO text such as 2011-04-01T08:26:00Z, got {_shown(given)}",
-            "Leave it out to mean now.",
-            field="time",
-        ) from None
-    if micros > now + _AHEAD:
-        raise Usage(
-            _ATTEMPT, f"time: {given} lies in the future; it is {iso(now)}", "Leave it out to mean now.", field="time"
-        )
-    return micros
-
-
-def _shown(value: Any) -> str:
-    text = _encode(value).decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _alike(sent: Any, kept: Any) -> bool:
