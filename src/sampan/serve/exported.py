@@ -104,18 +104,20 @@ class Exported:
             return 413, _JSON, msgspec.json.encode({"message": f"the body has more than {_LIMIT} bytes"})
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            given = self._answerer.read(body, INVOCATIONS, headers)
-            told = self._answerer.decide(given, self._answerer.predict(given.records))
-            if self._events is not None:
-                for event in told.events:
-                    self._events(event)
-            status, packed = self._answerer.say(given, told.answers)
+            return self._predicted(body, headers)
         except Exception as error:  # noqa: BLE001 - the edge: one request's fault ends nothing
-            known_ = error if isinstance(error, SampanError) else Damaged("Predict", f"{type(error).__name__}: {error}")
-            said, given_headers = face(INVOCATIONS).refuse(known_)
-            return known_.status, given_headers, said
-        given_headers_, said = unpack(packed)
-        return status, given_headers_, said
+            fault = error if isinstance(error, SampanError) else Damaged("Predict", f"{type(error).__name__}: {error}")
+            said, told = face(INVOCATIONS).refuse(fault)
+            return fault.status, told, said
+
+    def _predicted(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        given = self._answerer.read(body, INVOCATIONS, headers)
+        told = self._answerer.decide(given, self._answerer.predict(given.records))
+        if self._events is not None:
+            for event in told.events:
+                self._events(event)
+        status, packed = self._answerer.say(given, told.answers)
+        return status, *unpack(packed)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sampan.base.errors import Busy, Conflict, NotFound, SampanError, Unreachable
 from sampan.base.settings import Settings
@@ -72,8 +72,8 @@ class Serving:
         """Begin to start every endpoint's process; does not wait for them.
 
         ``assigned``: the rollouts under way, by endpoint. From the first answer on they are gone by; while a candidate
-        is still being loaded, the champion answers in its place, and no decision is
-        evidence. One that is no candidate any more is left out.
+        is still being loaded, the champion answers in its place, and no decision is evidence. One that is no candidate
+        any more is left out.
         """
         self._ended = False
         for endpoint in self._endpoints.list():
@@ -139,7 +139,7 @@ class Serving:
         if self._ended:
             await loaded.kill()
         elif beside is None or beside.worker is not loaded:
-            await self._warm.keep(name, bundle, loaded)
+            self._warm.keep(name, bundle, loaded)
 
     def assigned(self, name: str) -> Assignment | None:
         """What a candidate of an endpoint answers or sees; None if there is none."""
@@ -218,7 +218,7 @@ class Serving:
                 lane.begin(loaded)
             await lane.settled()
             if old is not None and rested is not None:
-                await self._warm.keep(name, old.endpoint.bundle, rested)
+                self._warm.keep(name, old.endpoint.bundle, rested)
             if beside is not None and candidate is not loaded:
                 await self._left(name, beside.assignment.bundle, candidate)
             return lane.status()
@@ -246,7 +246,7 @@ class Serving:
                 lane = self._lanes.get(name)
                 another = lane is not None and lane.endpoint.bundle != bundle
                 if another and len(self._warm.bundles(name)) < self._warm.count:
-                    await self._warm.keep(name, bundle, worker, seconds)
+                    self._warm.keep(name, bundle, worker, seconds)
                     kept = True
         finally:
             if not kept:  # something else has come meanwhile, or the hub ends
@@ -297,7 +297,7 @@ class Serving:
         if self._ended or (lane is not None and lane.endpoint.bundle == bundle):
             await worker.kill()
         else:
-            await self._warm.offer(name, bundle, worker)
+            self._warm.offer(name, bundle, worker)
 
     async def _load(
         self,
@@ -310,13 +310,21 @@ class Serving:
         alone: bool = False,
     ) -> Worker:
         """``alone``: clients never ask it."""
-        how: dict[str, Any] = {"must": must, "without_model": without_model, "gently": gently}
         try:
-            how["signatures"] = self._endpoints.signatures(bundle)
+            signatures = self._endpoints.signatures(bundle)
             if warning := self._endpoints.warning(bundle):
                 _LOG.warning("%s is to serve %s: %s", name, bundle.version, warning)
-            doors = None if alone else self._doors
-            worker = await load(self._root, name, bundle, doors, patience=self._load_timeout, **how)
+            worker = await load(
+                self._root,
+                name,
+                bundle,
+                None if alone else self._doors,
+                must=must,
+                without_model=without_model,
+                gently=gently,
+                patience=self._load_timeout,
+                signatures=signatures,
+            )
         except BaseException:
             self._shut(name)
             raise

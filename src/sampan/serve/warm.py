@@ -116,7 +116,7 @@ class Warm:
                 return True
         return False
 
-    async def keep(self, name: str, bundle: str, worker: Worker, seconds: float | None = None) -> None:
+    def keep(self, name: str, bundle: str, worker: Worker, seconds: float | None = None) -> None:
         """Keep a process that has let go of the stream, for as long as any or for so many ``seconds``; another of the
         same bundle, and the oldest over, are ended."""
         if (other := self.take(name, bundle)) is not None:
@@ -128,11 +128,11 @@ class Warm:
         while len(kept) > self.count:
             self._drop(name, kept[0].bundle)
 
-    async def offer(self, name: str, bundle: str, worker: Worker) -> None:
+    def offer(self, name: str, bundle: str, worker: Worker) -> None:
         """Keep a process if nothing has to go for it; else end it."""
         kept = [one for one in self._kept.get(name, []) if one.bundle != bundle]
         if len(kept) < self.count and not worker.lost.is_set():
-            await self.keep(name, bundle, worker)
+            self.keep(name, bundle, worker)
         else:
             self._end(worker)
 

@@ -164,33 +164,28 @@ class Worker:
 
     async def ask(self, body: bytes, patience: float, number: int) -> tuple[int, bytes]:
         """Status and body of the answer. Raises Lost if the process dies first, TimeoutError if it takes too long."""
+        return await self._answer(Kind.ASK, body, patience, number)
+
+    async def try_out(self, records: list[dict[str, Any]]) -> Batch:
+        """What it answers to records; nothing is kept. For a process that is loaded and does not answer yet."""
+        try:
+            _, body = await self._answer(Kind.TRY, msgspec.json.encode(records), self._patience)
+        except TimeoutError:
+            raise Unreachable(f"Try endpoint {self.endpoint}", f"no answer in {self._patience:g} s") from None
+        return msgspec.json.decode(body, type=Batch)
+
+    async def _answer(self, kind: Kind, body: bytes, patience: float, number: int = 0) -> tuple[int, bytes]:
         if self.lost.is_set():
             raise self._lost()
         request = next(self._numbers) & 0xFFFFFFFF
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._asked[request] = answer
-        self._link.send(Kind.ASK, request, body, number)
+        self._link.send(kind, request, body, number)
         try:
             async with asyncio.timeout(patience):
                 return await answer
         finally:
             self._asked.pop(request, None)
-
-    async def try_out(self, records: list[dict[str, Any]]) -> Batch:
-        """What it answers to records; nothing is kept. For a process that is loaded and does not answer yet."""
-        if self.lost.is_set():
-            raise self._lost()
-        number = next(self._numbers) & 0xFFFFFFFF
-        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
-        self._link.send(Kind.TRY, number, msgspec.json.encode(records))
-        try:
-            async with asyncio.timeout(self._patience):
-                return msgspec.json.decode((await answer)[1], type=Batch)
-        except TimeoutError:
-            raise Unreachable(f"Try endpoint {self.endpoint}", f"no answer in {self._patience:g} s") from None
-        finally:
-            self._asked.pop(number, None)
 
     async def give(self) -> bool:
         """Have it answer what it has, let go of the stream, and stay loaded; whether it did. It may ``take`` again."""
