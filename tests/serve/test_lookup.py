@@ -13,13 +13,18 @@ import pytest
 import uvloop
 from rollout_shop import OURS, THEIR, due, events, predict, stage
 from serving_shop import FEATURES, RULES, Shop, body, record, told
+from test_following import come_to, followed, said
 
 from sampan.base.clock import SharedClock, SystemClock, from_micros
 from sampan.lake.lake import MAIN, Lake
 from sampan.lake.write import write_arrow
-from sampan.serve.bundle import facts_of
+from sampan.serve.answer import Answerer
+from sampan.serve.apart import weigh
+from sampan.serve.assignment import Assigned
+from sampan.serve.bundle import facts_of, open_bundle
 from sampan.serve.decisions import decision
 from sampan.serve.lookup import serves
+from sampan.serve.variants import plan_of
 
 LOOKED_UP = RULES.replace('entity="customer_id"', 'entity="customer_id", features="customers", key="customer_id"')
 ROWS = {
@@ -240,8 +245,11 @@ def test_a_candidate_is_asked_with_the_features_that_its_own_rules_name(make_sho
     assert [kept[id]["variant"] for id in ("ours", "theirs", "brought", "absent")] == ["champion", *["candidate"] * 3]
     assert "looked_up" not in kept["brought"] and kept["theirs"]["entity"] == str(THEIR)
     assert "no row of others has customer_id" in kept["absent"]["fallback"] and answers[3]["version"] == "reorder@1"
-    said = {one["prediction_id"]: one["prediction"] for one in events(shop, "shadow").values()}
-    assert [said["seen"], said["seen too"]] == model.predict([row(newer, OURS), row(newer, THEIR)])
+    seen = {one["prediction_id"]: one["prediction"] for one in events(shop, "shadow").values()}
+    assert [seen["seen"], seen["seen too"]] == model.predict([row(newer, OURS), row(newer, THEIR)])
+    for id, whom in (("seen", OURS), ("seen too", THEIR)):
+        one = next(one for one in events(shop, "shadow").values() if one["prediction_id"] == id)
+        assert (one["features"], one["context"]) == (row(newer, whom), {}) and one["looked_up"] == f"others {snapshot}"
     assert model.predict([row(newer, THEIR)]) != model.predict([row(CUSTOMERS, THEIR)])
 
 
@@ -267,6 +275,69 @@ def test_a_candidates_features_are_as_of_when_the_request_is_asked(
     kept = events(shop)
     assert {kept[id]["variant"] for id in kept} == {"candidate"}
     assert kept["then"]["features"] == row(OTHERS, THEIR) and kept["now"]["features"]["orders"] == -8
+
+
+def test_a_candidate_that_comes_to_it_late_sees_what_was_known_when_the_champion_was_asked(
+    make_shop: Callable[..., Shop],
+) -> None:
+    shop = make_shop()
+    first = publish(shop, OTHERS, table="others")
+    digest = rollout_of(shop, "others")
+    ours, theirs = (opened(shop, one) for one in (shop.endpoints.get("reorder").bundle, digest))
+    assigned = Assigned(
+        assignment=stage(digest), version="reorder@1", inputs=tuple(FEATURES), timeout=1.0, queue=9, rules=theirs.facts
+    )
+    plan = plan_of(assigned, ours)
+
+    def asked() -> list[Any]:
+        return list(plan.records(ours.read(body({"customer_id": THEIR})), [0]))
+
+    before = asked()
+    newer = {**OTHERS, "orders": [8, -8]}
+    second = publish(shop, newer, table="others")
+    after, until = asked(), time.monotonic() + 30
+    assert weigh(theirs, after)[0].looked_up == f"others {first}"  # nobody waits for the newer one
+    while weigh(theirs, after)[0].looked_up != f"others {second}":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for unseen in (False, True):
+        found = weigh(theirs, [*before, *after, *before], unseen)
+        assert [one.looked_up for one in found] == [f"others {one}" for one in (first, second, first)]
+        assert [one.record for one in found] == [
+            {**row(rows, THEIR), "customer_id": THEIR} for rows in (OTHERS, newer, OTHERS)
+        ]
+    begun_late = opened(shop, digest)  # what it has loaded is from the future of who asked before
+    assert weigh(begun_late, before)[0].looked_up == f"others {first}"
+
+
+def opened(shop: Shop, digest: str) -> Answerer:
+    """A bundle in this process, as warm as one that serves."""
+    found = Answerer("reorder", open_bundle(shop.endpoints.bundle(digest), shop.blobs), SystemClock(), shop.folder.data)
+    found.warm()
+    return found
+
+
+@pytest.mark.slow
+def test_a_shadow_that_follows_says_what_it_was_asked_where_the_prediction_does_not(
+    make_shop: Callable[..., Shop],
+) -> None:
+    shop = make_shop()
+    first = publish(shop, OTHERS, table="others")
+    bundle = rollout_of(shop, "others")
+    other = shop.endpoints.draft("reorder", "reorder@1", workspace=shop.root, actor="t", thresholds={"likely": 0.1})
+
+    async def asking() -> None:
+        async with shop.serving("reorder") as serving:
+            await predict(serving, {"customer_id": THEIR}, record(), ids=["key", "whole"])
+            publish(shop, {**OTHERS, "orders": [8, -8]}, table="others")
+            await serving.followers.follow([followed(bundle), followed(other.bundle, "s2")])
+            await come_to(shop, serving, 2)
+            await come_to(shop, serving, 2, "s2")
+
+    uvloop.run(asking())
+    theirs, same = said(shop), said(shop, "s2")
+    assert (theirs["key"]["features"], theirs["key"]["looked_up"]) == (row(OTHERS, THEIR), f"others {first}")
+    assert not any("features" in one or "looked_up" in one for one in (theirs["whole"], same["key"], same["whole"]))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ class Shadow(Event, version=1, type="shadow"):
     """What a candidate would have answered, had it been asked. No prediction: nobody was told, nothing was done.
 
     ``error`` says why it has no answer, or why its rule gave no action of its own; ``calls``: whom its rule would have
-    called (``crm.example:443``), which was not done.
+    called (``crm.example:443``), which was not done. ``features`` and ``context``: what it was asked, where it has
+    looked features up itself and they are not the prediction's; ``looked_up``: where they are from.
     """
 
     prediction_id: str
@@ -113,6 +114,9 @@ class Shadow(Event, version=1, type="shadow"):
     latency_us: int = 0
     error: str = ""
     calls: list[str] = []  # noqa: RUF012 - msgspec copies it
+    features: dict[str, Any] | None = None  # None: those of the prediction
+    context: dict[str, Any] | None = None
+    looked_up: str = ""  # a table and its snapshot
 
 
 BUILTIN: tuple[type[Event], ...] = (Prediction, Outcome, Shadow, Review)

@@ -175,6 +175,7 @@ class Answerer(Reader):
             row, where = written[place], asked.looked_up[place] if asked.looked_up else ""
             if verdict.record is not None:
                 record, row, where = verdict.record, verdict.record, verdict.looked_up
+                blobs.update(verdict.blobs or ())
             if verdict.fallback and self.before is not None:
                 author = self.before.author
             told = arm.told
@@ -210,7 +211,7 @@ class Answerer(Reader):
             if isinstance(written, Numbers) and author.inputs == written.inputs:
                 features, context = written.raws[place], {}
             else:
-                features, context = self._split(row, author.inputs)
+                features, context = self.split(row, author.inputs)
             output = verdict.output
             data: Any = Data(
                 self.endpoint,
@@ -299,7 +300,7 @@ class Answerer(Reader):
         told += ["variant"] if data.get("rollout") else []
         return {**answer, **{name: data[name] for name in told if data.get(name)}}
 
-    def _split(self, record: dict[str, Any], inputs: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def split(self, record: dict[str, Any], inputs: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A record's model inputs, and what else the rules can read."""
         if inputs == tuple(record) and not self._entity:
             return record, {}

@@ -15,16 +15,19 @@ from sampan.base.errors import Refused, SampanError, Unreachable
 from sampan.serve.answer import Answerer
 from sampan.serve.frames import Frame, Frames, Kind
 from sampan.serve.held import held_back
+from sampan.serve.noted import Blobs, noted
 from sampan.serve.verdict import Verdict
 
 _decode_list = msgspec.msgpack.Decoder(list[Verdict]).decode
 
 
 class Named(msgspec.Struct, array_like=True):
-    """A record as it came, which names a row: who answers it looks its features up, as of ``when``, or now."""
+    """A record as it came, which names a row: who answers it looks its features up as of ``when``, the instant at which
+    the champion has. ``live``: nobody named that instant."""
 
     record: dict[str, Any]
-    when: int | None
+    when: int
+    live: bool
 
 
 class Errand(msgspec.Struct, array_like=True):
@@ -104,10 +107,13 @@ def weigh(answerer: Answerer, records: Sequence[Any], unseen: bool = False) -> l
         asked = answerer.packed(full) if answerer.heavy else full
         outputs = answerer.predict(asked)
         if unseen:
-            return [_sound(_quietly(answerer, *one)) for one in zip(asked, outputs, strict=True)]
-        verdicts = [_sound(one) for one in answerer.judge(asked, outputs)]
+            verdicts = [_sound(_quietly(answerer, *one)) for one in zip(asked, outputs, strict=True)]
+        else:
+            verdicts = [_sound(one) for one in answerer.judge(asked, outputs)]
         for place, where in told.items():
-            verdicts[place] = msgspec.structs.replace(verdicts[place], record=full[place], looked_up=where)
+            blobs: Blobs = {}
+            row = noted(asked[place], answerer.heavy, blobs)
+            verdicts[place] = msgspec.structs.replace(verdicts[place], record=row, looked_up=where, blobs=blobs or None)
         return verdicts
     except (Unreachable, Refused) as error:  # of a live service: asking it again for each half says nothing new
         return [Verdict(None, error=error.obstacle) for _ in records]
@@ -122,9 +128,14 @@ def _completed(answerer: Answerer, records: Sequence[Any]) -> tuple[list[Any], d
     """The records with their features, and by its place where those of each ``Named`` one are from. Raises Usage."""
     full, told = list(records), dict[int, str]()
     named = [place for place, one in enumerate(records) if isinstance(one, Named)]
-    for when in {records[place].when for place in named}:
-        places = [place for place in named if records[place].when == when]
-        made, where = answerer.complete([records[place].record for place in places], when)
+    if not named:
+        return full, told
+    instants: dict[tuple[int, bool], list[int]] = {}
+    alike = answerer.instants({records[place].when for place in named})
+    for place in named:
+        instants.setdefault((alike[records[place].when], records[place].live), []).append(place)
+    for (when, live), places in instants.items():
+        made, where = answerer.complete([records[place].record for place in places], when, live)
         for place, one, at in zip(places, made, where, strict=True):
             full[place], told[place] = one, at
     return full, told

@@ -24,7 +24,7 @@ from sampan.log.position import Position, place
 from sampan.log.read import StoredEvent
 from sampan.serve.alarm import Alarm
 from sampan.serve.answer import SOURCE, Answerer
-from sampan.serve.apart import weigh
+from sampan.serve.apart import Named, weigh
 from sampan.serve.assignment import Assignment, News, code
 from sampan.serve.noted import Blobs
 from sampan.serve.shadow import Behind, shadow_event
@@ -89,7 +89,7 @@ class Following:
         self._log = Log(folder.data / "log", Contracts(), clock, settings)
         self._writer = self._log.writer(followed.stream, told=told)
         self._stream = PREFIX + followed.endpoint
-        self._behind = Behind(followed.endpoint, followed.assignment, answerer.author.version)
+        self._behind = Behind(followed.endpoint, followed.assignment, answerer.author, answerer.split)
         self._stirred = asyncio.Event()
         self._news, self._told = News(connected=True), 0.0
         self._careful = _CAREFUL if followed.careful else 0
@@ -198,11 +198,13 @@ class Following:
                 found[at] = Verdict(None, error=error.obstacle.removeprefix("record 0: "))
         with self._alarm:
             said = weigh(self._answerer, list(records.values()), unseen=True)
-        found.update(zip(records, said, strict=True))
+        for at, verdict in zip(records, said, strict=True):
+            found[at] = self._unless_told(verdict, events[at])
         return [found[at] for at in range(len(events))]
 
-    def _record(self, event: StoredEvent) -> dict[str, Any]:
-        """What was asked, with the features that this bundle wants where they are looked up. Raises SampanError."""
+    def _record(self, event: StoredEvent) -> dict[str, Any] | Named:
+        """What was asked; where features are looked up, without those, for this bundle to look up its own. Raises
+        SampanError."""
         asked = _asked(event.data)
         facts = self._answerer.facts
         record = {**asked.features, **asked.context}
@@ -212,8 +214,21 @@ class Following:
         if asked.looked_up and facts is not None and facts.features:
             known = {facts.key, facts.entity, *asked.context}
             sent = {name: value for name, value in record.items() if name in known}
-            (record,), _ = self._answerer.complete([sent], event.time)
+            return Named(sent, event.time or event.received, live=False)
         return self._answerer.recalled(record)
+
+    def _unless_told(self, verdict: Verdict, event: StoredEvent) -> Verdict:
+        """A verdict without what it was said to, where the prediction's event says just that."""
+        if verdict.record is None:
+            return verdict
+        asked = _asked(event.data)
+        theirs = {**asked.features, **asked.context}
+        features, context = self._answerer.split(verdict.record, self._answerer.author.inputs)
+        if verdict.looked_up != asked.looked_up or any(
+            theirs.get(name) != value for name, value in (*features.items(), *context.items())
+        ):
+            return verdict
+        return msgspec.structs.replace(verdict, record=None, looked_up="", blobs=None)
 
     def _event(self, event: StoredEvent, verdict: Verdict, took: int, blobs: Blobs) -> bytes:
         when = iso(event.time or event.received)

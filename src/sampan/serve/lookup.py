@@ -7,7 +7,7 @@ A newer one is loaded beside what answers, which goes on with the one before unt
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -38,27 +38,29 @@ class Lookup:
         self._also = _also(facts)
         self._lake: Lake | None = None
         self._loaded: OrderedDict[str, _Rows] = OrderedDict()
-        self._newest = ""  # of those that are loaded
+        self._newest, self._since = "", 0  # of those that are loaded, and an instant at which it was main's
         self._coming: Future[_Rows] | None = None
 
     def warm(self) -> None:
         """Load what would be looked up now, so that nobody waits for it. Why it does not load, who asks is told."""
         with suppress(SampanError):
-            self._rows(self._snapshot(None), None)
+            self._rows(self._snapshot(None), None, True)
 
-    def complete(self, records: Sequence[Any], when: int | None) -> tuple[list[Any], list[str]]:
+    def complete(self, records: Sequence[Any], when: int | None, live: bool = False) -> tuple[list[Any], list[str]]:
         """The records, those without features with the row that they name; and for each the table and snapshot that it
-        is from, empty for what came as it is. ``when``: as of then, instead of now. Raises Usage."""
+        is from, empty for what came as it is. ``when``: as of then, instead of now; ``live``: then was now when it was
+        asked, and nobody waits for what was new. Raises Usage."""
         places = [place for place, record in enumerate(records) if self._wants(record)]
         if not places:
             return list(records), []
-        rows = self._rows(self._snapshot(when), when)
+        live = live or when is None
+        rows = self._rows(self._snapshot(when), when, live)
         found = rows.find([_text(records[place][self._key], place, self._key) for place in places])
         made, told = list(records), [""] * len(records)
         for place in places:
             key = str(records[place][self._key])
             if key not in found:
-                then = "" if when is None else f" as of {iso(when)}"
+                then = "" if live or when is None else f" as of {iso(when)}"
                 raise Usage(
                     _ATTEMPT,
                     f"record {place}: no row of {self._table} has {self._key} {key!r}{then}",
@@ -75,34 +77,62 @@ class Lookup:
             return False
         return not any(name in record for name in self._inputs if name != self._key)
 
-    def _snapshot(self, when: int | None) -> "Snapshot":
+    def alike(self, whens: Collection[int]) -> dict[int, int]:
+        """For each instant the last of those at which main was as it was then."""
+        found: dict[int, int] = {}
+        last, since = 0, None
+        for when in sorted(whens, reverse=True):
+            if since is None or when < since:
+                last, since = when, self._made(when) if len(whens) > 1 else when
+            found[when] = last
+        return found
+
+    def _made(self, when: int) -> int:
+        """When the commit was made that main was at an instant; the instant itself where there was none."""
         from sampan.lake.history import MAIN
+
+        lake = self._open()
+        try:
+            commit = lake.commit_at(lake.ref_at(MAIN, when))
+        except NotFound:
+            return when
+        return when if commit is None else commit.created
+
+    def _open(self) -> "Lake":
         from sampan.lake.lake import Lake
         from sampan.store.database import Database
 
         if self._lake is None:
             records = Database(self._data / "records.db", writable=False)
             self._lake = Lake(records, self._data / "lake", self._clock)
+        return self._lake
+
+    def _snapshot(self, when: int | None) -> "Snapshot":
+        from sampan.lake.history import MAIN
+
+        lake = self._open()
         try:
-            names = self._lake.names(self._lake.ref_at(MAIN, when))
+            names = lake.names(lake.ref_at(MAIN, when))
         except NotFound:
             names = {}
         if self._table not in names:
             then = "" if when is None else f" as of {iso(when)}"
             said = f"there is no table {self._table!r} on {MAIN}{then}, where features are looked up"
             raise Usage(_ATTEMPT, said, "Send features, or run the flow that makes it.", field=self._key)
-        return self._lake.snapshot(names[self._table])
+        return lake.snapshot(names[self._table])
 
-    def _rows(self, snapshot: "Snapshot", when: int | None) -> "_Rows":
+    def _rows(self, snapshot: "Snapshot", when: int | None, live: bool) -> "_Rows":
         """The rows of a snapshot; of the newest that is loaded, where this one is newer and not loaded yet."""
         self._settle()
+        at = self._clock.micros() if when is None else when
+        last = when is None or (live and when >= self._since)  # else what is loaded may be from its future
         if snapshot.id not in self._loaded:
-            if when is None and self._newest in self._loaded:
+            if last and self._newest in self._loaded:
                 self._begin(snapshot)
                 return self._loaded[self._newest]
             self._keep(self._load(snapshot))
-        if when is None:
-            self._newest = snapshot.id
+        if last:
+            self._newest, self._since = snapshot.id, at
         self._loaded.move_to_end(snapshot.id)
         return self._loaded[snapshot.id]
 

@@ -4,7 +4,7 @@ What it is answered: ``answer``. In which words it comes: ``faces``.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -58,13 +58,20 @@ class Reader:
         """What its model takes and gives."""
         return self._bundle.model.signature
 
-    def complete(self, records: Sequence[Mapping[str, Any]], when: int | None) -> tuple[list[Any], Sequence[str]]:
-        """Records that name a row, with the row's features as they were known at ``when``, None: now; and for each the
-        table and snapshot, empty for what came as it is. Raises Usage."""
+    def complete(
+        self, records: Sequence[Mapping[str, Any]], when: int, live: bool = False
+    ) -> tuple[list[Any], Sequence[str]]:
+        """Records that name a row, with the row's features as they were known at ``when``; and for each the table and
+        snapshot, empty for what came as it is. ``live``: nobody named that instant (``Lookup.complete``). Raises Usage.
+        """
         if self._lookup is None:
             return list(records), [""] * len(records)
-        made, told = self._lookup.complete(records, when)
+        made, told = self._lookup.complete(records, when, live)
         return made, told or [""] * len(records)
+
+    def instants(self, whens: Collection[int]) -> Mapping[int, int]:
+        """For each instant one at which the same was known; the same for as many as can be. Raises Usage."""
+        return {when: when for when in whens} if self._lookup is None else self._lookup.alike(whens)
 
     def warm(self) -> None:
         """Load what the first request would wait for."""

@@ -6,7 +6,7 @@ it is gone or has too much to do, that is counted alone: such events would be as
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from sampan.serve.assignment import DOWN, ENDED, ERROR, LOADING, QUEUE, Assignme
 from sampan.serve.noted import Blobs, noted_output
 from sampan.serve.sink import Sink
 from sampan.serve.variants import Plan, Variants
-from sampan.serve.verdict import Asked, Verdict
+from sampan.serve.verdict import Asked, Author, Verdict
 
 SOURCE: Final = "shadow/"  # followed by the endpoint's name; ids of predictions, which clients choose, have another
 _ID_LIMIT: Final = 200
@@ -94,7 +94,7 @@ class Shadow:
     def _event(self, seen: _Seen, place: int, verdict: Verdict, took: int, blobs: Blobs) -> bytes:
         asked, plan = seen.asked, seen.plan
         entity = self._answerer.about(asked.records[place])
-        behind = Behind(self._endpoint, plan.assigned.assignment, plan.assigned.version)
+        behind = Behind(self._endpoint, plan.assigned.assignment, plan.candidate.author, self._answerer.split)
         return shadow_event(behind, asked.ids[place], entity, iso(asked.time), verdict, took, blobs)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -104,11 +104,13 @@ class Shadow:
 
 
 class Behind(NamedTuple):
-    """Whose shadow it is that says something: of which endpoint, by which assignment, and of which version."""
+    """Whose shadow it is that says something: of which endpoint, by which assignment, and as whom; and what tells the
+    model's inputs of a record from the rest."""
 
     endpoint: str
     assignment: Assignment
-    version: str
+    author: Author
+    split: Callable[[dict[str, Any], tuple[str, ...]], tuple[dict[str, Any], dict[str, Any]]]
 
 
 def shadow_event(
@@ -126,7 +128,7 @@ def shadow_event(
         "endpoint": behind.endpoint,
         "rollout": stage.rollout,
         "stage": stage.stage,
-        "version": behind.version,
+        "version": behind.author.version,
         "bundle": stage.bundle,
         "prediction": noted_output(output, blobs) if type(output) is Packed else output,
         "action": verdict.action,
@@ -137,6 +139,12 @@ def shadow_event(
     }
     if verdict.calls:
         data = {**data, "calls": verdict.calls}
+    if verdict.record is not None:
+        blobs.update(verdict.blobs or ())
+        features, context = behind.split(verdict.record, behind.author.inputs)
+        data = {**data, "features": features, "context": context}
+        if verdict.looked_up:
+            data = {**data, "looked_up": verdict.looked_up}
     return _encode({**event, "data": data})
 
 

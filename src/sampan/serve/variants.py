@@ -41,7 +41,8 @@ class Plan(NamedTuple):
         if not self.looks or not asked.looked_up or asked.sent is None:
             return [records[place] for place in places]
         sent, told = asked.sent, asked.looked_up
-        return [Named(sent[place], asked.as_of) if told[place] else records[place] for place in places]
+        when, live = asked.time, asked.as_of is None
+        return [Named(sent[place], when, live) if told[place] else records[place] for place in places]
 
 
 class Variants:

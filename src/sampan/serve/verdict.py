@@ -68,6 +68,8 @@ class Verdict(msgspec.Struct, array_like=True, gc=False):
     """What it was said to, where its process has looked the features up itself; else that is what was asked."""
     looked_up: str = ""
     """Where it has: a table and its snapshot."""
+    blobs: Blobs | None = None
+    """Content that ``record`` names by digest."""
 
 
 class Author(NamedTuple):
