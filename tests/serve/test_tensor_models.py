@@ -17,13 +17,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tensor_models as made
 from tests.hub.conftest import Hub, sampan
 from tests.rollout_plan import plan
 
+from sampan.base.clock import SystemClock
 from sampan.log.attachments import Attachments
+from sampan.serve.answer import Answerer
+from sampan.serve.apart import Named, read_verdicts, weigh
+from sampan.serve.bundle import decode, open_bundle
+from sampan.store.blobs import Blobs
 
 PICTURES = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
@@ -233,6 +239,16 @@ def test_a_picture_and_a_file_are_looked_up_by_their_keys(hub: Hub) -> None:
     assert data["looked_up"].startswith("pictures ")
     store = Attachments(hub.folder / ".sampan" / "attachments")
     assert store.get(data["features"]["image"]["digest"]) == picture.tobytes()
+    blobs = Blobs(hub.folder / ".sampan" / "blobs")
+    opened = open_bundle(decode(blobs.get(data["bundle"])), blobs)
+    candidate = Answerer("ruled", opened, SystemClock(), hub.folder / ".sampan")
+    for unseen in (False, True):  # a candidate that looks it up itself names it as its champion would
+        named = Named({"customer": "bea"}, SystemClock().micros(), live=True)
+        (said,) = read_verdicts(msgspec.msgpack.encode(weigh(candidate, [named], unseen)))
+        assert said.record == {"customer": "bea", **data["features"]} and said.looked_up == data["looked_up"]
+        assert {at: one for at, (one, _) in (said.blobs or {}).items()} == {
+            data["features"]["image"]["digest"]: picture.tobytes()
+        }
     (one,) = predicted(hub, "keyed", {"id": 2})
     assert one["prediction"] == 98 and kept(hub, one["id"])["features"] == {"file": {"base64": "YWJj"}}
 
