@@ -336,6 +336,24 @@ def test_what_the_days_cap_held_back_is_no_evidence_of_a_shadow(looked):
     assert look.gain == pytest.approx(-2 * 30 / 70), "of those that were held back nothing is seen"
 
 
+def test_a_shadow_of_which_the_cap_leaves_nothing_says_so_and_another_bundle_has_its_own_cap(looked):
+    looked.stage = 0
+    free = {"risk": 1.0, "day": "2026-03-01", "total": 60.0, "cap": 60.0}
+    held = {**free, "risk": 0.0, "held": "reserve", "asked": 1.0, "rule": ""}
+    looked.send(looked.answered(0, False, stage=0, bundle="a" * 64, action="wait", value=VALUES, exposure=held))
+    looked.send(*(looked.answered(n, False, stage=0, bundle="a" * 64, exposure=free) for n in range(1, 41)))
+    looked.send(*(looked.shadow(n, action="reserve", value=VALUES) for n in range(41)))
+    looked.send(*(looked.outcome(n, True) for n in range(41)))
+    look = looked.whole().look
+    assert look is not None and look.verdict == "not enough evidence"
+    assert look.why.startswith("41 requests came after the cap had held something back that day"), look.why
+    looked.send(*(looked.answered(n, False, stage=0, exposure=free) for n in range(41, 81)))
+    looked.send(*(looked.shadow(n, action="reserve", value=VALUES) for n in range(41, 81)))
+    looked.send(*(looked.outcome(n, True) for n in range(41, 81)))
+    look = looked.whole().look
+    assert look is not None and look.units == (40, 40)
+
+
 def test_a_shadow_whose_rule_asks_people_too_is_taken_to_get_their_answer(looked):
     looked.stage = 0
     due, numbers = iso(looked.app.clock.micros() + 60_000_000), range(40)

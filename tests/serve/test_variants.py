@@ -26,6 +26,7 @@ from rollout_shop import (
 from serving_shop import FEATURES, RULES, body, record, told
 
 from sampan.base.errors import Damaged, NotFound, Usage
+from sampan.serve.assignment import OTHERS, count
 from sampan.serve.faces import INFERENCE, INVOCATIONS, pack, unpack
 
 
@@ -325,3 +326,13 @@ def test_what_clients_could_not_read_or_does_not_load_is_refused_and_the_champio
 
     [answer], state = asyncio.run(ask())
     assert answer["version"] == "reorder@2" and state.bundle == bundle != broken
+
+
+def test_reasons_are_counted_without_what_differs_and_of_too_many_the_later_ones_together() -> None:
+    counts: dict[str, int] = {}
+    for number in range(3):
+        count(counts, f"the model raised KeyError: {number}")
+    for number in range(10_000):
+        count(counts, f"no row of customers has customer_id '{number}'")
+    assert counts["the model raised KeyError"] == 3 and len(counts) == 51
+    assert counts[OTHERS] == 10_003 - 3 - 49

@@ -142,10 +142,19 @@ class Looking:
         if self._shadow:
             rows = self._valued(_PAIRED, query, shadowed=True)
             _once(rows)
-            return _paired(rows)
+            found = _paired(rows)
+            return self._left_out(found) if found.flaw else found
         rows = self._valued("SELECT id, unit, candidate, stage, value", query)
         _once(rows)
         return between_arms(_lines(rows))
+
+    def _left_out(self, found: Contrast) -> Contrast:
+        """A comparison that has nothing, with how much it leaves out as the day's cap had held something back."""
+        ((count,),) = self._ask("SELECT count(*) FROM overruled")
+        if not count:
+            return found
+        flaw = f"{counted(int(count), 'request')} came after the cap had held something back that day, and no other"
+        return found._replace(flaw=f"{flaw} has a value that is known yet")
 
     def _measured(self, rail: Guardrail, at: int) -> Reading:
         plan = self._plan
@@ -253,22 +262,26 @@ class Looking:
         said = "_id AS id, _received AS received, latency_us, error"
         arm = f"{said}, fallback, {unit}, variant = 'candidate' AS candidate, stage, epoch_us(_time) AS time_us"
         ours = f"({own} AND aside = '' AND variant = 'candidate'){full}"
+        # From the first request of a day that the champion's cap has held back, the cap decides, and it holds nothing
+        # of a shadow's: that day's rest is no comparison of the two, until another bundle is in force with its own cap.
+        asked = (
+            f"WITH seen AS (SELECT _id, prediction_id, rollout FROM shadow WHERE {own}),"
+            " holds AS (SELECT bundle, (exposure->>'day') AS day, min(_received) AS since FROM prediction"
+            f" WHERE endpoint = '{begun.endpoint}' AND (exposure->>'held') <> '' GROUP BY ALL),"
+            f" asked AS (SELECT _id, {unit}, EXISTS (FROM holds WHERE holds.bundle = prediction.bundle"
+            " AND day = (exposure->>'day') AND _received >= since) AS capped"
+            f" FROM prediction WHERE _id IN (SELECT prediction_id FROM seen){self._alone})"
+        )
         parts = {
             "arms": f"SELECT {arm} FROM prediction WHERE {own} AND aside = ''",
             "candidates": f"SELECT {arm} FROM prediction WHERE {ours}",
             "answers": f"SELECT {said}, fallback FROM prediction WHERE {ours}"
             f" UNION ALL SELECT {said}, '' AS fallback FROM shadow WHERE {own}",
-            # From the first request of a day that the champion's cap has held back, the cap decides, and it holds
-            # nothing of a shadow's: that day's rest is no comparison of the two.
-            "shadowed": f"WITH seen AS (SELECT _id, prediction_id, rollout FROM shadow WHERE {own}),"
-            " capped AS (SELECT (exposure->>'day') AS day, min(_received) AS since FROM prediction"
-            f" WHERE endpoint = '{begun.endpoint}' AND (exposure->>'held') <> '' GROUP BY 1),"
-            f" asked AS (SELECT _id, {unit} FROM prediction WHERE _id IN (SELECT prediction_id FROM seen)"
-            f"{self._alone} AND NOT EXISTS (FROM capped WHERE day = (exposure->>'day') AND _received >= since))"
-            " SELECT seen._id AS id, prediction_id AS request, unit, true AS candidate, rollout"
-            " FROM seen JOIN asked ON asked._id = prediction_id"
-            " UNION ALL SELECT _id, _id, unit, false, rollout"
-            " FROM (SELECT DISTINCT prediction_id, rollout FROM seen) JOIN asked ON asked._id = prediction_id",
+            "overruled": f"{asked} SELECT 1 FROM asked WHERE capped",
+            "shadowed": f"{asked} SELECT seen._id AS id, prediction_id AS request, unit, true AS candidate, rollout"
+            " FROM seen JOIN asked ON asked._id = prediction_id WHERE NOT capped"
+            " UNION ALL SELECT _id, _id, unit, false, rollout FROM (SELECT DISTINCT prediction_id, rollout FROM seen)"
+            " JOIN asked ON asked._id = prediction_id WHERE NOT capped",
         }
         return [f"{name} AS ({sql})" for name, sql in parts.items() if f"FROM {name}" in text]
 

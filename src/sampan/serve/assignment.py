@@ -14,6 +14,8 @@ CANDIDATE: Final = "candidate"
 TIMEOUT: Final = "timeout"
 QUEUE: Final = "queue"
 DOWN: Final = "down"
+OTHERS: Final = "other reasons"
+_REASONS: Final = 50  # that are told apart; a rule can name what it was asked about in each
 LOADING: Final = "loading"  # for the first time since the hub began, and not for too long yet: no fault of its
 CRASH: Final = "crash"
 ENDED: Final = "ended"  # of a shadow: the endpoint was switched or stopped first
@@ -144,9 +146,12 @@ def alike(one: Bundle, other: Bundle) -> bool:
     return first == second
 
 
-def code(reason: str) -> str:
-    """A reason without what differs each time: under this it is counted."""
-    return reason.partition(":")[0]
+def count(counts: dict[str, int], reason: str, more: int = 1) -> None:
+    """Count a reason without what differs each time; of many that still differ, the later ones under one name."""
+    name = reason.partition(":")[0]
+    if name not in counts and len(counts) >= _REASONS:
+        name = OTHERS
+    counts[name] = counts.get(name, 0) + more
 
 
 def _added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

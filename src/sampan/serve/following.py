@@ -25,7 +25,7 @@ from sampan.log.read import StoredEvent
 from sampan.serve.alarm import Alarm
 from sampan.serve.answer import SOURCE, Answerer
 from sampan.serve.apart import Named, weigh
-from sampan.serve.assignment import Assignment, News, code
+from sampan.serve.assignment import Assignment, News, count
 from sampan.serve.noted import Blobs
 from sampan.serve.shadow import Behind, shadow_event
 from sampan.serve.stream import PREFIX, Told
@@ -154,11 +154,11 @@ class Following:
         refused = await self._kept(made, blobs)
         for verdict in verdicts:
             if verdict.error and verdict.output is None:
-                self._miss(code(verdict.error), 1)
+                count(self._news.missed, verdict.error)
             else:
                 self._news.shadowed += 1
         if refused:
-            self._miss("its answer fits no event", refused)
+            count(self._news.missed, "its answer fits no event", refused)
         return events[len(verdicts) - 1] if len(verdicts) < len(events) else None
 
     async def _one_by_one(self, events: Sequence[StoredEvent]) -> list[Verdict]:
@@ -254,9 +254,6 @@ class Following:
             self._size = min(2 * self._size, _MOST)
         elif took > _SLOW:
             self._size = max(1, self._size // 2)
-
-    def _miss(self, why: str, count: int) -> None:
-        self._news.missed[why] = self._news.missed.get(why, 0) + count
 
     def _say(self) -> None:
         self._told = time.monotonic()

@@ -8,7 +8,7 @@ from sampan.base.assigning import gets_candidate
 from sampan.models.inputs import Numbers
 from sampan.serve.answer import Answerer
 from sampan.serve.apart import Named
-from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, LOADING, QUEUE, Assigned, News, code
+from sampan.serve.assignment import CANDIDATE, CHAMPION, DOWN, LOADING, QUEUE, Assigned, News, count
 from sampan.serve.link import Link, Records, Reply
 from sampan.serve.lookup import serves
 from sampan.serve.verdict import Arm, Asked, Author
@@ -150,17 +150,17 @@ class Variants:
         """Count records that were the candidate's to answer: by why it did not, empty where it did."""
         for reason in reasons:
             if reason:
-                _count(self._news.fallbacks, code(reason))
+                count(self._news.fallbacks, reason)
             else:
                 self._news.answered += 1
         self._changed()
 
-    def seen(self, count: int, reason: str = "") -> None:
+    def seen(self, records: int, reason: str = "") -> None:
         """Count records that the shadow saw; or why it did not, or gave no answer."""
         if reason:
-            _count(self._news.missed, code(reason), count)
+            count(self._news.missed, reason, records)
         else:
-            self._news.shadowed += count
+            self._news.shadowed += records
         self._changed()
 
     def _changed(self, *, at_once: bool = False) -> None:
@@ -205,7 +205,3 @@ async def _idle(link: Link) -> None:
     while link.connected and link.under_way and loop.time() < until:
         await asyncio.sleep(0.005)
     link.close()
-
-
-def _count(counts: dict[str, int], reason: str, more: int = 1) -> None:
-    counts[reason] = counts.get(reason, 0) + more
