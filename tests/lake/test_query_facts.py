@@ -194,3 +194,11 @@ def test_a_person_may_ask_what_a_table_may_not():
 def test_a_long_query_is_read_in_well_under_a_second():
     wide = ", ".join(f"sum(CASE WHEN x = {number} THEN y END) AS c{number}" for number in range(300))
     assert analyse(f"SELECT k, {wide} FROM t GROUP BY ALL").depends == ("t",)
+
+
+def test_a_name_that_is_a_word_of_sql_is_said_to_stand_in_quotes() -> None:
+    (refusal,) = analyse("SELECT betrag, alter FROM kunden").refusals
+    assert refusal.line == 1 and '"alter"' in refusal.advice
+    assert analyse('SELECT betrag, "alter" FROM kunden').refusals == ()
+    (refusal,) = analyse("SELECT (1 FROM kunden").refusals
+    assert refusal.advice.startswith("Mend that line.")

@@ -202,7 +202,7 @@ def _checked(found: dict[str, Any]) -> None:
         stages = ", ".join("shadow" if one["shadow"] else f"{one['share']:.4g}" for one in plan["stage"])
         click.echo(f"{name}: stages {stages}; {counted(len(plan['guardrail']), 'guardrail')}.")
         for query, (rows, known) in found["asked"][name].items():
-            click.echo(f"  {query}: {known:,} of {rows:,} decisions have a value.")
+            click.echo(f"  {query}: it gives {counted(rows, 'decision')}, {known:,} of them with a value.")
         if name in found["unknown"]:
             known = ", ".join(found["endpoints"]) or "none yet"
             click.echo(f"  But there is no endpoint {name}. Endpoints: {known}.")

@@ -353,7 +353,9 @@ def _syntax(error: ParseError, text: str) -> Refusal:
     reason = str(first.get("description") or error).split("\n")[0]
     if reason.startswith("Required keyword"):
         reason = "something is missing"
-    return Refusal(f"syntax error near {highlight!r}: {reason.rstrip('.')}{caret}", line, "", "Mend that line.")
+    word = f' A name that is a word of SQL, too, stands in quotes: "{highlight}".' if highlight.isidentifier() else ""
+    said = f"syntax error near {highlight!r}: {reason.rstrip('.')}{caret}"
+    return Refusal(said, line, "", f"Mend that line.{word}")
 
 
 def _unclosed(text: str) -> Refusal:
