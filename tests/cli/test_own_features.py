@@ -98,10 +98,14 @@ def test_what_a_canary_answered_is_explained_and_made_once_more_with_its_own_fea
 
 @pytest.mark.slow
 def test_what_a_canary_answered_is_replayed_with_its_own_features(canary: Shop) -> None:
-    past = decided(canary)
+    """The champion's were looked up in another table than these rules name: what was kept of them would be wrong, and
+    no model was derived with that table before, so that nobody knows whether it uses the future."""
+    past, own = decided(canary), theirs(canary)
     (found,) = canary.json("replay")["report"]["decisions"]
-    assert (found["answered"], found["differ"], found["unanswered"]) == (len(past), 0, {})
-    bar = sorted(one["prediction"] for one in theirs(canary))[-1]
-    moved = [one for one in past if 0.5 <= one["prediction"] < bar]
+    assert (found["answered"], found["differ"]) == (len(own), 0)
+    ((why, count),) = found["unanswered"].items()
+    assert count == len(past) - len(own) and why.startswith("others gives other features")
+    bar = sorted(one["prediction"] for one in own)[-1]
+    moved = [one for one in own if 0.5 <= one["prediction"] < bar]
     (found,) = canary.json("replay", "--set", f"buys.likely={bar!r}")["report"]["decisions"]
-    assert (found["answered"], found["differ"]) == (len(past), len(moved)) and moved
+    assert (found["answered"], found["differ"]) == (len(own), len(moved)) and moved

@@ -77,10 +77,15 @@ class Retaking:
                 except SampanError as error:  # these cannot be taken again; others may
                     failed |= {one.id: Again(one.id, None, "", "", None, error.obstacle) for one in mine}
                     continue
-                versions[self._bundles[digest].version] = bundle.version
-                if leak := self._leak(bundle):
-                    raise Refused(f"Take decisions of {endpoint} again", leak)
-                asked.append((bundle, self._cases(bundle, mine)))
+                was = self._bundles[digest]
+                table = self._table(bundle.decision, was.decision)
+                if table is not None and (leak := self._leak(bundle, table)):
+                    if not _moved(was.decision, bundle.decision):
+                        raise Refused(f"Take decisions of {endpoint} again", leak)
+                    failed |= {one.id: Again(one.id, None, "", "", None, leak) for one in mine}
+                    continue
+                versions[was.version] = bundle.version
+                asked.append((bundle, self._cases(bundle, mine, table)))
             again = {**failed, **answers(self._app.blobs, asked, self._code.data / "tmp")}
         except SampanError as error:
             obstacle = f"{error.obstacle}. {error.advice}".strip()
@@ -131,12 +136,10 @@ class Retaking:
             }
         return {**found, **self._thresholds.get(now.name, {})}
 
-    def _leak(self, bundle: Bundle) -> str:
+    def _leak(self, bundle: Bundle, now: "TableSource") -> str:
         """In words, how the features of this code use the future; nothing if they do not."""
         facts = bundle.decision
-        now = self._table(facts)
-        if facts is None or now is None:
-            return ""
+        assert facts is not None
         looked = False
         for made in self._earlier:
             then = self._engine.sources(made.run).get(facts.features)
@@ -152,15 +155,14 @@ class Retaking:
         if looked:
             return ""
         return (
-            f"{facts.features} comes out otherwise, and no earlier state of it was derived that could show whether it"
+            f"{facts.features} gives other features, and no earlier state of it was derived that could show whether it"
             " uses the future: let the model need it"
         )
 
-    def _cases(self, bundle: Bundle, asked: list[Past]) -> list[Case]:
+    def _cases(self, bundle: Bundle, asked: list[Past], table: "TableSource | None") -> list[Case]:
         """The requests, with the inputs that this code would have given for them."""
         facts = bundle.decision
         inputs = list(bundle.model.signature.inputs)
-        table = self._table(facts)
         rows: dict[str, dict[str, Any]] = {}
         if facts is not None and table is not None:
             rows = looked_up(table, facts.key, inputs, (_key(facts, one) for one in asked))
@@ -175,8 +177,9 @@ class Retaking:
             cases.append(case_of(bundle, one, features))
         return cases
 
-    def _table(self, facts: DecisionFacts | None) -> "TableSource | None":
-        """The table that holds the features; none where it is as it was, so that what was kept is what it gives."""
+    def _table(self, facts: DecisionFacts | None, was: DecisionFacts | None) -> "TableSource | None":
+        """The table that holds the features; none where it is the one of then, and as it was, so that what was kept is
+        what it gives."""
         lake = self._app.lake
         if facts is None or not facts.features:
             return None
@@ -190,9 +193,16 @@ class Retaking:
         above = {facts.features, *graph.ancestors(facts.features)}
         types = {f"contract {need}" for name in above for need in graph.nodes[name].needs if need in graph.events}
         same = lake.names(self._branch).get(facts.features) == lake.names(self._base).get(facts.features)
-        if same or not (above | types) & self._changed:
+        if not _moved(was, facts) and (same or not (above | types) & self._changed):
             return None
         return lake.source(facts.features, self._branch)
+
+
+def _moved(was: DecisionFacts | None, now: DecisionFacts | None) -> bool:
+    """Whether features would have been looked up elsewhere than they were."""
+    if was is None or now is None or not was.features:
+        return False
+    return (was.features, was.key) != (now.features, now.key)
 
 
 def answers(blobs: "Blobs", asked: list[tuple[Bundle, list[Case]]], folder: "Path") -> dict[str, Again]:
